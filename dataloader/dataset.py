@@ -1,0 +1,158 @@
+"""Source + augmentation + test-time views = the items that are batched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch.utils.data import Dataset
+
+from dataloader.augment import AugmentOptions, augment_points, crop_to_volume, drop_points, in_volume, mix_instances
+from dataloader.augment import random_views as draw_views
+from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, random_left
+from utils.errors import UserError
+from utils.structures import Frame, Sample, Scan, WholeScan
+
+
+class Source(Protocol):
+    """What a data set on disk offers; see `dataloader.semantickitti.SemanticKITTI`."""
+
+    @property
+    def num_cameras(self) -> int:
+        """Images per scan to choose from; 0 if images are not to be read."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def frame(self, index: int) -> Frame:
+        """Which scan number `index` is."""
+        ...
+
+    def read(self, index: int, camera: int | None = 0) -> Scan:
+        """Scan number `index`, with the image of `camera`, or with none."""
+        ...
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Items for training (augmented, with the image if the source has one) or evaluation (as measured, no image).
+
+    An item is a function of (seed, epoch, index) alone: workers, ranks and resumed runs see the same one. The scan is
+    read once, however many votes are asked for.
+
+    Args:
+        source: where scans come from.
+        low, high: the volume, 3 numbers each (m); the network sees the points strictly inside.
+        augment: what to do to training items; None makes evaluation items.
+        num_vote: views per scan at evaluation; 1 is the scan as it is.
+        seed: of all randomness, not negative.
+        limit: only the first so many items (--debug); None for all.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        low: Sequence[float],
+        high: Sequence[float],
+        augment: AugmentOptions | None = None,
+        num_vote: int = 1,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        self.source = source
+        self.low, self.high = tuple(low), tuple(high)
+        self.augment = augment
+        self.num_vote = num_vote
+        self.seed = seed
+        self._length = len(source) if limit is None else min(limit, len(source))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Item `index` of epoch 0, or item (epoch, index).
+
+        Raises:
+            UserError: a file is bad, or no point of the scan lies inside the volume.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < self._length:
+            raise IndexError(f"item {index} of {self._length}")
+        if self.augment is None:
+            return self._evaluation_item(index)
+        return self._training_item(index, self.augment, np.random.default_rng([self.seed, epoch, index]))
+
+    def _training_item(self, index: int, options: AugmentOptions, rng: np.random.Generator) -> Sample:
+        camera = int(rng.integers(self.source.num_cameras)) if self.source.num_cameras else None
+        scan = self._cropped_and_dropped(index, camera, options, rng)
+        if len(scan) == 0:
+            raise self._nothing_inside(scan.frame)
+        if scan.image is not None:
+            scan = _augment_image(scan, options, rng)
+        scan = augment_points(scan, options, rng)
+        if options.mix_instances:
+            other = self._cropped_and_dropped(int(rng.integers(self._length)), None, options, rng)
+            scan = mix_instances(scan, augment_points(other, options, rng))
+        return Sample(scan)
+
+    def _cropped_and_dropped(
+        self, index: int, camera: int | None, options: AugmentOptions, rng: np.random.Generator
+    ) -> Scan:
+        scan = crop_to_volume(self.source.read(index, camera), self.low, self.high)
+        return drop_points(scan, rng) if options.dropout else scan
+
+    def _evaluation_item(self, index: int) -> Sample:
+        scan = self.source.read(index, None)
+        inside = in_volume(scan.xyz, self.low, self.high)
+        if not inside.any():
+            raise self._nothing_inside(scan.frame)
+        whole = WholeScan(
+            frame=scan.frame,
+            xyz=torch.from_numpy(scan.xyz),
+            labels=torch.from_numpy(scan.labels),
+            inside=torch.from_numpy(inside),
+            donor=torch.from_numpy(nearest_inside(scan.xyz, inside)),
+        )
+        views = draw_views(self.num_vote, np.random.default_rng([self.seed, index]))
+        return Sample(scan.select(np.flatnonzero(inside)), whole, views)
+
+    def _nothing_inside(self, frame: Frame) -> UserError:
+        return UserError(
+            f"{frame.path}: no point lies inside the volume {list(self.low)} to {list(self.high)}; check the file, or "
+            "dataset_params.min_volume_space and max_volume_space"
+        )
+
+
+def _augment_image(scan: Scan, options: AugmentOptions, rng: np.random.Generator) -> Scan:
+    """Crop, colour jitter and flip of the image, pixels included."""
+    if options.bottom_crop is not None and scan.image is not None:
+        scan = bottom_crop(scan, options.bottom_crop, random_left(scan.image.shape[1], options.bottom_crop[0], rng))
+    if options.color_jitter is not None and scan.image is not None:
+        scan = replace(scan, image=color_jitter(scan.image, options.color_jitter, rng))
+    return flip_horizontally(scan) if rng.random() < options.flip2d else scan
+
+
+def nearest_inside(xyz: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Whose prediction each point takes.
+
+    Args:
+        xyz: (N, 3) float32.
+        inside: (N,) bool, at least one true.
+
+    Returns:
+        (N,) int64 row among the inside points: its own, or that of the nearest one for a point outside (0 for a point
+        with a coordinate that is not finite).
+    """
+    donor = np.cumsum(inside, dtype=np.int64) - 1
+    outside = np.flatnonzero(~inside)
+    if len(outside):
+        finite = np.isfinite(xyz[outside]).all(axis=1)
+        donor[outside] = 0
+        # A plain tree is built several times faster than a balanced one, and is asked about few points only.
+        tree = cKDTree(xyz[inside], balanced_tree=False, compact_nodes=False)
+        donor[outside[finite]] = tree.query(xyz[outside[finite]])[1]
+    return donor

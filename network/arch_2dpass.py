@@ -1,0 +1,45 @@
+"""2DPASS: the 3D network, taught in training by a 2D branch that sees a camera crop (ECCV 2022, figure 2).
+
+points -> voxels -> 3D network -> logits                                        (all there is at test time)
+                        | features per scale
+image  -> 2D branch ----+-> MSFSKD: fuse, predict, distil into the 3D network   (training only)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from network.baseline import Baseline
+from network.distillation import MSFSKD
+from network.image_branch import ImageBranch
+from utils.structures import Batch
+
+
+class Arch2DPASS(nn.Module):
+    """The whole training model. `predict` is the 3D network's and never looks at an image."""
+
+    def __init__(self, network_3d: Baseline, image_branch: ImageBranch, distillation: MSFSKD) -> None:
+        super().__init__()
+        self.network_3d = network_3d
+        self.image_branch = image_branch
+        self.distillation = distillation
+
+    def predict(self, batch: Batch) -> Tensor:
+        """(P, K) logits."""
+        return self.network_3d.predict(batch)
+
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses; "loss" is the total: 3D loss + every scale's loss + final fused loss.
+
+        Raises:
+            ValueError: the batch has no images.
+        """
+        if batch.images is None:
+            raise ValueError("2DPASS trains with images; this batch has none")
+        voxels = self.network_3d.voxelize(batch)
+        features = self.network_3d(voxels)
+        feature_maps = self.image_branch(batch.images)
+        point_losses = self.network_3d.point_losses(features.logits, batch)
+        distilled = self.distillation(features.voxel_features, voxels, feature_maps, batch)
+        total = point_losses["loss"] + sum(distilled.values())
+        return {**point_losses, **distilled, "loss_3d": point_losses["loss"], "loss": total}

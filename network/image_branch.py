@@ -1,0 +1,112 @@
+"""The 2D branch: ResNet-34 and one small decoder per scale. Used in training only."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_WEIGHTS = "https://download.pytorch.org/models/resnet34-b627a593.pth"
+_STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut (He et al., CVPR 2016); parameter names as in torchvision."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.downsample = None
+        if stride != 1 or c_in != c_out:
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(out)) + identity, inplace=True)
+
+
+def _decoder(scale: int, channels: int) -> nn.Sequential:
+    """7x7 convolution, then as many doublings of the resolution as bring the map to 1/2 or 1/4 of the image."""
+    c_in = _STAGES[scale][1]
+    widths = {2: [channels], 4: [channels], 8: [64, channels], 16: [64, 64, channels]}[scale]
+    layers: list[nn.Module] = [nn.Conv2d(c_in, widths[0], 7, padding=3, bias=False), nn.ReLU(inplace=True)]
+    for narrow, wide in itertools.pairwise(widths):
+        upsample = nn.ConvTranspose2d(narrow, wide, 3, stride=2, padding=1, output_padding=1)
+        layers += [upsample, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class ImageBranch(nn.Module):
+    """ResNet-34 with the first convolution at stride 1, and a decoder to C channels at each scale.
+
+    The published decoders end in a nearest-neighbour upsampling to the input resolution, where points look features up.
+    Here they look up the map before that upsampling, at pixel // stride: the same values without the large maps.
+    """
+
+    def __init__(self, channels: int, scale_list: Sequence[int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=1, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.scales = [scale for scale in _STAGES if scale <= max(scale_list)]
+        c_in = 64
+        for scale in self.scales:
+            name, c_out, depth, stride = _STAGES[scale]
+            blocks = [BasicBlock(c_in if i == 0 else c_out, c_out, stride if i == 0 else 1) for i in range(depth)]
+            self.add_module(name, nn.Sequential(*blocks))
+            c_in = c_out
+        self.decoders = nn.ModuleDict({str(s): _decoder(s, channels) for s in sorted(set(scale_list))})
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Feature maps by scale.
+
+        Args:
+            images: (B, 3, H, W) float32, H and W multiples of 16.
+
+        Returns:
+            scale -> (B, C, H / f, W / f); f is 2 for scale 2 and 4 for the others.
+
+        Raises:
+            ValueError: H or W is not a multiple of 16.
+        """
+        if images.shape[2] % 16 or images.shape[3] % 16:
+            raise ValueError(f"image height and width must be multiples of 16, got {tuple(images.shape[2:])}")
+        x = F.relu(self.bn1(self.conv1(images.contiguous(memory_format=torch.channels_last))), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        maps = {}
+        for scale in self.scales:
+            x = self.get_submodule(_STAGES[scale][0])(x)
+            if str(scale) in self.decoders:
+                maps[scale] = self.decoders[str(scale)](x)
+        return maps
+
+    def load_imagenet_weights(self) -> None:
+        """Take ResNet-34's ImageNet weights (downloaded once by torch.hub)."""
+        state = torch.hub.load_state_dict_from_url(IMAGENET_WEIGHTS, weights_only=True, check_hash=True)
+        self.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")}, strict=False)
+
+
+def sample(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
+    """Features of the map under each pixel of the image.
+
+    Args:
+        feature_map: (B, C, h, w), h = image_height / stride.
+        image_height: height of the images the pixels refer to.
+        rows: (M,) int64, image of each pixel.
+        pixels: (M, 2) int64 (row, col).
+
+    Returns:
+        (M, C)
+    """
+    stride = image_height // feature_map.shape[2]
+    cell = torch.div(pixels, stride, rounding_mode="floor")
+    _, c, h, w = feature_map.shape
+    flat = feature_map.permute(0, 2, 3, 1).reshape(-1, c)
+    return flat.index_select(0, (rows * h + cell[:, 0]) * w + cell[:, 1])

@@ -1,0 +1,90 @@
+"""spconv 2.x as a backend for the submanifold layers on CUDA: the same interface and weights as `torch_backend`.
+
+Chosen with `model_params.sparse_backend: spconv`; the wheels are named in requirements-cuda.txt. Only its CUDA side is
+used: the CPU wheel of spconv 2.3.8 returns wrong rows at random on more than one thread and has no backward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from network.sparse.coordinates import unpack
+from utils.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class SpconvMap:
+    """spconv's own index pairs for one voxel set: built by the first layer that uses the map, then shared by all.
+
+    Attributes:
+        indices: (V, 4) int32 (batch, z, y, x), shifted to start at 0.
+        spatial_shape: extent in voxels (z, y, x).
+        batch_size: scans in the batch.
+        indice_dict: where spconv keeps the pairs.
+    """
+
+    indices: Tensor
+    spatial_shape: list[int]
+    batch_size: int
+    indice_dict: dict[str, Any] = field(default_factory=dict)
+
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """As `PairMap.convolve`, for 3x3x3 kernels."""
+        device = features.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+        _, c_in, c_out = weight.shape
+        # spconv 2.x stores [out, kz, ky, kx, in]
+        spconv_weight = weight.to(dtype).view(3, 3, 3, c_in, c_out).permute(4, 0, 1, 2, 3).contiguous()
+        sparse = _spconv().SparseConvTensor(
+            features.to(dtype), self.indices, self.spatial_shape, self.batch_size, indice_dict=self.indice_dict
+        )
+        layer = _weightless_layer(c_in, c_out)
+        out = torch.func.functional_call(layer, {"weight": spconv_weight}, (sparse,)).features
+        return out if bias is None else out + bias.to(out.dtype)
+
+
+def submanifold_map(keys: Tensor, kernel_size: int) -> SpconvMap:
+    """As `torch_backend.submanifold_map`, for kernel size 3 and keys on a CUDA device.
+
+    Raises:
+        UserError: spconv is not installed, or the data is not on a CUDA device.
+    """
+    if not keys.is_cuda:
+        raise UserError(
+            "model_params.sparse_backend: spconv runs on CUDA only (its CPU build computes wrong results); "
+            "set model_params.sparse_backend=torch"
+        )
+    if kernel_size != 3:
+        raise ValueError(f"the spconv backend takes kernel size 3, got {kernel_size}")
+    coordinates = torch.stack(unpack(keys), dim=1)
+    lowest = coordinates.amin(0)
+    lowest[0] = 0
+    coordinates = coordinates - lowest
+    batch, depth, height, width = (coordinates.amax(0) + 1).tolist()
+    return SpconvMap(coordinates.int(), [depth, height, width], batch)
+
+
+_layers: dict[tuple[int, int], nn.Module] = {}
+
+
+def _weightless_layer(c_in: int, c_out: int) -> nn.Module:
+    """A spconv layer of that geometry; its weight is passed at each call."""
+    if (c_in, c_out) not in _layers:
+        with torch.device("meta"):
+            _layers[c_in, c_out] = _spconv().SubMConv3d(c_in, c_out, 3, bias=False, indice_key="3x3x3")
+    return _layers[c_in, c_out]
+
+
+def _spconv() -> Any:
+    try:
+        import spconv.pytorch as spconv
+    except ImportError as error:
+        raise UserError(
+            "model_params.sparse_backend: spconv is not installed; install the line of requirements-cuda.txt "
+            "that fits your CUDA version, or set model_params.sparse_backend=torch"
+        ) from error
+    return spconv

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils import drawing, raster
+from utils.metrics import ScoreCard
+
+NAMES = ("unlabeled", "car", "road", "building")
+COLORS = np.array([(0, 0, 0), (100, 150, 245), (255, 0, 255), (255, 200, 0)], dtype=np.uint8)
+
+
+def street():
+    """A road, two walls and a car, with their labels; some points are unlabelled."""
+    rng = np.random.default_rng(0)
+    road = np.stack([rng.uniform(-45, 45, 6000), rng.uniform(-5, 5, 6000), rng.normal(-1.7, 0.02, 6000)], 1)
+    walls = np.stack([rng.uniform(-45, 45, 3000), rng.choice([-9, 9], 3000), rng.uniform(-1.7, 2, 3000)], 1)
+    car = np.stack([rng.uniform(8, 12, 500), rng.uniform(1, 3, 500), rng.uniform(-1.7, -0.2, 500)], 1)
+    xyz = np.concatenate([road, walls, car]).astype(np.float32)
+    labels = np.repeat(np.array([2, 3, 1], dtype=np.uint8), [6000, 3000, 500])
+    labels[::50] = 0
+    return xyz, labels
+
+
+def camera(xyz, height=60, width=200):
+    """A forward pinhole camera; NaN where it does not see the point."""
+    depth = np.where(xyz[:, 0] > 0.5, xyz[:, 0], np.nan)
+    rows = height / 2 - 80 * xyz[:, 2] / depth
+    columns = width / 2 - 80 * xyz[:, 1] / depth
+    pixels = np.stack([rows, columns], axis=1).astype(np.float32)
+    seen = (rows > 0) & (rows < height) & (columns > 0) & (columns < width)
+    pixels[~seen] = np.nan
+    return np.full((height, width, 3), 90, dtype=np.uint8), pixels
+
+
+def read_png(path):
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def colors_in(picture):
+    codes = np.unique(picture.astype(np.int64) @ [1 << 16, 1 << 8, 1])
+    return {(code >> 16, code >> 8 & 255, code & 255) for code in codes.tolist()}
+
+
+def classes_in(picture):
+    found = colors_in(picture)
+    return {c for c, color in enumerate(COLORS.tolist()) if c and tuple(color) in found}
+
+
+def test_scan_with_everything(tmp_path):
+    xyz, labels = street()
+    prediction = np.where(labels == 0, 2, labels)
+    prediction[labels == 1] = 3  # the car is missed
+    image, pixels = camera(xyz)
+    path = tmp_path / "folder" / "scan.png"
+    drawing.draw_scan(xyz, labels, prediction, COLORS, NAMES, path, image, pixels, title="a street")
+    picture = read_png(path)
+    assert picture.shape[1] == 2 * raster.RANGE_COLUMNS + 2 * drawing.MARGIN
+    assert classes_in(picture) == {1, 2, 3}
+    assert {raster.RIGHT, raster.WRONG, raster.NOT_JUDGED, raster.UNLABELLED} <= colors_in(picture)
+
+
+@pytest.mark.parametrize("which", ["labels", "prediction"])
+def test_scan_with_one_of_them_shows_no_errors(tmp_path, which):
+    xyz, labels = street()
+    labels = np.where(labels == 1, 2, labels)
+    path = tmp_path / "scan.png"
+    drawing.draw_scan(
+        xyz, labels if which == "labels" else None, labels if which == "prediction" else None, COLORS, NAMES, path
+    )
+    picture = read_png(path)
+    assert picture.shape[1] == raster.RANGE_COLUMNS + 2 * drawing.MARGIN
+    assert classes_in(picture) == {2, 3}
+    assert raster.WRONG not in colors_in(picture)
+
+
+def test_scan_needs_something_to_show(tmp_path):
+    xyz, labels = street()
+    with pytest.raises(ValueError, match="labels or a prediction"):
+        drawing.draw_scan(xyz, None, None, COLORS, NAMES, tmp_path / "a.png")
+    with pytest.raises(ValueError, match="pixels with an image"):
+        drawing.draw_scan(xyz, labels, None, COLORS, NAMES, tmp_path / "a.png", image=camera(xyz)[0])
+
+
+def test_camera_overlay(tmp_path):
+    xyz, labels = street()
+    image, pixels = camera(xyz)
+    path = tmp_path / "camera.png"
+    drawing.draw_camera_overlay(image, pixels, labels, COLORS, path)
+    picture = read_png(path)
+    assert picture.shape == image.shape
+    seen = np.flatnonzero(~np.isnan(pixels[:, 0]))
+    assert classes_in(picture) == set(labels[seen].tolist()) - {0}
+    row, column = pixels[seen[-1]].astype(int)
+    assert tuple(picture[row, column]) == tuple(COLORS[labels[seen[-1]]])
+
+
+def test_confusion(tmp_path):
+    counts = np.zeros((2, 4, 4), dtype=np.int64)
+    counts[1] = [[3, 1, 0, 0], [0, 90, 5, 0], [0, 10, 70, 0], [0, 0, 0, 0]]
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), tmp_path / "full.png")
+    counts[:] = 0
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), tmp_path / "empty.png")
+    full, empty = read_png(tmp_path / "full.png"), read_png(tmp_path / "empty.png")
+
+    def dark_blue(picture):
+        return ((picture[..., 2] > 80) & (picture[..., 0] < 60)).mean()
+
+    assert dark_blue(full) > 0.05  # the strong diagonal
+    assert dark_blue(empty) < 0.001
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 5])
+def test_training_curve(tmp_path, epochs):
+    history = [{"epoch": e, "train/loss": 3.0 - e, "val/mIoU": 0.1 * e} for e in range(epochs)]
+    if epochs == 5:
+        del history[2]["val/mIoU"]
+    path = tmp_path / "curve.png"
+    drawing.draw_training_curve(history, path)
+    picture = read_png(path).astype(int)
+    colorful = (np.ptp(picture, axis=2) > 60).any()
+    assert colorful == (epochs > 0)
+
+
+def test_pyplot_is_left_alone(tmp_path):
+    drawing.draw_training_curve([{"train/loss": 1.0}], tmp_path / "curve.png")
+    assert plt.get_fignums() == []

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from utils.metrics import ScoreCard, SegmentationMetrics, format_table
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "losses_schedule_metrics.npz"
+NAMES = ("unlabeled", *(f"class {c}" for c in range(1, 20)))
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(GOLDEN)
+
+
+def count(prediction, labels, inside=None, names=NAMES) -> SegmentationMetrics:
+    metric = SegmentationMetrics(names)
+    inside = np.ones(len(labels), dtype=bool) if inside is None else inside
+    metric.update(torch.from_numpy(prediction), torch.from_numpy(labels), torch.from_numpy(inside))
+    return metric
+
+
+def slow_iou(prediction, labels, classes):
+    """Set by set, one class at a time."""
+    ious = []
+    for c in range(1, classes):
+        predicted = set(np.flatnonzero((prediction == c) & (labels != 0)))
+        true = set(np.flatnonzero(labels == c))
+        ious.append(len(predicted & true) / len(predicted | true) if predicted | true else 0.0)
+    return np.array(ious)
+
+
+def test_golden_official_and_published(golden):
+    scores = count(golden["iou_pred"], golden["iou_gt"]).scores()
+    np.testing.assert_allclose(scores.iou, golden["iou_official"], atol=1e-12)
+    np.testing.assert_allclose(scores.published_iou, golden["iou_reference_drops_pred0"], atol=1e-12)
+    assert scores.miou == pytest.approx(golden["iou_official"].mean())
+    assert scores.published_miou == pytest.approx(golden["iou_reference_drops_pred0"].mean())
+
+
+def test_points_outside_are_dropped_from_the_published_figure_alone(golden):
+    """The published code predicts 0 outside; giving those points a class must change the official figure only."""
+    inside = golden["iou_pred"] != 0
+    guess = np.where(inside, golden["iou_pred"], 7).astype(np.uint8)
+    scores = count(guess, golden["iou_gt"], inside).scores()
+    np.testing.assert_allclose(scores.published_iou, golden["iou_reference_drops_pred0"], atol=1e-12)
+    np.testing.assert_allclose(scores.iou, slow_iou(guess, golden["iou_gt"], 20), atol=1e-12)
+    labelled = golden["iou_gt"] != 0
+    assert scores.accuracy == pytest.approx(np.mean(guess[labelled] == golden["iou_gt"][labelled]))
+    assert scores.points == labelled.sum()
+
+
+def test_updates_and_processes_add_up(golden):
+    prediction, labels = golden["iou_pred"], golden["iou_gt"]
+    inside = np.arange(len(labels)) % 3 > 0
+    whole = count(prediction, labels, inside)
+    parts = SegmentationMetrics(NAMES)
+    for rows in np.array_split(np.arange(len(labels)), 7):
+        parts.update(*(torch.from_numpy(column[rows]) for column in (prediction, labels, inside)))
+    half = len(labels) // 2
+    first = count(prediction[:half], labels[:half], inside[:half])
+    second = count(prediction[half:], labels[half:], inside[half:])
+    first.merge_state(second)
+    assert torch.equal(parts.compute(), whole.compute())
+    assert torch.equal(first.compute(), whole.compute())
+    assert whole.compute().sum() == len(labels)
+
+
+def test_processes_are_summed_when_computed(golden):
+    """torchmetrics gathers the state of every process; here a second process has counted the same."""
+    metric = count(golden["iou_pred"], golden["iou_gt"])
+    own = metric.counts.clone()
+    metric.distributed_available_fn = lambda: True
+    metric.dist_sync_fn = lambda tensor, group: [tensor, tensor]
+    assert metric.scores().points == 2 * (golden["iou_gt"] != 0).sum()
+    assert torch.equal(metric.counts, own)  # and each process goes on with its own
+
+
+def test_reset():
+    metric = count(np.array([1, 2]), np.array([1, 1]))
+    metric.reset()
+    metric.update(torch.tensor([1, 2, 2]), torch.tensor([1, 1, 0]), torch.tensor([True, False, True]))
+    scores = metric.scores()
+    assert scores.points == 2
+    assert scores.accuracy == 0.5
+
+
+def test_absent_classes():
+    """Ground truth has classes 1 and 2; class 3 is predicted only, class 4 nowhere."""
+    labels = np.array([1, 1, 2, 2, 0], dtype=np.uint8)
+    prediction = np.array([1, 1, 2, 3, 4], dtype=np.uint8)
+    scores = count(prediction, labels, names=NAMES[:5]).scores()
+    np.testing.assert_allclose(scores.iou, [1, 0.5, 0, 0])
+    assert scores.miou == pytest.approx(1.5 / 4)
+    assert scores.miou_present == pytest.approx(1.5 / 2)
+
+
+def test_confusion_is_prediction_by_ground_truth():
+    scores = count(np.array([2, 2, 1]), np.array([1, 1, 0]), names=NAMES[:3]).scores()
+    assert scores.confusion[2, 1] == 2
+    assert scores.confusion.sum() == 2
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_nothing_counted_is_zero_not_nan():
+    scores = SegmentationMetrics(NAMES).scores()
+    assert (scores.miou, scores.miou_present, scores.published_miou, scores.accuracy, scores.points) == (0, 0, 0, 0, 0)
+
+
+def test_scores_leaves_the_state_alone(golden):
+    metric = count(golden["iou_pred"], golden["iou_gt"])
+    before = metric.counts.clone()
+    metric.scores()
+    metric.scores()
+    assert torch.equal(metric.counts, before)
+
+
+def test_table_is_what_users_know():
+    counts = np.zeros((2, 3, 3), dtype=np.int64)
+    counts[1] = [[0, 0, 0], [0, 9683, 0], [0, 317, 0]]
+    table = format_table(ScoreCard.from_counts(counts, ("unlabeled", "car", "bicycle")), best=0.68587)
+    assert table.splitlines() == [
+        "Validation per class iou:",
+        "car : 96.83%",
+        "bicycle : 0.00%",
+        "Current val miou is 48.415 while the best val miou is 68.587",
+    ]

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+
+from utils import raster
+
+
+def colors_in(picture):
+    codes = np.unique(picture.astype(np.int64) @ [1 << 16, 1 << 8, 1])
+    return {(code >> 16, code >> 8 & 255, code & 255) for code in codes.tolist()}
+
+
+def test_birds_eye_view_puts_points_where_they_are():
+    """10 m to a pixel edge: forward is up, left is left, outside is dropped, the higher point covers the lower."""
+    xyz = np.array([[45, 35, 0], [-45, -45, 0], [45, 35, 1], [51, 0, 0], [np.nan, 0, 0]], dtype=np.float32)
+    rgb = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [200, 0, 0], [200, 0, 0]], dtype=np.uint8)
+    picture = raster.birds_eye_view(xyz, rgb, size=10, dot=1)
+    assert tuple(picture[0, 1]) == (0, 0, 9)
+    assert tuple(picture[9, 9]) == (0, 9, 0)
+    assert not (picture[..., 0] == 200).any()
+
+
+def test_birds_eye_view_never_hides_an_error():
+    xyz = np.array([[5, 5, -1], [5, 5, 2]], dtype=np.float32)
+    rgb = np.array([raster.WRONG, raster.RIGHT], dtype=np.uint8)
+    assert raster.WRONG in colors_in(raster.birds_eye_view(xyz, rgb, size=10))
+    assert raster.RIGHT not in colors_in(raster.birds_eye_view(xyz, rgb, size=10))
+
+
+def test_range_view_puts_points_where_they_are():
+    """Ahead is the middle, left is left, low is low, the nearer point covers the farther."""
+    xyz = np.array([[20, 0.1, 0], [10, 0.05, 0], [0, 10, 0], [10, -0.1, -4]], dtype=np.float32)
+    rgb = np.array([[1, 0, 0], [2, 0, 0], [3, 0, 0], [4, 0, 0]], dtype=np.uint8)
+    picture = raster.range_view(xyz, rgb)
+    assert picture.shape == (64, 1024, 3)
+    place = {value: np.argwhere(picture[..., 0] == value) for value in (1, 2, 3, 4)}
+    assert [len(place[value]) for value in (1, 2, 3, 4)] == [0, 1, 1, 1]
+    assert place[2][0][1] == 511  # just left of the middle
+    assert place[3][0][1] == 256  # a quarter turn to the left
+    assert place[4][0][1] > 511
+    assert place[4][0][0] > place[2][0][0]
+
+
+def test_errors_are_painted():
+    rgb = raster.paint_errors(np.array([1, 1, 0]), np.array([1, 2, 1]))
+    assert rgb.tolist() == [list(raster.RIGHT), list(raster.WRONG), list(raster.NOT_JUDGED)]
+
+
+def test_class_colors_are_kept_and_unlabelled_is_seen():
+    colors = np.array([(0, 0, 0), (1, 2, 3), (4, 5, 6)], dtype=np.uint8)
+    assert raster.paint(np.array([2, 0, 1]), colors).tolist() == [[4, 5, 6], list(raster.UNLABELLED), [1, 2, 3]]
+    assert colors[0].tolist() == [0, 0, 0]  # the map itself is untouched
+
+
+def test_camera_view_scales_the_pixels_with_the_picture():
+    image = np.full((10, 20, 3), 100, dtype=np.uint8)
+    pixels = np.array([[2.5, 7.5], [np.nan, np.nan]], dtype=np.float32)
+    rgb = np.array([[255, 0, 0], [0, 255, 0]], dtype=np.uint8)
+    picture = raster.camera_view(image, pixels, rgb, width=40, dot=1)
+    assert picture.shape == (20, 40, 3)
+    assert np.argwhere((picture == rgb[0]).all(axis=2)).tolist() == [[5, 15]]
+    assert tuple(rgb[1].tolist()) not in colors_in(picture)
+    assert picture[0, 0, 0] < 100  # darkened, so that the points stand out

@@ -1,0 +1,10 @@
+"""A procedural street seen by a spinning LiDAR and by cameras, for a data set that needs no download.
+
+    world      a street and its objects at a time -> Scene
+    raycast    Scene, rays -> Hits: the one place where a surface is found, for every sensor
+    lidar      Scene, pose, beams -> Sweep
+    camera     Scene, pose, intrinsics -> Picture
+    semantickitti   writes what the sensors see as a SemanticKITTI tree
+
+The sensors know poses and intrinsics, and nothing of a data set's folders and label ids.
+"""

@@ -1,0 +1,1 @@
+"""Data types, configuration, metrics and output: what every other part builds upon."""

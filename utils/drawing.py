@@ -1,0 +1,227 @@
+"""Pictures: a scan with its labels and predictions, the camera view, the confusion matrix and the training curve.
+
+Everything is drawn on a `Figure` of its own, so nothing here touches pyplot's global state, a display or a backend
+setting. Rasters are shown pixel for pixel, so that a class has exactly its colour of the label map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+
+from utils.metrics import ScoreCard
+from utils.raster import (
+    BACKGROUND,
+    RANGE_COLUMNS,
+    Pixels,
+    birds_eye_view,
+    camera_view,
+    paint,
+    paint_errors,
+    range_view,
+)
+
+DPI = 100
+MARGIN, GAP, TITLE = 28, 16, 34  # pixels
+TEXT = "#e8eaed"
+
+
+def draw_scan(
+    xyz: NDArray[np.float32],
+    labels: NDArray[np.integer] | None,
+    prediction: NDArray[np.integer] | None,
+    colors: NDArray[np.uint8],
+    names: Sequence[str],
+    path: str | Path,
+    image: Pixels | None = None,
+    pixels: NDArray[np.float32] | None = None,
+    title: str = "",
+) -> None:
+    """Draw a scan from above and as the sensor sees it, and over the camera picture where there is one.
+
+    With labels and prediction: ground truth, prediction and errors side by side. With one of them: that one, larger.
+
+    Args:
+        xyz: (N, 3) metres, sensor frame.
+        labels: (N,) learning ids, or None.
+        prediction: (N,) learning ids, or None.
+        colors: (K, 3) uint8 RGB.
+        names: K class names.
+        path: the PNG to write; its folder is made.
+        image: (H, W, 3) uint8 RGB camera picture, or None.
+        pixels: (N, 2) (row, col) in `image`, NaN where not seen; needed with `image`.
+        title: a line above the picture.
+
+    Raises:
+        ValueError: neither labels nor prediction, or an image without pixels.
+    """
+    shown = {"Ground truth": labels, "Prediction": prediction}
+    painted = {name: paint(ids, colors) for name, ids in shown.items() if ids is not None}
+    if not painted or (image is not None and pixels is None):
+        raise ValueError("draw_scan needs labels or a prediction, and pixels with an image")
+
+    content = 2 * RANGE_COLUMNS if len(painted) == 2 else RANGE_COLUMNS
+    above = dict(painted)
+    if labels is not None and prediction is not None:
+        judged = labels > 0
+        share = 100 * np.mean(labels[judged] == prediction[judged]) if judged.any() else 0.0
+        above[f"Errors (red): {share:.1f} % of the points are right"] = paint_errors(labels, prediction)
+    size = (content - GAP * (len(above) - 1)) // len(above)
+    rows = [[(name, birds_eye_view(xyz, rgb, size)) for name, rgb in above.items()]]
+    for name, rgb in painted.items():
+        strip = range_view(xyz, rgb).repeat(len(painted) + 1, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
+        rows.append([(f"{name}, as the sensor sees it", strip)])
+    if image is not None and pixels is not None:
+        width = (content - GAP * (len(painted) - 1)) // len(painted)
+        rows.append(
+            [(f"{name} in the camera", camera_view(image, pixels, rgb, width)) for name, rgb in painted.items()]
+        )
+    present = np.unique(np.concatenate([ids for ids in shown.values() if ids is not None]))
+    _save_rows(rows, content, title, _legend(present, colors, names), path)
+
+
+def draw_camera_overlay(
+    image: Pixels,
+    pixels: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    colors: NDArray[np.uint8],
+    path: str | Path,
+) -> None:
+    """Draw the points over the camera picture, at the size of the picture.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        pixels: (N, 2) (row, col), NaN where not seen.
+        labels: (N,) learning ids.
+        colors: (K, 3) uint8 RGB.
+        path: the PNG to write; its folder is made.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(camera_view(image, pixels, paint(labels, colors), image.shape[1])).save(path, format="PNG")
+
+
+def draw_confusion(scores: ScoreCard, path: str | Path) -> None:
+    """Draw what each class was taken for, in percent of its points, with its IoU at the right.
+
+    Args:
+        scores: the evaluation; a class without ground truth has an empty row, one never predicted either no IoU.
+        path: the PNG to write; its folder is made.
+    """
+    by_truth = scores.confusion.T[1:]  # rows: ground truth
+    share = 100 * by_truth / np.maximum(by_truth.sum(axis=1, keepdims=True), 1)
+    # Points predicted 0 count in the row's total; their column is shown only if there are any.
+    first = 0 if share[:, 0].any() else 1
+    share = share[:, first:]
+    size = len(scores.class_names)
+    figure = Figure(figsize=(3.2 + 0.52 * size, 2.4 + 0.46 * size), dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(np.sqrt(share / 100), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
+        ink = "white" if share[row, column] > 35 else "#303030"
+        axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=9, color=ink)
+    predicted = ("unlabeled", *scores.class_names)[first:]
+    axes.set_xticks(range(len(predicted)), predicted, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), scores.class_names)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("ground truth")
+    axes.set_title(f"What the points of each class were taken for (%), mIoU {100 * scores.miou:.2f} %", pad=14)
+    right = axes.secondary_yaxis("right")
+    occurs = by_truth.any(axis=1) | scores.confusion[1:].any(axis=1)
+    right.set_yticks(
+        range(size), [f"{100 * iou:.1f}" if there else "-" for iou, there in zip(scores.iou, occurs, strict=True)]
+    )
+    right.set_ylabel("IoU (%)")
+    for part in (axes, right):
+        part.tick_params(length=0)
+        for spine in part.spines.values():
+            spine.set_visible(False)
+    axes.set_xticks(np.arange(len(predicted) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#e4e7eb", linewidth=0.8)
+    axes.tick_params(which="minor", length=0)
+    _save(figure, path)
+
+
+def draw_training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
+    """Draw losses and mIoU over the epochs.
+
+    Args:
+        history: one mapping per epoch, holding "epoch" (else its position counts), any number of keys with "loss" in
+            them and any with "miou" (0..1); a key may be missing in some epochs.
+        path: the PNG to write; its folder is made.
+    """
+    figure = Figure(figsize=(11, 4), dpi=DPI, facecolor="white", layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    _plot_keys(losses, history, "loss", scale=1, unit="loss")
+    _plot_keys(scores, history, "miou", scale=100, unit="mIoU (%)")
+    _save(figure, path)
+
+
+def _plot_keys(axes: Axes, history: Sequence[Mapping[str, float]], word: str, scale: float, unit: str) -> None:
+    """One line per key that has `word` in it."""
+    keys = sorted({key for row in history for key in row if word in key.lower()})
+    for key in keys:
+        points = [(row.get("epoch", place), scale * row[key]) for place, row in enumerate(history) if key in row]
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.6, label=key)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(unit)
+    axes.grid(color="#e4e7eb")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if keys:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _legend(present: NDArray[np.integer], colors: NDArray[np.uint8], names: Sequence[str]) -> list[Patch]:
+    swatches = paint(np.arange(len(names)), colors).tolist()
+    return [Patch(facecolor=_unit(swatches[c]), label=names[c]) for c in present]
+
+
+def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
+    """The colour as matplotlib takes it, 0..1."""
+    red, green, blue = rgb
+    return red / 255, green / 255, blue / 255
+
+
+def _save_rows(
+    rows: list[list[tuple[str, Pixels]]], content: int, title: str, legend: list[Patch], path: str | Path
+) -> None:
+    """Lay out rows of captioned pictures pixel for pixel, a title above and the legend below."""
+    lines = math.ceil(len(legend) / (content // 160))
+    legend_height = 30 * lines + MARGIN
+    header = MARGIN + (36 if title else 0)
+    width = content + 2 * MARGIN
+    height = header + sum(TITLE + row[0][1].shape[0] + GAP for row in rows) + legend_height
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=_unit(BACKGROUND))
+    if title:
+        figure.text(MARGIN / width, 1 - MARGIN / height, title, color=TEXT, fontsize=17, weight="bold", va="center")
+    top = header
+    for row in rows:
+        left = MARGIN
+        for caption, picture in row:
+            tall, wide = picture.shape[:2]
+            box = (left / width, 1 - (top + TITLE + tall) / height, wide / width, tall / height)
+            axes = figure.add_axes(box)
+            axes.imshow(picture, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+            figure.text(left / width, 1 - (top + TITLE - 9) / height, caption, color=TEXT, fontsize=13, va="bottom")
+            left += wide + GAP
+        top += TITLE + row[0][1].shape[0] + GAP
+    figure.legend(
+        handles=legend, loc="lower center", ncols=math.ceil(len(legend) / lines), frameon=False, labelcolor=TEXT,
+        fontsize=13, handlelength=1.2, handleheight=1.2, columnspacing=1.6, borderaxespad=0.8,
+    )  # fmt: skip
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png")

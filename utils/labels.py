@@ -1,0 +1,159 @@
+"""Label names, colours, splits, and the maps between the ids on disk (raw) and the ids of the network (learning)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+
+UNKNOWN = 255
+"""Entry of `LabelMap.to_learning` for a raw id that the map does not know."""
+
+_RAW_IDS = 1 << 16
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """One data set's classes.
+
+    Attributes:
+        names: K class names by learning id; the first is "unlabeled" (ignored).
+        to_learning: (65536,) uint8, learning id of every raw id; `UNKNOWN` where the map has none.
+        to_raw: (K,) uint32, the raw id that a submission holds for each learning id.
+        colors: (K, 3) uint8, RGB.
+        split: "train", "valid", "test" -> names of their sequences ("00").
+    """
+
+    names: tuple[str, ...]
+    to_learning: NDArray[np.uint8]
+    to_raw: NDArray[np.uint32]
+    colors: NDArray[np.uint8]
+    split: dict[str, tuple[str, ...]]
+
+    @staticmethod
+    def load(path: str | Path) -> LabelMap:
+        """Reads a label mapping in the vocabulary of the semantic-kitti-api.
+
+        Args:
+            path: YAML with `labels` (raw id: name), `color_map` (raw id: [b, g, r]), `learning_map` (raw id: learning
+                id), `learning_map_inv` (learning id: raw id) and `split` (train, valid, test: sequence numbers).
+
+        Raises:
+            UserError: the file is missing or not YAML, a key is missing, or its entries contradict each other.
+        """
+        content = _read_yaml(path)
+        names, colors = _ids(content, "labels", path), _ids(content, "color_map", path)
+        forward, inverse = _ids(content, "learning_map", path), _ids(content, "learning_map_inv", path)
+        to_raw = _inverse_table(inverse, forward, path)
+        missing = [raw for raw in to_raw if raw not in names or raw not in colors]
+        if missing:
+            raise UserError(f"{path}: raw id {missing[0]} of learning_map_inv is not in both labels and color_map; add it")
+        return LabelMap(
+            names=tuple(str(names[raw]) for raw in to_raw),
+            to_learning=_forward_table(forward, len(to_raw), path),
+            to_raw=np.array(to_raw, dtype=np.uint32),
+            colors=np.array([_rgb(colors[raw], raw, path) for raw in to_raw], dtype=np.uint8),
+            split=_split(content, path),
+        )
+
+    def learning_ids(self, raw: NDArray[np.unsignedinteger], path: str | Path) -> NDArray[np.uint8]:
+        """Learning ids of raw ids, by one table look-up.
+
+        Args:
+            raw: (N,) unsigned integers below 65536 (SemanticKITTI: the low half of the label).
+            path: the file they come from, for the error message.
+
+        Returns:
+            (N,) uint8.
+
+        Raises:
+            UserError: an id is outside of the map; names the file, the id and how many points have it.
+        """
+        learning = self.to_learning[raw]
+        if learning.size and learning.max() == UNKNOWN:
+            ids, counts = np.unique(raw[learning == UNKNOWN], return_counts=True)
+            others = f" (and {len(ids) - 1} more unknown ids)" if len(ids) > 1 else ""
+            raise UserError(
+                f"{path}: label id {ids[0]} on {counts[0]} points{others} is not in learning_map; add it to the file "
+                "that dataset_params.label_mapping names, or repair the label file"
+            )
+        return learning
+
+
+def _read_yaml(path: str | Path) -> Mapping[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot read the label mapping ({reason}); set dataset_params.label_mapping") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: the label mapping is not valid YAML{line}; repair it") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: the label mapping must hold keys such as labels and learning_map; repair it")
+    return content
+
+
+def _ids(content: Mapping[str, Any], key: str, path: str | Path) -> dict[int, Any]:
+    """The table under `key`, which must map ids to something."""
+    if key not in content:
+        raise UserError(f"{path}: key {key} is missing from the label mapping; add it")
+    table = content[key]
+    if not isinstance(table, Mapping) or not table or not all(_is_id(entry) for entry in table):
+        raise UserError(f"{path}: key {key} must map ids from 0 to {_RAW_IDS - 1} to their values; correct it")
+    return dict(table)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _RAW_IDS
+
+
+def _inverse_table(inverse: dict[int, Any], forward: dict[int, Any], path: str | Path) -> list[int]:
+    """Raw ids by learning id; each must come back to the learning id that names it."""
+    if sorted(inverse) != list(range(len(inverse))) or len(inverse) > UNKNOWN:
+        raise UserError(f"{path}: learning_map_inv must have the learning ids 0, 1, 2, ... without a gap; correct it")
+    for learning in range(len(inverse)):
+        if not _is_id(inverse[learning]) or forward.get(inverse[learning]) != learning:
+            raise UserError(
+                f"{path}: learning_map_inv sends {learning} to {inverse[learning]}, which learning_map does not send "
+                f"back to {learning}; correct one of them"
+            )
+    return [inverse[learning] for learning in range(len(inverse))]
+
+
+def _forward_table(forward: dict[int, Any], num_classes: int, path: str | Path) -> NDArray[np.uint8]:
+    table = np.full(_RAW_IDS, UNKNOWN, dtype=np.uint8)
+    for raw, learning in forward.items():
+        if not _is_id(learning) or learning >= num_classes:
+            raise UserError(
+                f"{path}: learning_map sends {raw} to {learning}, which is not in learning_map_inv; correct one of them"
+            )
+        table[raw] = learning
+    return table
+
+
+def _rgb(bgr: Any, raw: int, path: str | Path) -> tuple[int, ...]:
+    if not isinstance(bgr, list) or len(bgr) != 3 or not all(_is_id(value) and value < 256 for value in bgr):
+        raise UserError(f"{path}: color_map of {raw} must be [blue, green, red], each 0 to 255; correct it")
+    return tuple(reversed(bgr))
+
+
+def _split(content: Mapping[str, Any], path: str | Path) -> dict[str, tuple[str, ...]]:
+    split = content.get("split")
+    if not isinstance(split, Mapping):
+        raise UserError(f"{path}: key split is missing from the label mapping; add it with train, valid and test")
+    for name in _SPLITS:
+        if not isinstance(split.get(name), list) or not all(_is_id(number) for number in split[name]):
+            raise UserError(f"{path}: key split.{name} must be a list of sequence numbers; add or correct it")
+    return {name: tuple(f"{number:02d}" for number in split[name]) for name in _SPLITS}

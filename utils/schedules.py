@@ -1,0 +1,118 @@
+"""Optimisers and learning-rate schedules, by the names the published configs use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, ReduceLROnPlateau, StepLR
+
+from utils.errors import UserError
+
+LAST_EPOCHS_AT_MINIMUM = 4  # CosineAnnealingLR reaches its minimum this many epochs before the end
+MINIMUM_RATE = 1e-5
+WARMUP_STEPS = 1000  # shared out over the GPUs
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning-rate schedule and when to advance it.
+
+    Attributes:
+        scheduler: the torch scheduler.
+        interval: advance it after every step or after every epoch.
+        needs_monitor: `scheduler.step` takes the monitored score (higher is better).
+    """
+
+    scheduler: LRScheduler
+    interval: Literal["step", "epoch"]
+    needs_monitor: bool = False
+
+
+def build_optimizer(
+    parameters: Iterable[Parameter],
+    name: str,
+    learning_rate: float,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    weight_decay: float = 1e-4,
+) -> Optimizer:
+    """The optimiser called `name`: "SGD", or "Adam" (which takes the learning rate alone, as published).
+
+    Raises:
+        UserError: there is no such optimiser.
+    """
+    if name == "SGD":
+        return SGD(parameters, lr=learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    if name == "Adam":
+        return Adam(parameters, lr=learning_rate)
+    raise UserError(f"train_params.optimizer: unknown optimizer '{name}'; choose SGD or Adam")
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    name: str,
+    max_num_epochs: int,
+    steps_per_epoch: int,
+    num_gpu: int,
+    decay_step: int = 10,
+    decay_rate: float = 0.1,
+) -> Schedule:
+    """The schedule called `name`.
+
+    Args:
+        optimizer: what it steers.
+        name: "StepLR" (times `decay_rate` every `decay_step` epochs), "ReduceLROnPlateau" (times `decay_rate` after
+            `decay_step` epochs without a better score), "CosineAnnealingLR" (per epoch), or
+            "CosineAnnealingWarmRestarts", the published name of a cosine per step with linear warm-up (no restarts).
+        max_num_epochs: length of the training.
+        steps_per_epoch: optimiser steps per epoch, see `steps_per_epoch`; only the per-step cosine uses it.
+        num_gpu: number of processes; it sets the length of the warm-up.
+        decay_step: epochs.
+        decay_rate: factor.
+
+    Raises:
+        UserError: there is no such schedule.
+    """
+    if name == "StepLR":
+        return Schedule(StepLR(optimizer, step_size=decay_step, gamma=decay_rate), "epoch")
+    if name == "ReduceLROnPlateau":
+        plateau = ReduceLROnPlateau(optimizer, mode="max", factor=decay_rate, patience=decay_step)
+        return Schedule(plateau, "epoch", needs_monitor=True)
+    if name == "CosineAnnealingLR":
+        # A demo run of four epochs or fewer would otherwise divide by zero.
+        length = max(max_num_epochs - LAST_EPOCHS_AT_MINIMUM, 1)
+        return Schedule(CosineAnnealingLR(optimizer, T_max=length, eta_min=MINIMUM_RATE), "epoch")
+    if name == "CosineAnnealingWarmRestarts":
+        factor = partial(warm_cosine_factor, warmup=warmup_steps(num_gpu), total_steps=max_num_epochs * steps_per_epoch)
+        return Schedule(LambdaLR(optimizer, factor), "step")
+    choices = "StepLR, ReduceLROnPlateau, CosineAnnealingLR or CosineAnnealingWarmRestarts"
+    raise UserError(f"train_params.lr_scheduler: unknown schedule '{name}'; choose {choices}")
+
+
+def warm_cosine_factor(step: int, warmup: int, total_steps: int) -> float:
+    """The learning rate at `step`, as a share of the base rate: a linear rise, then half a cosine.
+
+    Args:
+        step: optimiser steps done, from 0.
+        warmup: steps of the rise.
+        total_steps: length of the falling half-wave in steps.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / total_steps))
+
+
+def warmup_steps(num_gpu: int) -> int:
+    """Steps of the linear warm-up: none on one GPU (or the CPU), 1000 shared out over several."""
+    return 0 if num_gpu <= 1 else WARMUP_STEPS // num_gpu
+
+
+def steps_per_epoch(training_size: int, batch_size: int, num_gpu: int) -> int:
+    """Optimiser steps per epoch over `training_size` scans, `batch_size` of them on each of `num_gpu` processes."""
+    return math.ceil(training_size / (batch_size * max(num_gpu, 1)))

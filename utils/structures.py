@@ -1,0 +1,205 @@
+"""The records that travel through the program, in the order in which they appear.
+
+    source -> Scan -> augmentation -> collate -> Batch -> network -> Segmentation -> metrics, submission, pictures
+
+All are frozen: a step that changes something returns a new record. Shape legend, used everywhere:
+
+    N  points of one scan       P  points of a batch       B  scans in a batch
+    V  voxels (views, in `Batch.views`)                     C  channels       K  classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Which sweep a record came from.
+
+    Attributes:
+        sequence: sequence name ("08").
+        name: frame name within the sequence ("000123"); with `sequence` it names the submission file.
+        path: the scan file on disk, for error messages.
+    """
+
+    sequence: str
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One LiDAR sweep, column by column; row i of every column is the same point.
+
+    Attributes:
+        frame: where it came from.
+        xyz: (N, 3) float32, metres, sensor frame (x forward, y left, z up).
+        intensity: (N,) float32, 0..1.
+        labels: (N,) uint8, learning ids; 0 is ignored.
+        instances: (N,) int32, instance ids; 0 is none.
+        index: (N,) int64, row of the point in its file; -1 for a point mixed in from another scan.
+        pixels: (N, 2) float32, (row, col) in `image`; NaN where the camera does not see the point.
+        image: (H, W, 3) uint8 RGB, or None when no image was asked for.
+    """
+
+    frame: Frame
+    xyz: NDArray[np.float32]
+    intensity: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    instances: NDArray[np.int32]
+    index: NDArray[np.int64]
+    pixels: NDArray[np.float32]
+    image: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Scan:
+        """The points of `rows` (a mask or row numbers), all columns together; the image stays."""
+        return replace(
+            self,
+            xyz=self.xyz[rows],
+            intensity=self.intensity[rows],
+            labels=self.labels[rows],
+            instances=self.instances[rows],
+            index=self.index[rows],
+            pixels=self.pixels[rows],
+        )
+
+    @staticmethod
+    def concatenate(scans: Sequence[Scan]) -> Scan:
+        """All points of `scans` as one scan, with the frame and the image of the first."""
+        return replace(
+            scans[0],
+            xyz=np.concatenate([s.xyz for s in scans]),
+            intensity=np.concatenate([s.intensity for s in scans]),
+            labels=np.concatenate([s.labels for s in scans]),
+            instances=np.concatenate([s.instances for s in scans]),
+            index=np.concatenate([s.index for s in scans]),
+            pixels=np.concatenate([s.pixels for s in scans]),
+        )
+
+
+@dataclass(frozen=True)
+class WholeScan:
+    """What evaluation must know of a scan as it lies on disk, points outside the volume included.
+
+    Attributes:
+        frame: where it came from.
+        xyz: (N, 3) float32, all points of the file.
+        labels: (N,) uint8, learning ids of all points of the file; 0 is ignored.
+        inside: (N,) bool, the point lies in the volume (and so goes through the network).
+        donor: (N,) int64, the row, among the points that go through the network, whose prediction the point takes:
+            its own when inside, else that of the nearest point inside.
+    """
+
+    frame: Frame
+    xyz: Tensor
+    labels: Tensor
+    inside: Tensor
+    donor: Tensor
+
+    def map_tensors(self, function) -> WholeScan:  # noqa: ANN001 (Tensor -> Tensor)
+        return replace(
+            self,
+            xyz=function(self.xyz),
+            labels=function(self.labels),
+            inside=function(self.inside),
+            donor=function(self.donor),
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item of the data set, before it is batched.
+
+    Attributes:
+        scan: the points that go through the network.
+        whole: the scan as on disk (evaluation only).
+        views: (V, 3, 4) float32 affine maps of the test-time views, [rotation | translation] (evaluation with votes only).
+    """
+
+    scan: Scan
+    whole: WholeScan | None = None
+    views: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scans stacked point by point.
+
+    Attributes:
+        points: (P, 4) float32: x, y, z (m), intensity.
+        rows: (P,) int64, the scan (0..B-1) each point belongs to; ascending.
+        labels: (P,) int64 learning ids; 0 is ignored.
+        pixels: (P, 2) int64 (row, col) into the scan's image; -1 where there is none.
+        images: (B, 3, H, W) float32, normalised; None when no image is used.
+        lengths: points per scan, B numbers.
+        whole: the scans as on disk, B of them (evaluation), or none (training).
+        views: (B, V, 3, 4) float32 affine maps for test-time augmentation, or None.
+    """
+
+    points: Tensor
+    rows: Tensor
+    labels: Tensor
+    pixels: Tensor
+    images: Tensor | None
+    lengths: tuple[int, ...]
+    whole: tuple[WholeScan, ...] = field(default=())
+    views: Tensor | None = None
+
+    @property
+    def num_scans(self) -> int:
+        return len(self.lengths)
+
+    def _map_tensors(self, function) -> Batch:  # noqa: ANN001 (Tensor -> Tensor)
+        return replace(
+            self,
+            points=function(self.points),
+            rows=function(self.rows),
+            labels=function(self.labels),
+            pixels=function(self.pixels),
+            images=None if self.images is None else function(self.images),
+            whole=tuple(scan.map_tensors(function) for scan in self.whole),
+            views=None if self.views is None else function(self.views),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """A copy on `device`."""
+        return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """A copy in page-locked memory; called by the DataLoader."""
+        return self._map_tensors(lambda tensor: tensor.pin_memory())
+
+    def view(self, number: int) -> Batch:
+        """The batch as seen in test-time view `number`: every scan rotated and moved by its own affine map.
+
+        Raises:
+            ValueError: the batch carries no views.
+        """
+        if self.views is None:
+            raise ValueError("this batch carries no test-time views")
+        affine = self.views[:, number][self.rows]  # (P, 3, 4)
+        xyz = torch.einsum("pij,pj->pi", affine[:, :, :3], self.points[:, :3]) + affine[:, :, 3]
+        return replace(self, points=torch.cat([xyz, self.points[:, 3:]], dim=1))
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The result for one scan, point by point in file order.
+
+    Attributes:
+        whole: the scan it belongs to.
+        prediction: (N,) uint8 learning ids, 1..K-1: every point of the file has a class.
+    """
+
+    whole: WholeScan
+    prediction: Tensor
