@@ -35,9 +35,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: cannot read the image (truncated or not an image); unpack it again") from error
 
 
-def project(
-    xyz: NDArray[np.float32], calibration: NDArray[np.float64], width: int, height: int
-) -> NDArray[np.float32]:
+def project(xyz: NDArray[np.float32], calibration: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
     """Pixel of every point: (u, v, w) = calibration @ (x, y, z, 1), col = u / w, row = v / w.
 
     Computed in float64: float32 deviates by up to 0.05 px, enough to change a pixel.
@@ -132,8 +130,10 @@ def color_jitter(
 
 def normalize(image: NDArray[np.uint8], normalizer: Normalizer | None) -> NDArray[np.float32]:
     """(H, W, 3) uint8 to float32: (image / 255 - mean) / std, or image / 255 without a normalizer."""
-    scaled = image.astype(np.float32) / np.float32(255)
-    if normalizer is None:
-        return scaled
-    mean, std = (np.asarray(values, dtype=np.float32) for values in normalizer)
-    return (scaled - mean) / std
+    scaled = image.astype(np.float32)
+    scaled /= 255
+    if normalizer is not None:
+        mean, std = (np.asarray(values, dtype=np.float32) for values in normalizer)
+        scaled -= mean
+        scaled /= std
+    return scaled

@@ -1,9 +1,9 @@
 """SemanticKITTI on disk -> `Scan` (Behley et al., ICCV 2019; KITTI odometry format, Geiger et al., CVPR 2012).
 
-    <data_path>/<sequence>/velodyne/<frame>.bin     float32 N x 4: x, y, z (m), reflectance 0..1
-    <data_path>/<sequence>/labels/<frame>.label     uint32 N: semantic id (low half), instance id (high half)
-    <data_path>/<sequence>/image_2/<frame>.png      left colour camera
-    <data_path>/<sequence>/calib.txt                P2 (camera 0 -> image), Tr (velodyne -> camera 0)
+<data_path>/<sequence>/velodyne/<frame>.bin     float32 N x 4: x, y, z (m), reflectance 0..1
+<data_path>/<sequence>/labels/<frame>.label     uint32 N: semantic id (low half), instance id (high half)
+<data_path>/<sequence>/image_2/<frame>.png      left colour camera
+<data_path>/<sequence>/calib.txt                P2 (camera 0 -> image), Tr (velodyne -> camera 0)
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class SemanticKITTI:
         folder = self.root / sequence
         names = sorted(_stems(folder / "velodyne", ".bin"))
         if not names:
-            raise UserError(f"{folder / 'velodyne'}: no .bin scans there; unpack the velodyne archive or remove {folder}")
+            raise UserError(f"{folder / 'velodyne'}: no .bin scans; unpack the velodyne archive, or remove {folder}")
         beside = [("labels", ".label")] if self.has_labels else []
         beside += [("image_2", ".png")] if self.num_cameras else []
         for kind, suffix in beside:
@@ -158,7 +158,7 @@ def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
     if content.size == 0:
         raise UserError(f"{path}: the scan holds no points; unpack it again or remove it with its label file")
     if content.size % _BYTES_PER_POINT:
-        raise UserError(f"{path}: {content.size} bytes are no multiple of {_BYTES_PER_POINT}: truncated; unpack it again")
+        raise UserError(f"{path}: {content.size} bytes are no multiple of {_BYTES_PER_POINT} (truncated); unpack again")
     points = content.view("<f4").reshape(-1, 4)
     intensity = points[:, 3].copy()
     # One NaN reflectance would spread through the batch statistics to every point.
@@ -166,9 +166,7 @@ def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
     return np.ascontiguousarray(points[:, :3]), intensity
 
 
-def read_labels(
-    path: str | Path, count: int, label_map: LabelMap
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """A SemanticKITTI label file.
 
     Args:

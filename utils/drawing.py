@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -175,7 +176,7 @@ def _plot_keys(axes: Axes, history: Sequence[Mapping[str, float]], word: str, sc
     axes.set_ylabel(unit)
     axes.grid(color="#e4e7eb")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if keys:
         axes.legend(frameon=False, fontsize=9)
 

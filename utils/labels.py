@@ -55,7 +55,7 @@ class LabelMap:
         to_raw = _inverse_table(inverse, forward, path)
         missing = [raw for raw in to_raw if raw not in names or raw not in colors]
         if missing:
-            raise UserError(f"{path}: raw id {missing[0]} of learning_map_inv is not in both labels and color_map; add it")
+            raise UserError(f"{path}: raw id {missing[0]} of learning_map_inv must be in labels and color_map; add it")
         return LabelMap(
             names=tuple(str(names[raw]) for raw in to_raw),
             to_learning=_forward_table(forward, len(to_raw), path),
@@ -93,7 +93,7 @@ def _read_yaml(path: str | Path) -> Mapping[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: cannot read the label mapping ({reason}); set dataset_params.label_mapping") from error
+        raise UserError(f"{path}: cannot read it ({reason}); correct dataset_params.label_mapping") from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
