@@ -154,7 +154,7 @@ def nearest_inside(xyz: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArr
     donor[outside] = 0
     finite = outside[np.isfinite(xyz[outside]).all(axis=1)]
     if len(finite):
-        donor[finite] = _nearest(xyz[np.flatnonzero(inside)], xyz[finite])
+        donor[finite] = _nearest(xyz.take(np.flatnonzero(inside), axis=0), xyz[finite])
     return donor
 
 
@@ -176,18 +176,20 @@ def _tree(points: NDArray[np.float32]) -> KDTree:
 
 def _near(points: NDArray[np.float32], queries: NDArray[np.float32], reach: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N,) bool: true at least of every point within `reach` (Q,) of its query, judged in x and y on a coarse grid."""
-    low = points[:, :2].min(axis=0)
-    size = np.maximum(points[:, :2].max(axis=0) - low, 1e-3) / _CELLS
-
-    def cell(xy: NDArray) -> NDArray[np.intp]:
-        return np.clip((xy - low) / size, 0, _CELLS - 1).astype(np.intp)
-
-    x0, y0 = cell(queries[:, :2] - reach[:, None]).T
-    x1, y1 = cell(queries[:, :2] + reach[:, None]).T + 1
+    rectangles = []
+    rows = np.zeros(len(points), dtype=np.int32)
+    for axis in range(2):
+        column = np.ascontiguousarray(points[:, axis])
+        low = column.min()
+        # A little less than cells per metre, so that the last point is in the last cell.
+        per_metre = np.float32(0.9999 * _CELLS / max(column.max() - low, 1e-3))
+        rows = rows * _CELLS + ((column - low) * per_metre).astype(np.int32)
+        for end, offset in ((queries[:, axis] - reach, 0), (queries[:, axis] + reach, 1)):
+            rectangles.append(np.clip((end - low) * per_metre, 0, _CELLS - 1).astype(np.int64) + offset)
+    x0, x1, y0, y1 = rectangles
     # Each query covers a rectangle of cells; the double cumulative sum of its corners counts them all at once.
     corners = np.zeros((_CELLS + 1, _CELLS + 1), dtype=np.int64)
     for x, y, sign in ((x0, y0, 1), (x0, y1, -1), (x1, y0, -1), (x1, y1, 1)):
         np.add.at(corners, (x, y), sign)
-    covered = corners.cumsum(axis=0).cumsum(axis=1) > 0
-    x, y = cell(points[:, :2]).T
-    return covered[x, y]
+    covered = corners.cumsum(axis=0).cumsum(axis=1)[:_CELLS, :_CELLS] > 0
+    return covered.ravel()[rows]

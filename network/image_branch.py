@@ -62,7 +62,9 @@ class ImageBranch(nn.Module):
             self.add_module(name, nn.Sequential(*blocks))
             c_in = c_out
         self.decoders = nn.ModuleDict({str(s): _decoder(s, channels) for s in sorted(set(scale_list))})
-        self.to(memory_format=torch.channels_last)
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Feature maps by scale.

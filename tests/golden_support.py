@@ -1,4 +1,4 @@
-"""Golden data: published networks' outputs, and the rule by which their weights are filled in (tests/golden/README.md)."""
+"""Golden data: outputs of the published networks, and the rule that fills their weights (tests/golden/README.md)."""
 
 from __future__ import annotations
 

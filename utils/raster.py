@@ -70,14 +70,15 @@ def range_view(xyz: NDArray[np.float32], rgb: NDArray[np.uint8]) -> Pixels:
         rgb: (N, 3) uint8.
 
     Returns:
-        (64, 1024, 3) uint8; where points share a pixel the nearest wins.
+        (64, 1024, 3) uint8; where points share a pixel the nearest wins; points above or below the field of
+        view are left out.
     """
     distance = np.linalg.norm(xyz, axis=1)
     order = np.argsort(-distance, kind="stable")
     x, y, z = xyz[order].T
     elevation = np.degrees(np.arcsin(np.clip(z / np.maximum(distance[order], 1e-6), -1, 1)))
     columns = np.floor((0.5 - np.arctan2(y, x) / (2 * np.pi)) * RANGE_COLUMNS).clip(0, RANGE_COLUMNS - 1)
-    rows = np.floor((HORIZON_UP - elevation) / (HORIZON_UP - HORIZON_DOWN) * RANGE_ROWS).clip(0, RANGE_ROWS - 1)
+    rows = np.floor((HORIZON_UP - elevation) / (HORIZON_UP - HORIZON_DOWN) * RANGE_ROWS)
     canvas = np.full((RANGE_ROWS, RANGE_COLUMNS, 3), BACKGROUND, dtype=np.uint8)
     return _splat(canvas, rows, columns, rgb[order], dot=1)
 

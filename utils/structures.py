@@ -123,7 +123,7 @@ class Sample:
     Attributes:
         scan: the points that go through the network.
         whole: the scan as on disk (evaluation only).
-        views: (V, 3, 4) float32 affine maps of the test-time views, [rotation | translation] (evaluation with votes only).
+        views: (V, 3, 4) float32 affine maps [rotation | translation] of the test-time views (evaluation with votes).
     """
 
     scan: Scan

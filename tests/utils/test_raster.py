@@ -61,3 +61,9 @@ def test_camera_view_scales_the_pixels_with_the_picture():
     assert np.argwhere((picture == rgb[0]).all(axis=2)).tolist() == [[5, 15]]
     assert tuple(rgb[1].tolist()) not in colors_in(picture)
     assert picture[0, 0, 0] < 100  # darkened, so that the points stand out
+
+
+def test_range_view_leaves_out_what_the_sensor_cannot_see():
+    above_and_below = np.array([[10, 0, 5], [10, 0, -8]], dtype=np.float32)
+    picture = raster.range_view(above_and_below, np.full((2, 3), 200, dtype=np.uint8))
+    assert colors_in(picture) == {raster.BACKGROUND}

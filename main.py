@@ -1,0 +1,174 @@
+"""Train, test and submit: `python main.py --config config/2DPASS-semantickitti.yaml --gpu 0`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from dataloader.datamodule import DataModule
+from network.assemble import build_network, parameter_count
+from network.checkpoints import check_resumable, is_resumable, load_image_branch, load_weights, read_checkpoint
+from network.segmentation_task import SegmentationTask
+from network.training import averaging_start, build_trainer, training_callbacks
+from utils import cli
+from utils.config import Config, load_config, resolve_path, save_config
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.run_folder import find_checkpoint, test_folder, training_folder
+from utils.test_output import TestOutput
+
+say = rank_zero_only(print)
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags of the README."""
+    parser = argparse.ArgumentParser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
+    cli.add_shared_flags(parser)
+    parser.add_argument("--monitor", default="val/mIoU", help="the score to maximise")
+    parser.add_argument("--stop_patience", type=int, default=50, metavar="N", help="validations without a better score")
+    parser.add_argument("--save_top_k", type=int, default=1, metavar="K", help="best checkpoints to keep; -1: all")
+    parser.add_argument("--check_val_every_n_epoch", type=int, default=1, metavar="N")
+    parser.add_argument("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
+    parser.add_argument("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
+    parser.add_argument("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
+    parser.add_argument("--test", action="store_true", help="evaluate a checkpoint on the validation split")
+    parser.add_argument("--num_vote", type=int, default=1, metavar="N", help="views per scan at test (TTA)")
+    parser.add_argument("--submit_to_server", action="store_true", help="with --test: the test split, as a submission")
+    parser.add_argument("--save_prediction", action="store_true", help="with --test: keep the predicted label files")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse_arguments(argv)
+    _check_flags(args)
+    config = load_config(args.config, args.set)
+    devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
+    no_cuda = "no CUDA device found, " if args.cpu is None and devices.accelerator == "cpu" else ""
+    say(f"{no_cuda}running on {devices}")
+    label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
+    root = Path("logs") / config.dataset_params.pc_dataset_type / args.log_dir
+    checkpoint = find_checkpoint(args.checkpoint, root) if args.checkpoint else None
+    pl.seed_everything(args.seed, workers=True, verbose=False)
+    if args.test:
+        assert checkpoint is not None
+        test(args, config, devices, label_map, root, checkpoint)
+    else:
+        fit(args, config, devices, label_map, root, checkpoint)
+
+
+def fit(
+    args: argparse.Namespace,
+    config: Config,
+    devices: cli.Devices,
+    label_map: LabelMap,
+    root: Path,
+    checkpoint: Path | None,
+) -> None:
+    """Train; validate after every epoch; keep the best and the last checkpoint."""
+    data = DataModule(
+        config, label_map, True, seed=args.seed, debug=args.debug, images=not args.baseline_only,
+        num_devices=devices.count,
+    )  # fmt: skip
+    network = build_network(config, args.baseline_only)
+    resume = None if checkpoint is None else _take_weights(args, config, network, checkpoint)
+    folder = training_folder(root, resume)
+    _announce(config, network, data, folder)
+
+    training = config.train_params
+    task = SegmentationTask(
+        network, training, label_map.names, data.steps_per_epoch, devices.count, monitor=args.monitor, seed=args.seed
+    )
+    swa_from = averaging_start(training.swa_epoch_start, training.max_num_epochs) if args.SWA else None
+    trainer = build_trainer(
+        devices,
+        folder,
+        training_callbacks(folder, args.monitor, args.stop_patience, args.save_top_k, swa_from),
+        max_epochs=training.max_num_epochs,
+        check_val_every_n_epoch=args.check_val_every_n_epoch,
+        log_every_n_steps=10,
+        sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
+    )
+    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+    if task.skipped_batches:
+        say(f"{task.skipped_batches} batches had NaN or inf in their gradients and were skipped")
+    say(f"best {args.monitor} {100 * task.best_miou:.3f} %; checkpoints, curves and TensorBoard logs: {folder}")
+
+
+def test(
+    args: argparse.Namespace,
+    config: Config,
+    devices: cli.Devices,
+    label_map: LabelMap,
+    root: Path,
+    checkpoint: Path,
+) -> None:
+    """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
+    data = DataModule(
+        config, label_map, False, args.num_vote, args.submit_to_server, args.seed, args.debug, images=False
+    )
+    network = build_network(config, baseline_only=True)  # the 3D network is all a test needs
+    load_weights(network, read_checkpoint(checkpoint), checkpoint)
+    split = "test" if args.submit_to_server else "validation"
+    say(f"testing {checkpoint} on {len(data.evaluated)} scans of the {split} split, {args.num_vote} vote(s) each")
+    output = TestOutput(
+        test_folder(root),
+        label_map,
+        data.expected_frames,
+        args.submit_to_server,
+        args.save_prediction,
+        settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split},
+    )
+    task = SegmentationTask(network, config.train_params, label_map.names, output=output)
+    build_trainer(devices).test(task, datamodule=data, verbose=False)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    if args.test and not args.checkpoint:
+        raise UserError("--test needs --checkpoint: a path, or `best` or `last` of --log_dir")
+    if (args.fine_tune or args.pretrain2d) and not args.checkpoint:
+        raise UserError("--fine_tune and --pretrain2d need --checkpoint: the weights to start from")
+    if args.fine_tune and args.pretrain2d:
+        raise UserError("--fine_tune takes all weights, --pretrain2d those of the 2D branch: give one of them")
+    if (args.submit_to_server or args.save_prediction) and not args.test:
+        raise UserError("--submit_to_server and --save_prediction go with --test")
+    if args.num_vote < 1:
+        raise UserError("--num_vote takes a count of 1 or more")
+
+
+def _take_weights(args: argparse.Namespace, config: Config, network: Any, checkpoint: Path) -> Path | None:
+    """Load what the flags ask for; the checkpoint itself if training is to continue from it, optimiser and all."""
+    content = read_checkpoint(checkpoint)
+    if args.pretrain2d:
+        say(load_image_branch(network, content, checkpoint))
+        return None
+    load_weights(network, content, checkpoint)
+    if args.fine_tune:
+        say(f"fine-tuning: weights of {checkpoint}, optimiser and epochs start anew")
+        return None
+    if not is_resumable(content):
+        say(f"{checkpoint} has no optimiser state of ours: its weights are taken, optimiser and epochs start anew")
+        return None
+    check_resumable(content, config.train_params, checkpoint)
+    say(f"resuming from {checkpoint}, {content['epoch'] + 1} of {config.train_params.max_num_epochs} epochs done")
+    return checkpoint
+
+
+@rank_zero_only
+def _announce(config: Config, network: Any, data: DataModule, folder: Path) -> None:
+    assert data.trained is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder / "config.yaml")
+    print(
+        f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
+        f"{len(data.trained)} training and {len(data.evaluated)} validation scans; run folder {folder}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(lambda: main(sys.argv[1:])))

@@ -1,0 +1,181 @@
+"""Reading checkpoints, ours and published ones, as the untrusted input they are.
+
+They are read with torch's weights-only unpickler. Of the classes that Lightning 1.3 wrote beside the weights, a fixed
+list is let through as inert stand-ins; anything else in the pickle, above all anything callable, is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from network.released_weights import is_released, translate
+from utils.config import TrainParams
+from utils.errors import UserError
+
+
+class _StandIn(dict):
+    """Takes the place of a foreign class in a pickle: holds what was stored and can do nothing."""
+
+    def __setstate__(self, state: Any) -> None:
+        self["state"] = state
+
+
+_FOREIGN_CLASSES = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
+    "pytorch_lightning.callbacks.swa.StochasticWeightAveraging",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+)
+
+
+def _allowed() -> list[Any]:
+    scalar = np.dtype(np.float64).type(0).__reduce__()[0]  # what numpy scalars are rebuilt with
+    number_types = [type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    return [
+        EasyDict,
+        *((_StandIn, name) for name in _FOREIGN_CLASSES),
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *number_types,
+    ]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint file, on the CPU, without running any code in it.
+
+    Raises:
+        UserError: no such file, not a checkpoint, truncated, or it holds something other than weights and settings.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such checkpoint file; give the path of a .ckpt file to --checkpoint")
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error)
+        if "GLOBAL" in reason or "Unsupported" in reason:
+            culprit = next((word for word in reason.split() if "." in word and word[0].isalpha()), "an unknown object")
+            raise UserError(
+                f"{path}: refused, it holds more than weights and settings ({culprit.rstrip(',.')}), which could run "
+                "code; use a checkpoint from a source you trust, saved as a state dict"
+            ) from None
+        raise UserError(f"{path}: not a checkpoint file, or a damaged one; download or copy it again") from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile):
+        raise UserError(f"{path}: not a checkpoint file, or a truncated one; download or copy it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The network's tensors of a checkpoint, under the names of the full `Arch2DPASS`, whoever wrote it.
+
+    Raises:
+        UserError: there are none.
+    """
+    state = content.get("state_dict", content)
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, Mapping) else {}
+    if not tensors:
+        raise UserError(f"{path}: holds no weights (no state_dict); is it a checkpoint?")
+    if is_released(tensors):
+        return translate(tensors, path)
+    tensors = {k.removeprefix("network."): v for k, v in tensors.items()}
+    if any(k.startswith("encoder.") for k in tensors):  # the 3D network alone
+        return {f"network_3d.{k}": v for k, v in tensors.items()}
+    return tensors
+
+
+def is_resumable(content: Mapping[str, Any]) -> bool:
+    """Whether training can continue from it exactly: our own checkpoint, optimiser included."""
+    return "optimizer_states" in content and not is_released(content.get("state_dict", {})) and "2dpass" in content
+
+
+def check_resumable(content: Mapping[str, Any], training: TrainParams, path: str | Path) -> None:
+    """Refuse to continue a training under another optimiser or schedule than it was begun with.
+
+    Raises:
+        UserError: they differ.
+    """
+    for key in ("optimizer", "lr_scheduler"):
+        before, now = content["2dpass"].get(key), getattr(training, key)
+        if before != now:
+            raise UserError(
+                f"{path}: was trained with train_params.{key} {before}, the config says {now}; "
+                "resume with the same, or start anew from its weights with --fine_tune"
+            )
+
+
+def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path, only_3d: bool = False) -> None:
+    """Put a checkpoint's weights into a network, all or nothing.
+
+    Args:
+        network: an `Arch2DPASS` or a `Baseline` (which takes the 3D part of any checkpoint).
+        content: from `read_checkpoint`.
+        path: for error messages.
+        only_3d: the 3D part is enough (a test never uses the rest).
+
+    Raises:
+        UserError: tensors are missing, left over or of another shape; says which.
+    """
+    state = canonical_state(content, path)
+    own = network.state_dict()
+    whole = any(name.startswith("network_3d.") for name in own)
+    if not whole or only_3d:
+        state = {k: v for k, v in state.items() if k.startswith("network_3d.")}
+    if not whole:
+        state = {k.removeprefix("network_3d."): v for k, v in state.items()}
+    wanted = {k: v for k, v in own.items() if not (whole and only_3d) or k.startswith("network_3d.")}
+    _compare(wanted, state, path)
+    network.load_state_dict(state, strict=False)
+
+
+def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> str:
+    """Take the tensors of the 2D branch that fit (--pretrain2d), from a 2DPASS or a torchvision ResNet-34 checkpoint.
+
+    Returns:
+        One line that says what was taken.
+
+    Raises:
+        UserError: the network has no 2D branch, or nothing fits.
+    """
+    prefix = "image_branch."
+    own = {k: v for k, v in network.state_dict().items() if k.startswith(prefix)}
+    if not own:
+        raise UserError("--pretrain2d: a network without 2D branch (--baseline_only) has nothing to load it into")
+    state = canonical_state(content, path)
+    state = {k if k.startswith(prefix) else prefix + k: v for k, v in state.items()}
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    if not fitting:
+        raise UserError(f"{path}: no tensor fits the 2D branch; --pretrain2d wants a 2DPASS or ResNet-34 checkpoint")
+    network.load_state_dict(fitting, strict=False)
+    return f"2D branch: {len(fitting)} of {len(own)} tensors taken from {path}"
+
+
+def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+    shapes = [
+        f"{k} is {list(found[k].shape)} in the file, {list(wanted[k].shape)} by the config"
+        for k in wanted
+        if k in found and found[k].shape != wanted[k].shape
+    ]
+    missing = [f"{k} is missing in the file" for k in wanted if k not in found]
+    extra = [f"{k} is only in the file" for k in found if k not in wanted]
+    problems = shapes + missing + extra
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(
+            f"{path}: a checkpoint of another model or config, {len(problems)} tensors differ: "
+            f"{'; '.join(problems[:3])}{more}; give the --config (and --baseline_only) it was trained with"
+        )

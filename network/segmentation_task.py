@@ -1,0 +1,212 @@
+"""Training and evaluation of any network of the project: the only LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from network.voting import segment
+from utils.config import TrainParams
+from utils.metrics import ScoreCard, SegmentationMetrics, format_table
+from utils.schedules import build_optimizer, build_scheduler
+from utils.structures import Batch
+from utils.test_output import TestOutput
+
+
+class SegmentationTask(pl.LightningModule):
+    """Steps, metrics and optimisation around a network with `predict(batch)` and `training_losses(batch)`.
+
+    Args:
+        network: a `Baseline` or `Arch2DPASS`.
+        training: the optimiser's and schedule's settings.
+        class_names: K names, the ignored class first.
+        steps_per_epoch: optimiser steps per epoch, for the schedule that counts steps.
+        num_devices: processes, for its warm-up.
+        output: takes every test result (scores, pictures, submission, predictions).
+        monitor: the score a plateau schedule watches.
+        seed: of what is random in the network.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        training: TrainParams,
+        class_names: Sequence[str],
+        steps_per_epoch: int = 1,
+        num_devices: int = 1,
+        output: TestOutput | None = None,
+        monitor: str = "val/mIoU",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.training_params = training
+        self.steps_per_epoch, self.num_devices = steps_per_epoch, num_devices
+        self.output, self.monitor, self.seed = output, monitor, seed
+        self.metrics = SegmentationMetrics(class_names)
+        self.scores: ScoreCard | None = None
+        self.best_miou = 0.0
+        self.skipped_batches = 0
+        self._saved_buffers: list[Tensor] = []
+
+    # ---- training
+
+    def on_train_epoch_start(self) -> None:
+        # What is random in the network depends on the epoch alone, so a resumed run repeats it.
+        torch.manual_seed(self.seed + self.current_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self._saved_buffers = [buffer.clone() for buffer in self.network.buffers()]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = _method(self.network, "training_losses")(batch)
+        named = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=batch.num_scans)
+        optimizer = self.trainer.optimizers[0]
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"], batch_size=batch.num_scans)
+        return losses["loss"]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm; a batch with NaN or inf in its gradients is undone and counted.
+
+        Without gradients an optimiser leaves weights, momentum and decay alone; the schedule goes on, since its steps
+        count batches. What BatchNorm learnt from the batch is taken back too.
+        """
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.training_params.gradient_clip_norm)
+        if torch.isfinite(norm):
+            return
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        for buffer, saved in zip(self.network.buffers(), self._saved_buffers, strict=True):
+            buffer.copy_(saved)
+        self.skipped_batches += 1
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/skipped_batches", float(self.skipped_batches))
+
+    def configure_optimizers(self) -> Any:
+        p = self.training_params
+        optimizer = build_optimizer(
+            self.network.parameters(), p.optimizer, p.learning_rate, p.momentum, p.nesterov, p.weight_decay
+        )
+        schedule = build_scheduler(
+            optimizer,
+            p.lr_scheduler,
+            p.max_num_epochs,
+            self.steps_per_epoch,
+            self.num_devices,
+            p.decay_step or 1,  # the config has both wherever the schedule uses them
+            p.decay_rate or 1.0,
+        )
+        described = {"scheduler": schedule.scheduler, "interval": schedule.interval}
+        if schedule.needs_monitor:
+            described |= {"reduce_on_plateau": True, "monitor": self.monitor, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": described}
+
+    # ---- evaluation: one loop for validation and test
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device)
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation()
+        if self.output is not None:
+            # Processes started on their own (torchrun, SLURM) may name different folders: the first one's counts.
+            self.output.open(self.trainer.strategy.broadcast(self.output.folder))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, None)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.output)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation()
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation()
+        if self.output is not None:
+            self.trainer.strategy.barrier()  # every process has written its scans
+            if self.trainer.is_global_zero:
+                for line in self.output.finish(self.scores):
+                    self.print(line)
+
+    def _start_evaluation(self) -> None:
+        self.metrics.reset()
+        if self.trainer.world_size > 1:
+            # Every process has BatchNorm statistics of its own; the checkpoint holds those of the first.
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def _evaluate(self, batch: Batch, output: TestOutput | None) -> None:
+        for segmentation in segment(self.network, batch):  # type: ignore[arg-type]
+            whole = segmentation.whole
+            self.metrics.update(segmentation.prediction, whole.labels, whole.inside)
+            if output is not None:
+                output.write(segmentation)
+
+    def _finish_evaluation(self) -> None:
+        scores = self.scores = self.metrics.scores()
+        if scores.points == 0:
+            return  # a test split has no labels
+        self.best_miou = max(self.best_miou, scores.miou)
+        self.log_dict(
+            {
+                "val/mIoU": scores.miou,
+                "val/mIoU_published": scores.published_miou,
+                "val/mIoU_present": scores.miou_present,
+                "val/acc": scores.accuracy,
+                "val/best_miou": self.best_miou,
+            }
+        )
+        if self.trainer.state.fn == "fit":  # the per-class table is printed; TensorBoard gets it over the epochs
+            self.log_dict({f"val_iou/{n}": float(iou) for n, iou in zip(scores.class_names, scores.iou, strict=True)})
+        self._print_scores(scores)
+
+    @rank_zero_only
+    def _print_scores(self, scores: ScoreCard) -> None:
+        self.print(format_table(scores, self.best_miou))
+        self.print(
+            {
+                "val/acc": round(scores.accuracy, 5),
+                "val/best_miou": round(self.best_miou, 5),
+                "val/mIoU": round(scores.miou, 5),
+                "val/mIoU_published": round(scores.published_miou, 5),
+                "val/mIoU_present": round(scores.miou_present, 5),
+            }
+        )
+
+    # ---- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["2dpass"] = {
+            "best_miou": self.best_miou,
+            "skipped_batches": self.skipped_batches,
+            "optimizer": self.training_params.optimizer,
+            "lr_scheduler": self.training_params.lr_scheduler,
+        }
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        ours = checkpoint.get("2dpass", {})
+        self.best_miou = ours.get("best_miou", 0.0)
+        self.skipped_batches = ours.get("skipped_batches", 0)
+
+
+def _method(network: nn.Module, name: str) -> Callable[..., Any]:
+    method = getattr(network, name)
+    assert callable(method)
+    return method

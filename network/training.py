@@ -1,0 +1,175 @@
+"""The Lightning trainer of this project: devices, precision, and what happens around the epochs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    TQDMProgressBar,
+    WeightAveraging,
+)
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
+
+from utils.cli import Devices
+from utils.drawing import draw_training_curve
+from utils.run_folder import HISTORY, LAST
+
+_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+
+
+def build_trainer(
+    devices: Devices, folder: Path | None = None, callbacks: Sequence[Callback] = (), **settings: Any
+) -> pl.Trainer:
+    """A trainer on `devices`; with `folder` it logs to TensorBoard there.
+
+    Args:
+        devices: where to run.
+        folder: the run's folder; None for a test.
+        callbacks: see `training_callbacks`.
+        settings: further arguments of `pl.Trainer`.
+    """
+    strategy: Any = "auto"
+    if devices.count > 1:
+        # BatchNorm buffers are not broadcast at every step: the task does that before an evaluation, and evaluation
+        # steps, which differ in number between processes, would otherwise wait for each other for ever.
+        strategy = DDPStrategy(
+            process_group_backend="gloo" if devices.accelerator == "cpu" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+    return pl.Trainer(
+        accelerator=devices.accelerator,
+        devices=devices.ids if devices.accelerator == "gpu" else devices.per_node,
+        num_nodes=devices.num_nodes,
+        strategy=strategy,
+        precision=_PRECISION[devices.precision],
+        use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
+        num_sanity_val_steps=0,
+        logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
+        callbacks=[TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10), *callbacks],
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+        **settings,
+    )
+
+
+def training_callbacks(
+    folder: Path, monitor: str, stop_patience: int, save_top_k: int, swa_from_epoch: int | None
+) -> list[Callback]:
+    """Checkpoints (best and last), early stopping, the training curve, and averaging if wanted.
+
+    Args:
+        folder: the run's folder.
+        monitor: the score to maximise.
+        stop_patience: validations without a better score before training stops.
+        save_top_k: how many of the best checkpoints are kept; -1: every one.
+        swa_from_epoch: first epoch that --SWA averages; None: no averaging.
+    """
+    name = monitor.replace("/", "_")
+    best = ModelCheckpoint(
+        dirpath=folder,
+        filename=f"best-epoch={{epoch:02d}}-{name}={{{monitor}:.4f}}",
+        auto_insert_metric_name=False,
+        monitor=monitor,
+        mode="max",
+        save_top_k=save_top_k,
+    )
+    last = ModelCheckpoint(
+        dirpath=folder, filename=LAST, save_on_train_epoch_end=True, every_n_epochs=1, enable_version_counter=False
+    )
+    averaging = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
+    # Averaging comes first: the checkpoints behind it then hold the average.
+    return [*averaging, EarlyStopping(monitor, mode="max", patience=stop_patience), History(folder), best, last]
+
+
+class History(Callback):
+    """One line of JSON per epoch, and the training curve drawn from them; a resumed run carries on with both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        values = {
+            name: round(float(value), 6)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/") or name.endswith("_epoch")
+        }
+        with (self.folder / HISTORY).open("a") as file:
+            file.write(json.dumps({"epoch": trainer.current_epoch, **values}) + "\n")
+        draw_training_curve(read_history(self.folder), self.folder / "training_curve.png")
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's history, one per epoch; an epoch that was trained again counts once."""
+    lines = (json.loads(line) for line in (folder / HISTORY).read_text().splitlines())
+    return [line for _, line in sorted({line["epoch"]: line for line in lines}.items())]
+
+
+class LateWeightAveraging(WeightAveraging):
+    """Stochastic weight averaging (--SWA): the mean of the weights after each of the last epochs.
+
+    From the first averaged epoch on, validation and checkpoints hold the mean. BatchNorm statistics are averaged along.
+
+    Args:
+        start_epoch: first epoch (from 0) whose weights count.
+    """
+
+    def __init__(self, start_epoch: int) -> None:
+        super().__init__(use_buffers=True)
+        self.start_epoch = start_epoch
+        self._steps_per_epoch = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._steps_per_epoch = int(trainer.num_training_batches)
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After the last step of an epoch, so that the validation that follows sees the new mean."""
+        if step_idx is None:
+            return False
+        epoch, step = divmod(step_idx, self._steps_per_epoch)
+        return epoch >= self.start_epoch and step == self._steps_per_epoch - 1
+
+    @property
+    def _has_average(self) -> bool:
+        return self._average_model is not None and int(self._average_model.n_averaged) > 0
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._has_average:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._has_average:
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._has_average:
+            super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        if self._has_average:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        if "averaging_state" in checkpoint:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def averaging_start(share: float, epochs: int) -> int:
+    """First epoch to average, from `train_params.swa_epoch_start`; at least the last epoch is averaged."""
+    return min(math.floor(share * epochs), epochs - 1)

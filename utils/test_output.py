@@ -1,0 +1,104 @@
+"""What a test leaves behind: scores, confusion matrix, pictures, and predictions or a submission if asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from utils.drawing import draw_confusion, draw_scan
+from utils.labels import LabelMap
+from utils.metrics import ScoreCard
+from utils.structures import Segmentation
+from utils.submission import Expected, PredictionWriter, SemanticKITTISubmission, Sink
+
+PICTURES = 4
+
+
+class TestOutput:
+    """The one sink that a test feeds; every process feeds its own scans, the first one finishes.
+
+    Args:
+        folder: where everything goes.
+        label_map: names, colours and raw ids.
+        expected: every frame of the test.
+        submit: make the zip for the benchmark server.
+        save_predictions: keep the label files.
+        title: named in the scores (the command, the votes).
+    """
+
+    __test__ = False  # not a pytest class
+
+    def __init__(
+        self,
+        folder: Path,
+        label_map: LabelMap,
+        expected: Callable[[], Iterable[Expected]],
+        submit: bool = False,
+        save_predictions: bool = False,
+        settings: dict[str, str | int | bool] | None = None,
+    ) -> None:
+        self.folder = folder
+        self._label_map, self._expected = label_map, expected
+        self._submit, self._save_predictions = submit, save_predictions
+        self._settings = settings or {}
+        self._sinks: list[Sink] = []
+        self._drawn = 0
+
+    def open(self, folder: Path) -> None:
+        """Start to write, into the folder that all processes agreed on."""
+        self.folder = folder
+        self._drawn = 0
+        self._sinks = []
+        if self._submit:
+            self._sinks.append(SemanticKITTISubmission(folder / "submission", self._label_map))
+        if self._save_predictions:
+            self._sinks.append(PredictionWriter(folder / "predictions", self._label_map))
+
+    def write(self, segmentation: Segmentation) -> None:
+        """Take the result of one scan."""
+        for sink in self._sinks:
+            sink.write(segmentation)
+        if self._drawn < PICTURES:
+            self._drawn += 1
+            self._draw(segmentation)
+
+    def finish(self, scores: ScoreCard | None) -> list[str]:
+        """Close, on the first process; the lines to tell the user."""
+        lines = [f"pictures: {self.folder / 'pictures'}"]
+        if scores is not None and scores.points:
+            draw_confusion(scores, self.folder / "confusion.png")
+            (self.folder / "scores.json").write_text(json.dumps(self._record(scores), indent=2) + "\n")
+            lines.append(f"scores: {self.folder / 'scores.json'}, confusion matrix: {self.folder / 'confusion.png'}")
+        expected = list(self._expected())
+        for sink, name in zip(self._sinks, self._names(), strict=True):
+            lines.append(f"{name}: {sink.finish(expected)} ({len(expected)} frames)")
+        return lines
+
+    def _names(self) -> list[str]:
+        return ["submission"] * self._submit + ["predictions"] * self._save_predictions
+
+    def _draw(self, segmentation: Segmentation) -> None:
+        whole = segmentation.whole
+        labels = whole.labels.cpu().numpy()
+        draw_scan(
+            whole.xyz.cpu().numpy(),
+            labels if labels.any() else None,
+            segmentation.prediction.cpu().numpy(),
+            self._label_map.colors,
+            self._label_map.names,
+            self.folder / "pictures" / f"{whole.frame.sequence}_{whole.frame.name}.png",
+            title=f"{whole.frame.sequence} / {whole.frame.name}",
+        )
+
+    def _record(self, scores: ScoreCard) -> dict[str, object]:
+        return {
+            **self._settings,
+            "val/mIoU": scores.miou,
+            "val/mIoU_published": scores.published_miou,
+            "val/mIoU_present": scores.miou_present,
+            "val/acc": scores.accuracy,
+            "points": scores.points,
+            "iou": dict(zip(scores.class_names, map(float, scores.iou), strict=True)),
+            "published_iou": dict(zip(scores.class_names, map(float, scores.published_iou), strict=True)),
+        }
