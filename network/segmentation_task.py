@@ -116,9 +116,6 @@ class SegmentationTask(pl.LightningModule):
 
     # ---- evaluation: one loop for validation and test
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch.to(device)
-
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation()
 

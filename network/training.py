@@ -60,7 +60,7 @@ def build_trainer(
         use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
         num_sanity_val_steps=0,
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
-        callbacks=[TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10), *callbacks],
+        callbacks=[ProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10), *callbacks],
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         **settings,
@@ -94,6 +94,13 @@ def training_callbacks(
     averaging = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
     # Averaging comes first: the checkpoints behind it then hold the average.
     return [*averaging, EarlyStopping(monitor, mode="max", patience=stop_patience), History(folder), best, last]
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with what changes: the loss."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        return {"loss": value for name, value in super().get_metrics(trainer, pl_module).items() if name == "loss"}
 
 
 class History(Callback):

@@ -146,7 +146,7 @@ def _forward_table(forward: dict[int, Any], num_classes: int, path: str | Path) 
 def _rgb(bgr: Any, raw: int, path: str | Path) -> tuple[int, ...]:
     if not isinstance(bgr, list) or len(bgr) != 3 or not all(_is_id(value) and value < 256 for value in bgr):
         raise UserError(f"{path}: color_map of {raw} must be [blue, green, red], each 0 to 255; correct it")
-    return tuple(bgr)
+    return tuple(reversed(bgr))
 
 
 def _split(content: Mapping[str, Any], path: str | Path) -> dict[str, tuple[str, ...]]:

@@ -45,7 +45,7 @@ def test_crop_keeps_the_colour_under_every_pixel(make_scan, size, left):
     before = scan.image[tuple(np.nan_to_num(scan.pixels).astype(int).T)]
     cropped = bottom_crop(scan, size, left)
     seen, after = colours(cropped)
-    assert cropped.image.shape == (size[1], size[0], 3)
+    assert cropped.image is not None and cropped.image.shape == (size[1], size[0], 3)
     assert np.array_equal(after, before[seen])
     row, col = scan.pixels.T
     top = 24 - size[1]
@@ -56,6 +56,7 @@ def test_crop_keeps_the_colour_under_every_pixel(make_scan, size, left):
 def test_a_small_image_is_padded_with_black_on_the_right_and_at_the_top(make_scan):
     scan = make_scan()
     cropped = bottom_crop(scan, (50, 30), 0)
+    assert cropped.image is not None
     assert np.array_equal(cropped.image[6:, :40], scan.image)
     assert not cropped.image[:6].any() and not cropped.image[:, 40:].any()
 
@@ -76,6 +77,7 @@ def test_flip_keeps_the_colour_under_every_pixel(make_scan, whole):
     flipped = flip_horizontally(scan)
     _, after = colours(flipped)
     assert np.array_equal(after, before)
+    assert flipped.image is not None
     assert np.array_equal(flipped.image, scan.image[:, ::-1])
     again = flip_horizontally(flipped)
     assert np.array_equal(again.pixels, np.floor(scan.pixels), equal_nan=True)
@@ -101,7 +103,7 @@ def test_jitter_of_one_kind_is_what_it_says():
     values = [int(color_jitter(grey, (0.4, 0.0, 0.0), rng)[0, 0, 0]) for _ in range(300)]
     assert min(values) >= 60 and max(values) <= 140 and max(values) - min(values) > 70
     assert np.array_equal(color_jitter(grey, (0.0, 0.4, 0.4), rng), grey)  # a grey image has no contrast nor colour
-    coloured = np.dstack([grey[..., 0], grey[..., 0] // 2, grey[..., 0] * 2])
+    coloured = np.dstack([grey[..., 0], grey[..., 0] // 2, grey[..., 0] * 2]).astype(np.uint8)
     jittered = color_jitter(coloured, (0.0, 0.0, 0.4), rng)
     assert not np.array_equal(jittered, coloured)
     assert np.array_equal(color_jitter(coloured, (0.0, 0.0, 0.0), rng), coloured)

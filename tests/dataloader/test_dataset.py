@@ -126,9 +126,10 @@ def test_votes_read_the_scan_once(valid, monkeypatch):
 def test_views_depend_on_seed_and_index_only(valid):
     data = SegmentationDataset(valid, LOW, HIGH, num_vote=4, seed=1)
     other = SegmentationDataset(valid, LOW, HIGH, num_vote=4, seed=2)
-    assert np.array_equal(data[0].views, data[7, 0].views)
-    assert not np.array_equal(data[0].views, data[1].views)
-    assert not np.array_equal(data[0].views, other[0].views)
+    one, same, next_item, other_seed = (item.views for item in (data[0], data[7, 0], data[1], other[0]))
+    assert one is not None and same is not None and next_item is not None and other_seed is not None
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, next_item) and not np.array_equal(one, other_seed)
     assert SegmentationDataset(valid, LOW, HIGH)[0].views is None
 
 
@@ -157,6 +158,17 @@ def test_donor_is_the_nearest_point_inside(seed):
     for row in np.flatnonzero(~inside):
         distance = np.linalg.norm(points - xyz[row], axis=1)
         assert distance[donor[row]] == pytest.approx(distance.min(), rel=1e-9)
+
+
+def test_donor_of_a_single_point_outside():
+    """Alone, a point outside has only its own reach to find its donor in."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        xyz = rng.uniform(-50, 50, (int(rng.integers(2, 60)), 3)).astype(np.float32)
+        xyz[-1, rng.integers(2)] += rng.choice([-101, 101])
+        inside = np.arange(len(xyz)) < len(xyz) - 1
+        distance = np.linalg.norm(xyz[:-1].astype(np.float64) - xyz[-1], axis=1)
+        assert nearest_inside(xyz, inside)[-1] == distance.argmin()
 
 
 def test_donor_in_extreme_cases():

@@ -14,10 +14,10 @@ from tools.demo_world.raycast import Scene
 Array = NDArray[Any]
 
 NEAR_PLANE = 0.05  # metres
-SUNLIGHT = np.array([1.08, 1.0, 0.86], np.float32)
-SKYLIGHT = np.array([0.44, 0.50, 0.60], np.float32)
+SUNLIGHT = np.array([1.75, 1.62, 1.38], np.float32)
+SKYLIGHT = np.array([0.42, 0.48, 0.58], np.float32)
 HAZE = np.array([0.70, 0.77, 0.84], np.float32)
-VISIBILITY = 260.0  # metres
+VISIBILITY = 420.0  # metres
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Shadows:
     height: Array
 
     def lit(self, point: Array, normal: Array) -> Array:
-        """(n,) float32, the share of sunlight (0..1) that reaches world positions `point` (n, 3)."""
+        """(n,) float32, the share of sunlight (0..1) that reaches world positions `point` (n, 3); all outside the map."""
         lifted = point + 0.06 * normal
         u, v, w = np.einsum("ni,ai->an", lifted, self.axes.astype(np.float32))
         column = (u - np.float32(self.corner[0])) / np.float32(self.texel) - 0.5
@@ -64,7 +64,8 @@ class Shadows:
             r = np.clip(r0 + dr, 0, self.height.shape[0] - 1).astype(np.int32)
             c = np.clip(c0 + dc, 0, self.height.shape[1] - 1).astype(np.int32)
             total += weight * (w > self.height[r, c] - 0.15)
-        return total
+        outside = (r0 < 0) | (c0 < 0) | (r0 >= self.height.shape[0] - 1) | (c0 >= self.height.shape[1] - 1)
+        return np.where(outside, np.float32(1), total)
 
 
 def cast_shadows(scene: Scene, centre: Array, reach: float = 34.0, texel: float = 0.12) -> Shadows:
