@@ -52,7 +52,7 @@ class Shadows:
     height: Array
 
     def lit(self, point: Array, normal: Array) -> Array:
-        """(n,) float32, the share of sunlight (0..1) that reaches world positions `point` (n, 3); all outside the map."""
+        """(n,) float32, the share of sunlight (0..1) that reaches positions `point` (n, 3); all of it outside the map."""
         lifted = point + 0.06 * normal
         u, v, w = np.einsum("ni,ai->an", lifted, self.axes.astype(np.float32))
         column = (u - np.float32(self.corner[0])) / np.float32(self.texel) - 0.5
@@ -60,7 +60,8 @@ class Shadows:
         c0, r0 = np.floor(column), np.floor(row)
         fc, fr = column - c0, row - r0
         total = np.zeros(len(point), np.float32)
-        for dr, dc, weight in ((0, 0, (1 - fr) * (1 - fc)), (0, 1, (1 - fr) * fc), (1, 0, fr * (1 - fc)), (1, 1, fr * fc)):
+        for dr, dc in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            weight = (fr if dr else 1 - fr) * (fc if dc else 1 - fc)
             r = np.clip(r0 + dr, 0, self.height.shape[0] - 1).astype(np.int32)
             c = np.clip(c0 + dc, 0, self.height.shape[1] - 1).astype(np.int32)
             total += weight * (w > self.height[r, c] - 0.15)
@@ -81,9 +82,7 @@ def cast_shadows(scene: Scene, centre: Array, reach: float = 34.0, texel: float 
     origin = grid[0][None, :, None] * axes[0] + grid[1][:, None, None] * axes[1] + top * axes[2]
     directions = np.broadcast_to((-sun).astype(np.float32), origin.shape)
     seen = np.einsum("mki,ai->mka", raycast.corners(scene.primitives), axes[:2])
-    hits = raycast.cast(
-        origin, directions, scene, _boxes((seen - corner) / texel, scene, size, size), ground=False
-    )
+    hits = raycast.cast(origin, directions, scene, _boxes((seen - corner) / texel, scene, size, size), ground=False)
     return Shadows(axes, corner, texel, (top - hits.distance).astype(np.float32))
 
 
@@ -152,7 +151,8 @@ def _windows(scene: Scene, pose: Array, intrinsics: Array, size: tuple[int, int]
         share = (NEAR_PLANE - first[..., 2]) / (second[..., 2] - first[..., 2])
     cut = first + np.where(np.isfinite(share), share, 0)[..., None] * (second - first)
     behind = first[..., 2] < NEAR_PLANE, second[..., 2] < NEAR_PLANE
-    ends = np.concatenate([np.where(b[..., None], cut, e) for b, e in zip(behind, (first, second), strict=True)], axis=1)
+    ends = [np.where(hidden[..., None], cut, end) for hidden, end in zip(behind, (first, second), strict=True)]
+    ends = np.concatenate(ends, axis=1)
     gone = np.concatenate([behind[0] & behind[1]] * 2, axis=1)
     depth = np.maximum(ends[..., 2], NEAR_PLANE)
     u = intrinsics[0, 0] * ends[..., 0] / depth + intrinsics[0, 2]

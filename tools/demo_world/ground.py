@@ -1,7 +1,7 @@
 """The street itself: a gently winding centre line, and bands of ground along it.
 
-Positions on the ground are (s, d): metres along the centre line's x axis, and metres to the left of it. On each side the
-bands are, from the middle: lane, verge, walk, yard, back. What a band is made of may change every BLOCK metres.
+Positions on the ground are (s, d): metres along the centre line's x axis, and metres to the left of it. On each side
+the bands are, from the middle: lane, verge, walk, yard, back. What a band is made of may change every BLOCK metres.
 """
 
 from __future__ import annotations

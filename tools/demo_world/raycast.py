@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 NEAR = 1e-3  # metres; a surface nearer than this, or one the origin lies in, is not seen
 LEAF_CELL = 0.24  # metres; foliage is a random subset of such cells
-LEAF_DENSITY = 0.45
+LEAF_DENSITY = 0.3
 LEAF_STEPS = 5
 PICKET = 0.16  # metres from one picket of a fence to the next
 
@@ -277,14 +277,20 @@ def surfaces(origin: Array, directions: Array, scene: Scene, hits: Hits) -> Surf
     half, centre = table["half"].astype(np.float32)[number], table["centre"].astype(np.float32)[number]
     cos, sin = np.cos(table["yaw"]).astype(np.float32)[number], np.sin(table["yaw"]).astype(np.float32)[number]
     shift = point - centre
-    local = np.stack([cos * shift[:, 0] + sin * shift[:, 1], cos * shift[:, 1] - sin * shift[:, 0], shift[:, 2]], 1)
+    local = _turned(shift, cos, -sin)
     facing = _facing(table["shape"][number], local / half, half)
-    normal = np.stack([cos * facing[:, 0] - sin * facing[:, 1], sin * facing[:, 0] + cos * facing[:, 1], facing[:, 2]], 1)
+    normal = _turned(facing, cos, sin)
     floor = table["shape"][number] == Shape.GROUND
     if scene.street is not None and floor.any():
         local[floor], normal[floor] = scene.street.surface(point[floor], number[floor])
         facing[floor] = normal[floor]
     return Surfaces(point, normal, local, facing)
+
+
+def _turned(vectors: Array, cos: Array, sin: Array) -> Array:
+    """(n, 3) vectors, each turned about the vertical by its own angle."""
+    x, y, z = vectors.T
+    return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=1)
 
 
 def _facing(shape: Array, unit: Array, half: Array) -> Array:

@@ -47,9 +47,8 @@ def tree(rng: Rng) -> Array:
         radius = float(rng.uniform(1.1, 1.6))
         top = trunk + 0.7 + float(rng.uniform(0, 1.0)) + (1.3 if number == 4 else 0)
         centre = (out * float(np.cos(angle)), out * float(np.sin(angle)), top)
-        parts.append(
-            part(Kind.VEGETATION, Shape.BALL, centre, (radius, radius, radius * 0.85), Material.LEAVES, green, Pores.LEAVES)
-        )
+        half = (radius, radius, radius * 0.85)
+        parts.append(part(Kind.VEGETATION, Shape.BALL, centre, half, Material.LEAVES, green, Pores.LEAVES))
     return np.concatenate(parts)
 
 
@@ -74,9 +73,7 @@ def fence(rng: Rng, length: float) -> Array:
     """A picket fence one can look through."""
     colour: Triple = ((0.46, 0.32, 0.2), (0.75, 0.74, 0.7), (0.3, 0.2, 0.14))[int(rng.integers(3))]
     height = float(rng.uniform(0.55, 0.8))
-    return part(
-        Kind.FENCE, Shape.BOX, (0, 0, height), (length / 2, 0.04, height), Material.WOOD, colour, Pores.PICKETS
-    )
+    return part(Kind.FENCE, Shape.BOX, (0, 0, height), (length / 2, 0.04, height), Material.WOOD, colour, Pores.PICKETS)
 
 
 def wall(rng: Rng, length: float) -> Array:
@@ -131,21 +128,23 @@ def shelter(rng: Rng) -> Array:
 
 
 def cone(rng: Rng) -> Array:
+    orange: Triple = (0.85, 0.25, 0.03)
     return np.concatenate(
         [
             part(Kind.TRAFFIC_CONE, Shape.BOX, (0, 0, 0.03), (0.2, 0.2, 0.03), Material.RUBBER),
-            part(Kind.TRAFFIC_CONE, Shape.CABIN, (0, 0, 0.2), (0.15, 0.15, 0.17), Material.STRIPES, (0.85, 0.25, 0.03)),
-            part(Kind.TRAFFIC_CONE, Shape.COLUMN, (0, 0, 0.5), (0.07, 0.07, 0.17), Material.STRIPES, (0.85, 0.25, 0.03)),
+            part(Kind.TRAFFIC_CONE, Shape.CABIN, (0, 0, 0.2), (0.15, 0.15, 0.17), Material.STRIPES, orange),
+            part(Kind.TRAFFIC_CONE, Shape.COLUMN, (0, 0, 0.5), (0.07, 0.07, 0.17), Material.STRIPES, orange),
         ]
     )
 
 
 def barrier(rng: Rng) -> Array:
     """A red and white road-work barrier along x."""
+    kind, foot = Kind.BARRIER, (0.05, 0.2, 0.35)
     return np.concatenate(
         [
-            part(Kind.BARRIER, Shape.BOX, (0, 0, 0.85), (0.95, 0.05, 0.17), Material.STRIPES, (0.8, 0.1, 0.05)),
-            *[part(Kind.BARRIER, Shape.BOX, (s * 0.8, 0, 0.35), (0.05, 0.2, 0.35), Material.METAL) for s in (-1.0, 1.0)],
+            part(kind, Shape.BOX, (0, 0, 0.85), (0.95, 0.05, 0.17), Material.STRIPES, (0.8, 0.1, 0.05)),
+            *[part(kind, Shape.BOX, (s * 0.8, 0, 0.35), foot, Material.METAL) for s in (-1.0, 1.0)],
         ]
     )
 

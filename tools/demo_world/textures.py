@@ -123,8 +123,8 @@ def _brick_paving(spots: Spots) -> Array:
 def _pavers(spots: Spots) -> Array:
     joint, tone = _joints(spots.local[:, 0], spots.local[:, 1], 0.6, 0.6, 0.03)
     fade = 1 / (1 + spots.distance * 0.02)
-    value = 0.62 + (0.10 * (tone - 0.5) - 0.18 * joint) * fade + 0.05 * _patches(spots, 2.0) + 0.04 * _grain(spots, 0.04)
-    return _tint(value, 1.03, 1.0, 0.95)
+    value = 0.62 + (0.10 * (tone - 0.5) - 0.18 * joint) * fade + 0.05 * _patches(spots, 2.0)
+    return _tint(value + 0.04 * _grain(spots, 0.04), 1.03, 1.0, 0.95)
 
 
 def _curbstone(spots: Spots) -> Array:

@@ -1,0 +1,92 @@
+"""The note a data set's maker leaves beside it, so that a later run knows what is its own and what is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+NAME = "demo_world.json"
+FORMAT = 1
+"""Raised whenever the same options come to mean other bytes."""
+
+
+def claim(output: Path, identity: dict[str, Any], files: Iterable[Path], overwrite: bool) -> dict[str, Any] | None:
+    """Makes sure that a data set may be written to `output`.
+
+    Args:
+        output: the data set's folder.
+        identity: the options that decide its bytes.
+        files: all files the data set will have, below `output`.
+        overwrite: whether a set with other options may be removed (only files that the maker wrote).
+
+    Returns:
+        The note of a complete set with the same options (then there is nothing to do), else None: write.
+
+    Raises:
+        UserError: there is something else in the way.
+    """
+    files = list(files)
+    note = _read(output)
+    if note is not None:
+        same = note["options"] == identity and note["format"] == FORMAT
+        if same and note["complete"] and all(path.is_file() for path in files):
+            return note
+        if not same and not overwrite:
+            raise UserError(f"{output / NAME}: made with other options; add --overwrite or choose another --output")
+        _remove(output, note["files"])
+    for folder in sorted({output / path.relative_to(output).parts[0] for path in files}):
+        if folder.exists():
+            raise UserError(f"{folder}: not made by this tool, so it stays; choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    names = [path.relative_to(output).as_posix() for path in files]
+    _write(output, {"options": identity, "format": FORMAT, "complete": False, "files": names})
+    return None
+
+
+def complete(output: Path, **found: Any) -> None:
+    """Notes that the data set in `output` is complete, and what was `found` while it was made."""
+    note = _read(output)
+    assert note is not None
+    _write(output, {**note, "complete": True, **found})
+
+
+def _read(output: Path) -> dict[str, Any] | None:
+    path = output / NAME
+    if not path.is_file():
+        return None
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        known = isinstance(note["options"], dict) and all(_harmless(name) for name in note["files"])
+        known = known and isinstance(note["complete"], bool) and isinstance(note["format"], int)
+    except (ValueError, KeyError, TypeError):
+        known, note = False, None
+    if not known:
+        raise UserError(f"{path}: not readable as this tool's note; remove it and the data beside it by hand")
+    return note
+
+
+def _harmless(name: str) -> bool:
+    """Whether a path from a note stays below its folder: the note is a file anybody may have edited."""
+    path = Path(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _write(output: Path, note: dict[str, Any]) -> None:
+    (output / NAME).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+
+def _remove(output: Path, names: list[str]) -> None:
+    """Removes the files `names`, and their folders where nothing else is left in them."""
+    folders: set[Path] = set()
+    for name in names:
+        path = output / name
+        path.unlink(missing_ok=True)
+        folders.update(parent for parent in path.parents if output in parent.parents)
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    (output / NAME).unlink()

@@ -1,0 +1,65 @@
+"""What can be chosen about a made-up data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Choices for a demo data set; everything but `workers` decides the bytes of its files.
+
+    Attributes:
+        train_frames, val_frames, test_frames: sweeps in the sequence of each split, at least 1.
+        beams, azimuth_steps: the LiDAR's lasers, and their measurements in a turn.
+        vertical_fov: elevation of the first and the last laser, degrees.
+        range_noise: standard deviation of a measured range, metres.
+        dropout: share of the measurements that are lost.
+        image_size: width and height of the pictures, pixels.
+        seed: another seed, other streets.
+        workers: processes that write frames.
+
+    Raises:
+        UserError: a value makes no sense.
+    """
+
+    train_frames: int = 40
+    val_frames: int = 10
+    test_frames: int = 4
+    beams: int = 32
+    azimuth_steps: int = 1024
+    vertical_fov: tuple[float, float] = (2.0, -24.8)
+    range_noise: float = 0.02
+    dropout: float = 0.02
+    image_size: tuple[int, int] = (620, 188)
+    seed: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        top, bottom = self.vertical_fov
+        for name, valid, rule in (
+            ("train_frames", self.train_frames >= 1, "at least 1"),
+            ("val_frames", self.val_frames >= 1, "at least 1"),
+            ("test_frames", self.test_frames >= 1, "at least 1"),
+            ("beams", 2 <= self.beams <= 256, "from 2 to 256"),
+            ("azimuth_steps", 16 <= self.azimuth_steps <= 8192, "from 16 to 8192"),
+            ("vertical_fov", 45 >= top > bottom >= -60, "two angles, the upper one first, within 45 and -60 degrees"),
+            ("range_noise", 0 <= self.range_noise <= 1, "from 0 to 1 metre"),
+            ("dropout", 0 <= self.dropout < 1, "at least 0 and below 1"),
+            ("image_size", all(16 <= edge <= 4096 for edge in self.image_size), "from 16 to 4096 pixels each way"),
+            ("seed", self.seed >= 0, "at least 0"),
+            ("workers", self.workers >= 1, "at least 1"),
+        ):
+            if not valid:
+                raise UserError(f"--{name} has to be {rule}, not {getattr(self, name)}; change it")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the files' bytes, as JSON would give it back."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name != "workers"
+        }

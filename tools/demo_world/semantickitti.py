@@ -1,0 +1,266 @@
+"""Writes what the sensors see on three drives as a SemanticKITTI tree (KITTI odometry format).
+
+<output>/<sequence>/velodyne/000000.bin    float32 x, y, z (m), reflectance
+                    labels/000000.label    uint32 instance id << 16 | raw semantic id (not in the test sequence)
+                    image_2/000000.png     left colour camera
+                    calib.txt  poses.txt
+<output>/demo_world.json                   the options it was made with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tools.demo_world import camera, lidar, manifest, world
+from tools.demo_world.objects import Kind
+from tools.demo_world.options import DemoOptions
+from tools.demo_world.raycast import Scene
+
+Array = NDArray[Any]
+
+TRAIN, VAL, TEST = 0, 8, 11
+FRAME_TIME = 0.2  # seconds; at 8 m/s two frames are 1.6 m apart
+LIDAR_HEIGHT = 1.73  # metres
+
+# Kind -> (raw id, raw id when it moves, name of the class in the 19-class benchmark or None where that ignores it).
+RAW_IDS: dict[Kind, tuple[int, int, str | None]] = {
+    Kind.NOTHING: (1, 1, None),  # a ghost: "outlier"
+    Kind.ROAD: (40, 40, "road"),
+    Kind.LANE_MARK: (60, 60, "road"),
+    Kind.PARKING: (44, 44, "parking"),
+    Kind.SIDEWALK: (48, 48, "sidewalk"),
+    Kind.OTHER_GROUND: (49, 49, "other-ground"),
+    Kind.TERRAIN: (72, 72, "terrain"),
+    Kind.BUILDING: (50, 50, "building"),
+    Kind.FENCE: (51, 51, "fence"),
+    Kind.WALL: (52, 52, None),
+    Kind.VEGETATION: (70, 70, "vegetation"),
+    Kind.TRUNK: (71, 71, "trunk"),
+    Kind.POLE: (80, 80, "pole"),
+    Kind.TRAFFIC_SIGN: (81, 81, "traffic-sign"),
+    Kind.CAR: (10, 252, "car"),
+    Kind.TRUCK: (18, 258, "truck"),
+    Kind.BUS: (13, 257, "other-vehicle"),
+    Kind.TRAILER: (20, 259, "other-vehicle"),
+    Kind.CONSTRUCTION_VEHICLE: (20, 259, "other-vehicle"),
+    Kind.BICYCLE: (11, 11, "bicycle"),
+    Kind.MOTORCYCLE: (15, 15, "motorcycle"),
+    Kind.PERSON: (30, 254, "person"),
+    Kind.BICYCLIST: (31, 253, "bicyclist"),
+    Kind.MOTORCYCLIST: (32, 255, "motorcyclist"),
+    Kind.TRAFFIC_CONE: (99, 99, None),
+    Kind.BARRIER: (99, 99, None),
+    Kind.STREET_FURNITURE: (99, 99, None),
+    Kind.CLUTTER: (0, 0, None),
+}
+_CLASS_OF = {raw: name for *ids, name in RAW_IDS.values() for raw in ids if name is not None}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The sensors' geometry, as in calib.txt.
+
+    Attributes:
+        projections: (4, 3, 4) float64 P0..P3, camera 0 to pixels of each camera.
+        velodyne_to_camera: (4, 4) float64 Tr, LiDAR to camera 0.
+    """
+
+    projections: Array
+    velodyne_to_camera: Array
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written, or found complete.
+
+    Attributes:
+        fresh: whether anything was written.
+        frames: number of sweeps. points: mean points of a sweep.
+        classes: for each labelled sequence ("00", "08"), the names of the 19 classes that it holds.
+    """
+
+    fresh: bool
+    frames: int
+    points: int
+    classes: dict[str, list[str]]
+
+
+def calibration(image_size: tuple[int, int]) -> Calibration:
+    """Four cameras like KITTI's: 82 degrees wide, 54 cm apart, and a fraction of a degree off the LiDAR's axes."""
+    width, height = image_size
+    focal = 0.5793 * width
+    intrinsics = np.array([[focal, 0, 0.4893 * width], [0, focal, 0.4926 * height], [0, 0, 1]])
+    offsets = [(0, 0, 0), (-0.5372, 0, 0), (0.0597, -0.0003, 0.0028), (-0.4729, 0.0023, 0.0027)]
+    projections = [intrinsics @ np.column_stack([np.eye(3), np.array(t, np.float64)]) for t in offsets]
+    axes = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # x forward, y left, z up -> x right, y down, z forward
+    velodyne_to_camera = np.eye(4)
+    velodyne_to_camera[:3, :3] = _turn(0.0074, 0.0004, -0.0021) @ axes
+    velodyne_to_camera[:3, 3] = -0.0119, -0.0704, -0.2857
+    return Calibration(np.stack(projections), velodyne_to_camera)
+
+
+def _turn(x: float, y: float, z: float) -> Array:
+    """Rotation about x, then y, then z, in radians."""
+    cx, cy, cz, sx, sy, sz = *np.cos([x, y, z]), *np.sin([x, y, z])
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def lidar_pose(street: world.World, time: float) -> Array:
+    """(4, 4) float64 LiDAR to world at `time` seconds."""
+    x, y, heading = street.ego(time)
+    pose = np.eye(4)
+    pose[:3, :3] = _turn(0, 0, heading)
+    pose[:3, 3] = x, y, LIDAR_HEIGHT
+    return pose
+
+
+def raw_labels(scene: Scene, primitive: Array) -> Array:
+    """(n,) uint32 label-file entries of what was hit, given as rows of the scene's table."""
+    table = np.array([RAW_IDS[kind][:2] for kind in Kind], np.uint32)
+    rows = scene.primitives[primitive]
+    semantic = table[rows["kind"], rows["moving"].astype(np.int64)]
+    return semantic | (rows["instance"].astype(np.uint32) << np.uint32(16))
+
+
+def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lidar.Sweep, camera.Picture]:
+    """What LiDAR and left colour camera see in a frame; noise depends on seed, sequence and frame alone."""
+    street = _street(options.seed, sequence, _frames(options)[sequence])
+    scene, pose = street.scene(frame * FRAME_TIME), lidar_pose(street, frame * FRAME_TIME)
+    spec = lidar.LidarSpec(
+        options.beams,
+        options.azimuth_steps,
+        *options.vertical_fov,
+        range_noise=options.range_noise,
+        dropout=options.dropout,
+    )
+    sweep = lidar.sweep(scene, pose, spec, np.random.default_rng([options.seed, sequence, frame, 0]))
+    calib = calibration(options.image_size)
+    intrinsics = calib.projections[0][:, :3]
+    to_camera_2 = np.eye(4)
+    to_camera_2[:3, 3] = np.linalg.inv(intrinsics) @ calib.projections[2][:, 3]
+    camera_pose = pose @ np.linalg.inv(to_camera_2 @ calib.velodyne_to_camera)
+    shadows = camera.cast_shadows(scene, pose[:3, 3] + 28 * pose[:3, 0])
+    rng = np.random.default_rng([options.seed, sequence, frame, 1])
+    return scene, sweep, camera.render(scene, camera_pose, intrinsics, options.image_size, rng, shadows)
+
+
+def write_tree(
+    output: Path,
+    options: DemoOptions,
+    progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Writes sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
+
+    Args:
+        output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.
+        options: what to write.
+        progress: called with (frames done, frames in all) after each frame.
+        overwrite: whether to replace a set made with other options; what this tool did not make always stays.
+
+    Raises:
+        UserError: `output` holds something else.
+    """
+    frames = [(sequence, frame) for sequence, count in _frames(options).items() for frame in range(count)]
+    note = manifest.claim(output, options.identity(), list(_files(output, options)), overwrite)
+    if note is not None:
+        return Summary(False, len(frames), note["points"], note["classes"])
+    for sequence, count in _frames(options).items():
+        _write_geometry(output, options, sequence, count)
+    raw_ids: dict[int, set[int]] = {TRAIN: set(), VAL: set(), TEST: set()}
+    points = 0
+    results = _map_frames(partial(_write_frame, output, options), frames, options.workers)
+    for done, ((sequence, _), (count, found)) in enumerate(zip(frames, results, strict=True), start=1):
+        points += count
+        raw_ids[sequence] |= found
+        if progress is not None:
+            progress(done, len(frames))
+    classes = {
+        f"{sequence:02d}": sorted({_CLASS_OF[raw] for raw in raw_ids[sequence] if raw in _CLASS_OF})
+        for sequence in (TRAIN, VAL)
+    }
+    manifest.complete(output, points=points // len(frames), classes=classes)
+    return Summary(True, len(frames), points // len(frames), classes)
+
+
+def _frames(options: DemoOptions) -> dict[int, int]:
+    return {TRAIN: options.train_frames, VAL: options.val_frames, TEST: options.test_frames}
+
+
+@lru_cache(maxsize=4)
+def _street(seed: int, sequence: int, frames: int) -> world.World:
+    return world.build(seed, sequence, frames * FRAME_TIME * world.EGO_SPEED)
+
+
+def _frame_files(output: Path, sequence: int, frame: int) -> tuple[Path, Path, Path | None]:
+    """Scan, picture and (but for the test sequence) labels of a frame."""
+    folder, name = output / f"{sequence:02d}", f"{frame:06d}"
+    labels = None if sequence == TEST else folder / "labels" / f"{name}.label"
+    return folder / "velodyne" / f"{name}.bin", folder / "image_2" / f"{name}.png", labels
+
+
+def _files(output: Path, options: DemoOptions) -> Iterator[Path]:
+    for sequence, count in _frames(options).items():
+        yield output / f"{sequence:02d}" / "calib.txt"
+        yield output / f"{sequence:02d}" / "poses.txt"
+        for frame in range(count):
+            yield from (path for path in _frame_files(output, sequence, frame) if path is not None)
+
+
+def _map_frames(write: Callable, frames: list[tuple[int, int]], workers: int) -> Iterator[tuple[int, set[int]]]:
+    """`write` of every frame, in order, in this process or in several."""
+    if workers == 1:
+        yield from map(write, frames)
+        return
+    # Spawned, not forked: a caller may hold threads, whose locks a forked child would never see released.
+    with ProcessPoolExecutor(min(workers, len(frames)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(write, frames)
+
+
+def _write_frame(output: Path, options: DemoOptions, which: tuple[int, int]) -> tuple[int, set[int]]:
+    """Writes one frame; returns its number of points and the raw semantic ids among them."""
+    scene, sweep, picture = observe(options, *which)
+    scan_file, image_file, label_file = _frame_files(output, *which)
+    np.column_stack([sweep.xyz, sweep.reflectance]).astype("<f4").tofile(scan_file)
+    Image.fromarray(picture.image).save(image_file)
+    labels = raw_labels(scene, sweep.primitive)
+    if label_file is not None:
+        labels.astype("<u4").tofile(label_file)
+    return len(labels), set(np.unique(labels & np.uint32(0xFFFF)).tolist())
+
+
+def _write_geometry(output: Path, options: DemoOptions, sequence: int, frames: int) -> None:
+    """The sequence's folders, calib.txt and poses.txt (camera 0 of each frame in camera 0 of the first)."""
+    for path in _frame_files(output, sequence, 0):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    calib = calibration(options.image_size)
+    matrices = [(f"P{i}", matrix) for i, matrix in enumerate(calib.projections)]
+    matrices.append(("Tr", calib.velodyne_to_camera[:3]))
+    lines = [f"{name}: " + " ".join(f"{value:.12e}" for value in matrix.ravel()) for name, matrix in matrices]
+    _write_lines(output / f"{sequence:02d}" / "calib.txt", lines)
+
+    street = _street(options.seed, sequence, frames)
+    to_world = [lidar_pose(street, frame * FRAME_TIME) for frame in range(frames)]
+    to_lidar = np.linalg.inv(calib.velodyne_to_camera)
+    first = np.linalg.inv(to_world[0] @ to_lidar)
+    poses = [(first @ pose @ to_lidar)[:3] for pose in to_world]
+    lines = [" ".join(f"{value:.9e}" for value in pose.ravel()) for pose in poses]
+    _write_lines(output / f"{sequence:02d}" / "poses.txt", lines)
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_bytes(("\n".join(lines) + "\n").encode("ascii"))
