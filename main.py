@@ -91,7 +91,7 @@ def fit(
         training_callbacks(folder, args.monitor, args.stop_patience, args.save_top_k, swa_from),
         max_epochs=training.max_num_epochs,
         check_val_every_n_epoch=args.check_val_every_n_epoch,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, data.steps_per_epoch),
         sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
     )
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -110,8 +110,9 @@ def test(
 ) -> None:
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
     data = DataModule(
-        config, label_map, False, args.num_vote, args.submit_to_server, args.seed, args.debug, images=False
-    )
+        config, label_map, False, args.num_vote, args.submit_to_server, args.seed, args.debug, images=False,
+        num_devices=devices.count,
+    )  # fmt: skip
     network = build_network(config, baseline_only=True)  # the 3D network is all a test needs
     load_weights(network, read_checkpoint(checkpoint), checkpoint)
     split = "test" if args.submit_to_server else "validation"

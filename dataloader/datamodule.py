@@ -61,6 +61,10 @@ class DataModule(pl.LightningDataModule):
             source=self._source(data.val_data_loader, "test" if submit else "valid", label_map, images=False),
             num_vote=num_vote,
         )
+        if len(self.evaluated) < num_devices:
+            raise UserError(
+                f"{len(self.evaluated)} scans to evaluate cannot be shared by {num_devices} processes; use fewer devices"
+            )
         self.trained: SegmentationDataset | None = None
         if fit:
             split = "trainval" if config.train_params.trainval else "train"

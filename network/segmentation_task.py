@@ -53,6 +53,9 @@ class SegmentationTask(pl.LightningModule):
         self.best_miou = 0.0
         self.skipped_batches = 0
         self._saved_buffers: list[Tensor] = []
+        self._plateau: Any = None
+        self._plateau_state: dict[str, Any] | None = None
+        self._validated = False
 
     # ---- training
 
@@ -94,6 +97,9 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("train/skipped_batches", float(self.skipped_batches))
+        if self._plateau is not None and self._validated:
+            self._plateau.step(float(self.trainer.callback_metrics[self.monitor]))
+        self._validated = False
 
     def configure_optimizers(self) -> Any:
         p = self.training_params
@@ -109,10 +115,16 @@ class SegmentationTask(pl.LightningModule):
             p.decay_step or 1,  # the config has both wherever the schedule uses them
             p.decay_rate or 1.0,
         )
-        described = {"scheduler": schedule.scheduler, "interval": schedule.interval}
         if schedule.needs_monitor:
-            described |= {"reduce_on_plateau": True, "monitor": self.monitor, "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": described}
+            # Lightning would advance it after the epoch's checkpoint is written, and a resumed run would miss a step.
+            self._plateau = schedule.scheduler
+            if self._plateau_state is not None:
+                self._plateau.load_state_dict(self._plateau_state)
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule.scheduler, "interval": schedule.interval},
+        }
 
     # ---- evaluation: one loop for validation and test
 
@@ -161,6 +173,7 @@ class SegmentationTask(pl.LightningModule):
         if scores.points == 0:
             return  # a test split has no labels
         self.best_miou = max(self.best_miou, scores.miou)
+        self._validated = True
         self.log_dict(
             {
                 "val/mIoU": scores.miou,
@@ -195,12 +208,14 @@ class SegmentationTask(pl.LightningModule):
             "skipped_batches": self.skipped_batches,
             "optimizer": self.training_params.optimizer,
             "lr_scheduler": self.training_params.lr_scheduler,
+            "plateau": None if self._plateau is None else self._plateau.state_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         ours = checkpoint.get("2dpass", {})
         self.best_miou = ours.get("best_miou", 0.0)
         self.skipped_batches = ours.get("skipped_batches", 0)
+        self._plateau_state = ours.get("plateau")
 
 
 def _method(network: nn.Module, name: str) -> Callable[..., Any]:

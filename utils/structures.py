@@ -63,14 +63,16 @@ class Scan:
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Scan:
         """The points of `rows` (a mask or row numbers), all columns together; the image stays."""
+        # `take` with row numbers is several times faster than indexing, by a mask above all.
+        numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return replace(
             self,
-            xyz=self.xyz[rows],
-            intensity=self.intensity[rows],
-            labels=self.labels[rows],
-            instances=self.instances[rows],
-            index=self.index[rows],
-            pixels=self.pixels[rows],
+            xyz=self.xyz.take(numbers, axis=0),
+            intensity=self.intensity.take(numbers),
+            labels=self.labels.take(numbers),
+            instances=self.instances.take(numbers),
+            index=self.index.take(numbers),
+            pixels=self.pixels.take(numbers, axis=0),
         )
 
     @staticmethod

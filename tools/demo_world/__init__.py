@@ -1,7 +1,8 @@
 """A procedural street seen by a spinning LiDAR and by cameras, for a data set that needs no download.
 
-    world      a street and its objects at a time -> Scene
+    world      a street (built by layout from objects and scenery) at a time -> Scene
     raycast    Scene, rays -> Hits: the one place where a surface is found, for every sensor
+    surfaces   Hits -> positions and normals
     lidar      Scene, pose, beams -> Sweep
     camera     Scene, pose, intrinsics -> Picture
     semantickitti   writes what the sensors see as a SemanticKITTI tree

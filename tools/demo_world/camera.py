@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tools.demo_world import raycast, textures
 from tools.demo_world.raycast import Scene
+from tools.demo_world.surfaces import surfaces
 
 Array = NDArray[Any]
 
@@ -52,7 +53,7 @@ class Shadows:
     height: Array
 
     def lit(self, point: Array, normal: Array) -> Array:
-        """(n,) float32, the share of sunlight (0..1) that reaches positions `point` (n, 3); all of it outside the map."""
+        """(n,) float32, the share of sunlight (0..1) that reaches positions `point` (n, 3); 1 outside the map."""
         lifted = point + 0.06 * normal
         u, v, w = np.einsum("ni,ai->an", lifted, self.axes.astype(np.float32))
         column = (u - np.float32(self.corner[0])) / np.float32(self.texel) - 0.5
@@ -125,7 +126,7 @@ def _shade(scene: Scene, pose: Array, rays: Array, hits: raycast.Hits, shadows: 
     """(H, W, 3) float32 linear light: Lambert under sun and sky, fading into haze."""
     image = textures.sky(rays.reshape(-1, 3), scene.sun).reshape(rays.shape)
     seen = hits.primitive > 0
-    found = raycast.surfaces(pose[:3, 3], rays, scene, hits)
+    found = surfaces(pose[:3, 3], rays, scene, hits)
     distance = hits.distance[seen]
     albedo = textures.albedo(scene.primitives, hits.primitive[seen], found, distance)
     # Foliage scatters light: no side of it is as dark as a wall's.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tools.demo_world import raycast
 from tools.demo_world.materials import REFLECTANCE
 from tools.demo_world.raycast import Scene
+from tools.demo_world.surfaces import surfaces
 
 Array = NDArray[Any]
 
@@ -71,8 +72,8 @@ def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) 
     directions = beam_directions(spec.beams, spec.azimuth_steps, spec.top, spec.bottom)
     turned = np.einsum("hwj,ij->hwi", directions, pose[:3, :3].astype(np.float32))
     hits = raycast.cast(pose[:3, 3], turned, scene, _windows(scene, pose, spec))
-    found = raycast.surfaces(pose[:3, 3], turned, scene, hits)
-    seen = hits.primitive > 0
+    seen = (hits.primitive > 0) & (hits.distance < spec.reach)
+    found = surfaces(pose[:3, 3], turned, scene, raycast.Hits(hits.distance, np.where(seen, hits.primitive, 0)))
     primitive, distance = hits.primitive[seen], hits.distance[seen]
     cosine = np.abs(np.einsum("ni,ni->n", found.normal, turned[seen]))
     material = scene.primitives["material"][primitive]

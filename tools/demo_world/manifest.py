@@ -60,8 +60,9 @@ def _read(output: Path) -> dict[str, Any] | None:
         return None
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(note["options"], dict) and all(_harmless(name) for name in note["files"])
-        known = known and isinstance(note["complete"], bool) and isinstance(note["format"], int)
+        types = {"options": dict, "files": list, "complete": bool, "format": int}
+        known = all(isinstance(note[key], kind) for key, kind in types.items())
+        known = known and all(_harmless(name) for name in note["files"])
     except (ValueError, KeyError, TypeError):
         known, note = False, None
     if not known:

@@ -13,7 +13,7 @@ class DemoOptions:
     """Choices for a demo data set; everything but `workers` decides the bytes of its files.
 
     Attributes:
-        train_frames, val_frames, test_frames: sweeps in the sequence of each split, at least 1.
+        train_frames, val_frames, test_frames: sweeps in the sequence of each split.
         beams, azimuth_steps: the LiDAR's lasers, and their measurements in a turn.
         vertical_fov: elevation of the first and the last laser, degrees.
         range_noise: standard deviation of a measured range, metres.
@@ -41,9 +41,9 @@ class DemoOptions:
     def __post_init__(self) -> None:
         top, bottom = self.vertical_fov
         for name, valid, rule in (
-            ("train_frames", self.train_frames >= 1, "at least 1"),
-            ("val_frames", self.val_frames >= 1, "at least 1"),
-            ("test_frames", self.test_frames >= 1, "at least 1"),
+            ("train_frames", 1 <= self.train_frames <= 10000, "from 1 to 10000"),
+            ("val_frames", 1 <= self.val_frames <= 10000, "from 1 to 10000"),
+            ("test_frames", 1 <= self.test_frames <= 10000, "from 1 to 10000"),
             ("beams", 2 <= self.beams <= 256, "from 2 to 256"),
             ("azimuth_steps", 16 <= self.azimuth_steps <= 8192, "from 16 to 8192"),
             ("vertical_fov", 45 >= top > bottom >= -60, "two angles, the upper one first, within 45 and -60 degrees"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -112,24 +111,6 @@ class Hits:
     primitive: Array
 
 
-@dataclass(frozen=True)
-class Surfaces:
-    """Where and how rays meet what they hit, for the n rays that hit something.
-
-    Attributes:
-        point: (n, 3) float32 world position, metres.
-        normal: (n, 3) float32 unit normal in the world.
-        local: (n, 3) float32 position in the primitive's own frame, metres; on the ground: along the street, across
-            it (left is positive), height.
-        facing: (n, 3) float32 unit normal in the primitive's own frame.
-    """
-
-    point: Array
-    normal: Array
-    local: Array
-    facing: Array
-
-
 def corners(primitives: Array) -> Array:
     """(M, 8, 3) float64: the corners of each primitive's box, world frame."""
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
@@ -207,10 +188,11 @@ def _interval(shape: int, start: tuple[Any, ...], ray: tuple[Array, ...]) -> tup
         return _convex_interval(shape, start, ray)
     axes = 3 if shape == Shape.BALL else 2
     a = sum(ray[i] * ray[i] for i in range(axes))
-    b = sum(start[i] * ray[i] for i in range(axes))
-    c = sum(start[i] * start[i] for i in range(axes)) - 1.0
-    root = np.sqrt(b * b - a * c)  # NaN: missed
-    enter, leave = (-b - root) / a, (root - b) / a
+    # By way of the point closest to the centre: b² - ac would lose all digits of a small ball far away.
+    closest = -sum(start[i] * ray[i] for i in range(axes)) / a
+    aside = sum((start[i] + closest * ray[i]) ** 2 for i in range(axes))
+    root = np.sqrt((1.0 - aside) / a)  # NaN: missed
+    enter, leave = closest - root, closest + root
     if shape == Shape.COLUMN:
         first, second = (-1 - start[2]) / ray[2], (1 - start[2]) / ray[2]
         enter = np.maximum(enter, np.minimum(first, second))
@@ -256,52 +238,3 @@ def _let_through(item: Any, inside: Array, enter: Array, leave: Array, start: tu
         np.minimum(reached, t, out=reached, where=leaf)
     enter[inside] = reached
     inside[inside] = np.isfinite(reached)
-
-
-@lru_cache(maxsize=1)
-def _plane_normals() -> dict[int, Array]:
-    return {shape: planes[:, :3] for shape, planes in PLANES.items()}
-
-
-def surfaces(origin: Array, directions: Array, scene: Scene, hits: Hits) -> Surfaces:
-    """Position and normal of every hit, in row-major order of the grid.
-
-    Args:
-        origin: (3,), metres; directions: (H, W, 3); scene, hits: as given to and returned by `cast`.
-    """
-    seen = hits.primitive > 0
-    ray = directions[seen].astype(np.float32)
-    point = np.asarray(origin, np.float32) + ray * hits.distance[seen][:, None]
-    number = hits.primitive[seen]
-    table = scene.primitives
-    half, centre = table["half"].astype(np.float32)[number], table["centre"].astype(np.float32)[number]
-    cos, sin = np.cos(table["yaw"]).astype(np.float32)[number], np.sin(table["yaw"]).astype(np.float32)[number]
-    shift = point - centre
-    local = _turned(shift, cos, -sin)
-    facing = _facing(table["shape"][number], local / half, half)
-    normal = _turned(facing, cos, sin)
-    floor = table["shape"][number] == Shape.GROUND
-    if scene.street is not None and floor.any():
-        local[floor], normal[floor] = scene.street.surface(point[floor], number[floor])
-        facing[floor] = normal[floor]
-    return Surfaces(point, normal, local, facing)
-
-
-def _turned(vectors: Array, cos: Array, sin: Array) -> Array:
-    """(n, 3) vectors, each turned about the vertical by its own angle."""
-    x, y, z = vectors.T
-    return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=1)
-
-
-def _facing(shape: Array, unit: Array, half: Array) -> Array:
-    """(n, 3) float32 unit normals in the primitives' frames, for positions `unit` on the unit shapes."""
-    normal = unit.copy()
-    capped = (shape == Shape.COLUMN) & (np.abs(unit[:, 2]) > np.hypot(unit[:, 0], unit[:, 1]))
-    normal[shape == Shape.COLUMN, 2] = 0
-    normal[capped] = np.sign(unit[capped]) * np.array([0, 0, 1], np.float32)
-    for kind, planes in _plane_normals().items():
-        rows = np.flatnonzero(shape == kind)
-        inner = np.einsum("ni,ki->nk", unit[rows], planes) - PLANES[kind][:, 3]
-        normal[rows] = planes[np.argmax(inner, axis=1)]
-    normal /= half
-    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)

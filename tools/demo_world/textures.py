@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tools.demo_world.materials import Material
 from tools.demo_world.noise import hash01, value_noise
-from tools.demo_world.raycast import Surfaces
+from tools.demo_world.surfaces import Surfaces
 
 Array = NDArray[Any]
 

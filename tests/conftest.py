@@ -1,0 +1,42 @@
+"""Shared by all tests: a small experiment on the golden SemanticKITTI tree, and a way to run commands on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import main as program
+from utils import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
+
+SMALL_EXPERIMENT = [
+    f"dataset_params.train_data_loader.data_path={TREE}",
+    f"dataset_params.val_data_loader.data_path={TREE}",
+    "dataset_params.train_data_loader.num_workers=0",
+    "dataset_params.val_data_loader.num_workers=0",
+    "dataset_params.train_data_loader.batch_size=1",
+    "dataset_params.bottom_crop=[320,80]",
+    "model_params.hiden_size=4",
+    "train_params.max_num_epochs=2",
+]
+
+
+def small_command(*arguments: str, settings: tuple[str, ...] = ()) -> list[str]:
+    """Arguments of main.py for the small experiment."""
+    config = str(ROOT / "config" / "2DPASS-demo.yaml")
+    return ["--config", config, "--cpu", *arguments, "--set", *SMALL_EXPERIMENT, *settings]
+
+
+@pytest.fixture
+def run_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run main.py's small experiment in an empty folder, in this process; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, settings: tuple[str, ...] = ()) -> int:
+        return cli.run(lambda: program.main(small_command(*arguments, settings=settings)))
+
+    return run

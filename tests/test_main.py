@@ -1,0 +1,326 @@
+"""The commands, end to end, on a data set of five scans."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import main as program
+from network.training import read_history
+from tests.conftest import ROOT, TREE, small_command
+from utils.labels import LabelMap
+
+RUN = Path("logs/SemanticKITTI/default/version_0")
+
+
+def load(path: Path) -> dict:
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def test_train_then_test(run_main, capsys) -> None:
+    assert run_main() == 0
+    printed = capsys.readouterr().out
+    assert (
+        "Validation per class iou:" in printed and "other-vehicle : " in printed and "Current val miou is " in printed
+    )
+    history = read_history(RUN)
+    assert [line["epoch"] for line in history] == [0, 1]
+    assert all(np.isfinite(line["train/loss_epoch"]) for line in history)
+    assert yaml.safe_load((RUN / "config.yaml").read_text())["model_params"]["hiden_size"] == 4
+    assert (RUN / "last.ckpt").is_file() and len(list(RUN.glob("best-*.ckpt"))) == 1
+    assert Image.open(RUN / "training_curve.png").size[0] > 100
+    events = b"".join(path.read_bytes() for path in RUN.glob("events*"))
+    for tag in (b"train/loss", b"train/learning_rate", b"val/mIoU", b"val_iou/road", b"train/skipped_batches"):
+        assert tag in events
+
+    assert run_main("--test", "--checkpoint", "best", "--num_vote", "3", "--save_prediction") == 0
+    printed = capsys.readouterr().out
+    assert "3 vote(s)" in printed and "'val/mIoU':" in printed
+    (folder,) = Path("logs/SemanticKITTI/default").glob("test_*")
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["num_vote"] == 3 and scores["points"] > 4000
+    assert {p.name for p in (folder / "pictures").iterdir()} == {"08_000000.png", "08_000001.png"}
+    assert Image.open(folder / "confusion.png").size[0] > 300
+    check_scores_against_written_predictions(folder, scores)
+
+
+def check_scores_against_written_predictions(folder: Path, scores: dict) -> None:
+    """The official evaluation, slowly, from the files alone."""
+    label_map = LabelMap.load(ROOT / "config/label_mapping/semantic-kitti.yaml")
+    learning = yaml.safe_load((ROOT / "config/label_mapping/semantic-kitti.yaml").read_text())["learning_map"]
+    pairs: dict[tuple[int, int], int] = {}
+    for frame in ("000000", "000001"):
+        truth = np.fromfile(TREE / "08" / "labels" / f"{frame}.label", np.uint32) & 0xFFFF
+        guess = np.fromfile(folder / "predictions/sequences/08/predictions" / f"{frame}.label", np.uint32)
+        assert len(truth) == len(guess)
+        for t, g in zip(truth.tolist(), guess.tolist(), strict=True):
+            pair = learning[t], learning[g]
+            pairs[pair] = pairs.get(pair, 0) + 1
+    labelled = sum(n for (t, _), n in pairs.items() if t)
+    right = sum(n for (t, g), n in pairs.items() if t and t == g)
+    assert scores["points"] == labelled
+    assert scores["val/acc"] == pytest.approx(right / labelled, abs=1e-12)
+    ious = []
+    for c in range(1, 20):
+        tp = pairs.get((c, c), 0)
+        fp = sum(n for (t, g), n in pairs.items() if t not in (0, c) and g == c)
+        fn = sum(n for (t, g), n in pairs.items() if t == c and g != c)
+        ious.append(tp / max(tp + fp + fn, 1))
+        assert scores["iou"][label_map.names[c]] == pytest.approx(ious[-1], abs=1e-12)
+    assert scores["val/mIoU"] == pytest.approx(sum(ious) / 19, abs=1e-12)
+
+
+def test_votes_do_not_depend_on_the_batch_size(run_main) -> None:
+    assert run_main("--baseline_only") == 0
+    results = []
+    for size in (1, 2):
+        setting = (f"dataset_params.val_data_loader.batch_size={size}",)
+        name = ("--log_dir", f"batch{size}")
+        checkpoint = str(RUN / "last.ckpt")
+        assert run_main("--test", "--checkpoint", checkpoint, "--num_vote", "3", *name, settings=setting) == 0
+        (scores,) = Path(f"logs/SemanticKITTI/batch{size}").glob("test_*/scores.json")
+        results.append(json.loads(scores.read_text()))
+    assert results[0]["iou"] == pytest.approx(results[1]["iou"], abs=2e-3)
+    assert results[0]["points"] == results[1]["points"]
+
+
+def test_submission(run_main, capsys) -> None:
+    assert run_main("--baseline_only") == 0
+    assert run_main("--test", "--submit_to_server", "--checkpoint", "last") == 0
+    assert "submission.zip" in capsys.readouterr().out
+    (path,) = Path("logs/SemanticKITTI/default").glob("test_*/submission/submission.zip")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["sequences/11/predictions/000000.label"]
+        ids = np.frombuffer(archive.read(archive.namelist()[0]), np.uint32)
+    points = os.path.getsize(TREE / "11" / "velodyne" / "000000.bin") // 16
+    known = set(LabelMap.load(ROOT / "config/label_mapping/semantic-kitti.yaml").to_raw[1:].tolist())
+    assert len(ids) == points and set(ids.tolist()) <= known
+
+
+KILLED_IN_THE_THIRD_EPOCH = """
+import os, signal, sys
+from network.segmentation_task import SegmentationTask
+step = SegmentationTask.training_step
+def die(self, batch, batch_idx):
+    if self.current_epoch == 2 and batch_idx == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+SegmentationTask.training_step = die
+import main
+main.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ("CosineAnnealingWarmRestarts",),
+        ("CosineAnnealingLR",),
+        ("StepLR", "train_params.decay_step=2", "train_params.decay_rate=0.5"),
+        ("ReduceLROnPlateau", "train_params.decay_step=1", "train_params.decay_rate=0.5"),
+    ],
+    ids=lambda s: s[0],
+)
+def test_a_killed_run_resumes_exactly(run_main, schedule) -> None:
+    """kill -9 in the third epoch, --checkpoint last: losses, rates and weights as if nothing had happened."""
+    settings = (
+        f"train_params.lr_scheduler={schedule[0]}", *schedule[1:],
+        "train_params.max_num_epochs=4", "train_params.optimizer=SGD", "train_params.learning_rate=0.05",
+        "dataset_params.training_size=2",
+    )  # fmt: skip
+    command = small_command("--baseline_only", settings=settings)
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_THIRD_EPOCH, *command], env=environment())
+    assert killed.returncode == -signal.SIGKILL
+    assert [line["epoch"] for line in read_history(RUN)] == [0, 1]
+
+    assert run_main("--baseline_only", "--checkpoint", "last", settings=settings) == 0
+    assert run_main("--baseline_only", "--log_dir", "whole", settings=settings) == 0
+    resumed, whole = read_history(RUN), read_history(Path("logs/SemanticKITTI/whole/version_0"))
+    assert [line["epoch"] for line in resumed] == [0, 1, 2, 3]
+    for a, b in zip(resumed, whole, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+    final = [load(folder / "last.ckpt") for folder in (RUN, Path("logs/SemanticKITTI/whole/version_0"))]
+    assert final[0]["global_step"] == final[1]["global_step"] == 8
+    for name, tensor in final[0]["state_dict"].items():
+        torch.testing.assert_close(tensor, final[1]["state_dict"][name], rtol=1e-3, atol=1e-5)
+    assert final[0]["lr_schedulers"] == final[1]["lr_schedulers"]
+    assert final[0]["2dpass"] == final[1]["2dpass"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_two_processes_train_and_test_as_one(run_main, tmp_path) -> None:
+    def two(*arguments: str) -> None:
+        command = small_command("--baseline_only", *arguments)
+        command[command.index("--cpu") : command.index("--cpu") + 1] = ["--cpu", "2"]
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "main.py"), *command], env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    two()
+    assert len(read_history(RUN)) == 2
+    checkpoint = load(RUN / "last.ckpt")
+    assert checkpoint["global_step"] == 2  # two scans, one per process and step
+    two("--test", "--checkpoint", "last", "--num_vote", "2", "--log_dir", "two", "--checkpoint", str(RUN / "last.ckpt"))
+    alone = ("--test", "--baseline_only", "--num_vote", "2", "--log_dir", "one", "--checkpoint", str(RUN / "last.ckpt"))
+    assert run_main(*alone) == 0
+    scores = []
+    for name in ("one", "two"):
+        (path,) = Path(f"logs/SemanticKITTI/{name}").glob("test_*/scores.json")
+        scores.append(json.loads(path.read_text()))
+    assert scores[0]["val/mIoU"] == pytest.approx(scores[1]["val/mIoU"], abs=1e-3)
+    assert scores[0]["points"] == scores[1]["points"]
+
+
+def test_weight_averaging(run_main) -> None:
+    """--SWA: from the first averaged epoch on, checkpoints hold the mean of the weights after each epoch."""
+    settings = ("train_params.max_num_epochs=4", "train_params.swa_epoch_start=0.5")
+    assert run_main("--baseline_only", "--SWA", "--save_top_k", "-1", settings=settings) == 0
+    by_epoch = {load(path)["epoch"]: load(path) for path in RUN.glob("best-*.ckpt")}
+    assert sorted(by_epoch) == [0, 1, 2, 3]
+    assert "current_model_state" not in by_epoch[1]
+    for name, mean in by_epoch[3]["state_dict"].items():
+        if mean.is_floating_point():
+            current = [by_epoch[epoch]["current_model_state"][name] for epoch in (2, 3)]
+            torch.testing.assert_close(mean, (current[0] + current[1]) / 2)
+            torch.testing.assert_close(by_epoch[2]["state_dict"][name], current[0])
+    moved = by_epoch[2]["current_model_state"]["network.embed_points.weight"]
+    assert not torch.equal(moved, by_epoch[3]["current_model_state"]["network.embed_points.weight"])
+    last = load(RUN / "last.ckpt")["state_dict"]
+    torch.testing.assert_close(last, by_epoch[3]["state_dict"])
+    assert run_main("--test", "--baseline_only", "--checkpoint", "last") == 0
+
+
+def test_fine_tuning_starts_anew_from_the_weights(run_main, capsys) -> None:
+    assert run_main("--baseline_only") == 0
+    before = load(RUN / "last.ckpt")
+    arguments = ("--baseline_only", "--fine_tune", "--checkpoint", str(RUN / "last.ckpt"), "--log_dir", "tuned")
+    assert run_main(*arguments, settings=("train_params.learning_rate=1.0e-30",)) == 0
+    assert "fine-tuning" in capsys.readouterr().out
+    after = load(Path("logs/SemanticKITTI/tuned/version_0/last.ckpt"))
+    assert after["global_step"] == 4 and after["epoch"] == 1
+    for name, tensor in after["state_dict"].items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(tensor, before["state_dict"][name])
+
+
+def test_pretrained_image_branch(run_main, capsys) -> None:
+    assert run_main(settings=("train_params.max_num_epochs=1",)) == 0
+    arguments = ("--pretrain2d", "--checkpoint", str(RUN / "last.ckpt"), "--log_dir", "other")
+    settings = ("train_params.learning_rate=1.0e-30", "train_params.max_num_epochs=1", "model_params.hiden_size=6")
+    assert run_main(*arguments, settings=settings) == 0
+    assert "tensors taken from" in capsys.readouterr().out
+    taken, given = (
+        load(folder / "last.ckpt")["state_dict"]
+        for folder in (Path("logs/SemanticKITTI/other/version_0"), RUN)
+    )  # fmt: skip
+    name = "network.image_branch.layer3.2.conv1.weight"
+    torch.testing.assert_close(taken[name], given[name])
+    # another width: the decoders' last layers do not fit and stay as initialised
+    assert taken["network.image_branch.decoders.2.0.weight"].shape[0] == 6
+
+
+def test_released_checkpoint_trains_on_and_tests(run_main, capsys, tmp_path) -> None:
+    from tests.golden_support import released_state
+
+    torch.save({"state_dict": released_state("arch_2dpass_semkitti"), "epoch": 63}, tmp_path / "best_model.ckpt")
+    settings = ("model_params.hiden_size=16", "train_params.max_num_epochs=1")
+    assert run_main("--test", "--checkpoint", "best_model.ckpt", settings=settings) == 0
+    assert run_main("--checkpoint", "best_model.ckpt", settings=settings) == 0
+    assert "optimiser and epochs start anew" in capsys.readouterr().out
+
+
+def test_early_stopping_and_validation_interval(run_main) -> None:
+    frozen = ("train_params.learning_rate=1.0e-30", "train_params.max_num_epochs=6", "train_params.optimizer=Adam")
+    assert run_main("--baseline_only", "--stop_patience", "1", "--monitor", "val/best_miou", settings=frozen) == 0
+    assert len(read_history(RUN)) < 6
+    assert run_main("--baseline_only", "--check_val_every_n_epoch", "2", "--log_dir", "rarely") == 0
+    history = read_history(Path("logs/SemanticKITTI/rarely/version_0"))
+    assert ["val/mIoU" in line for line in history] == [False, True]
+
+
+def test_bf16_and_debug(run_main) -> None:
+    assert run_main("--baseline_only", "--precision", "bf16", "--debug") == 0
+    assert all(np.isfinite(line["train/loss_epoch"]) for line in read_history(RUN))
+
+
+def test_a_second_run_gets_its_own_folder(run_main) -> None:
+    settings = ("train_params.max_num_epochs=1",)
+    assert run_main("--baseline_only", settings=settings) == 0
+    first = (RUN / "last.ckpt").read_bytes()
+    assert run_main("--baseline_only", settings=settings) == 0
+    assert (RUN.parent / "version_1" / "last.ckpt").is_file() and (RUN / "last.ckpt").read_bytes() == first
+
+
+WRONG_COMMANDS = {
+    "test without checkpoint": (["--test"], (), "--checkpoint"),
+    "missing checkpoint": (["--test", "--checkpoint", "none.ckpt"], (), "none.ckpt"),
+    "no run yet": (["--test", "--checkpoint", "best"], (), "best"),
+    "submit without test": (["--submit_to_server"], (), "--test"),
+    "fine-tune nothing": (["--fine_tune"], (), "--checkpoint"),
+    "no votes": (["--test", "--checkpoint", "x", "--num_vote", "0"], (), "--num_vote"),
+    "half precision on the CPU": (["--precision", "16"], (), "--precision"),
+    "no such config": (["--config", "config/none.yaml"], (), "none.yaml"),
+    "unknown key": ([], ("train_params.learning_rat=1",), "train_params.learning_rate"),
+    "no such data": ([], ("dataset_params.train_data_loader.data_path=nowhere",), "nowhere"),
+    "spconv on the CPU": (["--baseline_only"], ("model_params.sparse_backend=spconv",), "sparse_backend"),
+    "too many processes": (["--cpu", "7"], (), "7 processes"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_COMMANDS)
+def test_wrong_commands_end_in_one_line(run_main, capsys, case) -> None:
+    arguments, settings, named = WRONG_COMMANDS[case]
+    assert run_main(*arguments, settings=settings) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and named in lines[0] and "Traceback" not in error
+
+
+def test_bad_scan_in_a_worker_process_ends_in_one_line(tmp_path) -> None:
+    """The message of a loader process comes through as it is, and what training wrote stays."""
+    import shutil
+
+    shutil.copytree(TREE, tmp_path / "sequences")
+    bad = tmp_path / "sequences/00/velodyne/000001.bin"
+    bad.write_bytes(bad.read_bytes()[:-3])
+    settings = (
+        f"dataset_params.train_data_loader.data_path={tmp_path / 'sequences'}",
+        "dataset_params.train_data_loader.num_workers=1",
+    )
+    command = [sys.executable, str(ROOT / "main.py"), *small_command("--baseline_only", settings=settings)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert str(bad) in line
+
+
+def test_help_names_every_flag(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        program.parse_arguments(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    flags = """--config --config_path --gpu --seed --log_dir --monitor --stop_patience --save_top_k --SWA --baseline_only
+        --check_val_every_n_epoch --test --num_vote --submit_to_server --checkpoint --fine_tune --pretrain2d --debug
+        --set --cpu --precision --num_nodes"""
+    for flag in flags.split():
+        assert flag in text
+    defaults = program.parse_arguments([])
+    assert defaults.config == "config/2DPASS-semantickitti.yaml" and defaults.gpu == [0] and defaults.seed == 0
+    assert defaults.stop_patience == 50 and defaults.save_top_k == 1 and defaults.num_vote == 1
+    assert program.parse_arguments(["--config_path", "x.yaml", "--gpu", "0", "1"]).gpu == [0, 1]

@@ -1,0 +1,114 @@
+"""The frame that `tools/benchmark.py` measures on, and what its stages need of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from dataloader.batch import collate
+from dataloader.datamodule import DataModule
+from dataloader.dataset import SegmentationDataset
+from network.arch_2dpass import Arch2DPASS
+from network.assemble import build_network
+from network.baseline import Baseline
+from network.sparse.layers import BatchNorm
+from network.voxelize import Voxels, VoxelSet
+from tools import plain_network, plain_versions
+from utils.config import Config, resolve_path
+from utils.labels import LabelMap
+from utils.structures import Batch, Sample
+
+
+class Subject:
+    """One frame and what the stages need of it, each made when it is first asked for.
+
+    Args:
+        config: the experiment; its data_path holds the frame, alone, in the first sequence of training and of validation.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        path = resolve_path(config.dataset_params.label_mapping)
+        self.label_map = LabelMap.load(path)
+        self.learning_map: dict[int, int] = yaml.safe_load(path.read_text(encoding="utf-8"))["learning_map"]
+        self.data = DataModule(config, self.label_map, fit=True)
+
+    def evaluated(self, votes: int) -> SegmentationDataset:
+        return DataModule(self.config, self.label_map, fit=False, num_vote=votes).evaluated
+
+    @property
+    def trained(self) -> SegmentationDataset:
+        assert self.data.trained is not None
+        return self.data.trained
+
+    def plain_source(self, dataset: SegmentationDataset) -> plain_versions.PlainSource:
+        frame = dataset.source.frame(0)
+        return plain_versions.PlainSource(Path(frame.path).parents[1], frame.name, self.learning_map)
+
+    def collate(self, item: Sample, with_image: bool) -> Batch:
+        return collate([item], self.config.dataset_params.image_normalizer, with_image)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The frame as the evaluation sees it."""
+        return self.collate(self.data.evaluated[0], False)
+
+    @cached_property
+    def training_batch(self) -> Batch:
+        """The frame as one training step sees it, augmented and with its image."""
+        return self.collate(self.trained[0], True)
+
+    @cached_property
+    def network(self) -> Baseline:
+        """The 3D network, in evaluation. Its BatchNorm knows the frame: activations are as large as trained ones."""
+        torch.manual_seed(0)
+        network = build_network(self.config, baseline_only=True)
+        assert isinstance(network, Baseline)
+        for module in network.modules():
+            if isinstance(module, BatchNorm):
+                module.momentum = 1.0
+                nn.init.normal_(module.weight, 1.0, 0.1)
+                nn.init.normal_(module.bias, 0.0, 0.1)
+        with torch.no_grad():
+            network.train()(network.voxelize(self.batch))
+        return network.eval()
+
+    @cached_property
+    def network_2dpass(self) -> Arch2DPASS:
+        """The training model, as initialised."""
+        torch.manual_seed(0)
+        network = build_network(self.config)
+        assert isinstance(network, Arch2DPASS)
+        return network.train()
+
+    @cached_property
+    def voxels(self) -> Voxels:
+        return self.network.voxelize(self.batch)
+
+    @cached_property
+    def geometry(self) -> plain_versions.Geometry:
+        return plain_network.geometry_of(self.network, self.batch)
+
+    @property
+    def scales(self) -> list[int]:
+        """The distinct scales, scale 1 first."""
+        return list(dict.fromkeys([1, *self.config.model_params.scale_list]))
+
+    @property
+    def convolved(self) -> list[int]:
+        """The scales on which the encoder convolves."""
+        return list(dict.fromkeys([1, *self.config.model_params.scale_list[:-1]]))
+
+    def voxel_set(self, scale: int, voxels: Voxels | None = None) -> VoxelSet:
+        """The voxels of one scale."""
+        voxels = voxels or self.voxels
+        return voxels.base if scale == 1 else voxels.scales[self.config.model_params.scale_list.index(scale)]
+
+    def rows_in(self, scale: int) -> Tensor:
+        """(V,) for every plain voxel, the row of the same voxel of ours."""
+        grid, ours = self.geometry.grids[scale], self.voxel_set(scale)
+        return torch.zeros(len(grid.coordinates), dtype=torch.long).scatter(0, grid.inverse, ours.inverse)

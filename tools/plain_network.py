@@ -1,0 +1,165 @@
+"""2DPASS (ECCV 2022) written down point by point, with the weights of this project's modules.
+
+The counterpart of `plain_versions` for whole networks: MLPs and head run on points, BatchNorm is not folded,
+convolutions are differentiated by autograd, image features are upsampled to the size of the image. The benchmark
+measures the project's networks against these, and its test checks that logits, losses and gradients agree.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from network.arch_2dpass import Arch2DPASS
+from network.baseline import Baseline, EncoderBlock
+from network.distillation import FusionBlock
+from network.image_branch import ImageBranch
+from network.sparse.layers import ResidualBlock
+from tools.plain_versions import Geometry, VoxelGrid, convolve
+from utils.structures import Batch
+
+
+def geometry_of(network: Baseline, batch: Batch) -> Geometry:
+    """The voxels of a batch at all scales of the network."""
+    return Geometry(batch.points, batch.rows, network.volume, network.scale_list)
+
+
+def forward(network: Baseline, geometry: Geometry) -> tuple[Tensor, list[Tensor]]:
+    """(P, K) logits, and the features of each block's voxel branch (V, C) on the block's finer voxels."""
+    grid = geometry.grids[1]
+    x = grid.mean(network.embed_voxels(F.relu(network.embed_points(geometry.features))))
+    on_points, voxel_features = [], []
+    for block, scale in zip(network.encoder, network.scale_list, strict=True):
+        assert isinstance(block, EncoderBlock)
+        coarse = geometry.grids[scale]
+        v = x
+        for residual in block.voxel_branch:
+            assert isinstance(residual, ResidualBlock)
+            v = _residual(residual, v, grid)
+        q = coarse.mean(_point_branch(block, x + v, grid))
+        x = q + coarse.mean(v[grid.inverse])
+        voxel_features.append(v)
+        on_points.append(q[coarse.inverse])
+        grid = coarse
+    logits = network.classifier(F.relu(F.linear(torch.cat(on_points, 1), network.head.weight, network.head.bias)))
+    return logits, voxel_features
+
+
+def _residual(block: ResidualBlock, x: Tensor, grid: VoxelGrid) -> Tensor:
+    inner = F.leaky_relu(block.conv1.norm(convolve(x, block.conv1.weight, grid.pairs)), 0.1)
+    outer = block.conv2.norm(convolve(inner, block.conv2.weight, grid.pairs))
+    return F.leaky_relu(outer + block.shortcut.norm(x @ block.shortcut.weight[0]), 0.1)
+
+
+def _point_branch(block: EncoderBlock, f: Tensor, grid: VoxelGrid) -> Tensor:
+    """(V, C) -> (P, C)."""
+    count, group = grid.groups
+    sums = torch.zeros(count, f.shape[1]).index_add(0, group, f.float())
+    pooled = block.pooled_mlp(sums / torch.bincount(group)[:, None])[group]
+    identity = F.leaky_relu(block.identity(f), 0.1)
+    both = torch.cat([identity[grid.inverse], pooled[grid.inverse]], dim=1)
+    merged = F.leaky_relu(F.linear(both, block.merge.weight, block.merge.bias), 0.1)
+    return block.output(merged)
+
+
+def predict(network: Baseline, batch: Batch) -> Tensor:
+    """(N,) the class of every point of the file, for a batch of one scan."""
+    logits, _ = forward(network, geometry_of(network, batch))
+    return (logits[:, 1:].argmax(dim=1) + 1)[batch.whole[0].donor].to(torch.uint8)
+
+
+def standard_layout(network: Arch2DPASS) -> Arch2DPASS:
+    """A copy whose image branch keeps its weights in the order that PyTorch starts from."""
+    network = copy.deepcopy(network)
+    for parameter in network.image_branch.parameters():
+        parameter.data = parameter.data.contiguous()
+    return network
+
+
+def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
+    """As `Arch2DPASS.training_losses`."""
+    network_3d, heads = network.network_3d, network.distillation
+    assert batch.images is not None
+    geometry = geometry_of(network_3d, batch)
+    logits, voxel_features = forward(network_3d, geometry)
+    maps = _image_features(network.image_branch, batch.images)
+    weights = heads.criterion.weights
+    losses = {
+        "loss_ce": _cross_entropy(logits, batch.labels, weights),
+        "loss_lovasz": network_3d.lambda_lovasz * lovasz_softmax(logits, batch.labels),
+    }
+    losses["loss_3d"] = losses["loss_ce"] + losses["loss_lovasz"]
+    visible = (batch.pixels >= 0).all(1)
+    rows, (row, col), labels = batch.rows[visible], batch.pixels[visible].unbind(1), batch.labels[visible]
+    share = 1 / len(heads.scale_list)
+    fused_features = []
+    for i, (block, scale) in enumerate(zip(heads.blocks, heads.scale_list, strict=True)):
+        assert isinstance(block, FusionBlock)
+        grid = geometry.grids[heads.scale_list[i - 1] if i else 1]
+        pure_3d = block.predict_3d(voxel_features[i])
+        image_features = maps[scale].permute(0, 2, 3, 1)[rows, row, col]
+        in_view = grid.inverse[visible]
+        u = _fuse(block, voxel_features[i][in_view], image_features)
+        fused = block.predict_fused(u)
+        divergence = F.kl_div(
+            F.log_softmax(pure_3d[in_view].float(), 1), F.softmax(fused.float(), 1).detach(), reduction="mean"
+        )
+        losses[f"loss_scale{scale}_{i}"] = (
+            _segmentation_loss(pure_3d, _majority(grid, batch.labels, heads.num_classes), weights)
+            + share * heads.lambda_seg2d * _segmentation_loss(fused, labels, weights)
+            + share * heads.lambda_xm * divergence
+        )
+        fused_features.append(u)
+    losses["loss_fusion"] = _segmentation_loss(heads.classifier(torch.cat(fused_features, 1)), labels, weights)
+    losses["loss"] = sum((v for k, v in losses.items() if k not in ("loss_ce", "loss_lovasz")), torch.zeros(()))
+    return losses
+
+
+def _image_features(branch: ImageBranch, images: Tensor) -> dict[int, Tensor]:
+    """scale -> (B, C, H, W), at the size of the images."""
+    x = F.max_pool2d(F.relu(branch.bn1(branch.conv1(images))), 3, stride=2, padding=1)
+    maps = {}
+    for number, scale in enumerate(branch.scales, start=1):
+        x = branch.get_submodule(f"layer{number}")(x)
+        if str(scale) in branch.decoders:
+            maps[scale] = F.interpolate(branch.decoders[str(scale)](x), images.shape[2:], mode="nearest")
+    return maps
+
+
+def _fuse(block: FusionBlock, g: Tensor, h: Tensor) -> Tensor:
+    z = block.fuse(torch.cat([h, F.relu(block.learner(g))], dim=1))
+    return F.relu(z * torch.sigmoid(block.gate(z)))
+
+
+def _majority(grid: VoxelGrid, labels: Tensor, num_classes: int) -> Tensor:
+    """(V,) the most frequent label of each voxel's points, ties to the lowest."""
+    votes = torch.zeros(len(grid.coordinates), num_classes, dtype=torch.long)
+    votes.index_put_((grid.inverse, labels), torch.ones_like(labels), accumulate=True)
+    return torch.from_numpy(votes.numpy().argmax(axis=1))
+
+
+def _segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    return _cross_entropy(logits, labels, weights) + lovasz_softmax(logits, labels)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    return nn.functional.cross_entropy(logits.float(), labels, weights, ignore_index=0)
+
+
+def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Lovasz-softmax (Berman et al., CVPR 2018) of (R, K) logits, class by class; label 0 is ignored."""
+    counted = labels != 0
+    probabilities, labels = logits[counted].float().softmax(1), labels[counted]
+    losses = []
+    for number in labels.unique():
+        member = (labels == number).float()
+        errors, order = (member - probabilities[:, number]).abs().sort(descending=True)
+        member = member[order]
+        intersection = member.sum() - member.cumsum(0)
+        union = member.sum() + (1 - member).cumsum(0)
+        jaccard = 1 - intersection / union
+        losses.append((errors * torch.diff(jaccard, prepend=torch.zeros(1))).sum())
+    return torch.stack(losses).mean()
