@@ -63,7 +63,7 @@ class DataModule(pl.LightningDataModule):
         )
         if len(self.evaluated) < num_devices:
             raise UserError(
-                f"{len(self.evaluated)} scans to evaluate cannot be shared by {num_devices} processes; use fewer devices"
+                f"{len(self.evaluated)} scans to evaluate are too few for {num_devices} processes; use fewer devices"
             )
         self.trained: SegmentationDataset | None = None
         if fit:

@@ -7,14 +7,15 @@ list is let through as inert stand-ins; anything else in the pickle, above all a
 from __future__ import annotations
 
 import pickle
-import zipfile
+import re
+import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from easydict import EasyDict
 from torch import Tensor, nn
 
 from network.released_weights import is_released, translate
@@ -22,29 +23,37 @@ from utils.config import TrainParams
 from utils.errors import UserError
 
 
-class _StandIn(dict):
+class _StandIn:
     """Takes the place of a foreign class in a pickle: holds what was stored and can do nothing."""
 
+    def __init__(self, *arguments: Any) -> None:
+        self.stored: Any = arguments
+
     def __setstate__(self, state: Any) -> None:
-        self["state"] = state
+        self.stored = state
 
 
+_FOREIGN_RECORDS = (  # dicts with attributes; an OrderedDict can take their entries, no other subclass of dict may
+    "easydict.EasyDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+)
 _FOREIGN_CLASSES = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
     "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
     "pytorch_lightning.callbacks.swa.StochasticWeightAveraging",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
     "argparse.Namespace",
     "pathlib.PosixPath",
 )
+# How torch's unpickler names what it refuses: a global, or else the class or function it would have had to use.
+_CULPRIT = re.compile(r"GLOBAL (\S+) (?:was|whose)|but got <class '(\S+)'>|unrecognized function (<[^>]*>)")
 
 
 def _allowed() -> list[Any]:
     scalar = np.dtype(np.float64).type(0).__reduce__()[0]  # what numpy scalars are rebuilt with
     number_types = [type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
     return [
-        EasyDict,
+        *((OrderedDict, name) for name in _FOREIGN_RECORDS),
         *((_StandIn, name) for name in _FOREIGN_CLASSES),
         (scalar, "numpy.core.multiarray.scalar"),
         (scalar, "numpy._core.multiarray.scalar"),
@@ -62,19 +71,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint file; give the path of a .ckpt file to --checkpoint")
     try:
-        with torch.serialization.safe_globals(_allowed()):
+        with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the unpickler thinks of the pickle; the error below is enough
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error)
-        if "GLOBAL" in reason or "Unsupported" in reason:
-            culprit = next((word for word in reason.split() if "." in word and word[0].isalpha()), "an unknown object")
-            raise UserError(
-                f"{path}: refused, it holds more than weights and settings ({culprit.rstrip(',.')}), which could run "
-                "code; use a checkpoint from a source you trust, saved as a state dict"
-            ) from None
-        raise UserError(f"{path}: not a checkpoint file, or a damaged one; download or copy it again") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile):
-        raise UserError(f"{path}: not a checkpoint file, or a truncated one; download or copy it again") from None
+    except Exception as error:  # a damaged pickle can make the unpickler fail in any way
+        refused = _CULPRIT.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if refused is None:
+            raise UserError(f"{path}: not a checkpoint file, or a damaged one; download or copy it again") from None
+        raise UserError(
+            f"{path}: refused, it holds more than weights and settings ({refused[refused.lastindex or 0]}), which "
+            "could run code; use a checkpoint from a source you trust, saved as a state dict"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
@@ -87,7 +94,8 @@ def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, T
         UserError: there are none.
     """
     state = content.get("state_dict", content)
-    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, Mapping) else {}
+    entries = state.items() if isinstance(state, Mapping) else ()
+    tensors = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors:
         raise UserError(f"{path}: holds no weights (no state_dict); is it a checkpoint?")
     if is_released(tensors):

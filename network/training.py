@@ -100,7 +100,8 @@ class ProgressBar(TQDMProgressBar):
     """Lightning's bar with what changes: the loss."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        return {"loss": value for name, value in super().get_metrics(trainer, pl_module).items() if name == "loss"}
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: metrics[name] for name in ("loss",) if name in metrics}
 
 
 class History(Callback):

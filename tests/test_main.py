@@ -31,9 +31,8 @@ def load(path: Path) -> dict:
 def test_train_then_test(run_main, capsys) -> None:
     assert run_main() == 0
     printed = capsys.readouterr().out
-    assert (
-        "Validation per class iou:" in printed and "other-vehicle : " in printed and "Current val miou is " in printed
-    )
+    for line in ("Validation per class iou:", "other-vehicle : ", "Current val miou is "):
+        assert line in printed
     history = read_history(RUN)
     assert [line["epoch"] for line in history] == [0, 1]
     assert all(np.isfinite(line["train/loss_epoch"]) for line in history)
@@ -159,7 +158,12 @@ def test_a_killed_run_resumes_exactly(run_main, schedule) -> None:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def test_two_processes_train_and_test_as_one(run_main, tmp_path) -> None:

@@ -161,8 +161,8 @@ def _training_item(s: Subject, name: str) -> Stage:
 
 def _voxelisation(s: Subject, name: str) -> Stage:
     def compare(ours: Voxels, plain: plain_versions.Geometry) -> Difference:
-        sets = {1: ours.base, **dict(zip(s.network.scale_list, ours.scales, strict=True))}
-        at_points = [torch.stack(unpack(v.keys), 1)[v.inverse] for v in sets.values()]
+        sets = {scale: s.voxel_set(scale, ours) for scale in s.scales}
+        at_points = [torch.stack(unpack(voxels.keys), 1)[voxels.inverse] for voxels in sets.values()]
         return count_different(at_points, [plain.grids[k].coordinates[plain.grids[k].inverse] for k in sets])
 
     return Stage(
@@ -188,7 +188,7 @@ def _kernel_maps(s: Subject, name: str) -> Stage:
 
     return Stage(
         name,
-        lambda: [submanifold_map(s.voxel_sets[scale].keys, 3) for scale in s.convolved],
+        lambda: [submanifold_map(s.voxel_set(scale).keys, 3) for scale in s.convolved],
         "27 searchsorted",
         lambda: [plain_versions.kernel_map(s.geometry.grids[scale].coordinates) for scale in s.convolved],
         compare,

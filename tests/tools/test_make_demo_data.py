@@ -194,12 +194,8 @@ def test_windows_lose_nothing(monkeypatch, angle):
     monkeypatch.setattr(lidar, "_windows", lambda *_: None)
     monkeypatch.setattr(camera, "_windows", lambda *_: None)
     monkeypatch.setattr(camera, "_boxes", lambda *_: None)
-    *all_quick, quick_shade = quick
-    *all_slow, slow_shade = observe()
-    for fast, slow in zip(all_quick, all_slow, strict=True):
+    for fast, slow in zip(quick, observe(), strict=True):
         np.testing.assert_array_equal(fast, slow)
-    print((quick_shade!=slow_shade).sum(), quick_shade.size)
-    assert np.mean(quick_shade != slow_shade) < 0.001  # sunbeams start far off: rounding may move an edge by a texel
 
 
 # --- sensors ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+"""The gradient guard: a batch with NaN changes nothing and is counted."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from network.baseline import Baseline
+from network.losses import SegmentationLoss
+from network.segmentation_task import SegmentationTask
+from network.sparse.torch_backend import submanifold_map
+from network.voxelize import Volume
+from utils.config import TrainParams
+from utils.structures import Batch
+
+
+def random_batch(seed: int, poison: bool = False) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.rand(300, 4, generator=generator) * torch.tensor([8.0, 8.0, 4.0, 1.0])
+    if poison:
+        points[17, 3] = float("nan")
+    return Batch(
+        points=points,
+        rows=torch.zeros(300, dtype=torch.long),
+        labels=torch.randint(0, 5, (300,), generator=generator),
+        pixels=torch.full((300, 2), -1),
+        images=None,
+        lengths=(300,),
+    )
+
+
+class Recorder(pl.Callback):
+    """State of weights, BatchNorm statistics, optimiser and schedule after every batch."""
+
+    def __init__(self) -> None:
+        self.states: list[dict] = []
+
+    def on_train_batch_end(self, trainer, pl_module, *_) -> None:
+        optimizer, schedule = trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler
+        state = (pl_module.network.state_dict(), optimizer.state_dict(), schedule.state_dict())
+        self.states.append(deepcopy(dict(zip(("network", "optimizer", "schedule"), state, strict=True))))
+
+
+def train(batches: list[Batch], optimizer: str) -> tuple[SegmentationTask, list[dict]]:
+    torch.manual_seed(0)
+    volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
+    network = Baseline(volume, (2, 4), 8, 5, submanifold_map, SegmentationLoss(None), 1.0)
+    training = TrainParams(
+        max_num_epochs=1, learning_rate=0.05, optimizer=optimizer, lr_scheduler="CosineAnnealingWarmRestarts"
+    )
+    task = SegmentationTask(network, training, [f"class {i}" for i in range(5)], steps_per_epoch=len(batches))
+    recorder = Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, callbacks=[recorder], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(task, DataLoader(batches, batch_size=None, shuffle=False))  # type: ignore[arg-type]
+    return task, recorder.states
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_a_poisoned_batch_changes_nothing_and_is_counted(optimizer) -> None:
+    batches = [random_batch(0), random_batch(1), random_batch(2, poison=True), random_batch(3)]
+    task, states = train(batches, optimizer)
+    assert task.skipped_batches == 1
+    before, after, later = states[1], states[2], states[3]
+    for name, tensor in before["network"].items():  # BatchNorm statistics are among them
+        assert torch.equal(tensor, after["network"][name]), name
+        assert torch.isfinite(later["network"][name]).all()
+    for index, slot in before["optimizer"]["state"].items():  # momentum, moments
+        for key, value in slot.items():
+            torch.testing.assert_close(value, after["optimizer"]["state"][index][key], rtol=0, atol=0)
+    # The schedule counts batches: it goes on as if the batch had been fine.
+    assert [state["schedule"]["last_epoch"] for state in states] == [1, 2, 3, 4]
+    assert not torch.equal(after["network"]["embed_points.weight"], later["network"]["embed_points.weight"])
+
+
+def test_clean_batches_are_all_used() -> None:
+    task, states = train([random_batch(0), random_batch(1)], "SGD")
+    assert task.skipped_batches == 0
+    assert not torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
