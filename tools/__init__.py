@@ -1,0 +1,1 @@
+"""Programs beside main.py: data to try things on, pictures, measurements."""

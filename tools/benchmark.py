@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from utils.errors import UserError
 from utils.labels import LabelMap
 
 FILES = ("velodyne/{}.bin", "labels/{}.label", "image_2/{}.png", "calib.txt")
+FULL_SIZE = DemoOptions(1, 1, 1, beams=64, azimuth_steps=2048, image_size=(1241, 376))
 COLUMNS = ("stage", "ours, ms", "plain way", "plain, ms", "ratio", "largest difference")
 NOTE = (
     "Difference: the largest absolute one, of the largest absolute value; for label map, voxels, kernel maps and "
@@ -70,7 +71,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sequence", default="00", help="such as 00")
     parser.add_argument("--frame", default="000000", help="such as 000000")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="timed calls of each, after a warm-up")
-    parser.add_argument("--precision", nargs="+", choices=("32", "bf16"), default=["32", "bf16"], help="of the networks")
+    parser.add_argument("--precision", nargs="+", choices=("32", "bf16"), default=["32", "bf16"], help="of networks")
     parser.add_argument("--stages", nargs="+", metavar="TEXT", help="only stages whose name contains one of these")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table here too, as Markdown")
     parser.add_argument("--config", default="config/2DPASS-semantickitti.yaml", metavar="YAML", help="the experiment")
@@ -84,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
     args = parse_arguments(argv)
     if args.runs < 1:
         raise UserError("--runs takes a count of 1 or more")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)  # a file has room for the whole table
     with tempfile.TemporaryDirectory() as folder, console.status("making the input") as status:
         subject = prepare(args.data_path, args.sequence, args.frame, args.config, args.set, Path(folder))
         facts = [machine(), *describe(subject)]
@@ -97,8 +98,8 @@ def main(argv: Sequence[str]) -> None:
     closing = [f"Medians of {args.runs} calls each, in turns.", NOTE]
     if (memory := peak_memory()) is not None:
         closing.append(f"Peak memory of the process, plain versions included: {memory / 2**30:.2f} GiB.")
-    for text in (*facts, table(measurements), *closing):
-        console.print(text)
+    for part in (*facts, table(measurements), *closing):
+        console.print(part, soft_wrap=isinstance(part, str), highlight=False)
     if args.output is not None:
         _write(args.output, markdown(facts, measurements, closing))
         console.print(f"wrote {args.output}")
@@ -125,8 +126,7 @@ def prepare(
     """
     if data_path is None:
         data_path = folder / "demo"
-        options = DemoOptions(1, 1, 1, beams=64, azimuth_steps=2048, image_size=(1241, 376), workers=os.cpu_count() or 1)
-        write_tree(data_path, options)
+        write_tree(data_path, replace(FULL_SIZE, workers=os.cpu_count() or 1))
         sequence, frame = "00", "000000"
     paths = [f"dataset_params.{part}.data_path={json.dumps(str(folder))}" for part in _LOADERS]
     # Random weights are as fast as ImageNet's, and need no download.

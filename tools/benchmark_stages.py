@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +23,6 @@ from tools import plain_network, plain_versions
 from tools.benchmark_subject import Subject
 from utils.schedules import build_optimizer
 from utils.structures import Batch
-
-Precision = Literal["32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,15 @@ def count_different(ours: Iterable[Tensor], plain: Iterable[Tensor]) -> Differen
 
 
 def all_stages(
-    subject: Subject, precisions: Sequence[Precision], wanted: Callable[[str], bool] = lambda name: True
+    subject: Subject, precisions: Sequence[str], wanted: Callable[[str], bool] = lambda name: True
 ) -> Iterator[Stage]:
-    """The stages with a wanted name, in the order in which a scan goes through them, each made when its turn comes."""
+    """The stages with a wanted name, in the order in which a scan goes through them, each made when its turn comes.
+
+    Args:
+        subject: the frame.
+        precisions: "32", "bf16" or both; for the networks.
+        wanted: whether to measure the stage of that name.
+    """
     channels, scales = subject.config.model_params.hiden_size, len(subject.scales)
     makers: dict[str, Callable[[Subject, str], Stage]] = {
         "label map": _label_map,
@@ -135,7 +139,7 @@ def _evaluation_item(s: Subject, name: str, votes: int) -> Stage:
     return Stage(
         name,
         ours,
-        "scan and PNG read for every vote, np.vectorize, KD-tree of all points",
+        "scan, PNG, np.vectorize per vote; KD-tree of all points",
         lambda: plain_versions.evaluation_views(source, dataset.low, dataset.high, views),
         compare,
     )
@@ -262,11 +266,11 @@ def _forward_backward(
     return [value.detach(), *torch.autograd.grad(value, leaves, gradient)]
 
 
-def _autocast(precision: Precision) -> torch.autocast:
+def _autocast(precision: str) -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
 
-def _evaluate(function: Callable[[], Tensor], precision: Precision) -> Callable[[], Tensor]:
+def _evaluate(function: Callable[[], Tensor], precision: str) -> Callable[[], Tensor]:
     def run() -> Tensor:
         with torch.no_grad(), _autocast(precision):
             return function()
@@ -274,34 +278,34 @@ def _evaluate(function: Callable[[], Tensor], precision: Precision) -> Callable[
     return run
 
 
-def _network(s: Subject, name: str, precision: Precision) -> Stage:
+def _network(s: Subject, name: str, precision: str) -> Stage:
     return Stage(
         name,
         _evaluate(lambda: s.network(s.voxels).logits, precision),
-        "MLPs and head on points, BatchNorm unfused, plain convolution",
+        "MLPs, head on points; unfused BatchNorm; plain convolution",
         _evaluate(lambda: plain_network.forward(s.network, s.geometry)[0], precision),
         lambda ours, plain: largest_difference([ours], [plain]),
     )
 
 
-def _points_to_labels(s: Subject, name: str, precision: Precision) -> Stage:
+def _points_to_labels(s: Subject, name: str, precision: str) -> Stage:
     return Stage(
         name,
         _evaluate(lambda: segment(s.network, s.batch)[0].prediction, precision),
-        "all of the plain above",
+        "plain voxels, kernel maps and network",
         _evaluate(lambda: plain_network.predict(s.network, s.batch), precision),
         lambda ours, plain: count_different([ours], [plain]),
     )
 
 
-def _training_step(s: Subject, name: str, precision: Precision) -> Stage:
+def _training_step(s: Subject, name: str, precision: str) -> Stage:
     def plain_losses(network: Arch2DPASS) -> dict[str, Tensor]:
         return plain_network.training_losses(network, s.training_batch)
 
     return Stage(
         name,
         _TrainingStep(s, copy.deepcopy, lambda network: network.training_losses(s.training_batch), precision),
-        "as above; autograd, full-size feature maps, Lovasz class by class",
+        "as above; autograd, full-size image features, Lovasz per class",
         _TrainingStep(s, plain_network.standard_layout, plain_losses, precision),
         lambda ours, plain: largest_difference([ours], [plain]),
     )
@@ -319,7 +323,7 @@ class _TrainingStep:
         subject: Subject,
         duplicate: Callable[[Arch2DPASS], Arch2DPASS],
         losses: Callable[[Arch2DPASS], dict[str, Tensor]],
-        precision: Precision,
+        precision: str,
     ) -> None:
         self.subject, self.duplicate, self.losses, self.precision = subject, duplicate, losses, precision
 

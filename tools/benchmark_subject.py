@@ -27,7 +27,7 @@ class Subject:
     """One frame and what the stages need of it, each made when it is first asked for.
 
     Args:
-        config: the experiment; its data_path holds the frame, alone, in the first sequence of training and of validation.
+        config: the experiment; its data_path holds one training and one validation sequence, each with the frame alone.
     """
 
     def __init__(self, config: Config) -> None:

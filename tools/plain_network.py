@@ -104,9 +104,8 @@ def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
         in_view = grid.inverse[visible]
         u = _fuse(block, voxel_features[i][in_view], image_features)
         fused = block.predict_fused(u)
-        divergence = F.kl_div(
-            F.log_softmax(pure_3d[in_view].float(), 1), F.softmax(fused.float(), 1).detach(), reduction="mean"
-        )
+        student, teacher = F.log_softmax(pure_3d[in_view].float(), 1), F.softmax(fused.float(), 1).detach()
+        divergence = F.kl_div(student, teacher, reduction="none").mean()
         losses[f"loss_scale{scale}_{i}"] = (
             _segmentation_loss(pure_3d, _majority(grid, batch.labels, heads.num_classes), weights)
             + share * heads.lambda_seg2d * _segmentation_loss(fused, labels, weights)

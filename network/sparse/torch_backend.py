@@ -115,10 +115,11 @@ def strided_map(keys: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, Pa
     """
     coarse = torch.unique(divide(keys, stride))
     batch, z, y, x = unpack(coarse)
-    origin = pack(batch, z * stride, y * stride, x * stride)
+    zero = torch.zeros_like(batch)
+    # Added to the key, not packed: what `pack` clamps at the limit would be its own neighbour.
+    origin = pack(batch, zero, zero, zero) + stride * (y * STEP_Y + x * STEP_X + z)
     inputs, outputs = [], []
     for dz, dy, dx in kernel_offsets(kernel_size):
-        # Added to the key, not packed: a coordinate clamped at the limit would be its own neighbour.
         wanted = origin + (dy * STEP_Y + dx * STEP_X + dz)
         position = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
         there = (keys[position] == wanted).nonzero()[:, 0]
