@@ -21,7 +21,7 @@ setup: .venv/installed
 demo: setup
 	@$(PYTHON) tools/make_demo_data.py
 	@$(DEMO)
-	@$(DEMO) --test --num_vote 4 --checkpoint best
+	@$(DEMO) --test --num_vote 4 --checkpoint best --save_prediction
 	@$(PYTHON) tools/demo_summary.py --log_dir $(RUN)
 
 lint: setup

@@ -60,6 +60,11 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> SpconvMap:
         )
     if kernel_size != 3:
         raise ValueError(f"the spconv backend takes kernel size 3, got {kernel_size}")
+    return map_of(keys)
+
+
+def map_of(keys: Tensor) -> SpconvMap:
+    """The map of (V,) sorted distinct keys, V > 0."""
     coordinates = torch.stack(unpack(keys), dim=1)
     lowest = coordinates.amin(0)
     lowest[0] = 0

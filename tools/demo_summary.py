@@ -1,0 +1,98 @@
+"""The end of `make demo`: the table of per-class IoU, pictures of the segmented street, and where everything lies.
+
+python tools/demo_summary.py --log_dir demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
+
+from rich.console import Console
+from rich.table import Table
+
+from tools.visualize import visualize
+from utils.config import load_config, resolve_path
+from utils.errors import UserError, one_line
+from utils.labels import LabelMap
+from utils.run_folder import HISTORY
+
+FRAMES = ("000002", "000007")
+
+
+def summarise(config_path: str, log_dir: str, console: Console) -> None:
+    """Print the summary of the newest demo run and draw its street.
+
+    Args:
+        config_path: the demo's YAML.
+        log_dir: the run's name.
+        console: where to print.
+
+    Raises:
+        UserError: there is no finished test of that run.
+    """
+    config = load_config(config_path)
+    root = Path("logs") / config.dataset_params.pc_dataset_type / log_dir
+    tests = sorted(root.glob("test_*/scores.json"))
+    if not tests:
+        raise UserError(f"{root}: no finished test there; run `make demo`")
+    folder = tests[-1].parent
+    scores = json.loads(tests[-1].read_text())
+    console.print(iou_table(scores))
+    console.print(progress_line(root))
+
+    label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
+    sequence = Path(config.dataset_params.val_data_loader.data_path) / label_map.split["valid"][0]
+    for frame in FRAMES:
+        if (sequence / "velodyne" / f"{frame}.bin").is_file():
+            visualize(sequence, frame, folder / "predictions", label_map, folder / f"street_{frame}.png")
+    console.print(
+        f"\nLook at   {folder}/street_*.png (the street, from above, from the sensor, through the camera)\n"
+        f"          {folder}/confusion.png, {folder}/pictures/\n"
+        f"Training  {Path(scores['checkpoint']).parent} (checkpoints, training_curve.png, TensorBoard logs)\n"
+        f"Data      {sequence.parent}"
+    )
+
+
+def iou_table(scores: dict) -> Table:
+    """Per-class IoU, official convention, beside the convention of the published code."""
+    table = Table(title=f"Demo street, validation split, {scores['num_vote']} votes", title_justify="left")
+    for heading, justify in (("class", "left"), ("IoU %", "right"), ("published convention %", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for name, iou in scores["iou"].items():
+        table.add_row(name, f"{100 * iou:.1f}", f"{100 * scores['published_iou'][name]:.1f}")
+    table.add_section()
+    table.add_row("mIoU", f"{100 * scores['val/mIoU']:.1f}", f"{100 * scores['val/mIoU_published']:.1f}")
+    table.add_row("accuracy", f"{100 * scores['val/acc']:.1f}", "")
+    return table
+
+
+def progress_line(root: Path) -> str:
+    """The validation mIoU after each epoch of the newest training."""
+    newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime)
+    lines = [json.loads(line) for line in newest.read_text().splitlines()]
+    steps = [f"{100 * line['val/mIoU']:.1f}" for line in lines if "val/mIoU" in line]
+    return f"validation mIoU % after each epoch (one view): {' '.join(steps)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", default="config/2DPASS-demo.yaml", help="the demo's YAML (%(default)s)")
+    parser.add_argument("--log_dir", default="demo", help="the run's name (%(default)s)")
+    args = parser.parse_args(arguments)
+    try:
+        summarise(args.config, args.log_dir, Console())
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
