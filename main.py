@@ -52,6 +52,11 @@ def main(argv: Sequence[str]) -> None:
     no_cuda = "no CUDA device found, " if args.cpu is None and devices.accelerator == "cpu" else ""
     say(f"{no_cuda}running on {devices}")
     label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
+    if len(label_map.names) != config.model_params.num_classes:
+        raise UserError(
+            f"model_params.num_classes is {config.model_params.num_classes}, but {config.dataset_params.label_mapping} "
+            f"has {len(label_map.names)} classes (0, the ignored one, among them)"
+        )
     root = Path("logs") / config.dataset_params.pc_dataset_type / args.log_dir
     checkpoint = find_checkpoint(args.checkpoint, root) if args.checkpoint else None
     pl.seed_everything(args.seed, workers=True, verbose=False)
@@ -169,6 +174,12 @@ def _announce(config: Config, network: Any, data: DataModule, folder: Path) -> N
         f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
         f"{len(data.trained)} training and {len(data.evaluated)} validation scans; run folder {folder}"
     )
+    expected, found = config.dataset_params.training_size, len(data.trained)
+    if expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
+        print(
+            f"note: dataset_params.training_size is {expected}, {found} training scans were found; "
+            "the per-step learning-rate schedule is as long as training_size says (null: as long as the scans found)"
+        )
 
 
 if __name__ == "__main__":

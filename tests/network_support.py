@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -11,14 +14,20 @@ from network.baseline import Baseline
 from network.losses import SegmentationLoss
 from network.sparse.torch_backend import submanifold_map
 from network.voxelize import Volume
+from utils.config import Config, load_config
+from utils.errors import UserError
 from utils.structures import Batch
 
-# 10 cm voxels; 15 cells in z nest at no scale: ceil(15 / 2) = 8, ceil(15 / 4) = 4.
-VOLUME = Volume((-2.0, -2.0, -1.0), (2.0, 2.0, 0.5), (40, 40, 15))
+CONFIG = Path(__file__).resolve().parents[1] / "config" / "2DPASS-semantickitti.yaml"
+
+# Voxels of about 10 cm. In z no scale nests in the next: 17, 9, 5, 3 and 2 cells.
+VOLUME = Volume((-2.0, -2.0, -1.0), (2.0, 2.0, 0.5), (40, 40, 17))
 CLASSES = 5
 
 
-def make_batch(lengths: Sequence[int] = (60, 40), seed: int = 0, spread: float = 0.6, image: tuple[int, int] | None = None):
+def make_batch(
+    lengths: Sequence[int] = (60, 40), seed: int = 0, spread: float = 0.6, image: tuple[int, int] | None = None
+) -> Batch:
     """Clustered points, a few of them outside the volume; with `image` (H, W) about half of them have a pixel."""
     generator = torch.Generator().manual_seed(seed)
     total = sum(lengths)
@@ -66,3 +75,18 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
         return 0.0
     found, expected = found.detach().double(), expected.detach().double()
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+
+def golden_config(*overrides: str) -> Config:
+    """The config of the golden SemanticKITTI checkpoint, which has 16 channels."""
+    return load_config(CONFIG, ["model_params.hiden_size=16", *overrides])
+
+
+def refusal(function: Callable[..., Any], *arguments: Any) -> str:
+    """The one line a call is refused with."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message and "Traceback" not in message
+    assert len(message) < 700
+    return message

@@ -279,6 +279,7 @@ WRONG_COMMANDS = {
     "no votes": (["--test", "--checkpoint", "x", "--num_vote", "0"], (), "--num_vote"),
     "half precision on the CPU": (["--precision", "16"], (), "--precision"),
     "no such config": (["--config", "config/none.yaml"], (), "none.yaml"),
+    "classes of another mapping": ([], ("model_params.num_classes=17",), "num_classes"),
     "unknown key": ([], ("train_params.learning_rat=1",), "train_params.learning_rate"),
     "no such data": ([], ("dataset_params.train_data_loader.data_path=nowhere",), "nowhere"),
     "spconv on the CPU": (["--baseline_only"], ("model_params.sparse_backend=spconv",), "sparse_backend"),
@@ -319,9 +320,9 @@ def test_help_names_every_flag(capsys) -> None:
         program.parse_arguments(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    flags = """--config --config_path --gpu --seed --log_dir --monitor --stop_patience --save_top_k --SWA --baseline_only
-        --check_val_every_n_epoch --test --num_vote --submit_to_server --checkpoint --fine_tune --pretrain2d --debug
-        --set --cpu --precision --num_nodes"""
+    flags = """--config --config_path --gpu --seed --log_dir --monitor --stop_patience --save_top_k --SWA
+        --baseline_only --check_val_every_n_epoch --test --num_vote --submit_to_server --checkpoint --fine_tune
+        --pretrain2d --debug --set --cpu --precision --num_nodes"""
     for flag in flags.split():
         assert flag in text
     defaults = program.parse_arguments([])

@@ -5,7 +5,7 @@
     python tools/benchmark.py --stages item voxels --output table.md
 
 Ours and plain take turns, so that whatever else the machine does hits both; times are medians after a warm-up.
-What the plain way is can be read in tools/plain_versions.py and tools/plain_network.py.
+What the plain way is can be read in tools/benchmarking/plain_versions.py and plain_network.py.
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ import os
 import platform
 import re
 import shutil
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
@@ -31,8 +28,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tools.benchmark_stages import Difference, Stage, all_stages
-from tools.benchmark_subject import Subject
+from tools.benchmarking.stage import Measurement, measure
+from tools.benchmarking.stages import all_stages
+from tools.benchmarking.subject import Subject
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
 from utils import cli
@@ -41,28 +39,13 @@ from utils.errors import UserError
 from utils.labels import LabelMap
 
 FILES = ("velodyne/{}.bin", "labels/{}.label", "image_2/{}.png", "calib.txt")
+LOADERS = ("train_data_loader", "val_data_loader")
 FULL_SIZE = DemoOptions(1, 1, 1, beams=64, azimuth_steps=2048, image_size=(1241, 376))
 COLUMNS = ("stage", "ours, ms", "plain way", "plain, ms", "ratio", "largest difference")
 NOTE = (
     "Difference: the largest absolute one, of the largest absolute value; for label map, voxels, kernel maps and "
     "points to labels, how many entries differ, of how many."
 )
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One stage, measured.
-
-    Attributes:
-        stage: what was measured.
-        ours, plain: median time of a call, seconds.
-        difference: of the results.
-    """
-
-    stage: Stage
-    ours: float
-    plain: float
-    difference: Difference
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -128,16 +111,13 @@ def prepare(
         data_path = folder / "demo"
         write_tree(data_path, replace(FULL_SIZE, workers=os.cpu_count() or 1))
         sequence, frame = "00", "000000"
-    paths = [f"dataset_params.{part}.data_path={json.dumps(str(folder))}" for part in _LOADERS]
+    paths = [f"dataset_params.{part}.data_path={json.dumps(str(folder))}" for part in LOADERS]
     # Random weights are as fast as ImageNet's, and need no download.
     checked = load_config(config, [*overrides, *paths, "model_params.pretrained2d=false"])
     split = LabelMap.load(resolve_path(checked.dataset_params.label_mapping)).split
     for part in ("train", "valid"):
         _copy_frame(data_path / sequence, frame, folder / split[part][0])
     return Subject(checked)
-
-
-_LOADERS = ("train_data_loader", "val_data_loader")
 
 
 def _copy_frame(source: Path, frame: str, target: Path) -> None:
@@ -153,28 +133,15 @@ def _copy_frame(source: Path, frame: str, target: Path) -> None:
             ) from error
 
 
-def measure(stage: Stage, runs: int) -> Measurement:
-    """Both ways once to warm up and to compare, then `runs` times in turns."""
-    difference = stage.compare(stage.ours(), stage.plain())
-    times = [(_seconds(stage.ours), _seconds(stage.plain)) for _ in range(runs)]
-    ours, plain = (statistics.median(column) for column in zip(*times, strict=True))
-    return Measurement(stage, ours, plain, difference)
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def machine() -> str:
-    """Cores, processor, torch and its threads, in a line."""
+    """Cores, processor, torch and its threads, and how busy the machine is, in a line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
         model = found[1]
-    return f"Machine: {cores} cores, {model}; torch {torch.__version__}, {torch.get_num_threads()} threads."
+    load = f", load average {os.getloadavg()[0]:.1f} before the start" if hasattr(os, "getloadavg") else ""
+    return f"Machine: {cores} cores, {model}; torch {torch.__version__}, threads: {torch.get_num_threads()}{load}."
 
 
 def describe(subject: Subject) -> list[str]:

@@ -19,5 +19,5 @@ fi
 
 echo "setting up .venv with $("$python" --version) (once; a few minutes)"
 [ -x .venv/bin/python ] && usable .venv/bin/python || "$python" -m venv --clear .venv
-.venv/bin/python -m pip install --disable-pip-version-check --progress-bar "${PIP_BAR:-on}" -q -r requirements.txt
+.venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt
 touch .venv/installed

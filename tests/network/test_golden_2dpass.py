@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +75,9 @@ def test_voxel_counts(case) -> None:
     }
 
 
-def test_training_losses_and_gradient_norms(case) -> None:
+def test_training_losses(case) -> None:
     golden, network, batch = case
-    network.train()
+    network = copy.deepcopy(network).train()
     losses = network.training_losses(batch)
     by_scale = [value.item() for name, value in losses.items() if name.startswith("loss_scale")]
     assert losses["loss_3d"].item() == pytest.approx(golden["out_train_main_loss"].item(), rel=1e-4)
@@ -83,6 +85,14 @@ def test_training_losses_and_gradient_norms(case) -> None:
     assert losses["loss_fusion"].item() == pytest.approx(golden["out_train_fusion_final_loss"].item(), rel=1e-4)
     assert losses["loss"].item() == pytest.approx(golden["out_train_total_loss"].item(), rel=1e-4)
 
+
+def test_gradient_norms(case) -> None:
+    """In float64: in float32 a ReLU near 0 can fall either way, with the order of summation of the threads at hand."""
+    golden, network, batch = case
+    network = copy.deepcopy(network).double().train()
+    voxels = network.network_3d.voxelize(batch)  # of the float32 coordinates, as published
+    network.network_3d.voxelize = lambda batch: replace(voxels, features=voxels.features.double())
+    losses = network.training_losses(replace(batch, images=batch.images.double()))
     losses["loss"].backward()
     norms = {name: p.grad.norm().item() for name, p in network.named_parameters() if p.grad is not None}
     expected = {

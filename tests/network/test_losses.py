@@ -26,10 +26,10 @@ def rows(count: int, seed: int = 0, classes: int = CLASSES) -> tuple[Tensor, Ten
 def slow_lovasz(logits: Tensor, labels: Tensor) -> Tensor:
     """Class by class and point by point, with the Jaccard loss as a function of the set of mispredicted points."""
     kept = labels != 0
-    probabilities, labels = logits[kept].softmax(1), labels[kept].tolist()
+    probabilities, classes = logits[kept].softmax(1), labels[kept].tolist()
     losses = []
-    for c in sorted(set(labels)):
-        truth = {i for i, label in enumerate(labels) if label == c}
+    for c in sorted(set(classes)):
+        truth = {i for i, label in enumerate(classes) if label == c}
         errors = [(1 - p if i in truth else p) for i, p in enumerate(probabilities[:, c])]
         order = sorted(range(len(errors)), key=lambda i: -errors[i].item())
         loss, before = torch.zeros((), dtype=logits.dtype), 0.0

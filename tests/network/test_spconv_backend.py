@@ -1,4 +1,4 @@
-"""The spconv backend: its use of spconv's interface, against a dense stand-in here and against spconv itself on CUDA."""
+"""The spconv backend: its use of the interface, against a dense stand-in here and against spconv itself on CUDA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 
 class DenseSubMConv3d(torch.nn.Module):
-    """What spconv documents of SubMConv3d, through a dense convolution: weight [out, kz, ky, kx, in], outputs = inputs."""
+    """What spconv documents of SubMConv3d, by a dense convolution: weight [out, kz, ky, kx, in], outputs = inputs."""
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int, bias: bool, indice_key: str) -> None:
         super().__init__()

@@ -176,7 +176,7 @@ def test_pooling_counts_every_voxel_once() -> None:
     features = torch.randn(len(voxels), 3)
     groups = defaultdict(list)
     for row, (scan, *zyx) in enumerate(zip(*(axis.tolist() for axis in unpack(voxels.keys)), strict=True)):
-        groups[scan, *(c // 2 for c in zyx)].append(row)
+        groups[(scan, *(c // 2 for c in zyx))].append(row)
     pooled = voxels.pooling(features)
     assert len(pooled) == len(groups)
     assert any(len(rows) > 1 for rows in groups.values())
@@ -198,7 +198,8 @@ def test_majority_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "winner"), [([3, 1], 1), ([0, 4], 0), ([4, 4, 0], 4), ([2, 0, 2, 0, 1], 0), ([4], 4), ([3, 2, 3, 2, 4], 2)]
+    ("labels", "winner"),
+    [([3, 1], 1), ([0, 4], 0), ([4, 4, 0], 4), ([2, 0, 2, 0, 1], 0), ([4], 4), ([3, 2, 3, 2, 4], 2)],
 )
 def test_majority_label_ties_go_to_the_lowest(labels, winner) -> None:
     inverse = torch.zeros(len(labels), dtype=torch.int64)

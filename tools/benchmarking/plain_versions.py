@@ -61,9 +61,7 @@ class PlainSource:
         image = np.asarray(PIL.Image.open(self.folder / "image_2" / f"{self.name}.png").convert("RGB"))
         pixels = self._project(points[:, :3], image.shape[1], image.shape[0])
         index_in_file = np.arange(len(points))
-        return Scan(
-            self.frame(index), points[:, :3], points[:, 3], labels, instances, index_in_file, pixels, image
-        )  # fmt: skip
+        return Scan(self.frame(index), points[:, :3], points[:, 3], labels, instances, index_in_file, pixels, image)
 
     def _project(self, xyz: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
         """(N, 2) float32 (row, col); NaN behind the sensor and outside of the image. All points are projected."""

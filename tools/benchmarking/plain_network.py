@@ -18,7 +18,7 @@ from network.baseline import Baseline, EncoderBlock
 from network.distillation import FusionBlock
 from network.image_branch import ImageBranch
 from network.sparse.layers import ResidualBlock
-from tools.plain_versions import Geometry, VoxelGrid, convolve
+from tools.benchmarking.plain_versions import Geometry, VoxelGrid, convolve
 from utils.structures import Batch
 
 

@@ -17,7 +17,7 @@ from network.assemble import build_network
 from network.baseline import Baseline
 from network.sparse.layers import BatchNorm
 from network.voxelize import Voxels, VoxelSet
-from tools import plain_network, plain_versions
+from tools.benchmarking import plain_network, plain_versions
 from utils.config import Config, resolve_path
 from utils.labels import LabelMap
 from utils.structures import Batch, Sample

@@ -1,0 +1,220 @@
+"""Checkpoints, published ones and our own: which weights go into which network."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from network.arch_2dpass import Arch2DPASS
+from network.assemble import build_network
+from network.checkpoints import (
+    _FOREIGN_CLASSES,
+    canonical_state,
+    check_resumable,
+    is_resumable,
+    load_image_branch,
+    load_weights,
+    read_checkpoint,
+)
+from network.released_weights import is_released
+from tests.golden_support import released_state
+from tests.network_support import golden_config, refusal
+
+
+@pytest.fixture(scope="module")
+def released() -> dict[str, Tensor]:
+    return released_state("arch_2dpass_semkitti")
+
+
+@pytest.fixture(scope="module")
+def network() -> Arch2DPASS:
+    built = build_network(golden_config())
+    assert isinstance(built, Arch2DPASS)
+    return built
+
+
+def foreign_class(monkeypatch, path: str, base: type = object) -> type:
+    """A class that pickles under that name, as the one of an older library would have."""
+    module_name, _, name = path.rpartition(".")
+    parts = module_name.split(".")
+    for depth in range(1, len(parts) + 1):
+        part = ".".join(parts[:depth])
+        if part not in sys.modules:
+            monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+    made = type(name, (base,), {"__module__": module_name})
+    monkeypatch.setattr(sys.modules[module_name], name, made, raising=False)
+    return made
+
+
+def save_lightning_checkpoint(path: Path, state: dict[str, Tensor], monkeypatch) -> None:
+    """What PyTorch-Lightning 1.3 wrote while training a published model."""
+    easy_dict = foreign_class(monkeypatch, "easydict.EasyDict", dict)
+    attribute_dict = foreign_class(monkeypatch, "pytorch_lightning.utilities.parsing.AttributeDict", dict)
+    inner = easy_dict(learning_rate=0.24, scale_list=[2, 4, 8, 16])
+    settings = easy_dict(train_params=inner, gpu=(0,))
+    for record in (inner, settings):
+        record.__dict__.update(record)  # an EasyDict keeps its entries as attributes, too
+    callbacks = {
+        foreign_class(monkeypatch, name): {"best_model_score": torch.tensor(0.68), "best": np.float32(0.5), "wait": 3}
+        for name in _FOREIGN_CLASSES
+        if ".callbacks." in name
+    }
+    content = {
+        "epoch": 63,
+        "global_step": 5 * 10**9,
+        "pytorch-lightning_version": "1.3.8",
+        "state_dict": state,
+        "callbacks": callbacks,
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}],
+        "lr_schedulers": [{"last_epoch": 64, "_last_lr": [np.float64(1e-5)], "best": np.float64(0.6)}],
+        "hparams_name": "args",
+        "hyper_parameters": settings,
+        "hyper_parameters_2": attribute_dict(folder=Path("a/b"), classes=np.int64(20), debug=np.bool_(False)),
+    }
+    torch.save(content, path)
+
+
+def test_lightning_checkpoint_loads_into_both_networks(tmp_path, monkeypatch, released, network) -> None:
+    path = tmp_path / "best_model.ckpt"
+    save_lightning_checkpoint(path, released, monkeypatch)
+    content = read_checkpoint(path)
+    assert is_released(content["state_dict"])
+    assert content["lr_schedulers"][0]["best"] == 0.6
+    assert content["hyper_parameters"]["train_params"]["learning_rate"] == 0.24
+    assert not is_resumable(content)
+    load_weights(network, content, path)
+    assert torch.equal(network.image_branch.conv1.weight, released["model_2d.conv1.weight"])
+    gate = network.get_parameter("distillation.blocks.1.gate.weight")
+    assert torch.equal(gate, released["fusion.fcs2.1.0.weight"])
+
+    baseline = build_network(golden_config(), baseline_only=True)
+    load_weights(baseline, content, path)
+    of_full = network.network_3d.state_dict()
+    assert all(torch.equal(tensor, of_full[name]) for name, tensor in baseline.state_dict().items())
+
+
+def test_real_easydict_loads(tmp_path) -> None:
+    easydict = pytest.importorskip("easydict")
+    torch.save({"hyper_parameters": easydict.EasyDict(a={"b": [1, {"c": 2}]}), "w": torch.ones(1)}, tmp_path / "x.ckpt")
+    assert read_checkpoint(tmp_path / "x.ckpt")["hyper_parameters"] == {"a": {"b": [1, {"c": 2}]}}
+
+
+def test_nothing_of_a_checkpoint_is_more_than_data(tmp_path, monkeypatch, released) -> None:
+    """Foreign classes arrive as inert stand-ins: no object of the libraries they name is made."""
+    save_lightning_checkpoint(tmp_path / "x.ckpt", {"w": torch.ones(1)}, monkeypatch)
+
+    def kinds(value: object) -> set[type]:
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        if not isinstance(inner, list | tuple):
+            inner = ()
+        return {type(value)}.union(*map(kinds, inner))
+
+    modules = {kind.__module__ for kind in kinds(read_checkpoint(tmp_path / "x.ckpt"))}
+    assert modules <= {"builtins", "collections", "numpy", "torch", "network.checkpoints"}
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"state_dict": {}}, {"state_dict": [1]}, {"state_dict": None}, {1: torch.ones(1)}, {"epoch": 3}]
+)
+def test_checkpoint_without_weights(network, content) -> None:
+    assert "holds no weights" in refusal(load_weights, network, content, "x.ckpt")
+
+
+def unchanged(network: nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_checkpoint_of_another_width_names_tensors_and_changes_nothing(released) -> None:
+    network = build_network(golden_config("model_params.hiden_size=32"), baseline_only=True)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    message = refusal(load_weights, network, {"state_dict": released}, "wide.ckpt")
+    assert "wide.ckpt" in message and "--config" in message
+    assert "network_3d." not in message, "names are those of the network that is loaded"
+    assert "embed_points.weight is [16, 10] in the file, [32, 10] by the config" in message
+    assert unchanged(network, before)
+
+
+def test_checkpoint_of_another_model_names_tensors(network, released) -> None:
+    other = {"stem.0.kernel": torch.ones(27, 4, 32), "stage1.0.net.0.kernel": torch.ones(8, 32, 32)}
+    message = refusal(load_weights, network, {"state_dict": other}, "other.ckpt")
+    assert "other.ckpt" in message and "tensors differ" in message and "embed_points.weight is missing" in message
+    mixed = {**released, "model_3d.decoder.0.weight": torch.ones(1)}
+    assert "'model_3d.decoder.0.weight'" in refusal(load_weights, network, {"state_dict": mixed}, "other.ckpt")
+
+
+def test_incomplete_checkpoint(network, released) -> None:
+    part = {name: tensor for name, tensor in released.items() if name != "fusion.fcs2.0.0.bias"}
+    message = refusal(load_weights, network, {"state_dict": part}, "x.ckpt")
+    assert "distillation.blocks.0.gate.bias is missing in the file" in message
+
+
+def test_own_checkpoints_round_trip(network) -> None:
+    baseline = build_network(golden_config(), baseline_only=True)
+    for source in (network, baseline):
+        saved = {f"network.{name}": tensor.clone() for name, tensor in source.state_dict().items()}  # the task's names
+        for target in (network, baseline):
+            full = target is network
+            with torch.no_grad():
+                for parameter in target.parameters():
+                    parameter.zero_()
+            if full and source is baseline:
+                assert "is missing in the file" in refusal(load_weights, target, {"state_dict": saved}, "x.ckpt")
+            load_weights(target, {"state_dict": saved}, "x.ckpt", only_3d=full)
+            found = network.network_3d.state_dict() if full else baseline.state_dict()
+            names = ("network.network_3d." if source is network else "network.") + "{}"
+            assert all(torch.equal(tensor, saved[names.format(name)]) for name, tensor in found.items())
+        source.load_state_dict({name.removeprefix("network."): tensor for name, tensor in saved.items()})
+
+
+def test_only_our_full_checkpoints_are_resumable(network) -> None:
+    ours = {"state_dict": {"network.network_3d.head.weight": torch.ones(1)}, "optimizer_states": [{}], "2dpass": {}}
+    assert is_resumable(ours)
+    for key in ("optimizer_states", "2dpass"):
+        assert not is_resumable({name: value for name, value in ours.items() if name != key})
+    assert not is_resumable({**ours, "state_dict": {"model_3d.classifier.0.weight": torch.ones(1)}})
+    assert not is_resumable(network.state_dict())
+
+
+def test_resuming_under_another_schedule_is_refused() -> None:
+    training = golden_config().train_params
+    content = {"2dpass": {"optimizer": training.optimizer, "lr_scheduler": training.lr_scheduler}}
+    check_resumable(content, training, "x.ckpt")
+    content["2dpass"]["lr_scheduler"] = "StepLR"
+    message = refusal(check_resumable, content, training, "x.ckpt")
+    assert "train_params.lr_scheduler StepLR" in message and "--fine_tune" in message
+
+
+def test_image_branch_takes_what_fits(released) -> None:
+    network = build_network(golden_config("model_params.hiden_size=32"))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    line = load_image_branch(network, {"state_dict": released}, "x.ckpt")
+    state = network.state_dict()
+    own = [name for name in state if name.startswith("image_branch.")]
+    ours = canonical_state({"state_dict": released}, "x.ckpt")
+    fitting = [name for name in own if ours[name].shape == state[name].shape]
+    assert 0 < len(fitting) < len(own), "the decoders of another width do not fit"
+    assert f"{len(fitting)} of {len(own)} tensors" in line
+    for name, tensor in state.items():
+        assert torch.equal(tensor, ours[name] if name in fitting else before[name]), name
+
+
+def test_image_branch_takes_a_torchvision_resnet(network) -> None:
+    resnet = {
+        name.removeprefix("image_branch."): torch.randn(tensor.shape)
+        for name, tensor in network.state_dict().items()
+        if name.startswith("image_branch.") and "decoders" not in name and tensor.dim()
+    }
+    load_image_branch(network, {**resnet, "fc.weight": torch.ones(1000, 512)}, "resnet34.pth")
+    assert all(torch.equal(network.image_branch.state_dict()[name], tensor) for name, tensor in resnet.items())
+
+
+def test_image_branch_refuses_what_it_cannot_use(network) -> None:
+    baseline = build_network(golden_config(), baseline_only=True)
+    assert "--baseline_only" in refusal(load_image_branch, baseline, {"conv1.weight": torch.ones(1)}, "x.ckpt")
+    assert "no tensor fits" in refusal(load_image_branch, network, {"conv1.weight": torch.ones(1)}, "x.ckpt")

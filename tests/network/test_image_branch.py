@@ -1,0 +1,106 @@
+"""The 2D branch: names and shapes of ResNet-34, resolutions, and looking features up before the upsampling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from network.image_branch import IMAGENET_WEIGHTS, ImageBranch, sample
+from tests.golden_support import released_state
+
+DEPTHS = {1: 3, 2: 4, 3: 6, 4: 3}
+
+
+def resnet34_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of torchvision's resnet34 without its classifier (He et al., CVPR 2016, table 1)."""
+
+    def norm(name: str, c: int) -> dict[str, tuple[int, ...]]:
+        rows = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (c,))
+        return {f"{name}.{key}": shape for key, shape in rows.items()} | {f"{name}.num_batches_tracked": ()}
+
+    shapes = {"conv1.weight": (64, 3, 7, 7), **norm("bn1", 64)}
+    for stage, depth in DEPTHS.items():
+        width = 64 * 2 ** (stage - 1)
+        for block in range(depth):
+            name, c_in = f"layer{stage}.{block}", width // 2 if stage > 1 and block == 0 else width
+            shapes |= {f"{name}.conv1.weight": (width, c_in, 3, 3), f"{name}.conv2.weight": (width, width, 3, 3)}
+            shapes |= norm(f"{name}.bn1", width) | norm(f"{name}.bn2", width)
+            if c_in != width:
+                shapes |= {f"{name}.downsample.0.weight": (width, c_in, 1, 1)} | norm(f"{name}.downsample.1", width)
+    return shapes
+
+
+def shapes_of(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def test_backbone_has_torchvisions_names_and_shapes() -> None:
+    own = shapes_of(ImageBranch(8, (2, 4, 8, 16)).state_dict())
+    assert {name: shape for name, shape in own.items() if not name.startswith("decoders.")} == resnet34_shapes()
+
+
+def test_released_backbone_has_the_same_names_and_shapes() -> None:
+    """What this project calls torchvision's names is what a published checkpoint holds."""
+    released = shapes_of(released_state("arch_2dpass_semkitti"))
+    of_2d = {name: shape for name, shape in released.items() if name.startswith("model_2d.") and "deconv" not in name}
+    assert of_2d == {f"model_2d.{name}": shape for name, shape in resnet34_shapes().items()}
+
+
+def test_imagenet_weights_go_in_whole(monkeypatch) -> None:
+    weights = {name: torch.randn(shape) for name, shape in resnet34_shapes().items() if shape}
+    asked = []
+
+    def download(url: str, **options: bool) -> dict[str, Tensor]:
+        asked.append((url, options))
+        return {**weights, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    branch = ImageBranch(8, (2, 4, 8, 16))
+    branch.load_imagenet_weights()
+    state = branch.state_dict()
+    assert all(torch.equal(state[name], weight) for name, weight in weights.items())
+    assert asked == [(IMAGENET_WEIGHTS, {"weights_only": True, "check_hash": True})]
+
+
+@pytest.mark.parametrize("scale_list", [(2, 4, 8, 16), (2, 4, 8, 16, 16, 16), (16,), (2, 8)], ids=str)
+def test_resolution_and_width_of_the_maps(scale_list) -> None:
+    maps = ImageBranch(5, scale_list).eval()(torch.randn(2, 3, 32, 48))
+    assert shapes_of({str(k): v for k, v in maps.items()}) == {
+        str(scale): (2, 5, 16, 24) if scale == 2 else (2, 5, 8, 12) for scale in set(scale_list)
+    }
+    assert all((feature_map >= 0).all() for feature_map in maps.values()), "each decoder ends in a ReLU"
+
+
+@pytest.mark.parametrize("size", [(40, 48), (32, 50), (15, 16)])
+def test_sizes_that_are_no_multiple_of_16_are_refused(size) -> None:
+    with pytest.raises(ValueError, match="multiples of 16, got"):
+        ImageBranch(4, (2,))(torch.zeros(1, 3, *size))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_sampling_equals_looking_up_after_nearest_upsampling(stride) -> None:
+    height, width = 32, 48
+    feature_map = torch.randn(3, 5, height // stride, width // stride, requires_grad=True)
+    rows = torch.arange(3).repeat_interleave(height * width)
+    row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack([row, col], dim=-1).view(-1, 2).repeat(3, 1)  # every pixel of every image
+    upsampled = nn.Upsample(scale_factor=stride, mode="nearest")(feature_map)
+    expected = upsampled[rows, :, pixels[:, 0], pixels[:, 1]]
+    found = sample(feature_map, height, rows, pixels)
+    assert torch.equal(found, expected)
+    upstream = torch.randn_like(found)
+    (gradient,), (wanted,) = (torch.autograd.grad(t, feature_map, upstream) for t in (found, expected))
+    assert torch.allclose(gradient, wanted, atol=1e-5)
+
+
+def test_sampling_no_point() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    assert sample(torch.randn(2, 5, 8, 12), 32, none, none.view(0, 2)).shape == (0, 5)
+
+
+def test_sampling_does_not_depend_on_the_memory_format() -> None:
+    feature_map = torch.randn(2, 5, 8, 12)
+    rows, pixels = torch.tensor([0, 1, 1]), torch.tensor([[0, 0], [31, 47], [17, 5]])
+    channels_last = feature_map.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(sample(feature_map, 32, rows, pixels), sample(channels_last, 32, rows, pixels))

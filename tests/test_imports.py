@@ -1,0 +1,129 @@
+"""The direction of imports, and the walls around third-party libraries."""
+
+from __future__ import annotations
+
+import ast
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Who may import whom. Programs at the root and the tools stand on the same level and leave each other alone.
+BELOW = {
+    "program": {"dataloader", "network", "utils"},
+    "tools": {"dataloader", "network", "utils"},
+    "dataloader": {"utils"},
+    "network": {"utils"},
+    "utils": set(),
+}
+# Third-party library -> the only files that may import it.
+WALLS = {
+    "nuscenes": ["dataloader/nuscenes.py"],
+    "spconv": ["network/sparse/*_backend.py"],
+    "triton": ["network/sparse/*_backend.py"],
+    "pytorch_lightning": [
+        "main.py",
+        "robust_test.py",
+        "dataloader/datamodule.py",
+        "network/segmentation_task.py",
+        "network/training.py",
+    ],
+    "torchvision": [],  # not among the dependencies
+    "torch_scatter": [],
+    "torchsparse": [],
+}
+
+
+def room(path: str) -> str:
+    """The package of a file, or "program" for a file at the root."""
+    top, slash, _ = path.partition("/")
+    return top if slash else "program"
+
+
+def source_files() -> dict[str, str]:
+    """Path relative to the root -> source, of everything but the tests."""
+    files = [*ROOT.glob("*.py"), *(file for name in BELOW for file in (ROOT / name).rglob("*.py"))]
+    return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
+def imported_modules(source: str, path: str) -> set[str]:
+    """Dotted names of all modules that a file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(source, path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = path.rsplit("/", node.level)[0].replace("/", ".") if node.level else ""
+            names.add(f"{base}.{node.module or ''}".strip("."))
+    return names
+
+
+def breaches(path: str, source: str, rooms: set[str]) -> list[str]:
+    """What a file imports against the rules."""
+    own = room(path)
+    found = []
+    for module in sorted(imported_modules(source, path)):
+        top = module.partition(".")[0]
+        if top in rooms and top != own and top not in BELOW[own]:
+            found.append(f"{path} imports {module}")
+        if top in WALLS and not any(fnmatch(path, allowed) for allowed in WALLS[top]):
+            found.append(f"{path} imports {module}")
+    return found
+
+
+def rooms_of(files: dict[str, str]) -> set[str]:
+    """Everything of this project that can be imported by name, tests included."""
+    return {*BELOW, "tests", *(path.removesuffix(".py") for path in files if "/" not in path)}
+
+
+def test_imports_go_downward_and_libraries_stay_behind_their_walls() -> None:
+    files = source_files()
+    assert {room(path) for path in files} == set(BELOW)
+    assert not [breach for path, source in files.items() for breach in breaches(path, source, rooms_of(files))]
+
+
+def test_lightning_does_not_know_the_networks_nor_they_it() -> None:
+    """A network is a plain torch module: it imports neither the task nor the trainer."""
+    files = {path: source for path, source in source_files().items() if path.startswith("network/")}
+    outside = {"network/segmentation_task.py", "network/training.py"}
+    for path, source in files.items():
+        if path not in outside:
+            imported = imported_modules(source, path)
+            assert not imported & {"network.segmentation_task", "network.training"}, path
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("utils/a.py", "from network.losses import x"),
+        ("utils/a.py", "import dataloader.batch"),
+        ("network/a.py", "def f():\n    from dataloader import batch"),
+        ("dataloader/a.py", "if True:\n    import network"),
+        ("dataloader/a.py", "import tools.visualize as v"),
+        ("tools/a.py", "from main import main"),
+        ("main.py", "from tools import visualize"),
+        ("network/a.py", "import tests.golden_support"),
+        ("dataloader/a.py", "import nuscenes.nuscenes"),
+        ("network/sparse/layers.py", "try:\n    import triton\nexcept ImportError:\n    pass"),
+        ("network/baseline.py", "import pytorch_lightning as pl"),
+        ("tools/sub/a.py", "from torch_scatter import scatter"),
+    ],
+)
+def test_a_breach_is_found(path, source) -> None:
+    assert len(breaches(path, source, rooms_of({"main.py": ""}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("main.py", "from network.training import x\nimport dataloader, utils.cli, pytorch_lightning"),
+        ("network/sparse/a.py", "from .coordinates import pack\nfrom ..losses import y\nfrom utils import errors"),
+        ("dataloader/nuscenes.py", "def f():\n    from nuscenes.nuscenes import NuScenes"),
+        ("network/sparse/triton_backend.py", "import triton.language as tl"),
+        ("tools/demo/a.py", "import utils_of_others, networkx"),
+    ],
+)
+def test_what_is_allowed(path, source) -> None:
+    assert not breaches(path, source, rooms_of({"main.py": ""}))

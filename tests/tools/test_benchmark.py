@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tools import benchmark
+from tools.benchmarking import plain_versions
+from tools.benchmarking.stage import Stage, count_different, largest_difference, measure
+from tools.benchmarking.stages import all_stages
+from utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CALIBRATION = "P2: 30 0 32 0 0 30 16 0 0 0 1 0\nTr: 0 -1 0 0 0 0 -1 0 1 0 0 0\n"  # x forward, z up; 64 x 32 pixels
+CONFIG = str(ROOT / "config" / "2DPASS-semantickitti.yaml")
+SMALL = ["model_params.hiden_size=16", "dataset_params.bottom_crop=[64, 32]"]
+POINTS = 3000
+OUTSIDE = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Inputs are tiny: more threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """One frame of a wavy ground of 6 m x 6 m before the camera: most voxels have neighbours, many hold two points."""
+    root = tmp_path_factory.mktemp("tree")
+    for folder in ("velodyne", "labels", "image_2"):
+        (root / "00" / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    xy = rng.uniform([2, -3], [8, 3], (POINTS, 2))
+    z = -1.7 + 0.15 * np.sin(3 * xy[:, :1])
+    points = np.hstack([xy, z, rng.uniform(size=(POINTS, 1))]).astype("<f4")
+    points[:OUTSIDE, 0] += 60
+    points.tofile(root / "00" / "velodyne" / "000000.bin")
+    raw = rng.choice([0, 10, 40, 48, 70, 252], POINTS).astype("<u4") | (rng.integers(3, size=POINTS) << 16).astype(
+        "<u4"
+    )
+    raw.tofile(root / "00" / "labels" / "000000.label")
+    image = rng.integers(256, size=(32, 64, 3), dtype=np.uint8)
+    Image.fromarray(image).save(root / "00" / "image_2" / "000000.png")
+    (root / "00" / "calib.txt").write_text(CALIBRATION)
+    return root
+
+
+@pytest.fixture(scope="module")
+def subject(tree, tmp_path_factory):
+    return benchmark.prepare(tree, "00", "000000", CONFIG, SMALL, tmp_path_factory.mktemp("benchmark"))
+
+
+@pytest.fixture(scope="module")
+def measurements(subject):
+    return {m.stage.name: m for m in (measure(stage, 1) for stage in all_stages(subject, ["32", "bf16"]))}
+
+
+def test_the_input_is_a_fair_one(subject):
+    """Or the comparisons below would compare nothing."""
+    pairs = subject.geometry.grids[1].pairs
+    assert sum(len(inputs) for inputs, _ in pairs) > 3 * len(subject.voxels.base)
+    assert len(subject.voxels.base) < 0.9 * len(subject.batch.points)
+    assert (subject.training_batch.pixels[:, 0] >= 0).sum() > 100
+
+
+def tolerance(name: str) -> float:
+    """Of the difference, relative to the largest value; or of the share of entries that differ."""
+    if re.match(r"label map|training item|voxels|kernel maps", name):
+        return 0.0
+    if name.endswith("bf16"):
+        return 0.05  # 8 bits of mantissa, over a network's depth
+    # The gradient of a random network: in fp32 alone it is known to a thousandth.
+    return 1e-3 if name.startswith("training step") else 1e-5
+
+
+def test_every_stage_gives_what_the_plain_way_gives(measurements):
+    assert len(measurements) == 16
+    apart = {name: str(m.difference) for name, m in measurements.items() if m.difference.relative > tolerance(name)}
+    assert not apart
+
+
+def test_what_is_compared_is_not_empty(measurements):
+    assert all(m.difference.out_of > 0 for m in measurements.values())
+    assert all(m.ours > 0 and m.plain > 0 for m in measurements.values())
+
+
+@pytest.mark.parametrize("name", ["convolution", "3D network, fp32", "training step of 2DPASS, fp32"])
+def test_a_wrong_convolution_is_noticed(subject, monkeypatch, name):
+    def lacks_an_offset(features, weight, pairs, right=plain_versions.convolve):
+        return right(features, weight[1:], pairs[1:])
+
+    monkeypatch.setattr("tools.benchmarking.plain_versions.convolve", lacks_an_offset)
+    monkeypatch.setattr("tools.benchmarking.plain_network.convolve", lacks_an_offset)
+    for stage in all_stages(subject, ["32"], lambda stage_name: name in stage_name):
+        assert stage.compare(stage.ours(), stage.plain()).relative > 10 * tolerance(stage.name)
+
+
+def test_a_missing_pair_is_counted(subject):
+    (stage,) = all_stages(subject, ["32"], lambda name: "kernel maps" in name)
+    inputs, outputs = (plain := stage.plain())[0][4]
+    plain[0][4] = (inputs[1:], outputs[1:])
+    assert stage.compare(stage.ours(), plain).value == 1
+
+
+def test_ours_and_plain_take_turns():
+    calls = []
+    stage = Stage("s", lambda: calls.append("A"), "p", lambda: calls.append("B"), lambda *_: count_different([], []))
+    measure(stage, 3)
+    assert calls == ["A", "B"] * 4  # the first pair warms up
+
+
+def test_differences():
+    numbers = torch.tensor([[1.0, -4.0]])
+    found = largest_difference([numbers, 100 * numbers], [numbers + 0.5, 100 * numbers])
+    assert (found.value, found.out_of) == (0.5, 3.5)
+    assert largest_difference([numbers], [numbers * float("nan")]).relative == float("inf")
+    assert largest_difference([numbers], [numbers[0]]).relative == float("inf")
+    counted = count_different([torch.tensor([[1, 2], [3, 4], [5, 6]])], [torch.tensor([[1, 2], [3, 5], [0, 0]])])
+    assert (counted.value, counted.out_of) == (2, 3)
+
+
+def run(tree, *flags):
+    benchmark.main(["--data_path", str(tree), "--config", CONFIG, "--runs", "1", *map(str, flags)])
+
+
+def test_the_table_is_printed_and_written(tree, tmp_path, capsys):
+    output = tmp_path / "tables" / "table.md"
+    run(tree, "--stages", "label map", "VOXELS AT", "--set", *SMALL, "--output", output)
+    printed, written = capsys.readouterr().out, output.read_text()
+    for text in (printed, written):
+        assert f"{POINTS:,} points, {POINTS - OUTSIDE:,} of them in the volume" in text
+        assert f"threads: {torch.get_num_threads()}" in text
+        assert "Peak memory" in text or benchmark.peak_memory() is None
+    rows = [line.strip("| ").split(" | ") for line in written.splitlines() if line.startswith("|")]
+    assert rows[0] == list(benchmark.COLUMNS)
+    assert [row[0] for row in rows[2:]] == ["label map", "voxels at 5 scales, input features"]
+    assert {row[5] for row in rows[2:]} == {f"0 of {POINTS:,}", f"0 of {5 * (POINTS - OUTSIDE):,}"}
+
+
+def test_ratio_is_plain_time_by_our_time(measurements):
+    measured = dataclasses.replace(next(iter(measurements.values())), ours=0.002, plain=0.5)
+    assert benchmark.cells(measured)[1:5] == ("2.00", measured.stage.plain_name, "500", "250.0 x")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--frame", "999999"], r"999999\.bin"),
+        (["--sequence", "11"], r"11.velodyne.000000\.bin"),
+        (["--stages", "nothing"], "--stages nothing"),
+        (["--runs", "0"], "--runs"),
+        (["--set", "model_params.hidden=3"], "model_params.hidden"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tree, flags, message):
+    with pytest.raises(UserError, match=message) as error:
+        run(tree, *flags)
+    assert "\n" not in str(error.value)
+
+
+def test_without_data_a_demo_sweep_is_made(monkeypatch, tmp_path):
+    small = dataclasses.replace(benchmark.FULL_SIZE, beams=8, azimuth_steps=64, image_size=(64, 32), workers=1)
+    assert (benchmark.FULL_SIZE.beams, benchmark.FULL_SIZE.azimuth_steps) == (64, 2048)
+    monkeypatch.setattr(benchmark, "FULL_SIZE", small)
+    monkeypatch.setattr(benchmark.os, "cpu_count", lambda: 1)
+    subject = benchmark.prepare(None, "08", "000007", CONFIG, SMALL, tmp_path)
+    assert 0 < len(subject.batch.whole[0].xyz) <= 8 * 64

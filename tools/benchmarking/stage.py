@@ -1,0 +1,101 @@
+"""One line of the benchmark: two ways of doing the same, timed in turns and compared."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two results are apart.
+
+    Attributes:
+        value: largest absolute difference of numbers; or how many entries differ.
+        out_of: largest absolute number of the plain result; or how many entries there are.
+        is_count: whether entries were counted.
+    """
+
+    value: float
+    out_of: float
+    is_count: bool = False
+
+    @property
+    def relative(self) -> float:
+        """`value` as a share of `out_of`."""
+        return self.value / self.out_of if self.out_of else float("inf" if self.value else 0)
+
+    def __str__(self) -> str:
+        return f"{self.value:,.0f} of {self.out_of:,.0f}" if self.is_count else f"{self.value:.2g} of {self.out_of:.3g}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One line of the benchmark.
+
+    Attributes:
+        name: what is measured.
+        ours, plain: do it once, from the same input. Only the results of the first call of each are compared.
+        plain_name: what the plain way is.
+        compare: (result of ours, result of plain) -> how far they are apart.
+    """
+
+    name: str
+    ours: Callable[[], Any]
+    plain_name: str
+    plain: Callable[[], Any]
+    compare: Callable[[Any, Any], Difference]
+
+
+def largest_difference(ours: Iterable[Tensor], plain: Iterable[Tensor]) -> Difference:
+    """Over pairs of tensors: that of the pair which is, relative to its size, the furthest apart."""
+    return max((_difference(a, b) for a, b in zip(ours, plain, strict=True)), key=lambda found: found.relative)
+
+
+def _difference(ours: Tensor, plain: Tensor) -> Difference:
+    if ours.shape != plain.shape:
+        return Difference(float("inf"), 0.0)
+    ours, plain = ours.detach().double(), plain.detach().double()
+    apart = (ours - plain).abs().nan_to_num(nan=float("inf"))  # NaN is no agreement
+    return Difference(float(apart.max()), float(plain.abs().nan_to_num(nan=0.0).max()))
+
+
+def count_different(ours: Iterable[Tensor], plain: Iterable[Tensor]) -> Difference:
+    """Rows that are not equal, over pairs of tensors of equal length."""
+    rows = [(a != b).reshape(len(a), -1).any(1) for a, b in zip(ours, plain, strict=True)]
+    return Difference(float(sum(int(r.sum()) for r in rows)), float(sum(map(len, rows))), is_count=True)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One stage, measured.
+
+    Attributes:
+        stage: what was measured.
+        ours, plain: median time of a call, seconds.
+        difference: of the results.
+    """
+
+    stage: Stage
+    ours: float
+    plain: float
+    difference: Difference
+
+
+def measure(stage: Stage, runs: int) -> Measurement:
+    """Both ways once to warm up and to compare, then `runs` times in turns."""
+    difference = stage.compare(stage.ours(), stage.plain())
+    times = [(_seconds(stage.ours), _seconds(stage.plain)) for _ in range(runs)]
+    ours, plain = (statistics.median(column) for column in zip(*times, strict=True))
+    return Measurement(stage, ours, plain, difference)
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
