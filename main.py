@@ -121,6 +121,8 @@ def test(
     network = build_network(config, baseline_only=True)  # the 3D network is all a test needs
     load_weights(network, read_checkpoint(checkpoint), checkpoint)
     split = "test" if args.submit_to_server else "validation"
+    if args.submit_to_server and (absent := _absent_sequences(data, label_map)):
+        say(f"note: the data lacks test sequences {' '.join(absent)}; the server takes complete submissions only")
     say(f"testing {checkpoint} on {len(data.evaluated)} scans of the {split} split, {args.num_vote} vote(s) each")
     output = TestOutput(
         test_folder(root),
@@ -132,6 +134,11 @@ def test(
     )
     task = SegmentationTask(network, config.train_params, label_map.names, output=output)
     build_trainer(devices).test(task, datamodule=data, verbose=False)
+
+
+def _absent_sequences(data: DataModule, label_map: LabelMap) -> list[str]:
+    present = {frame.sequence for frame, _ in data.expected_frames()}
+    return [name for name in label_map.split["test"] if name not in present]
 
 
 def _check_flags(args: argparse.Namespace) -> None:

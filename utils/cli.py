@@ -121,6 +121,7 @@ def _quiet_libraries() -> None:
         ".*was configured without a learning rate.*",
         ".*Experiment logs directory.*",
         ".*TypedStorage is deprecated.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",  # our scores are the same on every process already
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -190,7 +190,8 @@ class Batch:
         if self.views is None:
             raise ValueError("this batch carries no test-time views")
         affine = self.views[:, number][self.rows]  # (P, 3, 4)
-        xyz = torch.einsum("pij,pj->pi", affine[:, :, :3], self.points[:, :3]) + affine[:, :, 3]
+        # Not a matmul: autocast would compute that in half precision, and move points by more than a voxel.
+        xyz = (affine[:, :, :3] * self.points[:, None, :3]).sum(dim=2) + affine[:, :, 3]
         return replace(self, points=torch.cat([xyz, self.points[:, 3:]], dim=1))
 
 

@@ -134,3 +134,25 @@ def test_class_0_is_never_given() -> None:
     assert all((p > 0).all() and (p < CLASSES).all() for p in predictions)
     assert torch.equal(torch.cat(predictions[:2]), torch.cat(predictions[2:])), "the same one by one"
     assert len(torch.cat(predictions).unique()) > 1
+
+
+def test_views_are_exact_under_autocast() -> None:
+    """Rotating in half precision would move far points by more than a voxel."""
+    points = torch.rand(100, 4, generator=torch.Generator().manual_seed(0)) * 100 - 50
+    angle = torch.tensor(1.0)
+    rotation = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]])
+    affine = torch.cat([rotation, torch.tensor([[0.1], [0.2], [0.3]])], dim=1)
+    batch = Batch(
+        points=points,
+        rows=torch.zeros(100, dtype=torch.long),
+        labels=torch.zeros(100, dtype=torch.long),
+        pixels=torch.full((100, 2), -1),
+        images=None,
+        lengths=(100,),
+        views=affine[None, None],
+    )
+    expected = points[:, :3].double() @ rotation.double().T + affine[:, 3].double()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = batch.view(0).points
+    torch.testing.assert_close(found[:, :3].double(), expected, rtol=0, atol=1e-4)
+    assert torch.equal(found[:, 3], points[:, 3])
