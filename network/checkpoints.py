@@ -126,14 +126,13 @@ def check_resumable(content: Mapping[str, Any], training: TrainParams, path: str
             )
 
 
-def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path, only_3d: bool = False) -> None:
+def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> None:
     """Put a checkpoint's weights into a network, all or nothing.
 
     Args:
         network: an `Arch2DPASS` or a `Baseline` (which takes the 3D part of any checkpoint).
         content: from `read_checkpoint`.
         path: for error messages.
-        only_3d: the 3D part is enough (a test never uses the rest).
 
     Raises:
         UserError: tensors are missing, left over or of another shape; says which.
@@ -141,12 +140,10 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
     state = canonical_state(content, path)
     own = network.state_dict()
     whole = any(name.startswith("network_3d.") for name in own)
-    if not whole or only_3d:
-        state = {k: v for k, v in state.items() if k.startswith("network_3d.")}
     if not whole:
-        state = {k.removeprefix("network_3d."): v for k, v in state.items()}
-    wanted = {k: v for k, v in own.items() if not (whole and only_3d) or k.startswith("network_3d.")}
-    _compare(wanted, state, path)
+        prefix = "network_3d."
+        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    _compare(own, state, path)
     network.load_state_dict(state, strict=False)
 
 

@@ -86,7 +86,7 @@ def _weightless_layer(c_in: int, c_out: int) -> nn.Module:
 
 def _spconv() -> Any:
     try:
-        import spconv.pytorch as spconv
+        import spconv.pytorch as spconv  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "model_params.sparse_backend: spconv is not installed; install the line of requirements-cuda.txt "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Literal
 
 import pytest
 import pytorch_lightning as pl
@@ -45,7 +46,7 @@ class Recorder(pl.Callback):
         self.states.append(deepcopy(dict(zip(("network", "optimizer", "schedule"), state, strict=True))))
 
 
-def train(batches: list[Batch], optimizer: str) -> tuple[SegmentationTask, list[dict]]:
+def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[SegmentationTask, list[dict]]:
     torch.manual_seed(0)
     volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
     network = Baseline(volume, (2, 4), 8, 5, submanifold_map, SegmentationLoss(None), 1.0)
