@@ -104,6 +104,17 @@ class ProgressBar(TQDMProgressBar):
         return {name: metrics[name] for name in ("loss",) if name in metrics}
 
 
+# What the picture shows of the history, and under which name.
+_CURVES = {
+    "epoch": "epoch",
+    "train/loss_epoch": "loss, total",
+    "train/loss_3d_epoch": "loss, 3D network",
+    "train/loss_fusion_epoch": "loss, fusion",
+    "val/mIoU": "mIoU",
+    "val/mIoU_published": "mIoU, published convention",
+}
+
+
 class History(Callback):
     """One line of JSON per epoch, and the training curve drawn from them; a resumed run carries on with both."""
 
@@ -120,7 +131,8 @@ class History(Callback):
         }
         with (self.folder / HISTORY).open("a") as file:
             file.write(json.dumps({"epoch": trainer.current_epoch, **values}) + "\n")
-        draw_training_curve(read_history(self.folder), self.folder / "training_curve.png")
+        curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in read_history(self.folder)]
+        draw_training_curve(curves, self.folder / "training_curve.png")
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -44,7 +44,7 @@ def summarise(config_path: str, log_dir: str, console: Console) -> None:
     folder = tests[-1].parent
     scores = json.loads(tests[-1].read_text())
     console.print(iou_table(scores))
-    console.print(progress_line(root))
+    console.print(progress_line(root), soft_wrap=True)
 
     label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
     sequence = Path(config.dataset_params.val_data_loader.data_path) / label_map.split["valid"][0]
@@ -55,7 +55,8 @@ def summarise(config_path: str, log_dir: str, console: Console) -> None:
         f"\nLook at   {folder}/street_*.png (the street, from above, from the sensor, through the camera)\n"
         f"          {folder}/confusion.png, {folder}/pictures/\n"
         f"Training  {Path(scores['checkpoint']).parent} (checkpoints, training_curve.png, TensorBoard logs)\n"
-        f"Data      {sequence.parent}"
+        f"Data      {sequence.parent}",
+        soft_wrap=True,  # paths stay in one piece
     )
 
 

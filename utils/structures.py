@@ -189,10 +189,13 @@ class Batch:
         """
         if self.views is None:
             raise ValueError("this batch carries no test-time views")
-        affine = self.views[:, number][self.rows]  # (P, 3, 4)
-        # Not a matmul: autocast would compute that in half precision, and move points by more than a voxel.
-        xyz = (affine[:, :, :3] * self.points[:, None, :3]).sum(dim=2) + affine[:, :, 3]
-        return replace(self, points=torch.cat([xyz, self.points[:, 3:]], dim=1))
+        # Autocast would rotate in half precision, and move points by more than a voxel.
+        with torch.autocast(self.points.device.type, enabled=False):
+            moved = [
+                torch.addmm(affine[:, 3], points[:, :3], affine[:, :3].T)
+                for affine, points in zip(self.views[:, number], self.points.split(self.lengths), strict=True)
+            ]
+        return replace(self, points=torch.cat([torch.cat(moved), self.points[:, 3:]], dim=1))
 
 
 @dataclass(frozen=True)
