@@ -14,13 +14,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from dataloader.datamodule import DataModule
 from network.assemble import build_network, parameter_count
 from network.checkpoints import check_resumable, is_resumable, load_image_branch, load_weights, read_checkpoint
-from network.segmentation_task import SegmentationTask
+from network.segmentation_task import SCORES, SegmentationTask
 from network.training import averaging_start, build_trainer, training_callbacks
 from utils import cli
 from utils.config import Config, load_config, resolve_path, save_config
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.run_folder import find_checkpoint, test_folder, training_folder
+from utils.run_folder import find_checkpoint, run_root, test_folder, training_folder
 from utils.test_output import TestOutput
 
 say = rank_zero_only(print)
@@ -30,15 +30,19 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of the README."""
     parser = argparse.ArgumentParser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
     cli.add_shared_flags(parser)
-    parser.add_argument("--monitor", default="val/mIoU", help="the score to maximise")
-    parser.add_argument("--stop_patience", type=int, default=50, metavar="N", help="validations without a better score")
-    parser.add_argument("--save_top_k", type=int, default=1, metavar="K", help="best checkpoints to keep; -1: all")
-    parser.add_argument("--check_val_every_n_epoch", type=int, default=1, metavar="N")
+    parser.add_argument("--monitor", choices=SCORES, default=SCORES[0], help="the score to maximise")
+    parser.add_argument(
+        "--stop_patience", type=cli.count(0), default=50, metavar="N", help="validations without a better score"
+    )
+    parser.add_argument(
+        "--save_top_k", type=cli.count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all"
+    )
+    parser.add_argument("--check_val_every_n_epoch", type=cli.count(1), default=1, metavar="N")
     parser.add_argument("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
     parser.add_argument("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
     parser.add_argument("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
     parser.add_argument("--test", action="store_true", help="evaluate a checkpoint on the validation split")
-    parser.add_argument("--num_vote", type=int, default=1, metavar="N", help="views per scan at test (TTA)")
+    parser.add_argument("--num_vote", type=cli.count(1), default=1, metavar="N", help="views per scan at test (TTA)")
     parser.add_argument("--submit_to_server", action="store_true", help="with --test: the test split, as a submission")
     parser.add_argument("--save_prediction", action="store_true", help="with --test: keep the predicted label files")
     return parser.parse_args(argv)
@@ -57,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
             f"model_params.num_classes is {config.model_params.num_classes}, but {config.dataset_params.label_mapping} "
             f"has {len(label_map.names)} classes (0, the ignored one, among them)"
         )
-    root = Path("logs") / config.dataset_params.pc_dataset_type / args.log_dir
+    root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
     checkpoint = find_checkpoint(args.checkpoint, root) if args.checkpoint else None
     pl.seed_everything(args.seed, workers=True, verbose=False)
     if args.test:
@@ -77,10 +81,15 @@ def fit(
 ) -> None:
     """Train; validate after every epoch; keep the best and the last checkpoint."""
     data = DataModule(
-        config, label_map, True, seed=args.seed, debug=args.debug, images=not args.baseline_only,
+        config,
+        label_map,
+        fit=True,
+        seed=args.seed,
+        debug=args.debug,
+        images=not args.baseline_only,
         num_devices=devices.count,
-    )  # fmt: skip
-    network = build_network(config, args.baseline_only)
+    )
+    network = build_network(config, args.baseline_only, imagenet=checkpoint is None)
     resume = None if checkpoint is None else _take_weights(args, config, network, checkpoint)
     folder = training_folder(root, resume)
     _announce(config, network, data, folder)
@@ -89,6 +98,8 @@ def fit(
     task = SegmentationTask(
         network, training, label_map.names, data.steps_per_epoch, devices.count, monitor=args.monitor, seed=args.seed
     )
+    if training.sync_batchnorm and devices.accelerator == "cpu":
+        say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
     swa_from = averaging_start(training.swa_epoch_start, training.max_num_epochs) if args.SWA else None
     trainer = build_trainer(
         devices,
@@ -102,7 +113,9 @@ def fit(
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     if task.skipped_batches:
         say(f"{task.skipped_batches} batches had NaN or inf in their gradients and were skipped")
-    say(f"best {args.monitor} {100 * task.best_miou:.3f} %; checkpoints, curves and TensorBoard logs: {folder}")
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    score = "no validation yet" if best is None else f"best {args.monitor} {100 * float(best):.3f} %"
+    say(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
 
 
 def test(
@@ -115,9 +128,16 @@ def test(
 ) -> None:
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
     data = DataModule(
-        config, label_map, False, args.num_vote, args.submit_to_server, args.seed, args.debug, images=False,
+        config,
+        label_map,
+        fit=False,
+        num_vote=args.num_vote,
+        submit=args.submit_to_server,
+        seed=args.seed,
+        debug=args.debug,
+        images=False,
         num_devices=devices.count,
-    )  # fmt: skip
+    )
     network = build_network(config, baseline_only=True)  # the 3D network is all a test needs
     load_weights(network, read_checkpoint(checkpoint), checkpoint)
     split = "test" if args.submit_to_server else "validation"
@@ -150,8 +170,10 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--fine_tune takes all weights, --pretrain2d those of the 2D branch: give one of them")
     if (args.submit_to_server or args.save_prediction) and not args.test:
         raise UserError("--submit_to_server and --save_prediction go with --test")
-    if args.num_vote < 1:
-        raise UserError("--num_vote takes a count of 1 or more")
+    if args.num_vote > 1 and not args.test:
+        raise UserError("--num_vote goes with --test; validation during training looks at each scan once")
+    if args.submit_to_server and args.debug:
+        raise UserError("--submit_to_server wants every frame: leave out --debug")
 
 
 def _take_weights(args: argparse.Namespace, config: Config, network: Any, checkpoint: Path) -> Path | None:
@@ -167,7 +189,7 @@ def _take_weights(args: argparse.Namespace, config: Config, network: Any, checkp
     if not is_resumable(content):
         say(f"{checkpoint} has no optimiser state of ours: its weights are taken, optimiser and epochs start anew")
         return None
-    check_resumable(content, config.train_params, checkpoint)
+    check_resumable(network, content, config.train_params, checkpoint)
     say(f"resuming from {checkpoint}, {content['epoch'] + 1} of {config.train_params.max_num_epochs} epochs done")
     return checkpoint
 

@@ -64,7 +64,10 @@ def crop_to_volume(scan: Scan, low: Sequence[float], high: Sequence[float]) -> S
 
 
 def drop_points(scan: Scan, rng: np.random.Generator) -> Scan:
-    """Without a random share U(0, 0.2) of the points; they are gone, not overwritten. The last one is never dropped."""
+    """Without a random share U(0, 0.2) of the points; they are gone, not overwritten.
+
+    The draw is per point, so in a scan of a few points it may hit all of them: then all stay.
+    """
     kept = np.flatnonzero(rng.random(len(scan)) >= rng.uniform(0.0, _MAX_DROP))
     return scan.select(kept) if len(kept) else scan
 

@@ -14,7 +14,7 @@ from dataloader.batch import collate
 from dataloader.dataset import SegmentationDataset, Source
 from dataloader.sampler import EpochSampler, ShardSampler
 from dataloader.semantickitti import SemanticKITTI, Split
-from utils.config import Config, LoaderParams
+from utils.config import Config, LoaderParams, expand_home
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.schedules import steps_per_epoch
@@ -132,7 +132,7 @@ def _augmentation(config: Config, images: bool) -> AugmentOptions:
 
 
 def _data_path(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = expand_home(name, key="data_path")
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: data_path is not a folder")
     return path

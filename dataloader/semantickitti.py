@@ -194,7 +194,7 @@ def read_calibration(path: str | Path) -> NDArray[np.float64]:
     """The (3, 4) float64 map from (x, y, z, 1) in the velodyne frame to (u, v, w): P2 @ [Tr; 0 0 0 1].
 
     Raises:
-        UserError: the file is missing, or lacks P2 or Tr, or one of them is not 12 numbers.
+        UserError: the file is missing, or lacks P2 or Tr, or one of them is not 12 finite numbers.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -211,6 +211,9 @@ def _matrix(entries: dict[str, str], key: str, path: str | Path) -> NDArray[np.f
     if key not in entries:
         raise UserError(f"{path}: key {key} is missing; take calib.txt from the KITTI odometry calibration archive")
     try:
-        return np.array([float(number) for number in entries[key].split()]).reshape(3, 4)
+        matrix = np.array([float(number) for number in entries[key].split()]).reshape(3, 4)
     except ValueError as error:
         raise UserError(f"{path}: key {key} must hold 12 numbers; unpack the calibration again") from error
+    if not np.isfinite(matrix).all():
+        raise UserError(f"{path}: key {key} must hold finite numbers only; unpack the calibration again")
+    return matrix

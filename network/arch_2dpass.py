@@ -7,15 +7,16 @@ image  -> 2D branch ----+-> MSFSKD: fuse, predict, distil into the 3D network   
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from network.baseline import Baseline
 from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
+from network.segmentation_network import SegmentationNetwork
 from utils.structures import Batch
 
 
-class Arch2DPASS(nn.Module):
+class Arch2DPASS(SegmentationNetwork):
     """The whole training model. `predict` is the 3D network's and never looks at an image."""
 
     def __init__(self, network_3d: Baseline, image_branch: ImageBranch, distillation: MSFSKD) -> None:

@@ -21,12 +21,13 @@ _MAP_MAKERS: dict[str, MapMaker] = {
 }
 
 
-def build_network(config: Config, baseline_only: bool = False) -> Arch2DPASS | Baseline:
-    """The network of a config, freshly initialised (with ImageNet weights in the 2D branch if the config says so).
+def build_network(config: Config, baseline_only: bool = False, imagenet: bool = True) -> Arch2DPASS | Baseline:
+    """The network of a config, freshly initialised.
 
     Args:
         config: the experiment.
         baseline_only: the 3D network alone.
+        imagenet: ImageNet weights in the 2D branch if the config says so (not when a checkpoint overwrites them).
     """
     model, data, training = config.model_params, config.dataset_params, config.train_params
     counts = data.seg_labelweights
@@ -44,7 +45,7 @@ def build_network(config: Config, baseline_only: bool = False) -> Arch2DPASS | B
     if baseline_only:
         return network_3d
     image_branch = ImageBranch(model.hiden_size, model.scale_list)
-    if model.pretrained2d:
+    if model.pretrained2d and imagenet:
         image_branch.load_imagenet_weights()
     distillation = MSFSKD(
         model.scale_list,

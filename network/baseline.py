@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.losses import SegmentationLoss
+from network.segmentation_network import SegmentationNetwork
 from network.sparse.layers import LEAKY_SLOPE, BatchNorm, ResidualBlock, leaky_relu
 from network.voxelize import Average, MapMaker, Volume, Voxels, VoxelSet, voxelize
 from utils.structures import Batch
@@ -85,7 +86,7 @@ class Features3D:
     voxel_features: list[Tensor]
 
 
-class Baseline(nn.Module):
+class Baseline(SegmentationNetwork):
     """The pure 3D network: all that is used at test time, and with --baseline_only all there is."""
 
     def __init__(

@@ -95,7 +95,7 @@ def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, T
     """
     state = content.get("state_dict", content)
     entries = state.items() if isinstance(state, Mapping) else ()
-    tensors = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor)}
+    tensors = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor) and v.layout == torch.strided}
     if not tensors:
         raise UserError(f"{path}: holds no weights (no state_dict); is it a checkpoint?")
     if is_released(tensors):
@@ -106,24 +106,45 @@ def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, T
     return tensors
 
 
+# Settings that must not change within a training; the number of epochs may.
+FIXED_ON_RESUME = (
+    "optimizer", "lr_scheduler", "learning_rate", "momentum", "nesterov", "weight_decay", "decay_step", "decay_rate",
+)  # fmt: skip
+
+
 def is_resumable(content: Mapping[str, Any]) -> bool:
     """Whether training can continue from it exactly: our own checkpoint, optimiser included."""
-    return "optimizer_states" in content and not is_released(content.get("state_dict", {})) and "2dpass" in content
+    ours, optimizers = content.get("2dpass"), content.get("optimizer_states")
+    return (
+        isinstance(ours, Mapping)
+        and isinstance(ours.get("train_params"), Mapping)
+        and isinstance(optimizers, list)
+        and len(optimizers) == 1
+        and isinstance(content.get("epoch"), int)
+        and "pytorch-lightning_version" in content
+    )
 
 
-def check_resumable(content: Mapping[str, Any], training: TrainParams, path: str | Path) -> None:
-    """Refuse to continue a training under another optimiser or schedule than it was begun with.
+def check_resumable(network: nn.Module, content: Mapping[str, Any], training: TrainParams, path: str | Path) -> None:
+    """Refuse to continue a training with another network or other settings than it was begun with.
 
     Raises:
-        UserError: they differ.
+        UserError: they differ; says in what.
     """
-    for key in ("optimizer", "lr_scheduler"):
-        before, now = content["2dpass"].get(key), getattr(training, key)
-        if before != now:
-            raise UserError(
-                f"{path}: was trained with train_params.{key} {before}, the config says {now}; "
-                "resume with the same, or start anew from its weights with --fine_tune"
-            )
+    names = {f"network.{name}" for name in network.state_dict()}
+    if names != set(content["state_dict"]):
+        raise UserError(
+            f"{path}: was trained with another network (with or without --baseline_only); resume with the same, "
+            "or start anew from its weights with --fine_tune"
+        )
+    before = content["2dpass"]["train_params"]
+    changed = [f"{key} was {before.get(key)}, is {getattr(training, key)}" for key in FIXED_ON_RESUME
+               if before.get(key) != getattr(training, key)]  # fmt: skip
+    if changed:
+        raise UserError(
+            f"{path}: train_params changed since: {'; '.join(changed)}; resume with the same, "
+            "or start anew from its weights with --fine_tune"
+        )
 
 
 def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> None:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.errors import UserError
+
 IMAGENET_WEIGHTS = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
 
@@ -90,8 +92,18 @@ class ImageBranch(nn.Module):
         return maps
 
     def load_imagenet_weights(self) -> None:
-        """Take ResNet-34's ImageNet weights (downloaded once by torch.hub)."""
-        state = torch.hub.load_state_dict_from_url(IMAGENET_WEIGHTS, weights_only=True, check_hash=True)
+        """Take ResNet-34's ImageNet weights (downloaded once by torch.hub).
+
+        Raises:
+            UserError: they cannot be downloaded.
+        """
+        try:
+            state = torch.hub.load_state_dict_from_url(IMAGENET_WEIGHTS, weights_only=True, check_hash=True)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"model_params.pretrained2d: the ImageNet weights could not be downloaded ({error}); "
+                f"put {IMAGENET_WEIGHTS.rpartition('/')[2]} into {torch.hub.get_dir()}/checkpoints, or set it to false"
+            ) from None
         self.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")}, strict=False)
 
 

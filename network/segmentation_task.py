@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,12 +10,17 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from network.checkpoints import FIXED_ON_RESUME
+from network.segmentation_network import SegmentationNetwork
 from network.voting import segment
 from utils.config import TrainParams
+from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
 from utils.schedules import build_optimizer, build_scheduler
 from utils.structures import Batch
 from utils.test_output import TestOutput
+
+SCORES = ("val/mIoU", "val/mIoU_published", "val/mIoU_present", "val/acc", "val/best_miou")
 
 
 class SegmentationTask(pl.LightningModule):
@@ -34,7 +39,7 @@ class SegmentationTask(pl.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: SegmentationNetwork,
         training: TrainParams,
         class_names: Sequence[str],
         steps_per_epoch: int = 1,
@@ -50,12 +55,12 @@ class SegmentationTask(pl.LightningModule):
         self.output, self.monitor, self.seed = output, monitor, seed
         self.metrics = SegmentationMetrics(class_names)
         self.scores: ScoreCard | None = None
+        self.validated = False  # in the current epoch
         self.best_miou = 0.0
         self.skipped_batches = 0
         self._saved_buffers: list[Tensor] = []
         self._plateau: Any = None
         self._plateau_state: dict[str, Any] | None = None
-        self._validated = False
 
     # ---- training
 
@@ -67,7 +72,7 @@ class SegmentationTask(pl.LightningModule):
         self._saved_buffers = [buffer.clone() for buffer in self.network.buffers()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = _method(self.network, "training_losses")(batch)
+        losses = self.network.training_losses(batch)
         named = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=batch.num_scans)
@@ -97,9 +102,9 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("train/skipped_batches", float(self.skipped_batches))
-        if self._plateau is not None and self._validated:
+        if self._plateau is not None and self.validated:
             self._plateau.step(float(self.trainer.callback_metrics[self.monitor]))
-        self._validated = False
+        self.validated = False
 
     def configure_optimizers(self) -> Any:
         p = self.training_params
@@ -162,7 +167,7 @@ class SegmentationTask(pl.LightningModule):
                 torch.distributed.broadcast(buffer, src=0)
 
     def _evaluate(self, batch: Batch, output: TestOutput | None) -> None:
-        for segmentation in segment(self.network, batch):  # type: ignore[arg-type]
+        for segmentation in segment(self.network, batch):
             whole = segmentation.whole
             self.metrics.update(segmentation.prediction, whole.labels, whole.inside)
             if output is not None:
@@ -171,34 +176,22 @@ class SegmentationTask(pl.LightningModule):
     def _finish_evaluation(self) -> None:
         scores = self.scores = self.metrics.scores()
         if scores.points == 0:
+            if self.trainer.state.fn == "fit":
+                raise UserError("the validation scans hold no labelled point; check dataset_params.val_data_loader")
             return  # a test split has no labels
         self.best_miou = max(self.best_miou, scores.miou)
-        self._validated = True
-        self.log_dict(
-            {
-                "val/mIoU": scores.miou,
-                "val/mIoU_published": scores.published_miou,
-                "val/mIoU_present": scores.miou_present,
-                "val/acc": scores.accuracy,
-                "val/best_miou": self.best_miou,
-            }
-        )
+        self.validated = True
+        values = (scores.miou, scores.published_miou, scores.miou_present, scores.accuracy, self.best_miou)
+        named: dict[str, float] = dict(zip(SCORES, values, strict=True))
+        self.log_dict(named)
         if self.trainer.state.fn == "fit":  # the per-class table is printed; TensorBoard gets it over the epochs
             self.log_dict({f"val_iou/{n}": float(iou) for n, iou in zip(scores.class_names, scores.iou, strict=True)})
-        self._print_scores(scores)
+        self._print_scores(scores, named)
 
     @rank_zero_only
-    def _print_scores(self, scores: ScoreCard) -> None:
+    def _print_scores(self, scores: ScoreCard, named: Mapping[str, float]) -> None:
         self.print(format_table(scores, self.best_miou))
-        self.print(
-            {
-                "val/acc": round(scores.accuracy, 5),
-                "val/best_miou": round(self.best_miou, 5),
-                "val/mIoU": round(scores.miou, 5),
-                "val/mIoU_published": round(scores.published_miou, 5),
-                "val/mIoU_present": round(scores.miou_present, 5),
-            }
-        )
+        self.print({name: round(named[name], 5) for name in sorted(named)})
 
     # ---- checkpoints
 
@@ -206,8 +199,7 @@ class SegmentationTask(pl.LightningModule):
         checkpoint["2dpass"] = {
             "best_miou": self.best_miou,
             "skipped_batches": self.skipped_batches,
-            "optimizer": self.training_params.optimizer,
-            "lr_scheduler": self.training_params.lr_scheduler,
+            "train_params": {key: getattr(self.training_params, key) for key in FIXED_ON_RESUME},
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
         }
 
@@ -216,9 +208,3 @@ class SegmentationTask(pl.LightningModule):
         self.best_miou = ours.get("best_miou", 0.0)
         self.skipped_batches = ours.get("skipped_batches", 0)
         self._plateau_state = ours.get("plateau")
-
-
-def _method(network: nn.Module, name: str) -> Callable[..., Any]:
-    method = getattr(network, name)
-    assert callable(method)
-    return method

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
+from network.segmentation_task import SegmentationTask
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
 from utils.run_folder import HISTORY, LAST
@@ -122,13 +123,13 @@ class History(Callback):
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        assert isinstance(pl_module, SegmentationTask)
+        metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
+        values = {name: value for name, value in metrics.items() if name.endswith("_epoch")}
+        if not trainer.is_global_zero or not values:  # a resumed run closes the epoch of its checkpoint once more
             return
-        values = {
-            name: round(float(value), 6)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/") or name.endswith("_epoch")
-        }
+        if pl_module.validated:  # otherwise the scores at hand are those of an earlier epoch
+            values |= {name: value for name, value in metrics.items() if name.startswith("val/")}
         with (self.folder / HISTORY).open("a") as file:
             file.write(json.dumps({"epoch": trainer.current_epoch, **values}) + "\n")
         curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in read_history(self.folder)]
@@ -137,8 +138,14 @@ class History(Callback):
 
 def read_history(folder: Path) -> list[dict[str, float]]:
     """The lines of a run's history, one per epoch; an epoch that was trained again counts once."""
-    lines = (json.loads(line) for line in (folder / HISTORY).read_text().splitlines())
-    return [line for _, line in sorted({line["epoch"]: line for line in lines}.items())]
+    by_epoch = {}
+    for text in (folder / HISTORY).read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:  # a run was killed while it wrote this line
+            continue
+        by_epoch[line["epoch"]] = line
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
 class LateWeightAveraging(WeightAveraging):

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
+from network.segmentation_network import SegmentationNetwork
 from utils.structures import Batch, Segmentation
 
 
-class Network(Protocol):
-    """What every model offers (see `baseline.Baseline`)."""
-
-    def predict(self, batch: Batch) -> Tensor:
-        """(P, K) logits."""
-        ...
-
-
-def vote(network: Network, batch: Batch) -> Tensor:
+def vote(network: SegmentationNetwork, batch: Batch) -> Tensor:
     """Logits (P, K) float32, summed over the test-time views of the batch (or of the batch as it is, without views).
 
     The views are made here, one affine map per scan and view, so a scan is read and sent to the device once and the
@@ -32,7 +23,7 @@ def vote(network: Network, batch: Batch) -> Tensor:
     return total
 
 
-def segment(network: Network, batch: Batch) -> list[Segmentation]:
+def segment(network: SegmentationNetwork, batch: Batch) -> list[Segmentation]:
     """The class of every point of every file in the batch; points outside the volume take their donor's.
 
     Class 0 is never given: it means "ignored", and servers reject or punish it.

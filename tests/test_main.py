@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,18 +81,48 @@ def check_scores_against_written_predictions(folder: Path, scores: dict) -> None
     assert scores["val/mIoU"] == pytest.approx(sum(ious) / 19, abs=1e-12)
 
 
+def predictions(name: str) -> dict[str, np.ndarray]:
+    (folder,) = Path(f"logs/SemanticKITTI/{name}").glob("test_*/predictions")
+    return {path.name: np.fromfile(path, np.uint32) for path in folder.rglob("*.label")}
+
+
 def test_votes_do_not_depend_on_the_batch_size(run_main) -> None:
     assert run_main("--baseline_only") == 0
-    results = []
+    arguments = ("--test", "--save_prediction", "--num_vote", "3", "--checkpoint", str(RUN / "last.ckpt"))
     for size in (1, 2):
-        setting = (f"dataset_params.val_data_loader.batch_size={size}",)
-        name = ("--log_dir", f"batch{size}")
-        checkpoint = str(RUN / "last.ckpt")
-        assert run_main("--test", "--checkpoint", checkpoint, "--num_vote", "3", *name, settings=setting) == 0
-        (scores,) = Path(f"logs/SemanticKITTI/batch{size}").glob("test_*/scores.json")
-        results.append(json.loads(scores.read_text()))
-    assert results[0]["iou"] == pytest.approx(results[1]["iou"], abs=2e-3)
-    assert results[0]["points"] == results[1]["points"]
+        settings = (f"dataset_params.val_data_loader.batch_size={size}",)
+        assert run_main(*arguments, "--log_dir", f"batch{size}", settings=settings) == 0
+    one, two = predictions("batch1"), predictions("batch2")
+    assert one.keys() == two.keys() and len(one) == 2
+    for name in one:
+        assert (one[name] == two[name]).mean() > 0.999  # up to ties that rounding decides
+    assert run_main(*arguments, "--log_dir", "other", "--seed", "1") == 0
+    assert any((predictions("other")[name] != one[name]).any() for name in one)  # other views
+
+
+def test_debug_takes_the_first_items_and_no_workers(run_main, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("dataloader.datamodule.DEBUG_ITEMS", 1)
+    monkeypatch.setattr("torch.utils.data.DataLoader._get_iterator", single_process_only)
+    settings = ("dataset_params.train_data_loader.num_workers=2", "train_params.max_num_epochs=1")
+    assert run_main("--baseline_only", "--debug", settings=settings) == 0
+    assert "1 training and 1 validation scans" in capsys.readouterr().out
+    assert load(RUN / "last.ckpt")["global_step"] == 1
+
+
+def single_process_only(loader):
+    assert loader.num_workers == 0
+    return torch.utils.data.dataloader._SingleProcessDataLoaderIter(loader)
+
+
+def test_the_seed_decides(run_main) -> None:
+    settings = ("train_params.max_num_epochs=1",)
+    weights = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert run_main("--baseline_only", "--seed", seed, "--log_dir", name, settings=settings) == 0
+        state = load(Path(f"logs/SemanticKITTI/{name}/version_0/last.ckpt"))["state_dict"]
+        weights.append(state["network.encoder.0.merge.weight"])
+    torch.testing.assert_close(weights[0], weights[1])
+    assert not torch.allclose(weights[0], weights[2])
 
 
 def test_submission(run_main, capsys) -> None:
@@ -166,28 +197,91 @@ def environment() -> dict[str, str]:
     }
 
 
-def test_two_processes_train_and_test_as_one(run_main, tmp_path) -> None:
-    def two(*arguments: str) -> None:
-        command = small_command("--baseline_only", *arguments)
-        command[command.index("--cpu") : command.index("--cpu") + 1] = ["--cpu", "2"]
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "main.py"), *command], env=environment(), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+def in_two_processes(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    place = command.index("--cpu")
+    command = [str(ROOT / "main.py"), *command[:place], "--cpu", "2", *command[place + 1 :]]
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
+    )
 
-    two()
+
+def own_tree(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """A copy of the data set that a test may change, and the settings that point to it."""
+    data = folder / "sequences"
+    shutil.copytree(TREE, data)
+    return data, tuple(f"dataset_params.{loader}_data_loader.data_path={data}" for loader in ("train", "val"))
+
+
+def test_two_processes_train_and_test_as_one(run_main, tmp_path) -> None:
+    """Three scans for two processes, so one has less to do; the results are those of one process."""
+    data, settings = own_tree(tmp_path)
+    for file in [file for sequence in ("00", "08") for file in (data / sequence).glob("*/000000.*")]:
+        shutil.copy(file, file.with_name("000002" + file.suffix))
+    done = in_two_processes(small_command(settings=settings))
+    assert done.returncode == 0, done.stderr[-3000:]
     assert len(read_history(RUN)) == 2
-    checkpoint = load(RUN / "last.ckpt")
-    assert checkpoint["global_step"] == 2  # two scans, one per process and step
-    two("--test", "--checkpoint", "last", "--num_vote", "2", "--log_dir", "two", "--checkpoint", str(RUN / "last.ckpt"))
-    alone = ("--test", "--baseline_only", "--num_vote", "2", "--log_dir", "one", "--checkpoint", str(RUN / "last.ckpt"))
-    assert run_main(*alone) == 0
+    assert load(RUN / "last.ckpt")["global_step"] == 4  # three scans are two steps of two processes
+
+    arguments = ("--test", "--num_vote", "2", "--save_prediction", "--checkpoint", str(RUN / "last.ckpt"))
+    done = in_two_processes(small_command(*arguments, "--log_dir", "two", settings=settings))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert run_main(*arguments, "--log_dir", "one", settings=settings) == 0
     scores = []
     for name in ("one", "two"):
         (path,) = Path(f"logs/SemanticKITTI/{name}").glob("test_*/scores.json")
         scores.append(json.loads(path.read_text()))
-    assert scores[0]["val/mIoU"] == pytest.approx(scores[1]["val/mIoU"], abs=1e-3)
     assert scores[0]["points"] == scores[1]["points"]
+    assert scores[0]["iou"] == pytest.approx(scores[1]["iou"], abs=1e-4)
+    one, two = predictions("one"), predictions("two")
+    assert one.keys() == two.keys() and len(one) == 3
+    for name in one:
+        assert (one[name] == two[name]).mean() > 0.999
+
+
+def test_a_bad_file_stops_all_processes_with_its_line(tmp_path) -> None:
+    data, settings = own_tree(tmp_path)
+    bad = data / "00/labels/000001.label"
+    bad.write_bytes(bad.read_bytes()[:-4])
+    done = in_two_processes(small_command("--baseline_only", settings=settings), tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert any(line.startswith("error: ") and str(bad) in line for line in done.stderr.splitlines())
+
+
+def test_interrupted_by_ctrl_c(tmp_path) -> None:
+    script = KILLED_IN_THE_THIRD_EPOCH.replace("SIGKILL", "SIGINT").replace(
+        "main.main(sys.argv[1:])", "from utils import cli\nsys.exit(cli.run(lambda: main.main(sys.argv[1:])))"
+    )
+    command = small_command("--baseline_only", settings=("train_params.max_num_epochs=4",))
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 130
+    assert "--checkpoint last" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_resuming_under_other_conditions_is_refused(run_main, capsys) -> None:
+    assert run_main(settings=("train_params.max_num_epochs=1",)) == 0
+    before = (RUN / "config.yaml").read_text()
+    for arguments, settings, named in (
+        (("--baseline_only",), (), "--baseline_only"),
+        ((), ("train_params.learning_rate=0.5",), "learning_rate was 0.004, is 0.5"),
+        ((), ("train_params.optimizer=SGD",), "optimizer was Adam, is SGD"),
+    ):
+        capsys.readouterr()
+        assert run_main(*arguments, "--checkpoint", "last", settings=settings) == 2
+        assert named in capsys.readouterr().err
+    assert (RUN / "config.yaml").read_text() == before
+    assert run_main("--checkpoint", "last") == 0  # more epochs are fine
+    assert [line["epoch"] for line in read_history(RUN)] == [0, 1]
+
+
+def test_the_score_that_is_named_is_the_one_monitored(run_main, capsys) -> None:
+    assert run_main("--baseline_only", "--monitor", "val/acc") == 0
+    best = max(line["val/acc"] for line in read_history(RUN))
+    assert f"best val/acc {100 * best:.2f}" in capsys.readouterr().out
+    assert run_main("--baseline_only", "--check_val_every_n_epoch", "5") == 0
+    assert "no validation yet" in capsys.readouterr().out
 
 
 def test_weight_averaging(run_main) -> None:
@@ -252,9 +346,13 @@ def test_early_stopping_and_validation_interval(run_main) -> None:
     frozen = ("train_params.learning_rate=1.0e-30", "train_params.max_num_epochs=6", "train_params.optimizer=Adam")
     assert run_main("--baseline_only", "--stop_patience", "1", "--monitor", "val/best_miou", settings=frozen) == 0
     assert len(read_history(RUN)) < 6
-    assert run_main("--baseline_only", "--check_val_every_n_epoch", "2", "--log_dir", "rarely") == 0
-    history = read_history(Path("logs/SemanticKITTI/rarely/version_0"))
-    assert ["val/mIoU" in line for line in history] == [False, True]
+    rarely = ("--baseline_only", "--check_val_every_n_epoch", "2", "--log_dir", "rarely")
+    assert run_main(*rarely, settings=("train_params.max_num_epochs=4",)) == 0
+    folder = Path("logs/SemanticKITTI/rarely/version_0")
+    assert ["val/mIoU" in line for line in read_history(folder)] == [False, True, False, True]
+    with (folder / "history.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "tr')  # killed in the middle of a line
+    assert len(read_history(folder)) == 4
 
 
 def test_bf16_and_debug(run_main) -> None:
@@ -274,9 +372,13 @@ WRONG_COMMANDS = {
     "test without checkpoint": (["--test"], (), "--checkpoint"),
     "missing checkpoint": (["--test", "--checkpoint", "none.ckpt"], (), "none.ckpt"),
     "no run yet": (["--test", "--checkpoint", "best"], (), "best"),
+    "a vote in training": (["--num_vote", "4"], (), "--num_vote"),
+    "an incomplete submission": (["--test", "--submit_to_server", "--debug", "--checkpoint", "x"], (), "--debug"),
+    "a log folder elsewhere": (["--log_dir", "../up"], (), "--log_dir"),
+    "no log folder": (["--log_dir", ""], (), "--log_dir"),
+    "machines without a launcher": (["--num_nodes", "2"], (), "torchrun"),
     "submit without test": (["--submit_to_server"], (), "--test"),
     "fine-tune nothing": (["--fine_tune"], (), "--checkpoint"),
-    "no votes": (["--test", "--checkpoint", "x", "--num_vote", "0"], (), "--num_vote"),
     "half precision on the CPU": (["--precision", "16"], (), "--precision"),
     "no such config": (["--config", "config/none.yaml"], (), "none.yaml"),
     "classes of another mapping": ([], ("model_params.num_classes=17",), "num_classes"),
@@ -298,21 +400,29 @@ def test_wrong_commands_end_in_one_line(run_main, capsys, case) -> None:
 
 def test_bad_scan_in_a_worker_process_ends_in_one_line(tmp_path) -> None:
     """The message of a loader process comes through as it is, and what training wrote stays."""
-    import shutil
-
-    shutil.copytree(TREE, tmp_path / "sequences")
-    bad = tmp_path / "sequences/00/velodyne/000001.bin"
+    data, settings = own_tree(tmp_path)
+    bad = data / "00/velodyne/000001.bin"
     bad.write_bytes(bad.read_bytes()[:-3])
-    settings = (
-        f"dataset_params.train_data_loader.data_path={tmp_path / 'sequences'}",
-        "dataset_params.train_data_loader.num_workers=1",
-    )
+    settings = (*settings, "dataset_params.train_data_loader.num_workers=1")
     command = [sys.executable, str(ROOT / "main.py"), *small_command("--baseline_only", settings=settings)]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert str(bad) in line
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--monitor", "foo"], ["--seed", "-1"], ["--save_top_k", "-2"], ["--check_val_every_n_epoch", "0"], ["--cpu", "0"],
+     ["--stop_patience", "-1"], ["--num_vote", "0"], ["--gpu", "-1"], ["--gpu"], ["--num_nodes", "0"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_flags_out_of_range(flags, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        program.parse_arguments(flags)
+    assert stop.value.code == 2
+    assert f"error: argument {flags[0]}" in capsys.readouterr().err
 
 
 def test_help_names_every_flag(capsys) -> None:

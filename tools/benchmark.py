@@ -34,7 +34,7 @@ from tools.benchmarking.subject import Subject
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
 from utils import cli
-from utils.config import load_config, resolve_path
+from utils.config import REPOSITORY, load_config, resolve_path
 from utils.errors import UserError
 from utils.labels import LabelMap
 
@@ -42,6 +42,7 @@ FILES = ("velodyne/{}.bin", "labels/{}.label", "image_2/{}.png", "calib.txt")
 LOADERS = ("train_data_loader", "val_data_loader")
 FULL_SIZE = DemoOptions(1, 1, 1, beams=64, azimuth_steps=2048, image_size=(1241, 376))
 COLUMNS = ("stage", "ours, ms", "plain way", "plain, ms", "ratio", "largest difference")
+CONFIG = REPOSITORY / "config" / "2DPASS-semantickitti.yaml"
 NOTE = (
     "Difference: the largest absolute one, of the largest absolute value; for label map, voxels, kernel maps and "
     "points to labels, how many entries differ, of how many."
@@ -57,7 +58,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--precision", nargs="+", choices=("32", "bf16"), default=["32", "bf16"], help="of networks")
     parser.add_argument("--stages", nargs="+", metavar="TEXT", help="only stages whose name contains one of these")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table here too, as Markdown")
-    parser.add_argument("--config", default="config/2DPASS-semantickitti.yaml", metavar="YAML", help="the experiment")
+    parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
     )
@@ -93,7 +94,7 @@ def _is_wanted(name: str, texts: Sequence[str] | None) -> bool:
 
 
 def prepare(
-    data_path: Path | None, sequence: str, frame: str, config: str, overrides: Sequence[str], folder: Path
+    data_path: Path | None, sequence: str, frame: str, config: str | Path, overrides: Sequence[str], folder: Path
 ) -> Subject:
     """One frame as a data set of its own: the first training and the first validation sequence, under `folder`.
 

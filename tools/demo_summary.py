@@ -16,16 +16,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 from rich.console import Console
 from rich.table import Table
 
+from network.training import read_history
 from tools.visualize import visualize
-from utils.config import load_config, resolve_path
-from utils.errors import UserError, one_line
+from utils.config import REPOSITORY, expand_home, load_config, resolve_path
+from utils.errors import UserError, run_command
 from utils.labels import LabelMap
-from utils.run_folder import HISTORY
+from utils.run_folder import HISTORY, run_root
 
+CONFIG = REPOSITORY / "config" / "2DPASS-demo.yaml"
 FRAMES = ("000002", "000007")
 
 
-def summarise(config_path: str, log_dir: str, console: Console) -> None:
+def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
     """Print the summary of the newest demo run and draw its street.
 
     Args:
@@ -34,20 +36,22 @@ def summarise(config_path: str, log_dir: str, console: Console) -> None:
         console: where to print.
 
     Raises:
-        UserError: there is no finished test of that run.
+        UserError: there is no finished test of that run below logs/ of the current folder.
     """
     config = load_config(config_path)
-    root = Path("logs") / config.dataset_params.pc_dataset_type / log_dir
+    root = run_root(config.dataset_params.pc_dataset_type, log_dir)
     tests = sorted(root.glob("test_*/scores.json"))
     if not tests:
         raise UserError(f"{root}: no finished test there; run `make demo`")
     folder = tests[-1].parent
     scores = json.loads(tests[-1].read_text())
     console.print(iou_table(scores))
-    console.print(progress_line(root), soft_wrap=True)
+    if (progress := progress_line(root)) is not None:
+        console.print(progress, soft_wrap=True)
 
     label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
-    sequence = Path(config.dataset_params.val_data_loader.data_path) / label_map.split["valid"][0]
+    data_path = expand_home(config.dataset_params.val_data_loader.data_path, key="data_path")
+    sequence = data_path / label_map.split["valid"][0]
     for frame in FRAMES:
         if (sequence / "velodyne" / f"{frame}.bin").is_file():
             visualize(sequence, frame, folder / "predictions", label_map, folder / f"street_{frame}.png")
@@ -73,26 +77,22 @@ def iou_table(scores: dict) -> Table:
     return table
 
 
-def progress_line(root: Path) -> str:
-    """The validation mIoU after each epoch of the newest training."""
-    newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime)
-    lines = [json.loads(line) for line in newest.read_text().splitlines()]
-    steps = [f"{100 * line['val/mIoU']:.1f}" for line in lines if "val/mIoU" in line]
+def progress_line(root: Path) -> str | None:
+    """The validation mIoU after each epoch of the newest training; None if the network was trained elsewhere."""
+    newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        return None
+    steps = [f"{100 * line['val/mIoU']:.1f}" for line in read_history(newest.parent) if "val/mIoU" in line]
     return f"validation mIoU % after each epoch (one view): {' '.join(steps)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", default="config/2DPASS-demo.yaml", help="the demo's YAML (%(default)s)")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="the demo's YAML (%(default)s)")
     parser.add_argument("--log_dir", default="demo", help="the run's name (%(default)s)")
     args = parser.parse_args(arguments)
-    try:
-        summarise(args.config, args.log_dir, Console())
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: summarise(args.config, args.log_dir, Console()))
 
 
 if __name__ == "__main__":

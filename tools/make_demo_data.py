@@ -21,14 +21,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import Summary, write_tree
-from utils.errors import UserError, one_line
+from utils.errors import UserError, run_command
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     default = DemoOptions()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--output", type=Path, default=Path("dataset/demo/sequences"), help="folder of the sequences (%(default)s)")
+    add("--output", type=Path, default=Path("dataset/demo/sequences"), help="folder of the sequences (./%(default)s)")
     add("--train_frames", type=int, default=default.train_frames, help="scans in sequence 00 (%(default)s)")
     add("--val_frames", type=int, default=default.val_frames, help="scans in sequence 08 (%(default)s)")
     add("--test_frames", type=int, default=default.test_frames, help="scans in sequence 11 (%(default)s)")
@@ -39,10 +39,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--range_noise", type=float, default=default.range_noise, help="of a range, metres (%(default)s)")
     add("--dropout", type=float, default=default.dropout, help="share of lost measurements (%(default)s)")
     add("--image_size", type=int, nargs=2, default=default.image_size, metavar=("W", "H"), help="pixels (%(default)s)")
+    add("--reflectance", nargs="+", action="extend", default=[], metavar="MATERIAL=SHARE",
+        help="share of laser light (0..1) that a material sends back, such as ASPHALT=0.2 METAL=0.6")  # fmt: skip
     add("--seed", type=int, default=default.seed, help="another seed, other streets (%(default)s)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (one for each processor)")
     add("--overwrite", action="store_true", help="replace a data set that this tool made with other options")
     return parser.parse_args(arguments)
+
+
+def _share(text: str) -> tuple[str, float]:
+    """A material and its reflectance, from NAME=VALUE."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError as error:
+        raise UserError(f"--reflectance {text} must read MATERIAL=SHARE, such as ASPHALT=0.2; change it") from error
 
 
 def make(flags: argparse.Namespace) -> Summary:
@@ -59,6 +70,7 @@ def make(flags: argparse.Namespace) -> Summary:
         image_size=tuple(flags.image_size),
         seed=flags.seed,
         workers=flags.workers,
+        reflectance=tuple(_share(text) for text in flags.reflectance),
     )
     columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -69,16 +81,16 @@ def make(flags: argparse.Namespace) -> Summary:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
     flags = parse(arguments)
-    try:
-        summary = make(flags)
-    except UserError as error:
-        print(one_line(error), file=sys.stderr)
-        return 2
+    return run_command(lambda: report(make(flags), flags.output))
+
+
+def report(summary: Summary, output: Path) -> None:
+    """Says what lies in `output` now."""
     state = "" if summary.fresh else "already complete, nothing to do: "
     classes = ", ".join(f"{len(names)} of 19 classes in {sequence}" for sequence, names in summary.classes.items())
-    print(f"{state}{flags.output}: {summary.frames} frames, about {summary.points} points each, {classes}")
-    return 0
+    print(f"{state}{output}: {summary.frames} frames, about {summary.points} points each, {classes}")
 
 
 if __name__ == "__main__":

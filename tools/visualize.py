@@ -19,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool
 
 from dataloader.camera import project, read_image
 from dataloader.semantickitti import read_calibration, read_labels, read_points
+from utils.config import REPOSITORY
 from utils.drawing import draw_scan
-from utils.errors import UserError, one_line
+from utils.errors import UserError, run_command
 from utils.labels import LabelMap
 from utils.raster import Pixels
 
-LABEL_MAPPING = Path(__file__).resolve().parents[1] / "config" / "label_mapping" / "semantic-kitti.yaml"
+LABEL_MAPPING = REPOSITORY / "config" / "label_mapping" / "semantic-kitti.yaml"
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -86,14 +87,13 @@ def _camera(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw what the flags say; returns the exit code."""
     flags = parse_arguments(arguments)
-    try:
+
+    def draw() -> None:
         label_map = LabelMap.load(flags.label_mapping)
         visualize(flags.data_path / flags.sequence, flags.frame, flags.predictions, label_map, flags.output)
-    except UserError as error:
-        print(one_line(error), file=sys.stderr)
-        return 2
-    print(f"wrote {flags.output}")
-    return 0
+        print(f"wrote {flags.output}")
+
+    return run_command(draw)
 
 
 if __name__ == "__main__":

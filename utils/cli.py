@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import ctypes
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from utils.errors import UserError, one_line
+from utils.errors import UserError, run_command
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,15 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
     )
-    parser.add_argument("--gpu", type=int, nargs="+", default=[0], metavar="ID", help="CUDA devices")
+    parser.add_argument("--gpu", type=count(0), nargs="+", default=[0], metavar="ID", help="CUDA devices")
     parser.add_argument(
-        "--cpu", type=int, nargs="?", const=1, metavar="N", help="run on the CPU, in N processes (default 1)"
+        "--cpu", type=count(1), nargs="?", const=1, metavar="N", help="run on the CPU, in N processes (default 1)"
     )
     parser.add_argument(
-        "--num_nodes", type=int, default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
+        "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
     )
     parser.add_argument("--precision", choices=("32", "bf16", "16"), default="32", help="mixed precision")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=count(0), default=0)
     parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     parser.add_argument("--debug", action="store_true", help="a hundred items, no workers")
     parser.add_argument(
@@ -82,32 +84,63 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
     Raises:
         UserError: no such CUDA device, a count below 1, or a precision the device does not have.
     """
-    if num_nodes < 1 or (cpu is not None and cpu < 1):
-        raise UserError("--num_nodes and --cpu take a count of 1 or more")
     if cpu is None and torch.cuda.is_available():
         present = torch.cuda.device_count()
-        wrong = [i for i in gpu if not 0 <= i < present]
-        if wrong or len(set(gpu)) < len(gpu):
+        if any(i >= present for i in gpu):
             raise UserError(f"--gpu {' '.join(map(str, gpu))}: this machine has the CUDA devices 0 to {present - 1}")
-        return Devices("gpu", list(gpu), num_nodes, precision)
+        if len(set(gpu)) < len(gpu):
+            raise UserError(f"--gpu {' '.join(map(str, gpu))}: a device is named twice")
+        return _checked(Devices("gpu", list(gpu), num_nodes, precision))
     if precision == "16":
         raise UserError("--precision 16 needs a CUDA device; use bf16 or 32 on the CPU")
-    return Devices("cpu", list(range(cpu or 1)), num_nodes, precision)
+    return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision))
+
+
+def _checked(devices: Devices) -> Devices:
+    """Refuse what would run apart or wait for ever: flags that differ from how the processes were started."""
+    environment = os.environ
+    started = environment.get("WORLD_SIZE") if "LOCAL_RANK" in environment else environment.get("SLURM_NTASKS")
+    if started is not None and "LOCAL_RANK" in environment and int(started) != devices.count:
+        raise UserError(
+            f"{started} processes were started, but the flags speak of {devices.count}: "
+            "--gpu (or --cpu) names the devices of one machine, --num_nodes the machines"
+        )
+    if devices.num_nodes > 1 and started is None and "MASTER_ADDR" not in environment:
+        raise UserError("--num_nodes wants a launcher: start with torchrun or srun, as the README shows")
+    return devices
+
+
+def count(lowest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `lowest`."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {lowest} or more")
+        return int(text)
+
+    return parse
+
+
+_LOST_PEER = re.compile("Connection closed by peer|Connection reset|Broken pipe|ncclRemoteError|NCCL.*abort", re.I)
 
 
 def run(main: Callable[[], None]) -> int:
-    """Run a command; what the user can mend ends as one line and exit code 2."""
+    """Run a command; what the user can mend ends as one line and exit code 2, Ctrl-C as 130."""
     _quiet_libraries()
     _keep_memory()
     try:
-        main()
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        return run_command(main)
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into exit(1).
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        print("\ninterrupted; --checkpoint last continues after the last finished epoch", file=sys.stderr)
         return 130
-    return 0
+    except RuntimeError as error:
+        if not (torch.distributed.is_initialized() and _LOST_PEER.search(str(error))):
+            raise
+        print("\nerror: another process of this run ended; its message says why", file=sys.stderr)
+        return 2
 
 
 def _quiet_libraries() -> None:
@@ -121,6 +154,7 @@ def _quiet_libraries() -> None:
         ".*was configured without a learning rate.*",
         ".*Experiment logs directory.*",
         ".*TypedStorage is deprecated.*",
+        ".*broadcast_buffers.*deprecated.*",
         ".*recommended to use `self.log.*sync_dist=True.*",  # our scores are the same on every process already
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):

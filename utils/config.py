@@ -20,6 +20,7 @@ __all__ = [
     "LoaderParams",
     "ModelParams",
     "TrainParams",
+    "expand_home",
     "load_config",
     "nearest_key",
     "resolve_path",
@@ -92,6 +93,23 @@ def save_config(config: Config, path: str | Path) -> None:
         raise _error(path, f"cannot write the configuration ({error.strerror}); choose another folder") from error
 
 
+def expand_home(name: str | Path, key: str = "") -> Path:
+    """The path with a leading ~ or ~user replaced by that home folder.
+
+    Args:
+        name: a path as written in the configuration.
+        key: the key that names it, for the error message.
+
+    Raises:
+        UserError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        start = f"{key} names " if key else ""
+        raise UserError(f"{start}{name}, but there is no such home folder, correct the path") from error
+
+
 def resolve_path(name: str | Path, key: str = "") -> Path:
     """The file a configuration names: seen from the current directory or else from the root of this repository.
 
@@ -100,9 +118,9 @@ def resolve_path(name: str | Path, key: str = "") -> Path:
         key: the key that names it, for the error message.
 
     Raises:
-        UserError: it is in neither place.
+        UserError: it is in neither place, or there is no such home folder.
     """
-    path = Path(name).expanduser()
+    path = expand_home(name, key)
     roots = [Path.cwd()] if path.is_absolute() else list(dict.fromkeys([Path.cwd(), REPOSITORY]))
     for root in roots:
         if (root / path).is_file():  # an absolute path stays as it is
@@ -143,7 +161,7 @@ def _read_mapping(path: str | Path) -> dict[Any, Any]:
         raise _error(path, "no such configuration file, give an existing one to --config") from error
     except OSError as error:
         raise _error(path, f"cannot read the configuration ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _error(path, f"not valid YAML, {_yaml_problem(error)}") from error
     if raw is None:
         raise _error(path, "the configuration is empty, start from a file in config/")
@@ -153,6 +171,8 @@ def _read_mapping(path: str | Path) -> dict[Any, Any]:
 
 
 def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error)
@@ -170,7 +190,7 @@ def _override(raw: dict[Any, Any], text: str) -> str | None:
         return _unknown(key, [key])
     try:
         parsed = yaml.load(value, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         return f"override {text!r} is not valid YAML after the '=', {_yaml_problem(error)}"
     *sections, leaf = key.split(".")
     mapping = raw

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
+MAX_EDGE = 32000  # voxels along an axis: coordinates are packed into 16 bits, sign and neighbours included
 IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where the image branch has a map
 
 
@@ -45,6 +46,7 @@ def _list_of(length: int | None = None) -> BeforeValidator:
 PositiveInt = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
 Multiple16 = Annotated[int, Field(gt=0, multiple_of=16)]
 Text = Annotated[str, Field(min_length=1)]
 Triple = Annotated[tuple[float, float, float], _list_of(3)]
@@ -63,8 +65,8 @@ class ModelParams(Section):
 
     model_architecture: Literal["arch_2dpass"] = Field(description="The network to build.")
     input_dims: Annotated[int, _only(4)] = Field(default=4, description="Numbers per point: x, y, z, intensity.")
-    spatial_shape: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], _list_of(3)] = Field(
-        description="Voxels of the scale-1 grid along x, y and z."
+    spatial_shape: Annotated[tuple[Edge, Edge, Edge], _list_of(3)] = Field(
+        description="Voxels of the scale-1 grid along x, y and z, at most 32000 each."
     )
     scale_list: Annotated[tuple[int, ...], _list_of(), Field(min_length=1)] = Field(
         description="Voxel scale of each encoder block, non-decreasing; each is 2, 4, 8 or 16."

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
 
 from utils.metrics import ScoreCard
 from utils.raster import (
@@ -87,26 +86,6 @@ def draw_scan(
         )
     present = np.unique(np.concatenate([ids for ids in shown.values() if ids is not None]))
     _save_rows(rows, content, title, _legend(present, colors, names), path)
-
-
-def draw_camera_overlay(
-    image: Pixels,
-    pixels: NDArray[np.float32],
-    labels: NDArray[np.integer],
-    colors: NDArray[np.uint8],
-    path: str | Path,
-) -> None:
-    """Draw the points over the camera picture, at the size of the picture.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        pixels: (N, 2) (row, col), NaN where not seen.
-        labels: (N,) learning ids.
-        colors: (K, 3) uint8 RGB.
-        path: the PNG to write; its folder is made.
-    """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(camera_view(image, pixels, paint(labels, colors), image.shape[1])).save(path, format="PNG")
 
 
 def draw_confusion(scores: ScoreCard, path: str | Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 
 
 class UserError(Exception):
     """Something outside the program is wrong: a file, a key, a checkpoint, a flag.
 
-    The message is one line that names the file or key at fault and says what to do. `main.py` and the tools
-    print it and exit with code 2.
+    The message is one line that names the file or key at fault and says what to do. `run_command` prints it.
     """
 
 
@@ -23,3 +24,29 @@ def one_line(error: UserError) -> str:
     text = str(error)
     wrapped = re.findall(r"UserError: (.*)", text)
     return wrapped[-1] if wrapped else text
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Run a command; what the user can mend ends as one line on stderr.
+
+    Args:
+        main: the command, its arguments bound.
+
+    Returns:
+        The exit code: 0; 2 after a `UserError` or a file that the system refuses; 130 after Ctrl-C. Any other
+        exception passes through: it is a fault of the program, and its traceback is wanted.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -96,7 +96,7 @@ def _read_yaml(path: str | Path) -> Mapping[str, Any]:
         raise UserError(f"{path}: cannot read it ({reason}); correct dataset_params.label_mapping") from error
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}: the label mapping is not valid YAML{line}; repair it") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
         UserError: there is none.
     """
     if name not in (LAST, "best"):
-        path = Path(name).expanduser()
+        path = Path(name)
         if not path.is_file():
             raise UserError(f"{name}: no such checkpoint; --checkpoint takes a path, or `last` or `best` of --log_dir")
         return path
@@ -42,13 +43,24 @@ def _best(checkpoints: list[Path]) -> Path:
     """The highest score in the file names (…=0.6871.ckpt); among equals the newest."""
 
     def score(path: Path) -> float:
-        text = path.stem.split("-v")[0].rpartition("=")[2]
+        text = re.sub(r"-v\d+$", "", path.stem).rpartition("=")[2]  # Lightning adds -v1 to a name that exists
         try:
             return float(text)
         except ValueError:
             return float("-inf")
 
     return max(reversed(checkpoints), key=score)
+
+
+def run_root(dataset: str, log_dir: str) -> Path:
+    """logs/<dataset>/<log_dir>.
+
+    Raises:
+        UserError: `log_dir` is empty or leads out of there.
+    """
+    if not log_dir.strip() or Path(log_dir).is_absolute() or ".." in Path(log_dir).parts:
+        raise UserError(f"--log_dir {log_dir!r} must name a folder below logs/{dataset}")
+    return Path("logs") / dataset / log_dir
 
 
 def training_folder(root: Path, resumed: Path | None) -> Path:

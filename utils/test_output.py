@@ -24,7 +24,7 @@ class TestOutput:
         expected: every frame of the test.
         submit: make the zip for the benchmark server.
         save_predictions: keep the label files.
-        title: named in the scores (the command, the votes).
+        settings: what was tested and how, kept beside the scores.
     """
 
     __test__ = False  # not a pytest class

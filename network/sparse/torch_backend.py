@@ -62,7 +62,7 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> PairMap:
 
     Args:
         keys: (V,) sorted distinct keys.
-        kernel_size: 1 or 3.
+        kernel_size: 1, 2 (reaching 0..1 on each axis) or 3.
 
     Raises:
         ValueError: another kernel size.
@@ -70,8 +70,10 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> PairMap:
     if kernel_size == 1:
         empty = keys.new_empty(0)
         return PairMap(len(keys), len(keys), (empty,), (empty,), identity=0)
+    if kernel_size == 2:
+        return strided_map(keys, kernel_size, stride=1)[1]
     if kernel_size != 3:
-        raise ValueError(f"submanifold convolution takes kernel size 1 or 3, got {kernel_size}")
+        raise ValueError(f"submanifold convolution takes kernel size 1, 2 or 3, got {kernel_size}")
     empty = keys.new_empty(0)
     inputs, outputs = [empty] * 27, [empty] * 27
     # out[p] takes in[p + d], hence out[p + d] takes in[p] under -d: 13 offsets are searched, 13 mirrored.
@@ -108,7 +110,7 @@ def strided_map(keys: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, Pa
     Args:
         keys: (V,) sorted distinct keys of the input voxels.
         kernel_size: 1, 2 or 3 (odd kernels are centred, even ones reach 0..k-1).
-        stride: 2 or more.
+        stride: 1 or more.
 
     Returns:
         The sorted keys of the output voxels and the map; `map.transposed()` leads back onto the input voxels.

@@ -85,19 +85,6 @@ def test_scan_needs_something_to_show(tmp_path):
         drawing.draw_scan(xyz, labels, None, COLORS, NAMES, tmp_path / "a.png", image=camera(xyz)[0])
 
 
-def test_camera_overlay(tmp_path):
-    xyz, labels = street()
-    image, pixels = camera(xyz)
-    path = tmp_path / "camera.png"
-    drawing.draw_camera_overlay(image, pixels, labels, COLORS, path)
-    picture = read_png(path)
-    assert picture.shape == image.shape
-    seen = np.flatnonzero(~np.isnan(pixels[:, 0]))
-    assert classes_in(picture) == set(labels[seen].tolist()) - {0}
-    row, column = pixels[seen[-1]].astype(int)
-    assert tuple(picture[row, column]) == tuple(COLORS[labels[seen[-1]]])
-
-
 def test_confusion(tmp_path):
     counts = np.zeros((2, 4, 4), dtype=np.int64)
     counts[1] = [[3, 1, 0, 0], [0, 90, 5, 0], [0, 10, 70, 0], [0, 0, 0, 0]]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.demo_world import raycast
-from tools.demo_world.materials import REFLECTANCE
+from tools.demo_world.materials import reflectance_table
 from tools.demo_world.raycast import Scene
 from tools.demo_world.surfaces import surfaces
 
@@ -31,6 +31,7 @@ class LidarSpec:
         range_noise: standard deviation of a measured range, metres.
         dropout: share of the measurements that are lost, whatever they hit.
         ghosts: share of the measurements that report a range between sensor and surface (dust, rain, cross-talk).
+        reflectance: (name, share) of materials that send back another share of the light than usual.
     """
 
     beams: int = 32
@@ -41,6 +42,7 @@ class LidarSpec:
     range_noise: float = 0.02
     dropout: float = 0.02
     ghosts: float = 0.0003
+    reflectance: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) 
     primitive, distance = hits.primitive[seen], hits.distance[seen]
     cosine = np.abs(np.einsum("ni,ni->n", found.normal, turned[seen]))
     material = scene.primitives["material"][primitive]
-    reflectance = REFLECTANCE[material] * (0.55 + 0.45 * cosine) + rng.normal(0, 0.03, len(distance))
+    reflectance = reflectance_table(dict(spec.reflectance))[material] * (0.55 + 0.45 * cosine) + rng.normal(0, 0.03, len(distance))
     ghost = rng.random(len(distance)) < spec.ghosts
     distance = distance + rng.normal(0, spec.range_noise, len(distance))
     distance = np.where(ghost, rng.uniform(2, 15, len(distance)).clip(None, distance), distance)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Material(IntEnum):
@@ -37,7 +40,7 @@ class Material(IntEnum):
     STRIPES = 26
 
 
-_REFLECTANCE = {
+REFLECTANCE = {
     Material.ASPHALT: 0.22, Material.ROAD_PAINT: 0.62, Material.BRICK_PAVING: 0.33, Material.PAVERS: 0.38,
     Material.CURBSTONE: 0.42, Material.GRASS: 0.30, Material.GRAVEL: 0.27, Material.FACADE: 0.36, Material.ROOF: 0.25,
     Material.CONCRETE: 0.45, Material.WOOD: 0.31, Material.STONE: 0.34, Material.LEAVES: 0.24, Material.BARK: 0.26,
@@ -46,5 +49,10 @@ _REFLECTANCE = {
     Material.SPOKES: 0.15, Material.PAINTED: 0.40, Material.CLOTH: 0.30, Material.STRIPES: 0.70,
 }  # fmt: skip
 
-REFLECTANCE = np.array([_REFLECTANCE.get(material, 0.0) for material in Material], np.float32)
-"""(materials,) float32: the share of laser light sent back at normal incidence."""
+"""The share of laser light sent back at normal incidence; the sky sends none back."""
+
+
+def reflectance_table(changes: Mapping[str, float]) -> NDArray[Any]:
+    """(materials,) float32 `REFLECTANCE`, with other values for the materials named in `changes`."""
+    values = {material.name: value for material, value in REFLECTANCE.items()} | dict(changes)
+    return np.array([values.get(material.name, 0.0) for material in Material], np.float32)

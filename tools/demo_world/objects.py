@@ -90,7 +90,8 @@ def put(item: Array, place: Triple, yaw: float, instance: int = 0, moving: bool 
     return moved
 
 
-def _pick(rng: Rng, table: tuple[Triple, ...]) -> Triple:
+def pick(rng: Rng, table: tuple[Triple, ...]) -> Triple:
+    """One of the colours, each with the same chance."""
     return table[int(rng.integers(len(table)))]
 
 
@@ -103,7 +104,7 @@ def _wheels(kind: Kind, axles: tuple[float, ...], track: float, radius: float) -
 
 def car(rng: Rng) -> Array:
     """A saloon or estate car, about 4.3 m long."""
-    paint, estate = _pick(rng, PAINTS), bool(rng.random() < 0.4)
+    paint, estate = pick(rng, PAINTS), bool(rng.random() < 0.4)
     cabin, length = (-0.55 if estate else -0.2), (1.5 if estate else 1.25)
     return np.concatenate(
         [
@@ -116,7 +117,7 @@ def car(rng: Rng) -> Array:
 
 def van(rng: Rng) -> Array:
     """A delivery van, a car to the data sets."""
-    paint = _pick(rng, PAINTS)
+    paint = pick(rng, PAINTS)
     return np.concatenate(
         [
             part(Kind.CAR, Shape.BOX, (0, 0, 0.75), (2.45, 0.95, 0.40), Material.CAR_BODY, paint),
@@ -128,7 +129,7 @@ def van(rng: Rng) -> Array:
 
 def truck(rng: Rng) -> Array:
     """A box lorry, about 7.5 m long."""
-    paint, load = _pick(rng, PAINTS), _pick(rng, PLASTERS)
+    paint, load = pick(rng, PAINTS), pick(rng, PLASTERS)
     return np.concatenate(
         [
             part(Kind.TRUCK, Shape.BOX, (2.9, 0, 1.35), (0.85, 1.10, 0.95), Material.TRUCK_CAB, paint),
@@ -140,7 +141,7 @@ def truck(rng: Rng) -> Array:
 
 
 def bus(rng: Rng) -> Array:
-    paint = _pick(rng, PAINTS)
+    paint = pick(rng, PAINTS)
     return np.concatenate(
         [
             part(Kind.BUS, Shape.BOX, (0, 0, 1.65), (5.3, 1.22, 1.35), Material.BUS_BODY, paint),
@@ -176,7 +177,7 @@ def excavator(rng: Rng) -> Array:
 
 
 def bicycle(rng: Rng, kind: Kind = Kind.BICYCLE) -> Array:
-    paint = _pick(rng, PAINTS)
+    paint = pick(rng, PAINTS)
     frame: tuple[tuple[Triple, Triple], ...] = (
         ((0.0, 0, 0.80), (0.36, 0.035, 0.035)),
         ((-0.20, 0, 0.68), (0.035, 0.035, 0.30)),
@@ -194,7 +195,7 @@ def bicycle(rng: Rng, kind: Kind = Kind.BICYCLE) -> Array:
 
 
 def motorcycle(rng: Rng, kind: Kind = Kind.MOTORCYCLE) -> Array:
-    paint = _pick(rng, PAINTS)
+    paint = pick(rng, PAINTS)
     return np.concatenate(
         [
             *[part(kind, Shape.BALL, (x, 0, 0.32), (0.32, 0.09, 0.32), Material.SPOKES) for x in (-0.7, 0.7)],
@@ -209,7 +210,7 @@ def motorcycle(rng: Rng, kind: Kind = Kind.MOTORCYCLE) -> Array:
 
 def person(rng: Rng, kind: Kind = Kind.PERSON, stride: float = 0.12) -> Array:
     """Somebody standing (stride 0) or walking, 1.55 to 1.9 m tall."""
-    coat, trousers = _pick(rng, CLOTHES), _pick(rng, CLOTHES)
+    coat, trousers = pick(rng, CLOTHES), pick(rng, CLOTHES)
     skin: Triple = (0.62, 0.42, 0.32) if rng.random() < 0.6 else (0.32, 0.2, 0.14)
     body = np.concatenate(
         [
@@ -233,7 +234,7 @@ def person(rng: Rng, kind: Kind = Kind.PERSON, stride: float = 0.12) -> Array:
 
 
 def _rider(rng: Rng, kind: Kind, seat: float) -> Array:
-    coat, trousers = _pick(rng, CLOTHES), _pick(rng, CLOTHES)
+    coat, trousers = pick(rng, CLOTHES), pick(rng, CLOTHES)
     return np.concatenate(
         [
             part(kind, Shape.BALL, (-0.10, 0, seat + 0.33), (0.19, 0.22, 0.38), Material.CLOTH, coat),
@@ -245,7 +246,7 @@ def _rider(rng: Rng, kind: Kind, seat: float) -> Array:
                 part(kind, Shape.BOX, (0.20, s * 0.22, seat + 0.33), (0.26, 0.06, 0.06), Material.CLOTH, coat)
                 for s in (-1.0, 1.0)
             ],
-            part(kind, Shape.BALL, (0.0, 0, seat + 0.84), (0.14, 0.12, 0.15), Material.PAINTED, _pick(rng, CLOTHES)),
+            part(kind, Shape.BALL, (0.0, 0, seat + 0.84), (0.14, 0.12, 0.15), Material.PAINTED, pick(rng, CLOTHES)),
         ]
     )
 

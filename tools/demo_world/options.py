@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tools.demo_world.materials import REFLECTANCE
 from utils.errors import UserError
 
 
@@ -21,6 +23,7 @@ class DemoOptions:
         image_size: width and height of the pictures, pixels.
         seed: another seed, other streets.
         workers: processes that write frames.
+        reflectance: (name, share) of materials (`materials.REFLECTANCE`) that send back another share of the light.
 
     Raises:
         UserError: a value makes no sense.
@@ -37,6 +40,7 @@ class DemoOptions:
     image_size: tuple[int, int] = (620, 188)
     seed: int = 0
     workers: int = 1
+    reflectance: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         top, bottom = self.vertical_fov
@@ -55,11 +59,19 @@ class DemoOptions:
         ):
             if not valid:
                 raise UserError(f"--{name} has to be {rule}, not {getattr(self, name)}; change it")
+        names = [material.name for material in REFLECTANCE]
+        for name, share in self.reflectance:
+            if name not in names:
+                nearest = difflib.get_close_matches(name.upper(), names, n=1, cutoff=0)[0]
+                raise UserError(f"--reflectance {name}: no such material, did you mean {nearest}?")
+            if not 0 <= share <= 1:
+                raise UserError(f"--reflectance {name} has to be from 0 to 1, not {share}; change it")
 
     def identity(self) -> dict[str, Any]:
         """What decides the files' bytes, as JSON would give it back."""
-        return {
+        chosen = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            if name != "workers"
+            if name not in ("workers", "reflectance")
         }
+        return {**chosen, "reflectance": dict(self.reflectance)} if self.reflectance else chosen

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.demo_world.materials import Material
-from tools.demo_world.objects import PLASTERS, Kind, Rng, Triple, _pick, part
+from tools.demo_world.objects import PLASTERS, Kind, Rng, Triple, pick, part
 from tools.demo_world.raycast import Pores, Shape
 
 Array = NDArray[Any]
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 def house(rng: Rng, width: float, depth: float) -> Array:
     """A house `width` metres along x and `depth` along y, with a gable or a flat roof; its door side is free."""
-    storeys, wall = int(rng.integers(2, 5)), _pick(rng, PLASTERS)
+    storeys, wall = int(rng.integers(2, 5)), pick(rng, PLASTERS)
     height = 3.0 * storeys + 0.4
     parts = [
         part(Kind.BUILDING, Shape.BOX, (0, 0, height / 2), (width / 2, depth / 2, height / 2), Material.FACADE, wall)

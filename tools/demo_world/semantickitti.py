@@ -145,6 +145,7 @@ def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lid
         *options.vertical_fov,
         range_noise=options.range_noise,
         dropout=options.dropout,
+        reflectance=options.reflectance,
     )
     sweep = lidar.sweep(scene, pose, spec, np.random.default_rng([options.seed, sequence, frame, 0]))
     calib = calibration(options.image_size)

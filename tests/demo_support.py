@@ -1,0 +1,41 @@
+"""Made-up data sets and scenes for the tests of tools/demo_world, and readers of what was written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tools.demo_world import world
+from tools.demo_world.materials import Material
+from tools.demo_world.objects import Kind, part
+from tools.demo_world.options import DemoOptions
+from tools.demo_world.raycast import Scene
+
+TINY = DemoOptions(train_frames=2, val_frames=1, test_frames=1, beams=8, azimuth_steps=128, image_size=(96, 64))
+SHORT = DemoOptions(train_frames=4, val_frames=3, test_frames=1, image_size=(96, 64))
+
+
+def read_scan(output, sequence, frame):
+    return np.fromfile(output / sequence / "velodyne" / f"{frame:06d}.bin", "<f4").reshape(-1, 4)
+
+
+def read_labels(output, sequence, frame):
+    labels = np.fromfile(output / sequence / "labels" / f"{frame:06d}.label", "<u4")
+    return labels & 0xFFFF, labels >> 16
+
+
+def read_calibration(output, sequence):
+    lines = (output / sequence / "calib.txt").read_text().splitlines()
+    return {line.split(":")[0]: np.array(line.split(":")[1].split(), float).reshape(3, 4) for line in lines}
+
+
+def file_bytes(output):
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
+def scene_of(*items):
+    sun = np.array([0.3, 0.2, 0.9])
+    return Scene(np.concatenate([world.ground_rows(), *items]), None, sun / np.linalg.norm(sun))
+
+
+def thing(shape, half):
+    return part(Kind.CAR, shape, (0, 0, 0), half, Material.PAINTED)

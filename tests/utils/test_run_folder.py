@@ -1,0 +1,67 @@
+"""Where runs lie and which checkpoint a name means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.run_folder import find_checkpoint, run_root, training_folder
+
+
+def make(folder: Path, *names: str) -> None:
+    """Empty files, the last one the newest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for age, name in enumerate(reversed(names)):
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (1000 - age, 1000 - age))
+
+
+def test_best_is_the_highest_score_of_the_newest_run(tmp_path) -> None:
+    make(tmp_path / "version_0", "best-epoch=50-val_mIoU=0.9900.ckpt")
+    scores = {"00": "0.3000", "01": "0.9000", "07": "0.1000"}
+    best = [f"best-epoch={epoch}-val_mIoU={score}.ckpt" for epoch, score in scores.items()]
+    make(tmp_path / "version_10", *best, "last.ckpt")
+    make(tmp_path / "version_9", "best-epoch=50-val_mIoU=0.9900.ckpt", "last.ckpt")
+    assert find_checkpoint("best", tmp_path) == tmp_path / "version_10" / best[1]
+    assert find_checkpoint("last", tmp_path) == tmp_path / "version_10" / "last.ckpt"
+
+
+def test_among_equal_scores_the_newest(tmp_path) -> None:
+    names = "best-epoch=03-val_mIoU=0.5000.ckpt", "best-epoch=03-val_mIoU=0.5000-v1.ckpt"
+    make(tmp_path / "version_0", *names)
+    assert find_checkpoint("best", tmp_path).name == names[1]
+
+
+def test_runs_without_the_checkpoint_are_passed_over(tmp_path) -> None:
+    make(tmp_path / "version_0", "last.ckpt")
+    (tmp_path / "version_1").mkdir()
+    (tmp_path / "version_x").mkdir()
+    assert find_checkpoint("last", tmp_path) == tmp_path / "version_0/last.ckpt"
+    with pytest.raises(UserError, match="no run there has a best checkpoint"):
+        find_checkpoint("best", tmp_path)
+
+
+def test_paths_are_taken_as_they_are(tmp_path) -> None:
+    make(tmp_path, "some model.ckpt")
+    assert find_checkpoint(str(tmp_path / "some model.ckpt"), tmp_path / "nowhere").name == "some model.ckpt"
+    with pytest.raises(UserError, match="no such checkpoint"):
+        find_checkpoint(str(tmp_path), tmp_path)
+
+
+def test_a_resumed_run_stays_in_its_folder(tmp_path) -> None:
+    assert training_folder(tmp_path, None) == tmp_path / "version_0"
+    for name in ("version_0", "version_3", "elsewhere"):
+        make(tmp_path / name, "last.ckpt")
+    assert training_folder(tmp_path, None) == tmp_path / "version_4"
+    assert training_folder(tmp_path, tmp_path / "version_0/last.ckpt") == tmp_path / "version_0"
+    assert training_folder(tmp_path, tmp_path / "elsewhere/last.ckpt") == tmp_path / "version_4"
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/../../b", "/abs"])
+def test_log_dir_stays_below_logs(name) -> None:
+    with pytest.raises(UserError, match="--log_dir"):
+        run_root("SemanticKITTI", name)
+    assert run_root("SemanticKITTI", "a/b") == Path("logs/SemanticKITTI/a/b")
