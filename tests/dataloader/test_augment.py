@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,6 +84,12 @@ def test_dropped_points_are_gone(make_scan):
         assert np.array_equal(kept.xyz, scan.xyz[kept.index]) and np.array_equal(kept.labels, scan.labels[kept.index])
         shares.append(1 - len(kept) / len(scan))
     assert min(shares) < 0.02 and 0.17 < max(shares) < 0.22 and abs(np.mean(shares) - 0.1) < 0.02
+
+
+def test_where_all_would_be_dropped_all_stay(make_scan):
+    scan = make_scan(2)
+    certain = SimpleNamespace(random=np.zeros, uniform=lambda low, high: high)
+    assert augment.drop_points(scan, certain) is scan  # type: ignore[arg-type]
 
 
 def test_drop_never_leaves_nothing(make_scan):

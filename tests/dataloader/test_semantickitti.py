@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,9 @@ def _damage(path: Path, done: str) -> None:
         path.write_text("".join(line for line in path.open() if not line.startswith(key + ":")))
     elif done == "garble":
         path.write_text(path.read_text().replace("Tr: ", "Tr: x "))
+    elif done.startswith("first number "):
+        number = done.removeprefix("first number ")
+        path.write_text(re.sub(r"^(P2|Tr): \S+", rf"\1: {number}", path.read_text(), flags=re.MULTILINE))
     elif done == "unknown id":
         raw = np.fromfile(path, np.uint32)
         raw[:3] = (7 << 16) + 300
@@ -133,6 +137,8 @@ def _damage(path: Path, done: str) -> None:
         Damage("without Tr", "08/calib.txt", "Tr"),
         Damage("without P2", "08/calib.txt", "P2"),
         Damage("garble", "08/calib.txt", "12 numbers"),
+        Damage("first number nan", "08/calib.txt", "key P2 must hold finite numbers"),
+        Damage("first number -inf", "08/calib.txt", "key P2 must hold finite numbers"),
     ],
     ids=lambda damage: f"{damage.done} {damage.file}",
 )

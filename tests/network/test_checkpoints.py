@@ -15,6 +15,7 @@ from network.arch_2dpass import Arch2DPASS
 from network.assemble import build_network
 from network.checkpoints import (
     _FOREIGN_CLASSES,
+    FIXED_ON_RESUME,
     canonical_state,
     check_resumable,
     is_resumable,
@@ -173,22 +174,39 @@ def test_own_checkpoints_round_trip(network) -> None:
         source.load_state_dict({name.removeprefix("network."): tensor for name, tensor in saved.items()})
 
 
+def own_checkpoint(network, training) -> dict:
+    return {
+        "state_dict": {f"network.{name}": tensor for name, tensor in network.state_dict().items()},
+        "optimizer_states": [{}],
+        "epoch": 3,
+        "pytorch-lightning_version": "2",
+        "2dpass": {"train_params": {key: getattr(training, key) for key in FIXED_ON_RESUME}},
+    }
+
+
 def test_only_our_full_checkpoints_are_resumable(network) -> None:
-    ours = {"state_dict": {"network.network_3d.head.weight": torch.ones(1)}, "optimizer_states": [{}], "2dpass": {}}
+    ours = own_checkpoint(network, golden_config().train_params)
     assert is_resumable(ours)
-    for key in ("optimizer_states", "2dpass"):
+    for key in ("optimizer_states", "2dpass", "epoch", "pytorch-lightning_version"):
         assert not is_resumable({name: value for name, value in ours.items() if name != key})
-    assert not is_resumable({**ours, "state_dict": {"model_3d.classifier.0.weight": torch.ones(1)}})
+    for key, value in (("2dpass", 3), ("2dpass", {}), ("optimizer_states", []), ("epoch", "3")):
+        assert not is_resumable({**ours, key: value})
     assert not is_resumable(network.state_dict())
 
 
-def test_resuming_under_another_schedule_is_refused() -> None:
+def test_resuming_under_other_settings_is_refused(network) -> None:
     training = golden_config().train_params
-    content = {"2dpass": {"optimizer": training.optimizer, "lr_scheduler": training.lr_scheduler}}
-    check_resumable(content, training, "x.ckpt")
-    content["2dpass"]["lr_scheduler"] = "StepLR"
-    message = refusal(check_resumable, content, training, "x.ckpt")
-    assert "train_params.lr_scheduler StepLR" in message and "--fine_tune" in message
+    content = own_checkpoint(network, training)
+    check_resumable(network, content, training, "x.ckpt")
+    content["2dpass"]["train_params"]["lr_scheduler"] = "StepLR"
+    message = refusal(check_resumable, network, content, training, "x.ckpt")
+    assert "lr_scheduler was StepLR" in message and "--fine_tune" in message
+
+
+def test_resuming_another_network_is_refused(network) -> None:
+    training = golden_config().train_params
+    content = own_checkpoint(network, training)
+    assert "--baseline_only" in refusal(check_resumable, network.network_3d, content, training, "x.ckpt")
 
 
 def test_image_branch_takes_what_fits(released) -> None:

@@ -13,6 +13,8 @@ from tools import benchmark
 from tools.benchmarking import plain_versions
 from tools.benchmarking.stage import Stage, count_different, largest_difference, measure
 from tools.benchmarking.stages import all_stages
+from utils import cli
+from utils.config import load_config
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +167,21 @@ def test_what_is_wrong_is_named_in_one_line(tree, flags, message):
     with pytest.raises(UserError, match=message) as error:
         run(tree, *flags)
     assert "\n" not in str(error.value)
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tree, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "table.md"
+    command = ["--stages", "label map", "--set", *SMALL, "--output", output]
+    assert cli.run(lambda: run(tree, *command)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {output}: cannot write the table")
+    assert error.count("\n") == 1
+
+
+def test_the_default_experiment_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(benchmark.parse_arguments([]).config) == load_config(CONFIG)
 
 
 def test_without_data_a_demo_sweep_is_made(monkeypatch, tmp_path):

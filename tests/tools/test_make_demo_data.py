@@ -9,9 +9,10 @@ import pytest
 from tests.demo_support import file_bytes, read_scan
 from tools import make_demo_data
 
-FLAGS = (
-    "--train_frames 1 --val_frames 1 --test_frames 1 --beams 8 --azimuth_steps 64 --image_size 32 32 --workers 1"
-).split()
+FLAGS = [
+    "--train_frames=1", "--val_frames=1", "--test_frames=1", "--beams=8", "--azimuth_steps=64",
+    "--image_size", "32", "32", "--workers=1",
+]  # fmt: skip
 
 
 def test_command_line(tmp_path, capsys):
@@ -27,17 +28,16 @@ def test_command_line(tmp_path, capsys):
     assert "\n" not in complaint
 
 
-def test_reflectance_changes_the_scans_intensities_alone(tmp_path):
-    """Grass is changed: the chance that a far surface is measured at all hardly differs."""
-    usual, bright = tmp_path / "usual", tmp_path / "bright"
+def test_reflectance_reaches_the_scans_and_no_picture(tmp_path):
+    usual, other = tmp_path / "usual", tmp_path / "other"
     assert make_demo_data.main([*FLAGS, "--output", str(usual)]) == 0
     changes = ["--reflectance", "GRASS=0.9", "GRAVEL=0.2", "--reflectance", "METAL=0"]
-    assert make_demo_data.main([*FLAGS, "--output", str(bright), *changes]) == 0
-    before, after = file_bytes(usual), file_bytes(bright)
-    assert {name for name in before if before[name] != after[name]} <= {
-        "demo_world.json", *(name for name in before if name.endswith((".bin", ".label")))
-    }  # fmt: skip
-    assert before["00/velodyne/000000.bin"] != after["00/velodyne/000000.bin"]
+    assert make_demo_data.main([*FLAGS, "--output", str(other), *changes]) == 0
+    before, after = file_bytes(usual), file_bytes(other)
+    differing = {name for name in before if before[name] != after[name]}
+    assert "00/velodyne/000000.bin" in differing
+    # What is far and dark is measured less often, so labels may differ too.
+    assert all(name.endswith((".bin", ".label", "demo_world.json")) for name in differing)
     assert json.loads(after["demo_world.json"])["options"]["reflectance"] == {"GRASS": 0.9, "GRAVEL": 0.2, "METAL": 0.0}
 
 

@@ -86,9 +86,20 @@ def test_the_camera_is_shown_where_it_is(tmp_path):
 def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, frame, sequence, flags, message):
     assert draw(tmp_path / "scan.png", *flags, sequence=sequence, frame=frame) == 2
     error = capsys.readouterr().err
-    assert re.search(message, error)
+    assert error.startswith("error: ") and re.search(message, error)
     assert error.count("\n") == 1
     assert not (tmp_path / "scan.png").exists()
+
+
+@pytest.mark.parametrize("name", ["file/scan.png", "folder"])
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path, capsys, name):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    assert draw(tmp_path / name) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {tmp_path / name.split('/')[0]}: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
 
 
 def test_runs_as_a_script_from_anywhere(tmp_path):

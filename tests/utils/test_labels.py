@@ -96,7 +96,13 @@ def test_a_wrong_map_is_one_clear_line(change, word, content, tmp_path):
     assert message.startswith(f"{path}: ") and word in message and "\n" not in message
 
 
-@pytest.mark.parametrize("text", [None, "labels: [1, 2\nfoo: {", "just a word", "", b"\xff\xfe\x00\x80"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None, "labels: [1, 2\nfoo: {", "just a word", "", b"\xff\xfe\x00\x80", "labels: 2020-13-45",
+        pytest.param("labels: " + "[" * 5000, id="deep"),
+    ],
+)  # fmt: skip
 def test_what_is_no_map_at_all_is_one_clear_line(text, tmp_path):
     path = tmp_path / "map.yaml"
     if text is not None:

@@ -79,7 +79,8 @@ def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) 
     primitive, distance = hits.primitive[seen], hits.distance[seen]
     cosine = np.abs(np.einsum("ni,ni->n", found.normal, turned[seen]))
     material = scene.primitives["material"][primitive]
-    reflectance = reflectance_table(dict(spec.reflectance))[material] * (0.55 + 0.45 * cosine) + rng.normal(0, 0.03, len(distance))
+    reflectance = reflectance_table(dict(spec.reflectance))[material] * (0.55 + 0.45 * cosine)
+    reflectance = reflectance + rng.normal(0, 0.03, len(distance))
     ghost = rng.random(len(distance)) < spec.ghosts
     distance = distance + rng.normal(0, spec.range_noise, len(distance))
     distance = np.where(ghost, rng.uniform(2, 15, len(distance)).clip(None, distance), distance)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.demo_world.materials import Material
-from tools.demo_world.objects import PLASTERS, Kind, Rng, Triple, pick, part
+from tools.demo_world.objects import PLASTERS, Kind, Rng, Triple, part, pick
 from tools.demo_world.raycast import Pores, Shape
 
 Array = NDArray[Any]

@@ -1,0 +1,105 @@
+"""The vocabulary: every key is described, and a value it must refuse is refused in one line that names the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+import pytest
+
+from tests.config_support import refusal
+from utils.config import load_config
+from utils.config_schema import Section
+
+
+def test_every_key_is_described() -> None:
+    sections: list[type[pydantic.BaseModel]] = [Section, *Section.__subclasses__()]
+    fields = {f"{section.__name__}.{name}": f for section in sections for name, f in section.model_fields.items()}
+    assert len(fields) > 50
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_a_configuration_is_frozen(write) -> None:
+    config = load_config(write({}))
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        config.train_params.learning_rate = 1.0
+    hash(config)  # no list or mapping is left inside
+
+
+# Each key with a value it must refuse, and what the line must then say.
+WRONG_VALUES = [
+    ("train_params.max_num_epochs", "abc", "must be an integer, found 'abc'"),
+    ("train_params.max_num_epochs", "8", "must be an integer, found '8'"),
+    ("train_params.max_num_epochs", 1.0, "must be an integer, found 1.0"),
+    ("train_params.max_num_epochs", True, "must be an integer, found true"),
+    ("train_params.max_num_epochs", None, "must be an integer, found nothing"),
+    ("train_params.max_num_epochs", 0, "must be greater than 0, found 0"),
+    ("train_params.learning_rate", True, "must be a number, found true"),
+    ("train_params.learning_rate", "fast", "must be a number, found 'fast'"),
+    ("train_params.learning_rate", float("inf"), "must be a finite number, found inf"),
+    ("train_params.nesterov", 1, "must be true or false, found 1"),
+    ("train_params.nesterov", "yes please", "must be true or false, found 'yes please'"),
+    ("train_params.momentum", 1, "must be less than 1, found 1"),
+    ("train_params.weight_decay", -1, "must be 0 or more, found -1"),
+    ("train_params.swa_epoch_start", 1.5, "must be 1 or less, found 1.5"),
+    ("train_params.optimizer", "Adm", "must be 'SGD' or 'Adam', found 'Adm'"),
+    ("train_params", None, "must be a mapping of keys to values, found nothing"),
+    ("train_params", [1], "must be a mapping of keys to values, found [1]"),
+    ("format_version", 2, "must be 1, found 2"),
+    ("format_version", True, "must be an integer, found true"),
+    ("model_params.input_dims", 5, "must be 4, found 5"),
+    ("model_params.sparse_backend", "cuda", "must be 'auto', 'torch' or 'spconv', found 'cuda'"),
+    ("model_params.hiden_size", 63, "must be a multiple of 2, found 63"),
+    ("model_params.num_classes", 1, "must be greater than 1, found 1"),
+    ("model_params.spatial_shape", [1000, 1000], "must have 3 entries, found 2"),
+    ("model_params.spatial_shape", 1000, "must be a list, found 1000"),
+    ("model_params.scale_list", [], "must be a list that is not empty, found []"),
+    ("model_params.scale_list", [2, 8, 4], "must not decrease, found [2, 8, 4]"),
+    ("model_params.scale_list", [2, 3], "must hold only 2, 4, 8, 16, found [2, 3]"),
+    ("dataset_params.ignore_label", 255, "must be 0, found 255"),
+    ("dataset_params.bottom_crop", [480, 320, 3], "must have 2 entries, found 3"),
+    ("dataset_params.flip2d", -0.1, "must be 0 or more, found -0.1"),
+    ("dataset_params.color_jitter", [0.4, 0.4], "must have 3 entries, found 2"),
+    ("dataset_params.image_normalizer", [[0, 0, 0]], "must have 2 entries, found 1"),
+    ("dataset_params.image_normalizer", [[0, 0, 0], [1, 1, 0]], "must hold standard deviations above 0"),
+    ("dataset_params.min_volume_space", [-50, -50, 2], "must lie below max_volume_space [50.0, 50.0, 2.0]"),
+    ("dataset_params.seg_labelweights", [0, 3, 5], "must have 20 entries (model_params.num_classes), found 3"),
+    ("dataset_params.seg_labelweights", [0] * 20, "must be above 0 for every class but the ignored class 0"),
+    ("dataset_params.train_data_loader.data_path", 3, "must be a string, found 3"),
+    ("dataset_params.train_data_loader.data_path", "", "must be a string that is not empty, found ''"),
+    ("dataset_params.train_data_loader.num_workers", -1, "must be 0 or more, found -1"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), WRONG_VALUES)
+def test_a_wrong_value_is_refused_with_what_was_expected_and_found(key: str, value: Any, words: str, write) -> None:
+    assert refusal(write({key: value})).startswith(f"{key} {words}")
+
+
+def test_a_grid_fits_into_packed_coordinates(write) -> None:
+    line = refusal(write({"model_params.spatial_shape": [32000, 32001, 60]}))
+    assert line == "model_params.spatial_shape[1] must be 32000 or less, found 32001"
+    shape = (32000, 32000, 32000)
+    assert load_config(write({"model_params.spatial_shape": list(shape)})).model_params.spatial_shape == shape
+
+
+def test_a_wrong_entry_of_a_list_is_named_by_its_place(write) -> None:
+    line = refusal(write({"dataset_params.bottom_crop": [480, 321], "model_params.scale_list": [2, True]}))
+    assert "dataset_params.bottom_crop[1] must be a multiple of 16, found 321" in line
+    assert "model_params.scale_list[1] must be an integer, found true" in line
+
+
+@pytest.mark.parametrize("scheduler", ["StepLR", "ReduceLROnPlateau"])
+def test_a_decaying_schedule_needs_its_decay(scheduler: str, write) -> None:
+    line = refusal(write({"train_params.lr_scheduler": scheduler}))
+    assert f"train_params.decay_step must be set for lr_scheduler {scheduler}" in line
+    assert f"train_params.decay_rate must be set for lr_scheduler {scheduler}" in line
+    decay = {"train_params.decay_step": 5, "train_params.decay_rate": 0.1, "train_params.lr_scheduler": scheduler}
+    assert load_config(write(decay)).train_params.decay_step == 5
+
+
+def test_nesterov_needs_momentum(write) -> None:
+    line = refusal(write({"train_params.momentum": 0}))
+    assert line == "train_params.nesterov must be false where momentum is 0"
+    assert load_config(write({"train_params.momentum": 0, "train_params.nesterov": False})).train_params.momentum == 0
+    assert load_config(write({"train_params.momentum": 0, "train_params.optimizer": "Adam"})).train_params.momentum == 0
