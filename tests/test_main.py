@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 import main as program
 from network.training import read_history
@@ -111,7 +112,7 @@ def test_debug_takes_the_first_items_and_no_workers(run_main, monkeypatch, capsy
 
 def single_process_only(loader):
     assert loader.num_workers == 0
-    return torch.utils.data.dataloader._SingleProcessDataLoaderIter(loader)
+    return _SingleProcessDataLoaderIter(loader)
 
 
 def test_the_seed_decides(run_main) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+from utils.config import expand_home
 from utils.errors import UserError
 
 LAST = "last"
@@ -28,7 +29,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
         UserError: there is none.
     """
     if name not in (LAST, "best"):
-        path = Path(name)
+        path = expand_home(name)
         if not path.is_file():
             raise UserError(f"{name}: no such checkpoint; --checkpoint takes a path, or `last` or `best` of --log_dir")
         return path

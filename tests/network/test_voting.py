@@ -7,15 +7,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from network.segmentation_network import SegmentationNetwork
 from network.voting import segment, vote
 from tests.network_support import CLASSES, make_baseline, make_batch
 from utils.structures import Batch, Frame, WholeScan
 
 
-class Seen:
+class Seen(SegmentationNetwork):
     """A network whose logits depend on a point's own coordinates, and that remembers what it was shown."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
         self.weight = torch.randn(4, CLASSES, generator=torch.Generator().manual_seed(3))
         self.dtype, self.shown = dtype, []
 
