@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -14,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from dataloader.datamodule import DataModule
 from network.assemble import build_network, parameter_count
 from network.checkpoints import check_resumable, is_resumable, load_image_branch, load_weights, read_checkpoint
+from network.segmentation_network import SegmentationNetwork
 from network.segmentation_task import SCORES, SegmentationTask
 from network.training import averaging_start, build_trainer, training_callbacks
 from utils import cli
@@ -176,7 +176,9 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--submit_to_server wants every frame: leave out --debug")
 
 
-def _take_weights(args: argparse.Namespace, config: Config, network: Any, checkpoint: Path) -> Path | None:
+def _take_weights(
+    args: argparse.Namespace, config: Config, network: SegmentationNetwork, checkpoint: Path
+) -> Path | None:
     """Load what the flags ask for; the checkpoint itself if training is to continue from it, optimiser and all."""
     content = read_checkpoint(checkpoint)
     if args.pretrain2d:
@@ -195,7 +197,7 @@ def _take_weights(args: argparse.Namespace, config: Config, network: Any, checkp
 
 
 @rank_zero_only
-def _announce(config: Config, network: Any, data: DataModule, folder: Path) -> None:
+def _announce(config: Config, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:
     assert data.trained is not None
     folder.mkdir(parents=True, exist_ok=True)
     save_config(config, folder / "config.yaml")
