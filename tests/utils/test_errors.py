@@ -24,6 +24,7 @@ def ending(error: BaseException):
         (UserError("a.yaml: wrong"), 2, "error: a.yaml: wrong"),
         (UserError("Caught in worker 0.\n  File x\nutils.errors.UserError: b.bin: wrong"), 2, "error: b.bin: wrong"),
         (OSError(28, "No space left on device", "out.png"), 2, "error: out.png: No space left on device"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
