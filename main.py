@@ -64,31 +64,34 @@ def main(argv: Sequence[str]) -> None:
     root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
     checkpoint = find_checkpoint(args.checkpoint, root) if args.checkpoint else None
     pl.seed_everything(args.seed, workers=True, verbose=False)
+    data = DataModule(
+        config,
+        label_map,
+        fit=not args.test,
+        num_vote=args.num_vote,
+        submit=args.submit_to_server,
+        seed=args.seed,
+        debug=args.debug,
+        images=not (args.test or args.baseline_only),
+        num_devices=devices.count,
+    )
     if args.test:
         assert checkpoint is not None
-        test(args, config, devices, label_map, root, checkpoint)
+        test(args, config, devices, data, label_map, root, checkpoint)
     else:
-        fit(args, config, devices, label_map, root, checkpoint)
+        fit(args, config, devices, data, label_map, root, checkpoint)
 
 
 def fit(
     args: argparse.Namespace,
     config: Config,
     devices: cli.Devices,
+    data: DataModule,
     label_map: LabelMap,
     root: Path,
     checkpoint: Path | None,
 ) -> None:
     """Train; validate after every epoch; keep the best and the last checkpoint."""
-    data = DataModule(
-        config,
-        label_map,
-        fit=True,
-        seed=args.seed,
-        debug=args.debug,
-        images=not args.baseline_only,
-        num_devices=devices.count,
-    )
     network = build_network(config, args.baseline_only, imagenet=checkpoint is None)
     resume = None if checkpoint is None else _take_weights(args, config, network, checkpoint)
     folder = training_folder(root, resume)
@@ -122,22 +125,12 @@ def test(
     args: argparse.Namespace,
     config: Config,
     devices: cli.Devices,
+    data: DataModule,
     label_map: LabelMap,
     root: Path,
     checkpoint: Path,
 ) -> None:
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
-    data = DataModule(
-        config,
-        label_map,
-        fit=False,
-        num_vote=args.num_vote,
-        submit=args.submit_to_server,
-        seed=args.seed,
-        debug=args.debug,
-        images=False,
-        num_devices=devices.count,
-    )
     network = build_network(config, baseline_only=True)  # the 3D network is all a test needs
     load_weights(network, read_checkpoint(checkpoint), checkpoint)
     split = "test" if args.submit_to_server else "validation"

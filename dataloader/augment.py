@@ -60,7 +60,7 @@ def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[flo
 
 def crop_to_volume(scan: Scan, low: Sequence[float], high: Sequence[float]) -> Scan:
     """The points with low < xyz < high (metres); maybe none."""
-    return scan.select(np.flatnonzero(in_volume(scan.xyz, low, high)))
+    return scan.select(in_volume(scan.xyz, low, high))
 
 
 def drop_points(scan: Scan, rng: np.random.Generator) -> Scan:
@@ -68,8 +68,8 @@ def drop_points(scan: Scan, rng: np.random.Generator) -> Scan:
 
     The draw is per point, so in a scan of a few points it may hit all of them: then all stay.
     """
-    kept = np.flatnonzero(rng.random(len(scan)) >= rng.uniform(0.0, _MAX_DROP))
-    return scan.select(kept) if len(kept) else scan
+    kept = rng.random(len(scan)) >= rng.uniform(0.0, _MAX_DROP)
+    return scan.select(kept) if kept.any() else scan
 
 
 def _rotation_z(angle: float) -> NDArray[np.float32]:
@@ -119,7 +119,7 @@ def mix_instances(scan: Scan, other: Scan) -> Scan:
 
     Appended points have no pixel and index -1: they are in neither the image nor the file of `scan`.
     """
-    chosen = other.select(np.flatnonzero(other.instances != 0))
+    chosen = other.select(other.instances != 0)
     foreign = replace(
         chosen,
         index=np.full(len(chosen), -1, dtype=np.int64),

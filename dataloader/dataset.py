@@ -120,7 +120,7 @@ class SegmentationDataset(Dataset[Sample]):
             donor=torch.from_numpy(nearest_inside(scan.xyz, inside)),
         )
         views = draw_views(self.num_vote, np.random.default_rng([self.seed, index]))
-        return Sample(scan.select(np.flatnonzero(inside)), whole, views)
+        return Sample(scan.select(inside), whole, views)
 
     def _nothing_inside(self, frame: Frame) -> UserError:
         return UserError(

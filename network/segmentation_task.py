@@ -181,8 +181,7 @@ class SegmentationTask(pl.LightningModule):
             return  # a test split has no labels
         self.best_miou = max(self.best_miou, scores.miou)
         self.validated = True
-        values = (scores.miou, scores.published_miou, scores.miou_present, scores.accuracy, self.best_miou)
-        named: dict[str, float] = dict(zip(SCORES, values, strict=True))
+        named = {**scores.named(), "val/best_miou": self.best_miou}
         self.log_dict(named)
         if self.trainer.state.fn == "fit":  # the per-class table is printed; TensorBoard gets it over the epochs
             self.log_dict({f"val_iou/{n}": float(iou) for n, iou in zip(scores.class_names, scores.iou, strict=True)})

@@ -151,7 +151,14 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[
         scale_list: scale of the voxels after each encoder block, for example (2, 4, 8, 16).
         make_map: `submanifold_map` of a sparse backend.
     """
-    sets = {scale: _voxel_set(points, rows, volume, scale, make_map) for scale in dict.fromkeys([1, *scale_list])}
+    low, high = points.new_tensor(volume.low), points.new_tensor(volume.high)
+    from_low, extent = points[:, :3] - low, high - low
+    sets = {}
+    for scale in dict.fromkeys([1, *scale_list]):
+        cells = points.new_tensor([math.ceil(g / scale) for g in volume.grid])
+        # In float32, as published. Inside the volume floor is the published truncation; outside, truncation
+        # would fold two cells into one at the low faces.
+        sets[scale] = _voxel_set(torch.floor(cells * from_low / extent).long(), rows, make_map)
     base = sets[1]
     scales = tuple(sets[scale] for scale in scale_list)
     means, pair_of_point = [], []
@@ -168,12 +175,8 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[
     )
 
 
-def _voxel_set(points: Tensor, rows: Tensor, volume: Volume, scale: int, make_map: MapMaker) -> VoxelSet:
-    cells = [math.ceil(g / scale) for g in volume.grid]
-    low, extent = points.new_tensor(volume.low), points.new_tensor(volume.high) - points.new_tensor(volume.low)
-    # In float32, as published. Inside the volume floor is the published truncation; outside, truncation
-    # would fold two cells into one at the low faces.
-    index = torch.floor(points.new_tensor(cells) * (points[:, :3] - low) / extent).long()
+def _voxel_set(index: Tensor, rows: Tensor, make_map: MapMaker) -> VoxelSet:
+    """The voxels of (P, 3) int64 cell indices (x, y, z)."""
     keys = pack(rows, index[:, 2], index[:, 1], index[:, 0])
     distinct, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
     return VoxelSet(distinct, inverse, counts, make_map)

@@ -82,7 +82,8 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
     """The devices that the flags ask for, as far as they are there; without CUDA, the CPU.
 
     Raises:
-        UserError: no such CUDA device, a count below 1, or a precision the device does not have.
+        UserError: no such CUDA device, one named twice, a precision the device does not have, or another number of
+            processes than the launcher started.
     """
     if cpu is None and torch.cuda.is_available():
         present = torch.cuda.device_count()
@@ -98,14 +99,13 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
 
 def _checked(devices: Devices) -> Devices:
     """Refuse what would run apart or wait for ever: flags that differ from how the processes were started."""
-    environment = os.environ
-    started = environment.get("WORLD_SIZE") if "LOCAL_RANK" in environment else environment.get("SLURM_NTASKS")
-    if started is not None and "LOCAL_RANK" in environment and int(started) != devices.count:
+    started = os.environ.get("WORLD_SIZE") if "LOCAL_RANK" in os.environ else None  # torchrun sets both
+    if started is not None and int(started) != devices.count:
         raise UserError(
             f"{started} processes were started, but the flags speak of {devices.count}: "
             "--gpu (or --cpu) names the devices of one machine, --num_nodes the machines"
         )
-    if devices.num_nodes > 1 and started is None and "MASTER_ADDR" not in environment:
+    if devices.num_nodes > 1 and started is None and not {"SLURM_NTASKS", "MASTER_ADDR"} & os.environ.keys():
         raise UserError("--num_nodes wants a launcher: start with torchrun or srun, as the README shows")
     return devices
 

@@ -45,6 +45,15 @@ class ScoreCard:
     confusion: NDArray[np.int64]
     points: int
 
+    def named(self) -> dict[str, float]:
+        """The overall figures by the names they are logged and stored under."""
+        return {
+            "val/mIoU": self.miou,
+            "val/mIoU_published": self.published_miou,
+            "val/mIoU_present": self.miou_present,
+            "val/acc": self.accuracy,
+        }
+
     @classmethod
     def from_counts(cls, counts: NDArray[np.int64], class_names: Sequence[str]) -> ScoreCard:
         """Read the figures off the counts.

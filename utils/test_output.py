@@ -42,22 +42,22 @@ class TestOutput:
         self._label_map, self._expected = label_map, expected
         self._submit, self._save_predictions = submit, save_predictions
         self._settings = settings or {}
-        self._sinks: list[Sink] = []
+        self._sinks: dict[str, Sink] = {}
         self._drawn = 0
 
     def open(self, folder: Path) -> None:
         """Start to write, into the folder that all processes agreed on."""
         self.folder = folder
         self._drawn = 0
-        self._sinks = []
+        self._sinks = {}
         if self._submit:
-            self._sinks.append(SemanticKITTISubmission(folder / "submission", self._label_map))
+            self._sinks["submission"] = SemanticKITTISubmission(folder / "submission", self._label_map)
         if self._save_predictions:
-            self._sinks.append(PredictionWriter(folder / "predictions", self._label_map))
+            self._sinks["predictions"] = PredictionWriter(folder / "predictions", self._label_map)
 
     def write(self, segmentation: Segmentation) -> None:
         """Take the result of one scan."""
-        for sink in self._sinks:
+        for sink in self._sinks.values():
             sink.write(segmentation)
         if self._drawn < PICTURES:
             self._drawn += 1
@@ -71,12 +71,9 @@ class TestOutput:
             (self.folder / "scores.json").write_text(json.dumps(self._record(scores), indent=2) + "\n")
             lines.append(f"scores: {self.folder / 'scores.json'}, confusion matrix: {self.folder / 'confusion.png'}")
         expected = list(self._expected())
-        for sink, name in zip(self._sinks, self._names(), strict=True):
+        for name, sink in self._sinks.items():
             lines.append(f"{name}: {sink.finish(expected)} ({len(expected)} frames)")
         return lines
-
-    def _names(self) -> list[str]:
-        return ["submission"] * self._submit + ["predictions"] * self._save_predictions
 
     def _draw(self, segmentation: Segmentation) -> None:
         whole = segmentation.whole
@@ -94,10 +91,7 @@ class TestOutput:
     def _record(self, scores: ScoreCard) -> dict[str, object]:
         return {
             **self._settings,
-            "val/mIoU": scores.miou,
-            "val/mIoU_published": scores.published_miou,
-            "val/mIoU_present": scores.miou_present,
-            "val/acc": scores.accuracy,
+            **scores.named(),
             "points": scores.points,
             "iou": dict(zip(scores.class_names, map(float, scores.iou), strict=True)),
             "published_iou": dict(zip(scores.class_names, map(float, scores.published_iou), strict=True)),

@@ -50,9 +50,8 @@ class PairMap:
         """
         device = features.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-        if bias is None:
-            bias = weight.new_zeros(weight.shape[2])
-        result = _PairConvolution.apply(features.to(dtype), weight.to(dtype), bias.to(dtype), self)
+        bias = None if bias is None else bias.to(dtype)
+        result = _PairConvolution.apply(features.to(dtype), weight.to(dtype), bias, self)
         assert isinstance(result, Tensor)
         return result
 
@@ -149,7 +148,7 @@ class _PairConvolution(torch.autograd.Function):
     """Gather - multiply - scatter over the pairs of a map; autograd through the plain loop is twice as slow."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, kernel_map: PairMap) -> Tensor:
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: PairMap) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.kernel_map = kernel_map
         return _apply(features, weight, kernel_map, bias)
