@@ -42,7 +42,7 @@ class EncoderBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         c, half = channels, channels // 2
-        self.voxel_branch = nn.ModuleList([ResidualBlock(c), ResidualBlock(c)])
+        self.voxel_branch = nn.ModuleList([ResidualBlock(c, c), ResidualBlock(c, c)])
         self.pooled_mlp = nn.Sequential(
             nn.Linear(c, half), nn.LeakyReLU(LEAKY_SLOPE), BatchNorm(half),
             nn.Linear(half, half), nn.LeakyReLU(LEAKY_SLOPE), BatchNorm(half),

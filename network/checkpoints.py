@@ -10,7 +10,7 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The network's tensors of a checkpoint, under the names of the full `Arch2DPASS`, whoever wrote it.
+    """The network's tensors of a checkpoint, whoever wrote it, under our names (those of `Arch2DPASS` in full, also if
+    only its 3D network was stored).
 
     Raises:
         UserError: there are none.
@@ -101,9 +102,14 @@ def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, T
     if is_released(tensors):
         return translate(tensors, path)
     tensors = {k.removeprefix("network."): v for k, v in tensors.items()}
-    if any(k.startswith("encoder.") for k in tensors):  # the 3D network alone
+    if _is_baseline(tensors):
         return {f"network_3d.{k}": v for k, v in tensors.items()}
     return tensors
+
+
+def _is_baseline(names: Iterable[str]) -> bool:
+    """Whether these are the tensors of 2DPASS's 3D network alone."""
+    return any(name.startswith("encoder.") for name in names)
 
 
 # Settings that must not change within a training; the number of epochs may.
@@ -151,7 +157,7 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
     """Put a checkpoint's weights into a network, all or nothing.
 
     Args:
-        network: an `Arch2DPASS` or a `Baseline` (which takes the 3D part of any checkpoint).
+        network: any network; a `Baseline` takes the 3D part of an `Arch2DPASS` checkpoint.
         content: from `read_checkpoint`.
         path: for error messages.
 
@@ -160,8 +166,7 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
     """
     state = canonical_state(content, path)
     own = network.state_dict()
-    whole = any(name.startswith("network_3d.") for name in own)
-    if not whole:
+    if _is_baseline(own):
         prefix = "network_3d."
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     _compare(own, state, path)

@@ -1,4 +1,4 @@
-"""Tensor names and layouts of published checkpoints, and ours."""
+"""Tensor names and layouts of published checkpoints (2DPASS, MinkowskiNet, SPVCNN), and ours."""
 
 from __future__ import annotations
 
@@ -39,6 +39,35 @@ _RENAMES = [
     ("fusion.multihead_3d_classifier.#.", "distillation.blocks.#.predict_3d."),
     ("fusion.multihead_fuse_classifier.#.", "distillation.blocks.#.predict_fused."),
     ("fusion.classifier.", "distillation.classifier."),
+    # the voxel models; a residual block is net.0 conv, .1 norm, .3 conv, .4 norm, beside downsample.0 conv, .1 norm
+    ("stem.0.", "stem.conv1."),
+    ("stem.1.", "stem.conv1.norm."),
+    ("stem.3.", "stem.conv2."),
+    ("stem.4.", "stem.conv2.norm."),
+    ("stage#.0.net.0.", "stage#.reduce."),
+    ("stage#.0.net.1.", "stage#.reduce.norm."),
+    ("stage#.1.net.0.", "stage#.blocks.0.conv1."),
+    ("stage#.1.net.1.", "stage#.blocks.0.conv1.norm."),
+    ("stage#.1.net.3.", "stage#.blocks.0.conv2."),
+    ("stage#.1.net.4.", "stage#.blocks.0.conv2.norm."),
+    ("stage#.1.downsample.0.", "stage#.blocks.0.shortcut."),
+    ("stage#.1.downsample.1.", "stage#.blocks.0.shortcut.norm."),
+    ("stage#.2.net.0.", "stage#.blocks.1.conv1."),
+    ("stage#.2.net.1.", "stage#.blocks.1.conv1.norm."),
+    ("stage#.2.net.3.", "stage#.blocks.1.conv2."),
+    ("stage#.2.net.4.", "stage#.blocks.1.conv2.norm."),
+    ("up#.0.net.0.", "up#.expand."),
+    ("up#.0.net.1.", "up#.expand.norm."),
+    ("up#.1.#.net.0.", "up#.blocks.#.conv1."),
+    ("up#.1.#.net.1.", "up#.blocks.#.conv1.norm."),
+    ("up#.1.#.net.3.", "up#.blocks.#.conv2."),
+    ("up#.1.#.net.4.", "up#.blocks.#.conv2.norm."),
+    ("up#.1.#.downsample.0.", "up#.blocks.#.shortcut."),
+    ("up#.1.#.downsample.1.", "up#.blocks.#.shortcut.norm."),
+    ("classifier.0.", "classifier."),
+    ("point_transforms.0.", "point_mlp1."),
+    ("point_transforms.1.", "point_mlp2."),
+    ("point_transforms.2.", "point_mlp3."),
 ]
 _PATTERNS = [(re.compile(re.escape(theirs).replace(r"\#", r"(\d+)")), ours) for theirs, ours in _RENAMES]
 _LOSS_BUFFERS = re.compile(r"criterion|ce_loss")
@@ -54,20 +83,32 @@ def our_name(released: str) -> str | None:
         return None
     for pattern, ours in _PATTERNS:
         if match := pattern.match(released):
-            return ours.replace("#", "{}").format(*match.groups()) + released[match.end() :]
+            rest = released[match.end() :]
+            rest = "weight" if rest == "kernel" else rest
+            return ours.replace("#", "{}").format(*match.groups()) + rest
     raise KeyError(released)
 
 
-def our_layout(name: str, tensor: Tensor) -> Tensor:
-    """Sparse kernels [out, kz, ky, kx, in] (spconv 2.x) -> (kernel volume, in, out); other tensors as they are."""
-    if tensor.dim() != 5:
+def our_layout(released: str, tensor: Tensor) -> Tensor:
+    """A released tensor as (kernel volume, in, out), offsets z slowest, if it is a sparse kernel; else as it is.
+
+    Released kernels are [out, kz, ky, kx, in] (2DPASS, spconv 2.x), or "kernel" [offsets, in, out] with the offsets z
+    slowest at size 3 but x slowest at size 2, and [in, out] at size 1 (the voxel models, torchsparse 1.4).
+    """
+    if tensor.dim() == 5:
+        return tensor.permute(1, 2, 3, 4, 0).reshape(-1, tensor.shape[4], tensor.shape[0])
+    if not released.endswith(".kernel"):
         return tensor
-    return tensor.permute(1, 2, 3, 4, 0).reshape(-1, tensor.shape[4], tensor.shape[0])
+    if tensor.dim() == 2:
+        return tensor[None]
+    if tensor.dim() == 3 and len(tensor) == 8:
+        return tensor.unflatten(0, (2, 2, 2)).transpose(0, 2).flatten(0, 2)
+    return tensor
 
 
 def is_released(state: Mapping[str, Any]) -> bool:
     """Whether a state dict has the names of a published model."""
-    return any(name.startswith("model_3d.") for name in state)
+    return any(name.startswith("model_3d.") or name == "stem.0.kernel" for name in state)
 
 
 def translate(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
@@ -82,7 +123,7 @@ def translate(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor
             ours = our_name(name)
         except KeyError:
             raise UserError(
-                f"{path}: tensor {name!r} is not of a published 2DPASS model; is it a checkpoint of another model?"
+                f"{path}: tensor {name!r} is not of a published 2DPASS, MinkowskiNet or SPVCNN; is it a checkpoint of another model?"
             ) from None
         if ours is not None:
             translated[ours] = our_layout(name, tensor)

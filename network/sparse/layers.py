@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.1
+
+Activation = Callable[[Tensor], Tensor]
 
 
 class KernelMap(Protocol):
@@ -81,16 +84,30 @@ def leaky_relu(features: Tensor) -> Tensor:
     return nn.functional.leaky_relu(features, LEAKY_SLOPE, inplace=True)
 
 
-class ResidualBlock(nn.Module):
-    """LeakyReLU(BN(SubM3(LeakyReLU(BN(SubM3(x))))) + BN(SubM1(x)))  (the SPVCNN-like block of 2DPASS)."""
+def relu(features: Tensor) -> Tensor:
+    """ReLU in place, where `leaky_relu` could stand."""
+    return nn.functional.relu(features, inplace=True)
 
-    def __init__(self, channels: int) -> None:
+
+class ResidualBlock(nn.Module):
+    """act(BN(SubM3(act(BN(SubM3(x))))) + shortcut(x)); the shortcut is BN(SubM1(x)), or x itself.
+
+    Args:
+        c_in, c_out: channels.
+        activation: applied in place.
+        keep_identity: where c_in = c_out the shortcut is x itself, with no weights (the voxel models; 2DPASS has
+            weights in every shortcut).
+    """
+
+    def __init__(self, c_in: int, c_out: int, activation: Activation = leaky_relu, keep_identity: bool = False) -> None:
         super().__init__()
-        self.conv1 = SparseConvNorm(channels, channels, 3)
-        self.conv2 = SparseConvNorm(channels, channels, 3)
-        self.shortcut = SparseConvNorm(channels, channels, 1)
+        self.activation = activation
+        self.conv1 = SparseConvNorm(c_in, c_out, 3)
+        self.conv2 = SparseConvNorm(c_out, c_out, 3)
+        self.shortcut = None if keep_identity and c_in == c_out else SparseConvNorm(c_in, c_out, 1)
 
     def forward(self, features: Tensor, kernel_map: KernelMap) -> Tensor:
-        """(V, C) -> (V, C) on the voxels of `kernel_map`."""
-        inner = leaky_relu(self.conv1(features, kernel_map))
-        return leaky_relu(self.conv2(inner, kernel_map) + self.shortcut(features, None))
+        """(V, C_in) -> (V, C_out) on the voxels of `kernel_map`."""
+        inner = self.activation(self.conv1(features, kernel_map))
+        shortcut = features if self.shortcut is None else self.shortcut(features, None)
+        return self.activation(self.conv2(inner, kernel_map) + shortcut)

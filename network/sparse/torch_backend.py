@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from network.sparse.coordinates import STEP_X, STEP_Y, divide, kernel_offsets, pack, unpack
+from network.sparse.coordinates import STEP_X, STEP_Y, divide, halve, kernel_offsets, pack, unpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +127,23 @@ def strided_map(keys: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, Pa
         inputs.append(position[there])
         outputs.append(there)
     return coarse, PairMap(len(keys), len(coarse), tuple(inputs), tuple(outputs))
+
+
+def halving_map(keys: Tensor) -> tuple[Tensor, Tensor, PairMap]:
+    """As `strided_map` with kernel size 2 and stride 2, where every input voxel lies under exactly one output voxel.
+
+    Args:
+        keys: (V,) sorted distinct keys of the input voxels.
+
+    Returns:
+        The sorted keys of the (V',) output voxels, the output voxel of every input voxel (V,), and the map.
+    """
+    coarse, parent = torch.unique(halve(keys), return_inverse=True)
+    _, z, y, x = unpack(keys)
+    offset = (z % 2) * 4 + (y % 2) * 2 + x % 2
+    inputs = tuple((offset == number).nonzero()[:, 0] for number in range(8))
+    outputs = tuple(parent[rows] for rows in inputs)
+    return coarse, parent, PairMap(len(keys), len(coarse), inputs, outputs)
 
 
 class _Scratch:

@@ -151,7 +151,7 @@ def test_layers_without_map() -> None:
     assert torch.allclose(layer(features, None), features @ layer.weight[0])
     with pytest.raises(ValueError, match="kernel size 3 needs a kernel map"):
         SparseConv3d(3, 5, 3)(features, None)
-    block = ResidualBlock(3)
+    block = ResidualBlock(3, 3)
     before = features.clone()
     block(features, submanifold_map(torch.arange(7), 3))
     assert torch.equal(features, before), "activations work in place, but not on the input"

@@ -1,0 +1,115 @@
+"""Points -> voxels of a fixed size, and the coarser voxels that a U-Net walks down to and back up.
+
+Unlike in `voxelize`, the scales nest: a coarse voxel is 2 x 2 x 2 finer ones. A scan's finest voxels are at the same time
+the "points" of SPVCNN's point branch: one point per voxel, at the voxel's integer coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, pack, unpack
+from network.sparse.torch_backend import PairMap, halving_map
+from network.voxelize import MapMaker, VoxelSet
+from utils.structures import Batch
+
+_MISSING = 1e-8  # added to the sum of trilinear weights, so that a point without neighbours is no division by zero
+
+
+@dataclass(frozen=True, eq=False)
+class Trilinear:
+    """Interpolation of features on the voxels of one level at the finest voxels (Tang et al., ECCV 2020, section 3.1).
+
+    Attributes:
+        corners: (V0, 8) int64, rows of the voxels around each finest voxel; any row where there is none.
+        weights: (V0, 8) float32, adding up to 1; 0 where there is none.
+    """
+
+    corners: Tensor
+    weights: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(V, C) -> (V0, C)."""
+        # The weighted sum of rows that embedding bags compute, without eight gathered copies of the features.
+        weights = self.weights.to(features.dtype)
+        return F.embedding_bag(self.corners, features, mode="sum", per_sample_weights=weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """A batch of points as voxels, coarser and coarser.
+
+    Attributes:
+        features: (V0, 4) float32 x, y, z (m), intensity of the first point, in file order, of every finest voxel.
+        first: (V0,) int64, that point.
+        inverse: (P,) int64, the finest voxel of every point.
+        levels: voxels at strides 1, 2, 4, ...; the "points" of each are the finest voxels.
+        down: the map of the convolution (size 2, stride 2) from level i to level i + 1; transposed, it leads back.
+    """
+
+    features: Tensor
+    first: Tensor
+    inverse: Tensor
+    levels: tuple[VoxelSet, ...]
+    down: tuple[PairMap, ...]
+
+    @cached_property
+    def up(self) -> tuple[PairMap, ...]:
+        """The maps from level i + 1 back to level i."""
+        return tuple(pairs.transposed() for pairs in self.down)
+
+    def trilinear(self, level: int) -> Trilinear:
+        """The interpolation from the voxels of `level` to the finest ones."""
+        stride, keys = 1 << level, self.levels[level].keys
+        batch, *position = unpack(self.levels[0].keys)
+        base = [torch.div(axis, stride, rounding_mode="floor") for axis in position]
+        shares = [(axis - low * stride) / stride for axis, low in zip(position, base, strict=True)]
+        origin = pack(batch, *base)
+        corners, weights = [], []
+        for dz, dy, dx in ((z, y, x) for z in (0, 1) for y in (0, 1) for x in (0, 1)):
+            wanted = origin + (dy * STEP_Y + dx * STEP_X + dz)
+            row = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+            factors = [share if d else 1 - share for d, share in zip((dz, dy, dx), shares, strict=True)]
+            corners.append(row)
+            weights.append(factors[0] * factors[1] * factors[2] * (keys[row] == wanted))
+        weight = torch.stack(weights, dim=1)
+        return Trilinear(torch.stack(corners, dim=1), weight / (weight.sum(dim=1, keepdim=True) + _MISSING))
+
+
+def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, make_map: MapMaker) -> Pyramid:
+    """Voxelise a batch.
+
+    Args:
+        batch: its points and rows are used.
+        voxel_size: edge of a finest voxel, metres.
+        num_levels: strides 1, 2, ... 2^(num_levels - 1).
+        make_map: `submanifold_map` of a sparse backend.
+    """
+    keys, inverse, counts = torch.unique(_cells(batch, voxel_size), return_inverse=True, return_counts=True)
+    points = torch.arange(len(inverse), device=keys.device)
+    first = points.new_full((len(keys),), len(points)).scatter_reduce_(0, inverse, points, "amin")
+    rows = torch.arange(len(keys), device=keys.device)
+    levels, down = [VoxelSet(keys, rows, torch.ones_like(rows), make_map)], []
+    for _ in range(num_levels - 1):
+        keys, parent, pairs = halving_map(keys)
+        rows = parent[levels[-1].inverse]
+        levels.append(VoxelSet(keys, rows, torch.bincount(rows, minlength=len(keys)), make_map))
+        down.append(pairs)
+    return Pyramid(batch.points[first], first, inverse, tuple(levels), tuple(down))
+
+
+def _cells(batch: Batch, voxel_size: float) -> Tensor:
+    """(P,) keys of round(xyz / voxel size) minus the lowest of the scan, in float32 as published."""
+    # Divided by a tensor: by a number, a GPU multiplies with the reciprocal and rounds some points differently.
+    cell = torch.round(batch.points[:, :3] / batch.points.new_tensor(voxel_size))
+    # A stray point kilometres away must not push the others to the limit of the keys.
+    cell = cell.clamp(-(LIMIT // 2), LIMIT // 2).long()
+    scan = batch.rows[:, None].expand(-1, 3)
+    lowest = cell.new_zeros(batch.num_scans, 3).scatter_reduce_(0, scan, cell, "amin", include_self=False)
+    x, y, z = (cell - lowest[batch.rows]).unbind(1)
+    return pack(batch.rows, z, y, x)
