@@ -11,13 +11,21 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from dataloader.datamodule import DataModule
+from dataloader.sources import prediction_format
 from network.assemble import build_network, parameter_count
-from network.checkpoints import check_resumable, is_resumable, load_image_branch, load_weights, read_checkpoint
+from network.checkpoints import (
+    check_resumable,
+    has_image_branch,
+    is_resumable,
+    load_image_branch,
+    load_weights,
+    read_checkpoint,
+)
 from network.segmentation_network import SegmentationNetwork
 from network.segmentation_task import SCORES, SegmentationTask
 from network.training import averaging_start, build_trainer, training_callbacks
 from utils import cli
-from utils.config import Config, load_config, resolve_path, save_config
+from utils.config import Config, ModelParams, load_config, resolve_path, save_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.run_folder import find_checkpoint, run_root, test_folder, training_folder
@@ -52,6 +60,11 @@ def main(argv: Sequence[str]) -> None:
     args = parse_arguments(argv)
     _check_flags(args)
     config = load_config(args.config, args.set)
+    if (args.baseline_only or args.pretrain2d) and not isinstance(config.model_params, ModelParams):
+        raise UserError(
+            f"--baseline_only and --pretrain2d are for arch_2dpass; {config.model_params.model_architecture} "
+            "(model_params.model_architecture) has no 2D branch"
+        )
     devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
     no_cuda = "no CUDA device found, " if args.cpu is None and devices.accelerator == "cpu" else ""
     say(f"{no_cuda}running on {devices}")
@@ -99,7 +112,14 @@ def fit(
 
     training = config.train_params
     task = SegmentationTask(
-        network, training, label_map.names, data.steps_per_epoch, devices.count, monitor=args.monitor, seed=args.seed
+        network,
+        training,
+        label_map.names,
+        data.steps_per_epoch,
+        devices.count,
+        monitor=args.monitor,
+        seed=args.seed,
+        skip_unseen=_skips_unseen(config),
     )
     if training.sync_batchnorm and devices.accelerator == "cpu":
         say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
@@ -132,26 +152,31 @@ def test(
 ) -> None:
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
     network = build_network(config, baseline_only=True)  # the 3D network is all a test needs
-    load_weights(network, read_checkpoint(checkpoint), checkpoint)
+    content = read_checkpoint(checkpoint)
+    load_weights(network, content, checkpoint)
     split = "test" if args.submit_to_server else "validation"
-    if args.submit_to_server and (absent := _absent_sequences(data, label_map)):
-        say(f"note: the data lacks test sequences {' '.join(absent)}; the server takes complete submissions only")
+    if args.submit_to_server and (absent := data.evaluated.source.absent):
+        names = " ".join(absent[:11]) + (f" and {len(absent) - 11} more" if len(absent) > 11 else "")
+        say(f"note: the data lacks test sequences {names}; the server takes complete submissions only")
     say(f"testing {checkpoint} on {len(data.evaluated)} scans of the {split} split, {args.num_vote} vote(s) each")
     output = TestOutput(
         test_folder(root),
         label_map,
         data.expected_frames,
+        prediction_format(config, data.evaluated_part, label_map, has_image_branch(content, checkpoint), args.debug),
         args.submit_to_server,
         args.save_prediction,
         settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split},
     )
-    task = SegmentationTask(network, config.train_params, label_map.names, output=output)
+    task = SegmentationTask(
+        network, config.train_params, label_map.names, output=output, skip_unseen=_skips_unseen(config)
+    )
     build_trainer(devices).test(task, datamodule=data, verbose=False)
 
 
-def _absent_sequences(data: DataModule, label_map: LabelMap) -> list[str]:
-    present = {frame.sequence for frame, _ in data.expected_frames()}
-    return [name for name in label_map.split["test"] if name not in present]
+def _skips_unseen(config: Config) -> bool:
+    """Whether classes that never occur are left out of the mean: in nuscenes-devkit, not in semantic-kitti-api."""
+    return config.dataset_params.pc_dataset_type == "nuScenes"
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -20,22 +21,39 @@ Normalizer = tuple[Sequence[float], Sequence[float]]
 _ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """An image file as (H, W, 3) uint8 RGB.
+
+    Args:
+        path: the file.
+        size: (width, height) in pixels to bring the image to, whatever its proportions (bilinear, smoothed when it
+            shrinks); None leaves it as it is. A JPEG is decoded at half its size, or a quarter or an eighth, where
+            that is still not below `size`.
 
     Raises:
         UserError: the file is missing, truncated or not an image.
     """
     try:
         with PIL.Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            if size is None:
+                return np.asarray(image.convert("RGB"))
+            drafted = image.draft("RGB", size)  # only JPEG has drafts
+            # The part of the draft that the image covers: its last column and row may be cut by the edge.
+            box = None if drafted is None else drafted[1]
+            return np.asarray(image.convert("RGB").resize(size, PIL.Image.Resampling.BILINEAR, box))
     except FileNotFoundError as error:
         raise UserError(f"{path}: the image is missing; unpack the images there") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: cannot read the image (truncated or not an image); unpack it again") from error
 
 
-def project(xyz: NDArray[np.float32], calibration: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
+def project(
+    xyz: NDArray[np.float32],
+    calibration: NDArray[np.float64],
+    width: int,
+    height: int,
+    front: Literal["x", "depth"] = "x",
+) -> NDArray[np.float32]:
     """Pixel of every point: (u, v, w) = calibration @ (x, y, z, 1), col = u / w, row = v / w.
 
     Computed in float64: float32 deviates by up to 0.05 px, enough to change a pixel.
@@ -44,18 +62,21 @@ def project(xyz: NDArray[np.float32], calibration: NDArray[np.float64], width: i
         xyz: (N, 3) float32, metres, sensor frame.
         calibration: (3, 4) float64, sensor frame to image.
         width, height: size of the image in pixels.
+        front: which points may be seen: "x", those with x > 0, for a camera that looks forward as KITTI's;
+            "depth", those with w > 0, for any camera whose w is the distance along its axis.
 
     Returns:
-        (N, 2) float32 (row, col); NaN unless x > 0, 0 < col < width and 0 < row < height.
+        (N, 2) float32 (row, col); NaN unless in front, 0 < col < width and 0 < row < height.
     """
     pixels = np.full((len(xyz), 2), np.nan, dtype=np.float32)
-    front = np.flatnonzero(xyz[:, 0] > 0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        uvw = xyz[front].astype(np.float64) @ calibration[:, :3].T + calibration[:, 3]
+        distance = xyz[:, 0] if front == "x" else xyz.astype(np.float64) @ calibration[2, :3] + calibration[2, 3]
+        rows = np.flatnonzero(distance > 0)
+        uvw = xyz[rows].astype(np.float64) @ calibration[:, :3].T + calibration[:, 3]
         # The bounds are tested on what is kept: in float32 a column may round up to the width.
         row_col = (uvw[:, 1::-1] / uvw[:, 2:]).astype(np.float32)
     seen = (row_col > 0).all(axis=1) & (row_col < np.array([height, width], dtype=np.float32)).all(axis=1)
-    pixels[front[seen]] = row_col[seen]
+    pixels[rows[seen]] = row_col[seen]
     return pixels
 
 

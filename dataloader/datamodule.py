@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Sampler
 
 from dataloader.augment import AugmentOptions
 from dataloader.batch import collate
-from dataloader.dataset import SegmentationDataset, Source
+from dataloader.dataset import SegmentationDataset
 from dataloader.sampler import EpochSampler, ShardSampler
-from dataloader.semantickitti import SemanticKITTI, Split
-from utils.config import Config, LoaderParams, expand_home
+from dataloader.sources import Part, open_source
+from utils.config import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.schedules import steps_per_epoch
 from utils.structures import Frame, Sample
 
 DEBUG_ITEMS = 100
+_EVERYWHERE = (-math.inf,) * 3, (math.inf,) * 3
 
 
 class DataModule(pl.LightningDataModule):
@@ -33,8 +35,8 @@ class DataModule(pl.LightningDataModule):
         num_vote: views per scan at test.
         submit: test on the test split, else on the validation split.
         seed: of order and augmentation.
-        debug: a hundred items, no workers.
-        images: give training items their camera image.
+        debug: a hundred items, no workers; of nuScenes v1.0-mini.
+        images: give training items their camera image, if the data set has images.
         num_devices: processes over all nodes, for the length of an epoch.
     """
 
@@ -51,14 +53,16 @@ class DataModule(pl.LightningDataModule):
         num_devices: int = 1,
     ) -> None:
         super().__init__()
-        self.config, self.debug, self.images, self.seed = config, debug, images, seed
+        self.config, self.debug, self.seed = config, debug, seed
         data = config.dataset_params
-        limit = DEBUG_ITEMS if debug else None
-        make = partial(
-            SegmentationDataset, low=data.min_volume_space, high=data.max_volume_space, seed=seed, limit=limit
-        )
+        self.images = images and isinstance(data, PointImageDataset)
+        self.evaluated_part: Part = "test" if submit else "valid"
+        low, high = _EVERYWHERE
+        if isinstance(data, PointImageDataset):
+            low, high = data.min_volume_space, data.max_volume_space
+        make = partial(SegmentationDataset, low=low, high=high, seed=seed, limit=DEBUG_ITEMS if debug else None)
         self.evaluated = make(
-            source=self._source(data.val_data_loader, "test" if submit else "valid", label_map, images=False),
+            source=open_source(config, self.evaluated_part, data.val_data_loader, label_map, debug=debug),
             num_vote=num_vote,
         )
         if len(self.evaluated) < num_devices:
@@ -67,16 +71,13 @@ class DataModule(pl.LightningDataModule):
             )
         self.trained: SegmentationDataset | None = None
         if fit:
-            split = "trainval" if config.train_params.trainval else "train"
+            part: Part = "trainval" if config.train_params.trainval else "train"
             self.trained = make(
-                source=self._source(data.train_data_loader, split, label_map, images),
-                augment=_augmentation(config, images),
+                source=open_source(config, part, data.train_data_loader, label_map, self.images, debug),
+                augment=_augmentation(config, self.images),
             )
             size = len(self.trained) if debug or data.training_size is None else data.training_size
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
-
-    def _source(self, loader: LoaderParams, split: Split, label_map: LabelMap, images: bool) -> Source:
-        return SemanticKITTI(_data_path(loader.data_path), split, label_map, load_image=images)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         assert self.trained is not None
@@ -103,7 +104,8 @@ class DataModule(pl.LightningDataModule):
         self, dataset: SegmentationDataset, params: LoaderParams, sampler: Sampler, with_images: bool
     ) -> DataLoader[Sample]:
         workers = 0 if self.debug else params.num_workers
-        normalizer = self.config.dataset_params.image_normalizer
+        data = self.config.dataset_params
+        normalizer = data.image_normalizer if isinstance(data, PointImageDataset) else None
         return DataLoader(
             dataset,
             batch_size=params.batch_size,
@@ -118,21 +120,15 @@ class DataModule(pl.LightningDataModule):
 def _augmentation(config: Config, images: bool) -> AugmentOptions:
     data = config.dataset_params
     loader = data.train_data_loader
-    return AugmentOptions(
+    options = AugmentOptions(
         rotate=loader.rotate_aug,
         flip=loader.flip_aug,
         scale=loader.scale_aug,
         translate=loader.transform_aug,
         dropout=loader.dropout_aug,
         mix_instances=data.dataset_type == "point_image_dataset_mix_semkitti",
-        bottom_crop=data.bottom_crop if images else None,
-        color_jitter=data.color_jitter if images else None,
-        flip2d=data.flip2d if images else 0.0,
     )
-
-
-def _data_path(name: str) -> Path:
-    path = expand_home(name, key="data_path")
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: data_path is not a folder")
-    return path
+    if not images or not isinstance(data, PointImageDataset):
+        return options
+    crop = data.bottom_crop if isinstance(data, SemanticKITTIImages) else None
+    return replace(options, bottom_crop=crop, color_jitter=data.color_jitter, flip2d=data.flip2d)

@@ -29,6 +29,11 @@ class Source(Protocol):
         """Images per scan to choose from; 0 if images are not to be read."""
         ...
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Sequences that belong to the split but are not on disk."""
+        ...
+
     def __len__(self) -> int: ...
 
     def frame(self, index: int) -> Frame:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.camera import project, read_image
+from dataloader.files import list_stems, read_bytes, read_point_file
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan
 
 Split = Literal["train", "valid", "test", "trainval"]
 
-_BYTES_PER_POINT = 16
 _WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
 
 
@@ -39,11 +38,13 @@ class SemanticKITTI:
 
     Attributes:
         frames: every scan of the split.
+        absent: the sequences of the split that are not on disk.
+        label_map: as given.
         num_cameras: images per scan to choose from: 1, or 0 without `load_image`.
 
     Raises:
-        UserError: the folder or every sequence is missing, a sequence has no scans, a scan has no label file (but for
-            "test"), or, with `load_image`, an image or the calibration is missing.
+        UserError: the folder or every sequence is missing, `label_map` lists none, a sequence has no scans, a scan has
+            no label file (but for "test"), or, with `load_image`, an image or the calibration is missing.
     """
 
     def __init__(self, data_path: str | Path, split: Split, label_map: LabelMap, load_image: bool = False) -> None:
@@ -57,6 +58,7 @@ class SemanticKITTI:
         present = [sequence for sequence in wanted if (self.root / sequence).is_dir()]
         if not present:
             raise UserError(f"{data_path}: holds none of the sequences {', '.join(wanted)} ({split}); {_WHERE}")
+        self.absent = tuple(sequence for sequence in wanted if sequence not in present)
         self.frames: list[Frame] = []
         self._calibrations: dict[str, NDArray[np.float64]] = {}
         for sequence in present:
@@ -109,13 +111,13 @@ class SemanticKITTI:
     def _list_frames(self, sequence: str) -> list[Frame]:
         """The scans of a sequence; what must lie beside them is looked for now, not in the middle of an epoch."""
         folder = self.root / sequence
-        names = sorted(_stems(folder / "velodyne", ".bin"))
+        names = sorted(list_stems(folder / "velodyne", ".bin"))
         if not names:
             raise UserError(f"{folder / 'velodyne'}: no .bin scans; unpack the velodyne archive, or remove {folder}")
         beside = [("labels", ".label")] if self.has_labels else []
         beside += [("image_2", ".png")] if self.num_cameras else []
         for kind, suffix in beside:
-            lacking = sorted(set(names) - _stems(folder / kind, suffix))
+            lacking = sorted(set(names) - list_stems(folder / kind, suffix))
             if lacking:
                 first = folder / kind / (lacking[0] + suffix)
                 raise UserError(
@@ -126,23 +128,13 @@ class SemanticKITTI:
 
 
 def _sequences(split: Split, label_map: LabelMap) -> tuple[str, ...]:
-    if split == "trainval":
-        return label_map.split["train"] + label_map.split["valid"]
-    return label_map.split[split]
-
-
-def _stems(folder: Path, suffix: str) -> set[str]:
-    """Names, without `suffix`, of the files in `folder` that have it; none if there is no such folder."""
-    if not folder.is_dir():
-        return set()
-    return {name[: -len(suffix)] for name in os.listdir(folder) if name.endswith(suffix) and not name.startswith(".")}
-
-
-def _read_bytes(path: str | Path, what: str) -> NDArray[np.uint8]:
-    try:
-        return np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the {what} ({error.strerror}); unpack it again") from error
+    names = ("train", "valid") if split == "trainval" else (split,)
+    for name in names:
+        if name not in label_map.split:
+            raise UserError(
+                f"dataset_params.label_mapping: the file has no sequences under split.{name}; take SemanticKITTI's"
+            )
+    return tuple(sequence for name in names for sequence in label_map.split[name])
 
 
 def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -154,16 +146,7 @@ def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
     Raises:
         UserError: the file is missing, empty, or not a whole number of points.
     """
-    content = _read_bytes(path, "scan")
-    if content.size == 0:
-        raise UserError(f"{path}: the scan holds no points; unpack it again or remove it with its label file")
-    if content.size % _BYTES_PER_POINT:
-        raise UserError(f"{path}: {content.size} bytes are no multiple of {_BYTES_PER_POINT} (truncated); unpack again")
-    points = content.view("<f4").reshape(-1, 4)
-    intensity = points[:, 3].copy()
-    # One NaN reflectance would spread through the batch statistics to every point.
-    np.nan_to_num(intensity, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    return np.ascontiguousarray(points[:, :3]), intensity
+    return read_point_file(path, columns=4)
 
 
 def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -180,7 +163,7 @@ def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDAr
     Raises:
         UserError: the file is missing, has another number of points, or holds an id that the map does not know.
     """
-    content = _read_bytes(path, "labels")
+    content = read_bytes(path, "labels")
     if content.size != 4 * count:
         raise UserError(
             f"{path}: {content.size / 4:g} labels for {count} points; scan and labels do not belong together or one "

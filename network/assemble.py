@@ -9,9 +9,13 @@ from network.baseline import Baseline
 from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
+from network.minkowskinet import MinkowskiNet
+from network.segmentation_network import SegmentationNetwork
 from network.sparse import spconv_backend, torch_backend
+from network.spvcnn import SPVCNN
+from network.voxel_network import VoxelNetwork
 from network.voxelize import MapMaker, Volume
-from utils.config import Config
+from utils.config import Config, ModelParams, PointImageDataset, TrainParams, VoxelModelParams
 
 # "auto" is the reference until another backend has been measured to be faster and right.
 _MAP_MAKERS: dict[str, MapMaker] = {
@@ -19,31 +23,54 @@ _MAP_MAKERS: dict[str, MapMaker] = {
     "torch": torch_backend.submanifold_map,
     "spconv": spconv_backend.submanifold_map,
 }
+_VOXEL_NETWORKS: dict[str, type[VoxelNetwork]] = {"minkowskinet": MinkowskiNet, "spvcnn": SPVCNN}
 
 
-def build_network(config: Config, baseline_only: bool = False, imagenet: bool = True) -> Arch2DPASS | Baseline:
+def build_network(config: Config, baseline_only: bool = False, imagenet: bool = True) -> SegmentationNetwork:
     """The network of a config, freshly initialised.
 
     Args:
         config: the experiment.
-        baseline_only: the 3D network alone.
+        baseline_only: of 2DPASS the 3D network alone; the voxel models have no other part.
         imagenet: ImageNet weights in the 2D branch if the config says so (not when a checkpoint overwrites them).
     """
     model, data, training = config.model_params, config.dataset_params, config.train_params
     counts = data.seg_labelweights
     criterion = SegmentationLoss(None if counts is None else class_weights(counts))
+    if isinstance(model, VoxelModelParams):
+        return _voxel_network(model, training, criterion)
+    assert isinstance(data, PointImageDataset)  # the config has been checked for it
     volume = Volume(data.min_volume_space, data.max_volume_space, model.spatial_shape)
-    network_3d = Baseline(
+    network_3d = _network_3d(model, training, volume, criterion)
+    return network_3d if baseline_only else _arch_2dpass(model, training, network_3d, criterion, imagenet)
+
+
+def _voxel_network(model: VoxelModelParams, training: TrainParams, criterion: SegmentationLoss) -> VoxelNetwork:
+    return _VOXEL_NETWORKS[model.model_architecture](
+        [int(model.cr * width) for width in model.layer_num],
+        model.num_classes,
+        model.voxel_size,
+        _MAP_MAKERS[model.sparse_backend],
+        criterion,
+        1.0 if training.lambda_lovasz is None else training.lambda_lovasz,
+    )
+
+
+def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, criterion: SegmentationLoss) -> Baseline:
+    return Baseline(
         volume,
         model.scale_list,
         model.hiden_size,
         model.num_classes,
         _MAP_MAKERS[model.sparse_backend],
         criterion,
-        training.lambda_lovasz,
+        0.1 if training.lambda_lovasz is None else training.lambda_lovasz,
     )
-    if baseline_only:
-        return network_3d
+
+
+def _arch_2dpass(
+    model: ModelParams, training: TrainParams, network_3d: Baseline, criterion: SegmentationLoss, imagenet: bool
+) -> Arch2DPASS:
     image_branch = ImageBranch(model.hiden_size, model.scale_list)
     if model.pretrained2d and imagenet:
         image_branch.load_imagenet_weights()

@@ -112,6 +112,11 @@ def _is_baseline(names: Iterable[str]) -> bool:
     return any(name.startswith("encoder.") for name in names)
 
 
+def has_image_branch(content: Mapping[str, Any], path: str | Path) -> bool:
+    """Whether the network of a checkpoint was trained with camera images."""
+    return any(name.startswith("image_branch.") for name in canonical_state(content, path))
+
+
 # Settings that must not change within a training; the number of epochs may.
 FIXED_ON_RESUME = (
     "optimizer", "lr_scheduler", "learning_rate", "momentum", "nesterov", "weight_decay", "decay_step", "decay_rate",

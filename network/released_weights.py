@@ -123,7 +123,8 @@ def translate(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor
             ours = our_name(name)
         except KeyError:
             raise UserError(
-                f"{path}: tensor {name!r} is not of a published 2DPASS, MinkowskiNet or SPVCNN; is it a checkpoint of another model?"
+                f"{path}: tensor {name!r} is not of a published 2DPASS, MinkowskiNet or SPVCNN; is it a checkpoint of "
+                "another model?"
             ) from None
         if ours is not None:
             translated[ours] = our_layout(name, tensor)

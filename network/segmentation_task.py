@@ -27,7 +27,7 @@ class SegmentationTask(pl.LightningModule):
     """Steps, metrics and optimisation around a network with `predict(batch)` and `training_losses(batch)`.
 
     Args:
-        network: a `Baseline` or `Arch2DPASS`.
+        network: any network of `assemble`.
         training: the optimiser's and schedule's settings.
         class_names: K names, the ignored class first.
         steps_per_epoch: optimiser steps per epoch, for the schedule that counts steps.
@@ -35,6 +35,7 @@ class SegmentationTask(pl.LightningModule):
         output: takes every test result (scores, pictures, submission, predictions).
         monitor: the score a plateau schedule watches.
         seed: of what is random in the network.
+        skip_unseen: how classes that never occur count; see `SegmentationMetrics`.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class SegmentationTask(pl.LightningModule):
         output: TestOutput | None = None,
         monitor: str = "val/mIoU",
         seed: int = 0,
+        skip_unseen: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.training_params = training
         self.steps_per_epoch, self.num_devices = steps_per_epoch, num_devices
         self.output, self.monitor, self.seed = output, monitor, seed
-        self.metrics = SegmentationMetrics(class_names)
+        self.metrics = SegmentationMetrics(class_names, skip_unseen)
         self.scores: ScoreCard | None = None
         self.validated = False  # in the current epoch
         self.best_miou = 0.0

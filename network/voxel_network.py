@@ -62,7 +62,7 @@ class DownStage(nn.Module):
 
 
 class UpStage(nn.Module):
-    """Back to the next finer level: the transposed convolution, the encoder's features beside it, two residual blocks."""
+    """Back to the next finer level: the transposed convolution, the encoder's features beside it, two blocks."""
 
     def __init__(self, c_in: int, c_skip: int, c_out: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Points -> voxels of a fixed size, and the coarser voxels that a U-Net walks down to and back up.
 
-Unlike in `voxelize`, the scales nest: a coarse voxel is 2 x 2 x 2 finer ones. A scan's finest voxels are at the same time
-the "points" of SPVCNN's point branch: one point per voxel, at the voxel's integer coordinates.
+Unlike in `voxelize`, the scales nest: a coarse voxel is 2 x 2 x 2 finer ones. A scan's finest voxels are at the same
+time the "points" of SPVCNN's point branch: one point per voxel, at the voxel's integer coordinates.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, make_map: Ma
         num_levels: strides 1, 2, ... 2^(num_levels - 1).
         make_map: `submanifold_map` of a sparse backend.
     """
-    keys, inverse, counts = torch.unique(_cells(batch, voxel_size), return_inverse=True, return_counts=True)
+    keys, inverse = torch.unique(_cells(batch, voxel_size), return_inverse=True)
     points = torch.arange(len(inverse), device=keys.device)
     first = points.new_full((len(keys),), len(points)).scatter_reduce_(0, inverse, points, "amin")
     rows = torch.arange(len(keys), device=keys.device)

@@ -75,6 +75,112 @@ train_params:
 """
 
 
+# A published run of 2DPASS on nuScenes; its batch size is not published.
+PUBLISHED_NUSCENES = """
+format_version: 1
+model_params:
+  model_architecture: arch_2dpass
+  input_dims: 4
+  spatial_shape: [1000, 1000, 70]
+  scale_list: [2, 4, 8, 16, 16, 16]
+  hiden_size: 256
+  num_classes: 17
+  backbone_2d: resnet34
+  pretrained2d: False
+dataset_params:
+  training_size: 28130
+  dataset_type: point_image_dataset_nus
+  pc_dataset_type: nuScenes
+  collate_type: collate_fn_default
+  ignore_label: 0
+  label_mapping: ./config/label_mapping/nuscenes.yaml
+  resize: [400, 240]
+  color_jitter: [0.4, 0.4, 0.4]
+  flip2d: 0.5
+  image_normalizer: [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]
+  max_volume_space: [50, 50, 3]
+  min_volume_space: [-50, -50, -4]
+  train_data_loader:
+    data_path: ./dataset/nuscenes/
+    batch_size: 4
+    shuffle: True
+    num_workers: 8
+    rotate_aug: True
+    flip_aug: True
+    scale_aug: True
+    transform_aug: True
+    dropout_aug: True
+  val_data_loader:
+    data_path: ./dataset/nuscenes/
+    shuffle: False
+    num_workers: 8
+    batch_size: 1
+    rotate_aug: False
+    flip_aug: False
+    scale_aug: False
+    transform_aug: False
+    dropout_aug: False
+train_params:
+  max_num_epochs: 80
+  learning_rate: 0.24
+  optimizer: SGD
+  lr_scheduler: CosineAnnealingLR
+  momentum: 0.9
+  nesterov: True
+  weight_decay: 1e-4
+  lambda_seg2d: 1
+  lambda_xm: 0.05
+  lambda_lovasz: 1
+"""
+
+# A published run of MinkowskiNet on nuScenes; its number of classes goes by num_class.
+PUBLISHED_VOXEL = """
+format_version: 1
+model_params:
+  model_architecture: minkowskinet
+  input_dims: 4
+  voxel_size: 0.05
+  cr: 1
+  layer_num: [32, 32, 64, 128, 256, 256, 128, 96, 96]
+  num_class: 17
+dataset_params:
+  training_size: 28130
+  dataset_type: voxel_dataset
+  pc_dataset_type: nuScenes
+  collate_type: collate_fn_voxel
+  ignore_label: 0
+  label_mapping: ./config/label_mapping/nuscenes.yaml
+  train_data_loader:
+    data_path: ./dataset/nuscenes/
+    batch_size: 32
+    shuffle: True
+    num_workers: 8
+    rotate_aug: True
+    flip_aug: True
+    scale_aug: True
+    transform_aug: True
+    dropout_aug: True
+  val_data_loader:
+    data_path: ./dataset/nuscenes/
+    shuffle: False
+    num_workers: 8
+    batch_size: 1
+    rotate_aug: False
+    flip_aug: False
+    scale_aug: False
+    transform_aug: False
+    dropout_aug: False
+train_params:
+  max_num_epochs: 80
+  learning_rate: 0.24
+  optimizer: SGD
+  lr_scheduler: CosineAnnealingLR
+  momentum: 0.9
+  nesterov: True
+  weight_decay: 1e-4
+"""
+
+
 def plain(value: Any) -> Any:
     """Mappings and lists all the way down, as a YAML file has them."""
     if isinstance(value, pydantic.BaseModel):
@@ -100,7 +206,9 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 REMOVED = object()
-RAW = yaml.safe_load(PUBLISHED.replace("1e-4", "0.0001"))
+RAW, RAW_NUSCENES, RAW_VOXEL = (
+    yaml.safe_load(text.replace("1e-4", "0.0001")) for text in (PUBLISHED, PUBLISHED_NUSCENES, PUBLISHED_VOXEL)
+)
 
 
 def refusal(path: Path, overrides: tuple[str, ...] = ()) -> str:

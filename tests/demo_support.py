@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 
 from tools.demo_world import world
 from tools.demo_world.materials import Material
 from tools.demo_world.objects import Kind, part
-from tools.demo_world.options import DemoOptions
+from tools.demo_world.options import DEFAULTS, DemoOptions
 from tools.demo_world.raycast import Scene
 
 TINY = DemoOptions(train_frames=2, val_frames=1, test_frames=1, beams=8, azimuth_steps=128, image_size=(96, 64))
 SHORT = DemoOptions(train_frames=4, val_frames=3, test_frames=1, image_size=(96, 64))
+TINY_NUSCENES = replace(
+    DEFAULTS["nuscenes"], train_frames=1, val_frames=3, test_frames=1, beams=8, azimuth_steps=128, image_size=(64, 36)
+)
+# Few frames, exact ranges.
+EXACT_NUSCENES = replace(
+    DEFAULTS["nuscenes"],
+    train_frames=8,
+    val_frames=5,
+    azimuth_steps=512,
+    image_size=(320, 180),
+    range_noise=0,
+    dropout=0,
+)
 
 
 def read_scan(output, sequence, frame):
@@ -26,6 +42,11 @@ def read_labels(output, sequence, frame):
 def read_calibration(output, sequence):
     lines = (output / sequence / "calib.txt").read_text().splitlines()
     return {line.split(":")[0]: np.array(line.split(":")[1].split(), float).reshape(3, 4) for line in lines}
+
+
+def read_table(output, version, name):
+    """A table of a nuScenes version, by token."""
+    return {record["token"]: record for record in json.loads((output / version / f"{name}.json").read_text())}
 
 
 def file_bytes(output):

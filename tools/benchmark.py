@@ -149,7 +149,7 @@ def describe(subject: Subject) -> list[str]:
     """The input: points, and voxels at each scale."""
     voxels = " / ".join(f"{len(subject.voxel_set(scale)):,}" for scale in subject.scales)
     whole = subject.batch.whole[0]
-    model = subject.config.model_params
+    model = subject.model
     return [
         f"Input: {len(whole.xyz):,} points, {len(subject.batch.points):,} of them in the volume; {voxels} voxels at "
         f"scales {' / '.join(map(str, subject.scales))}.",

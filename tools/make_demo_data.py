@@ -1,6 +1,7 @@
-"""Makes a small SemanticKITTI data set of a procedural street: labelled LiDAR scans, camera pictures, calibration.
+"""Makes a small SemanticKITTI or nuScenes data set of procedural streets: labelled LiDAR scans, camera pictures, poses.
 
     python tools/make_demo_data.py                       # ./dataset/demo/sequences, about a minute
+    python tools/make_demo_data.py --dataset nuscenes    # ./dataset/demo/nuscenes, about a minute
     python tools/make_demo_data.py --beams 64 --azimuth_steps 2048 --image_size 1241 376
 
 No download, no licence to sign; what it shows is simple, but files, label ids and geometry are the real data set's.
@@ -11,7 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
@@ -19,32 +21,54 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tools.demo_world.options import DemoOptions
-from tools.demo_world.semantickitti import Summary, write_tree
+from tools.demo_world import nuscenes, semantickitti
+from tools.demo_world.options import DEFAULTS, DemoOptions
+from tools.demo_world.tree import Summary
 from utils.errors import UserError, run_command
+
+OUTPUTS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
+WRITERS = {"semantickitti": semantickitti.write_tree, "nuscenes": nuscenes.write_tree}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    default = DemoOptions()
+    """The flags; what was not given is as in `DEFAULTS` of the data set."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--output", type=Path, default=Path("dataset/demo/sequences"), help="folder of the sequences (./%(default)s)")
-    add("--train_frames", type=int, default=default.train_frames, help="scans in sequence 00 (%(default)s)")
-    add("--val_frames", type=int, default=default.val_frames, help="scans in sequence 08 (%(default)s)")
-    add("--test_frames", type=int, default=default.test_frames, help="scans in sequence 11 (%(default)s)")
-    add("--beams", type=int, default=default.beams, help="lasers of the LiDAR (%(default)s)")
-    add("--azimuth_steps", type=int, default=default.azimuth_steps, help="measurements in a turn (%(default)s)")
-    add("--vertical_fov", type=float, nargs=2, default=default.vertical_fov, metavar=("TOP", "BOTTOM"),
-        help="elevation of the first and the last laser, degrees (%(default)s)")  # fmt: skip
-    add("--range_noise", type=float, default=default.range_noise, help="of a range, metres (%(default)s)")
-    add("--dropout", type=float, default=default.dropout, help="share of lost measurements (%(default)s)")
-    add("--image_size", type=int, nargs=2, default=default.image_size, metavar=("W", "H"), help="pixels (%(default)s)")
-    add("--reflectance", nargs="+", action="extend", default=[], metavar="MATERIAL=SHARE",
+    add("--dataset", choices=sorted(DEFAULTS), default="semantickitti", help="whose files to write (%(default)s)")
+    add("--output", type=Path, help=f"folder of the data set ({_usual(OUTPUTS)})")
+    add(
+        "--train_frames",
+        type=int,
+        help=f"scans in sequence 00, or over the 8 scenes of mini_train{_of('train_frames')}",
+    )
+    add("--val_frames", type=int, help=f"scans in sequence 08, or over the 2 scenes of mini_val{_of('val_frames')}")
+    add("--test_frames", type=int, help=f"scans in sequence 11, or over 2 test scenes{_of('test_frames')}")
+    add("--beams", type=int, help=f"lasers of the LiDAR{_of('beams')}")
+    add("--azimuth_steps", type=int, help=f"measurements in a turn{_of('azimuth_steps')}")
+    add("--vertical_fov", type=float, nargs=2, metavar=("TOP", "BOTTOM"),
+        help=f"elevation of the first and the last laser, degrees{_of('vertical_fov')}")  # fmt: skip
+    add("--range_noise", type=float, help=f"of a range, metres{_of('range_noise')}")
+    add("--dropout", type=float, help=f"share of lost measurements{_of('dropout')}")
+    add("--image_size", type=int, nargs=2, metavar=("W", "H"), help=f"pixels{_of('image_size')}")
+    add("--reflectance", nargs="+", action="extend", metavar="MATERIAL=SHARE",
         help="share of laser light (0..1) that a material sends back, such as ASPHALT=0.2 METAL=0.6")  # fmt: skip
-    add("--seed", type=int, default=default.seed, help="another seed, other streets (%(default)s)")
+    add("--seed", type=int, help=f"another seed, other streets{_of('seed')}")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (one for each processor)")
     add("--overwrite", action="store_true", help="replace a data set that this tool made with other options")
-    return parser.parse_args(arguments)
+    flags = parser.parse_args(arguments)
+    flags.output = flags.output or OUTPUTS[flags.dataset]
+    return flags
+
+
+def _of(option: str) -> str:
+    """An option's default for the help text, of each data set if they differ."""
+    return f" ({_usual({name: getattr(default, option) for name, default in DEFAULTS.items()})})"
+
+
+def _usual(values: Mapping[str, object]) -> str:
+    if len(set(map(str, values.values()))) == 1:
+        return str(next(iter(values.values())))
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
 
 
 def _share(text: str) -> tuple[str, float]:
@@ -56,26 +80,26 @@ def _share(text: str) -> tuple[str, float]:
         raise UserError(f"--reflectance {text} must read MATERIAL=SHARE, such as ASPHALT=0.2; change it") from error
 
 
+def chosen(flags: argparse.Namespace) -> DemoOptions:
+    """The data set's defaults, changed by the flags that were given.
+
+    Raises:
+        UserError: a value makes no sense.
+    """
+    given = {field.name: getattr(flags, field.name) for field in fields(DemoOptions)}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    if given["reflectance"] is not None:
+        given["reflectance"] = tuple(_share(text) for text in given["reflectance"])
+    return replace(DEFAULTS[flags.dataset], **{name: value for name, value in given.items() if value is not None})
+
+
 def make(flags: argparse.Namespace) -> Summary:
     """Writes what the flags ask for, under a progress bar."""
-    options = DemoOptions(
-        train_frames=flags.train_frames,
-        val_frames=flags.val_frames,
-        test_frames=flags.test_frames,
-        beams=flags.beams,
-        azimuth_steps=flags.azimuth_steps,
-        vertical_fov=tuple(flags.vertical_fov),
-        range_noise=flags.range_noise,
-        dropout=flags.dropout,
-        image_size=tuple(flags.image_size),
-        seed=flags.seed,
-        workers=flags.workers,
-        reflectance=tuple(_share(text) for text in flags.reflectance),
-    )
+    options = chosen(flags)
     columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("frames", total=None)
-        return write_tree(
+        return WRITERS[flags.dataset](
             flags.output, options, lambda done, total: bar.update(task, completed=done, total=total), flags.overwrite
         )
 
@@ -89,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(summary: Summary, output: Path) -> None:
     """Says what lies in `output` now."""
     state = "" if summary.fresh else "already complete, nothing to do: "
-    classes = ", ".join(f"{len(names)} of 19 classes in {sequence}" for sequence, names in summary.classes.items())
+    classes = ", ".join(
+        f"{len(names)} of {summary.benchmark} classes in {part}" for part, names in summary.classes.items()
+    )
     print(f"{state}{output}: {summary.frames} frames, about {summary.points} points each, {classes}")
 
 

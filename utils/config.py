@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,21 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from utils.config_schema import Config, DatasetParams, LoaderParams, ModelParams, TrainParams, known_keys
+from utils.config_errors import describe, nearest_key, shown, unknown_key
+from utils.config_schema import (
+    Config,
+    DatasetParams,
+    LoaderParams,
+    ModelParams,
+    NuScenesImages,
+    PointImageDataset,
+    SemanticKITTIImages,
+    TrainParams,
+    VoxelDataset,
+    VoxelModelParams,
+    known_keys,
+    spellings,
+)
 from utils.errors import UserError
 
 __all__ = [
@@ -19,7 +32,12 @@ __all__ = [
     "DatasetParams",
     "LoaderParams",
     "ModelParams",
+    "NuScenesImages",
+    "PointImageDataset",
+    "SemanticKITTIImages",
     "TrainParams",
+    "VoxelDataset",
+    "VoxelModelParams",
     "expand_home",
     "load_config",
     "nearest_key",
@@ -71,7 +89,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         resolve_path(config.dataset_params.label_mapping, key="dataset_params.label_mapping")
     except ValidationError as error:
         overridden = [text.partition("=")[0].strip() for text in overrides]
-        problems += [_describe(detail, overridden) for detail in error.errors(include_url=False)]
+        problems += describe(error, raw, overridden)
     except UserError as error:
         problems.append(str(error))
     if config is None or problems:
@@ -85,7 +103,10 @@ def save_config(config: Config, path: str | Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    text = yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    content = config.model_dump(mode="json")
+    data = content["dataset_params"].items()
+    content["dataset_params"] = dict(sorted(data, key=lambda item: isinstance(item[1], dict)))  # the loaders last
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text, encoding="utf-8")
@@ -130,25 +151,6 @@ def resolve_path(name: str | Path, key: str = "") -> Path:
     raise UserError(f"{start}{name}, but there is no such file{folders}, correct the path")
 
 
-def nearest_key(unknown: str, known: Sequence[str]) -> str | None:
-    """The key that `unknown` was most likely meant to be, or None if nothing is near.
-
-    Keys are dotted. The last part decides ("hidden_size" finds "model_params.hiden_size" from any section); between
-    equals, the key whose sections are the nearest, then the first.
-    """
-
-    def likeness(left: str, right: str) -> float:
-        return difflib.SequenceMatcher(None, left.lower(), right.lower()).ratio()
-
-    def rank(key: str) -> tuple[float, float]:
-        section, _, leaf = key.rpartition(".")
-        unknown_section, _, unknown_leaf = unknown.rpartition(".")
-        return likeness(unknown_leaf, leaf), likeness(unknown_section, section)
-
-    best = max(known, key=rank, default=None)
-    return best if best is not None and rank(best)[0] >= 0.7 else None
-
-
 def _error(path: str | Path, problem: str) -> UserError:
     return UserError(" ".join(f"{path}: {problem}".split()))  # a key or a value may hold a line break
 
@@ -166,7 +168,7 @@ def _read_mapping(path: str | Path) -> dict[Any, Any]:
     if raw is None:
         raise _error(path, "the configuration is empty, start from a file in config/")
     if not isinstance(raw, dict):
-        raise _error(path, f"the configuration must be a mapping of keys to values, found {_shown(raw)}")
+        raise _error(path, f"the configuration must be a mapping of keys to values, found {shown(raw)}")
     return raw
 
 
@@ -185,9 +187,9 @@ def _override(raw: dict[Any, Any], text: str) -> str | None:
     key = key.strip()
     if not equals:
         return f"override {text!r} must read key=value"
-    known = known_keys()
-    if key not in known:
-        return _unknown(key, [key])
+    names = spellings(key, raw)
+    if not names and key not in known_keys():  # a key of another kind is for the check of the whole to refuse
+        return unknown_key(key, raw, [key])
     try:
         parsed = yaml.load(value, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -200,62 +202,7 @@ def _override(raw: dict[Any, Any], text: str) -> str | None:
             return None  # the section itself is wrong, and the check of the whole says so
         mapping[section] = dict(below)  # a YAML alias may share it with another section
         mapping = mapping[section]
+    for name in names:
+        mapping.pop(name, None)
     mapping[leaf] = parsed
     return None
-
-
-# What pydantic's error types ask for, in the words of a YAML author; `{}` are filled from the error's context.
-_EXPECTED = {
-    "int_type": "an integer",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "a string",
-    "string_too_short": "a string that is not empty",
-    "tuple_type": "a list",
-    "too_short": "a list that is not empty",
-    "model_type": "a mapping of keys to values",
-    "literal_error": "{expected}",
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "{ge:g} or more",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "{le:g} or less",
-    "multiple_of": "a multiple of {multiple_of}",
-}
-
-
-def _describe(detail: Any, overridden: Sequence[str]) -> str:
-    """One of pydantic's errors as a phrase that names the key."""
-    kind, context, found = detail["type"], detail.get("ctx", {}), _shown(detail["input"])
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
-    if kind in ("extra_forbidden", "invalid_key"):
-        return _unknown(".".join(map(str, detail["loc"])), overridden)
-    if kind == "missing":
-        phrase = f"{key} is missing"
-    elif kind == "value_error":  # the validators of the schema speak in full
-        phrase = f"{key} {context['error']}".strip()
-    elif kind in _EXPECTED:
-        phrase = f"{key} must be {_EXPECTED[kind].format(**context)}, found {found}"
-    else:
-        phrase = f"{key}: {detail['msg']}, found {found}"
-    return phrase + _origin(key, overridden)
-
-
-def _unknown(key: str, overridden: Sequence[str]) -> str:
-    nearest = nearest_key(key, known_keys())
-    return f"unknown key {key}" + (f", did you mean {nearest}?" if nearest else "") + _origin(key, overridden)
-
-
-def _origin(key: str, overridden: Sequence[str]) -> str:
-    """A note where the value comes from the command line and not from the file."""
-    return " (from an override)" if any(re.match(re.escape(name) + r"(?![\w])", key) for name in overridden) else ""
-
-
-def _shown(value: Any) -> str:
-    """A value as the author wrote it, shortened to fit in a line."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, tuple):  # a list of the file, on its way into the record
-        value = list(value)
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,168 +1,57 @@
 """Every key a configuration file may hold: its type, its default and what it does.
 
 The key names are those of the published 2DPASS configurations, so that the YAML beside a published checkpoint loads
-as it is; spellings such as `hiden_size` are therefore part of the format. Values are strict: `8` is an integer, `"8"`
-and `8.0` are not, `true` is no number; an integer is accepted where a number is asked for. Records are frozen.
+as it is; spellings such as `hiden_size` are therefore part of the format.
 
-Another data set or architecture is another section class here, joined by `|` at the field of `Config`.
+`model_params` and `dataset_params` come in several kinds, told apart by `model_architecture` and `dataset_type`: they
+are in `config_model.py` and `config_data.py`. Another architecture or data set is another section class there, joined
+by `|` at the field of `Config`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AliasChoices, Field, ValidationInfo
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
+from pydantic.fields import FieldInfo
 
-MAX_EDGE = 32000  # voxels along an axis: coordinates are packed into 16 bits, sign and neighbours included
-IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where the image branch has a map
+from utils.config_data import (
+    DatasetParams,
+    LoaderParams,
+    NuScenesImages,
+    PointImageDataset,
+    SemanticKITTIImages,
+    VoxelDataset,
+)
+from utils.config_fields import NotNegative, Positive, PositiveInt, Section, Share, only
+from utils.config_model import ModelParams, VoxelModelParams
 
-
-def _only(value: int) -> AfterValidator:
-    """The format knows the key, this program one value of it: refuse the others rather than ignore them."""
-
-    def verify(found: int) -> int:
-        if found != value:
-            raise ValueError(f"must be {value}, found {found}: no other value is supported")
-        return found
-
-    return AfterValidator(verify)
-
-
-def _list_of(length: int | None = None) -> BeforeValidator:
-    """A YAML list as a tuple (so that records stay frozen), of `length` entries when that is given."""
-
-    def convert(found: Any) -> Any:
-        if not isinstance(found, list | tuple):
-            return found  # pydantic says what is wrong with it
-        if length is not None and len(found) != length:
-            raise ValueError(f"must have {length} entries, found {len(found)}")
-        return tuple(found)
-
-    return BeforeValidator(convert)
-
-
-PositiveInt = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
-Multiple16 = Annotated[int, Field(gt=0, multiple_of=16)]
-Text = Annotated[str, Field(min_length=1)]
-Triple = Annotated[tuple[float, float, float], _list_of(3)]
-
-
-class Section(BaseModel):
-    """One mapping of the YAML: frozen, strict, and closed to keys it does not know."""
-
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=()
-    )
-
-
-class ModelParams(Section):
-    """The network."""
-
-    model_architecture: Literal["arch_2dpass"] = Field(description="The network to build.")
-    input_dims: Annotated[int, _only(4)] = Field(default=4, description="Numbers per point: x, y, z, intensity.")
-    spatial_shape: Annotated[tuple[Edge, Edge, Edge], _list_of(3)] = Field(
-        description="Voxels of the scale-1 grid along x, y and z, at most 32000 each."
-    )
-    scale_list: Annotated[tuple[int, ...], _list_of(), Field(min_length=1)] = Field(
-        description="Voxel scale of each encoder block, non-decreasing; each is 2, 4, 8 or 16."
-    )
-    hiden_size: Annotated[int, Field(gt=0, multiple_of=2)] = Field(description="Channels C of every encoder block.")
-    num_classes: Annotated[int, Field(gt=1)] = Field(description="Classes K, the ignored class 0 among them.")
-    backbone_2d: Literal["resnet34"] = Field(default="resnet34", description="Backbone of the image branch.")
-    pretrained2d: bool = Field(default=False, description="Start the image backbone from ImageNet weights.")
-    sparse_backend: Literal["auto", "torch", "spconv"] = Field(
-        default="auto", description="Sparse convolutions: plain PyTorch, spconv, or the fastest at hand."
-    )
-
-    @check("scale_list")
-    @classmethod
-    def _scales_have_image_maps(cls, scales: tuple[int, ...]) -> tuple[int, ...]:
-        if any(scale not in IMAGE_SCALES for scale in scales):
-            raise ValueError(f"must hold only {', '.join(map(str, IMAGE_SCALES))}, found {list(scales)}")
-        if list(scales) != sorted(scales):
-            raise ValueError(f"must not decrease, found {list(scales)}")
-        return scales
-
-
-class LoaderParams(Section):
-    """One data loader: where its scans lie, how they are batched and augmented."""
-
-    data_path: Text = Field(description="Folder of the sequences (00, 01, ...).")
-    batch_size: PositiveInt = Field(description="Scans per batch and device.")
-    shuffle: bool = Field(description="Visit the scans in random order.")
-    num_workers: Annotated[int, Field(ge=0)] = Field(default=0, description="Loader processes; 0: none.")
-    rotate_aug: bool = Field(default=False, description="Rotate about z by U(0, 360) degrees.")
-    flip_aug: bool = Field(default=False, description="Flip x, y, both or none.")
-    scale_aug: bool = Field(default=False, description="Scale x and y by U(0.95, 1.05).")
-    transform_aug: bool = Field(default=False, description="Translate by N(0, 0.1) metres per axis.")
-    dropout_aug: bool = Field(default=False, description="Drop a random share U(0, 0.2) of the points.")
-
-
-class DatasetParams(Section):
-    """The data: its volume, its labels, its images and its loaders."""
-
-    training_size: PositiveInt | None = Field(
-        default=None, description="Training scans, for the length of the learning-rate schedule; null: counted."
-    )
-    dataset_type: Literal["point_image_dataset_semkitti", "point_image_dataset_mix_semkitti"] = Field(
-        description="Points with their camera image; `mix` also pastes the instances of a second training scan."
-    )
-    pc_dataset_type: Literal["SemanticKITTI"] = Field(description="Layout of the files on disk.")
-    collate_type: Literal["collate_fn_default"] = Field(default="collate_fn_default", description="How scans batch.")
-    ignore_label: Annotated[int, _only(0)] = Field(default=0, description="The learning id left out of loss and mIoU.")
-    label_mapping: Text = Field(description="YAML of label ids and names, from here or from the repository root.")
-    bottom_crop: Annotated[tuple[Multiple16, Multiple16], _list_of(2)] = Field(
-        description="Width and height in pixels of the training crop, cut from the bottom of the image."
-    )
-    color_jitter: Annotated[tuple[NotNegative, NotNegative, NotNegative], _list_of(3)] | None = Field(
-        default=None, description="Strength of the brightness, contrast and saturation jitter; null: none."
-    )
-    flip2d: Share = Field(default=0.5, description="Chance of a horizontal image flip in training.")
-    image_normalizer: Annotated[tuple[Triple, Triple], _list_of(2)] | None = Field(
-        default=None, description="Mean and standard deviation of the RGB channels, on a 0..1 scale; null: none."
-    )
-    max_volume_space: Triple = Field(description="Upper corner x, y, z of the voxel volume, metres.")
-    min_volume_space: Triple = Field(description="Lower corner x, y, z of the voxel volume, metres.")
-    seg_labelweights: Annotated[tuple[NotNegative, ...], _list_of()] | None = Field(
-        default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
-    )
-    train_data_loader: LoaderParams = Field(description="The loader of the training scans.")
-    val_data_loader: LoaderParams = Field(description="The loader of validation and test.")
-
-    @check("image_normalizer")
-    @classmethod
-    def _deviations_divide(cls, found: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
-        if found is not None and min(found[1]) <= 0:
-            raise ValueError(f"must hold standard deviations above 0, found {list(found[1])}")
-        return found
-
-    @check("min_volume_space")  # after max_volume_space, in the order of the fields
-    @classmethod
-    def _volume_is_not_empty(cls, low: Triple, info: ValidationInfo) -> Triple:
-        high = info.data.get("max_volume_space", (float("inf"),) * 3)
-        if any(a >= b for a, b in zip(low, high, strict=True)):
-            raise ValueError(f"must lie below max_volume_space {list(high)} on every axis, found {list(low)}")
-        return low
-
-    @check("seg_labelweights")
-    @classmethod
-    def _classes_have_points(cls, counts: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        empty = [number for number, count in enumerate(counts or ()) if number > 0 and count == 0]
-        if empty:
-            raise ValueError(f"must be above 0 for every class but the ignored class 0, found 0 for class {empty[0]}")
-        return counts
+__all__ = [
+    "Config",
+    "DatasetParams",
+    "LoaderParams",
+    "ModelParams",
+    "NuScenesImages",
+    "PointImageDataset",
+    "Section",
+    "SemanticKITTIImages",
+    "TrainParams",
+    "VoxelDataset",
+    "VoxelModelParams",
+    "kinds_of",
+    "known_keys",
+    "spellings",
+]
 
 
 class TrainParams(Section):
     """Optimisation and the weights of the losses."""
 
     max_num_epochs: PositiveInt = Field(description="Epochs.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(description="Peak learning rate.")
+    learning_rate: Positive = Field(description="Peak learning rate.")
     optimizer: Literal["SGD", "Adam"] = Field(description="The optimiser.")
     lr_scheduler: Literal["StepLR", "ReduceLROnPlateau", "CosineAnnealingLR", "CosineAnnealingWarmRestarts"] = Field(
         description="Schedule of the learning rate; CosineAnnealingWarmRestarts is a per-step cosine after a warm-up."
@@ -172,7 +61,10 @@ class TrainParams(Section):
     weight_decay: NotNegative = Field(default=1e-4, description="L2 penalty on the weights.")
     lambda_seg2d: NotNegative = Field(default=1.0, description="Weight of the segmentation loss of the fused branch.")
     lambda_xm: NotNegative = Field(default=0.05, description="Weight of the distillation (KL) loss.")
-    lambda_lovasz: NotNegative = Field(default=0.1, description="Weight of Lovasz-Softmax in the loss of the 3D head.")
+    lambda_lovasz: NotNegative | None = Field(
+        default=None,
+        description="Weight of Lovasz-Softmax in the loss of the 3D head; null: 0.1 for 2DPASS, 1 for voxel models.",
+    )
     trainval: bool = Field(default=False, description="Train on the validation sequences too.")
     decay_step: PositiveInt | None = Field(
         default=None, description="Epochs per decay (StepLR), or of patience (ReduceLROnPlateau)."
@@ -181,7 +73,7 @@ class TrainParams(Section):
         default=None, description="Factor of each decay (StepLR, ReduceLROnPlateau)."
     )
     swa_epoch_start: Share = Field(default=0.75, description="Share of the epochs after which --SWA averages weights.")
-    gradient_clip_norm: Annotated[float, Field(gt=0)] = Field(default=1.0, description="Largest gradient norm.")
+    gradient_clip_norm: Positive = Field(default=1.0, description="Largest gradient norm.")
     sync_batchnorm: bool = Field(default=False, description="Share batch statistics between devices.")
 
     @check("nesterov")
@@ -203,28 +95,88 @@ class TrainParams(Section):
 class Config(Section):
     """A whole configuration file."""
 
-    format_version: Annotated[int, _only(1)] = Field(default=1, description="Version of this vocabulary.")
-    model_params: ModelParams = Field(description="The network.")
-    dataset_params: DatasetParams = Field(description="The data.")
+    format_version: Annotated[int, only(1)] = Field(default=1, description="Version of this vocabulary.")
+    model_params: ModelParams | VoxelModelParams = Field(
+        discriminator="model_architecture", description="The network; its kind by model_architecture."
+    )
+    dataset_params: SemanticKITTIImages | NuScenesImages | VoxelDataset = Field(
+        discriminator="dataset_type", description="The data; its kind by dataset_type."
+    )
     train_params: TrainParams = Field(description="Optimisation.")
 
     @check_all(mode="after")
-    def _one_weight_per_class(self) -> Config:
-        weights, classes = self.dataset_params.seg_labelweights, self.model_params.num_classes
-        if weights is not None and len(weights) != classes:
-            raise ValueError(
-                f"dataset_params.seg_labelweights must have {classes} entries (model_params.num_classes), "
-                f"found {len(weights)}"
-            )
+    def _sections_fit_together(self) -> Config:
+        problems = [problem for problem in (self._wrong_data_set(), self._wrong_label_weights()) if problem]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
+    def _wrong_data_set(self) -> str | None:
+        model, data = self.model_params, self.dataset_params
+        if isinstance(model, VoxelModelParams) == isinstance(data, VoxelDataset):
+            return None
+        images = "point_image_dataset_nus" if data.pc_dataset_type == "nuScenes" else "point_image_dataset_semkitti"
+        wanted = "voxel_dataset" if isinstance(model, VoxelModelParams) else images
+        return (
+            f"dataset_params.dataset_type must be {wanted} for model_params.model_architecture "
+            f"{model.model_architecture}, found {data.dataset_type}"
+        )
 
-def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every key of the vocabulary, dotted ("train_params.momentum"), sections before their keys."""
-    keys: list[str] = []
+    def _wrong_label_weights(self) -> str | None:
+        weights, classes = self.dataset_params.seg_labelweights, self.model_params.num_classes
+        if weights is None or len(weights) == classes:
+            return None
+        return (
+            f"dataset_params.seg_labelweights must have {classes} entries (model_params.num_classes), "
+            f"found {len(weights)}"
+        )
+
+
+def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
+    """The section classes a field may hold, by the value that chooses each; by "" where there is only one."""
+    kinds: dict[str, type[Section]] = {}
+    for kind in get_args(field.annotation) or (field.annotation,):  # one section class, or several joined by |
+        if isinstance(kind, type) and issubclass(kind, Section):
+            chooser = kind.model_fields.get(str(field.discriminator))
+            names = ("",) if chooser is None else get_args(chooser.annotation)
+            kinds.update(dict.fromkeys(names, kind))
+    return kinds
+
+
+def known_keys(raw: Any = None) -> list[str]:
+    """Every key of the vocabulary, dotted ("train_params.momentum"), sections before their keys.
+
+    Args:
+        raw: a configuration as its file has it. Where it says of which kind a section is, the keys of the other kinds
+            are left out. None: the keys of all kinds.
+    """
+    return list(dict.fromkeys(key for key, _ in _fields(raw)))
+
+
+def spellings(key: str, raw: Any = None) -> tuple[str, ...]:
+    """All spellings of the last part of a dotted key, itself included; none if the key is not known.
+
+    Args:
+        key: in any of its spellings.
+        raw: as in `known_keys`.
+    """
+    section, _, leaf = key.rpartition(".")
+    for known, field in _fields(raw):
+        known_section, _, name = known.rpartition(".")
+        alias = field.validation_alias
+        names = tuple(map(str, alias.choices)) if isinstance(alias, AliasChoices) else (name,)
+        if known_section == section and leaf in names:
+            return names
+    return ()
+
+
+def _fields(raw: Any, section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted keys and their fields; one that several kinds of a section have comes several times."""
     for name, field in section.model_fields.items():
-        keys.append(prefix + name)
-        for kind in get_args(field.annotation) or (field.annotation,):  # one section class, or several joined by |
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += known_keys(kind, f"{prefix}{name}.")
-    return list(dict.fromkeys(keys))
+        yield prefix + name, field
+        below = raw.get(name) if isinstance(raw, dict) else None
+        kinds = kinds_of(field)
+        choice = below.get(field.discriminator) if isinstance(below, dict) else None
+        chosen = {kinds[choice]} if isinstance(choice, str) and choice in kinds else dict.fromkeys(kinds.values())
+        for kind in chosen:
+            yield from _fields(below, kind, f"{prefix}{name}.")

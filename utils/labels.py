@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ class LabelMap:
     """One data set's classes.
 
     Attributes:
-        names: K class names by learning id; the first is "unlabeled" (ignored).
+        names: K class names by learning id; the first is that of the ignored points ("unlabeled", "noise").
         to_learning: (65536,) uint8, learning id of every raw id; `UNKNOWN` where the map has none.
         to_raw: (K,) uint32, the raw id that a submission holds for each learning id.
         colors: (K, 3) uint8, RGB.
-        split: "train", "valid", "test" -> names of their sequences ("00").
+        split: "train", "valid", "test" -> names of their sequences ("00"); empty where the data set defines its own.
+        raw_names: name of every raw id; several of them can be one class.
     """
 
     names: tuple[str, ...]
@@ -37,6 +38,7 @@ class LabelMap:
     to_raw: NDArray[np.uint32]
     colors: NDArray[np.uint8]
     split: dict[str, tuple[str, ...]]
+    raw_names: dict[int, str]
 
     @staticmethod
     def load(path: str | Path) -> LabelMap:
@@ -44,7 +46,8 @@ class LabelMap:
 
         Args:
             path: YAML with `labels` (raw id: name), `color_map` (raw id: [b, g, r]), `learning_map` (raw id: learning
-                id), `learning_map_inv` (learning id: raw id) and `split` (train, valid, test: sequence numbers).
+                id), `learning_map_inv` (learning id: raw id); where needed also `split` (train, valid, test: sequence
+                numbers) and `class_names` (learning id: name, where the class is not called as its raw id is).
 
         Raises:
             UserError: the file is missing or not YAML, a key is missing, or its entries contradict each other.
@@ -57,12 +60,44 @@ class LabelMap:
         if missing:
             raise UserError(f"{path}: raw id {missing[0]} of learning_map_inv must be in labels and color_map; add it")
         return LabelMap(
-            names=tuple(str(names[raw]) for raw in to_raw),
+            names=_class_names(content, [str(names[raw]) for raw in to_raw], path),
             to_learning=_forward_table(forward, len(to_raw), path),
             to_raw=np.array(to_raw, dtype=np.uint32),
             colors=np.array([_rgb(colors[raw], raw, path) for raw in to_raw], dtype=np.uint8),
             split=_split(content, path),
+            raw_names={raw: str(name) for raw, name in names.items()},
         )
+
+    def with_raw_names(self, names: Mapping[int, str], path: str | Path) -> LabelMap:
+        """The same classes for a data set that numbers its raw ids itself; they are matched by name.
+
+        nuScenes does: category.json of each version gives the ids, in whatever order.
+
+        Args:
+            names: name of every raw id of that data set.
+            path: the file they come from, for the error message.
+
+        Returns:
+            The map with `to_learning`, `to_raw` and `raw_names` in the ids of `names`. A class of `to_raw` whose name
+            the data set lacks keeps its raw id.
+
+        Raises:
+            UserError: the map does not know one of the names, or an id is not one of 0..65535.
+        """
+        known = {name: raw for raw, name in self.raw_names.items()}
+        to_learning = np.full_like(self.to_learning, UNKNOWN)
+        for raw, name in names.items():
+            if not _is_id(raw):
+                raise UserError(f"{path}: category {name} has id {raw}, not 0 to {_RAW_IDS - 1}; unpack it again")
+            if name not in known or self.to_learning[known[name]] == UNKNOWN:
+                raise UserError(
+                    f"{path}: category {name} is not in the label mapping; add it to labels and learning_map of the "
+                    "file that dataset_params.label_mapping names"
+                )
+            to_learning[raw] = self.to_learning[known[name]]
+        ids = {name: raw for raw, name in names.items()}
+        to_raw = [ids.get(self.raw_names[raw], raw) for raw in self.to_raw.tolist()]
+        return replace(self, to_learning=to_learning, to_raw=np.array(to_raw, dtype=np.uint32), raw_names=dict(names))
 
     def learning_ids(self, raw: NDArray[np.unsignedinteger], path: str | Path) -> NDArray[np.uint8]:
         """Learning ids of raw ids, by one table look-up.
@@ -82,8 +117,9 @@ class LabelMap:
             ids, counts = np.unique(raw[learning == UNKNOWN], return_counts=True)
             others = f" (and {len(ids) - 1} more unknown ids)" if len(ids) > 1 else ""
             raise UserError(
-                f"{path}: label id {ids[0]} on {counts[0]} points{others} is not in learning_map; add it to the file "
-                "that dataset_params.label_mapping names, or repair the label file"
+                f"{path}: label id {ids[0]} on {counts[0]} points{others} is not in the label mapping; repair the "
+                "file, or add the id to learning_map in the file that dataset_params.label_mapping names (nuScenes: "
+                "to category.json)"
             )
         return learning
 
@@ -149,10 +185,22 @@ def _rgb(bgr: Any, raw: int, path: str | Path) -> tuple[int, ...]:
     return tuple(reversed(bgr))
 
 
+def _class_names(content: Mapping[str, Any], names: list[str], path: str | Path) -> tuple[str, ...]:
+    """Names by learning id: those of the raw ids, but where `class_names` gives another."""
+    if "class_names" in content:
+        for learning, name in _ids(content, "class_names", path).items():
+            if learning >= len(names):
+                raise UserError(f"{path}: class_names has {learning}, which is not in learning_map_inv; correct one")
+            names[learning] = str(name)
+    return tuple(names)
+
+
 def _split(content: Mapping[str, Any], path: str | Path) -> dict[str, tuple[str, ...]]:
-    split = content.get("split")
+    if "split" not in content:
+        return {}
+    split = content["split"]
     if not isinstance(split, Mapping):
-        raise UserError(f"{path}: key split is missing from the label mapping; add it with train, valid and test")
+        raise UserError(f"{path}: key split must hold train, valid and test, lists of sequence numbers; correct it")
     for name in _SPLITS:
         if not isinstance(split.get(name), list) or not all(_is_id(number) for number in split[name]):
             raise UserError(f"{path}: key split.{name} must be a list of sequence numbers; add or correct it")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from utils.drawing import draw_confusion, draw_scan
 from utils.labels import LabelMap
 from utils.metrics import ScoreCard
 from utils.structures import Segmentation
-from utils.submission import Expected, PredictionWriter, SemanticKITTISubmission, Sink
+from utils.submission import Expected, PredictionFormat, Sink
 
 PICTURES = 4
 
@@ -20,10 +24,11 @@ class TestOutput:
 
     Args:
         folder: where everything goes.
-        label_map: names, colours and raw ids.
+        label_map: names and colours.
         expected: every frame of the test.
+        file_format: how the data set's predictions are filed.
         submit: make the zip for the benchmark server.
-        save_predictions: keep the label files.
+        save_predictions: keep the prediction files.
         settings: what was tested and how, kept beside the scores.
     """
 
@@ -34,12 +39,13 @@ class TestOutput:
         folder: Path,
         label_map: LabelMap,
         expected: Callable[[], Iterable[Expected]],
+        file_format: PredictionFormat,
         submit: bool = False,
         save_predictions: bool = False,
         settings: dict[str, str | int | bool] | None = None,
     ) -> None:
         self.folder = folder
-        self._label_map, self._expected = label_map, expected
+        self._label_map, self._expected, self._format = label_map, expected, file_format
         self._submit, self._save_predictions = submit, save_predictions
         self._settings = settings or {}
         self._sinks: dict[str, Sink] = {}
@@ -51,9 +57,9 @@ class TestOutput:
         self._drawn = 0
         self._sinks = {}
         if self._submit:
-            self._sinks["submission"] = SemanticKITTISubmission(folder / "submission", self._label_map)
+            self._sinks["submission"] = self._format.submission(folder / "submission")
         if self._save_predictions:
-            self._sinks["predictions"] = PredictionWriter(folder / "predictions", self._label_map)
+            self._sinks["predictions"] = self._format.predictions(folder / "predictions")
 
     def write(self, segmentation: Segmentation) -> None:
         """Take the result of one scan."""
@@ -93,6 +99,11 @@ class TestOutput:
             **self._settings,
             **scores.named(),
             "points": scores.points,
-            "iou": dict(zip(scores.class_names, map(float, scores.iou), strict=True)),
-            "published_iou": dict(zip(scores.class_names, map(float, scores.published_iou), strict=True)),
+            "iou": _by_class(scores.class_names, scores.iou),
+            "published_iou": _by_class(scores.class_names, scores.published_iou),
         }
+
+
+def _by_class(names: Iterable[str], ious: NDArray[np.float64]) -> dict[str, float | None]:
+    """None for a class that does not count: NaN is not JSON."""
+    return {name: None if math.isnan(iou) else float(iou) for name, iou in zip(names, ious, strict=True)}

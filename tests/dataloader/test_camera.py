@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, normalize, project, random_left
+from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, normalize, project, random_left, read_image
+from utils.errors import UserError
 
 CALIBRATION = np.array([[16.0, -18.0, 0.0, 1.0], [5.0, 0.0, -18.0, 0.5], [1.0, 0.0, 0.0, -0.25]])
 
@@ -37,6 +39,76 @@ def test_project_never_rounds_onto_the_edge():
     calibration = np.array([[0.0, 1.0, 0.0, -1e-9], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
     pixels = project(np.array([[1, 32, 5], [1, 31, 5]], dtype=np.float32), calibration, 32, 10)
     assert np.isnan(pixels[0]).all() and pixels[1].tolist() == [5, 31]
+
+
+def test_project_by_depth_sees_behind_the_sensor_but_not_behind_the_camera():
+    """A camera that looks along -x, from (-1, 0, 0): right is +y, down is -z."""
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(-20, 20, (2000, 3)).astype(np.float32)
+    xyz[:4] = [[-1, 0, 0], [-1, 1, 1], [np.nan, 0, 0], [-np.inf, 0, 0]]
+    calibration = np.array([[-16.0, 20.0, 0.0, -16.0], [-5.0, 0.0, -20.0, -5.0], [-1.0, 0.0, 0.0, -1.0]])
+    with np.errstate(all="raise"):
+        pixels = project(xyz, calibration, 32, 10, front="depth")
+    for (x, y, z), pixel in zip(xyz.astype(float), pixels, strict=True):
+        depth = -x - 1
+        col, row = (16 + 20 * y / depth, 5 - 20 * z / depth) if depth > 0 else (np.nan, np.nan)
+        if np.isfinite([x, y, z]).all() and 0 < col < 32 and 0 < row < 10:
+            assert np.allclose(pixel, [row, col], rtol=1e-6)
+        else:
+            assert np.isnan(pixel).all()
+    assert np.isfinite(pixels[:, 0]).sum() > 50
+    assert (xyz[np.isfinite(pixels[:, 0]), 0] < 0).all()
+
+
+@pytest.fixture
+def ramp_file(tmp_path):
+    """Writes an image whose red grows from left to right by 1 and green from top to bottom by 2 per pixel."""
+
+    def write(suffix, width=203, height=101):
+        rows, cols = np.mgrid[:height, :width]
+        path = tmp_path / f"ramp{suffix}"
+        image = PIL.Image.fromarray(np.stack([cols, 2 * rows, 0 * rows + 90], axis=2).astype(np.uint8))
+        image.save(path, quality=95, subsampling=0) if suffix == ".jpg" else image.save(path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("size", [(203, 101), (100, 50), (48, 32), (32, 48), (30, 12), (300, 200)])
+def test_a_resized_image_shows_the_same_things_at_the_scaled_place(ramp_file, suffix, size):
+    image = read_image(ramp_file(suffix), size).astype(float)
+    width, height = size
+    assert image.shape == (height, width, 3)
+    # The middle of pixel (row, col) of the result lies there in the file; the edges are smoothed with nothing beyond.
+    cols = (np.arange(width) + 0.5) * 203 / width - 0.5
+    rows = (np.arange(height) + 0.5) * 101 / height - 0.5
+    inner = (slice(2, -2), slice(2, -2))
+    assert np.abs(image[..., 0] - cols)[inner].max() < 4 and np.abs((image[..., 0] - cols)[inner].mean()) < 0.5
+    assert np.abs(image[..., 1] - 2 * rows[:, None])[inner].max() < 4
+    assert np.abs((image[..., 1] - 2 * rows[:, None])[inner].mean()) < 0.5
+
+
+def test_without_a_size_the_image_is_as_in_the_file(ramp_file):
+    path = ramp_file(".png")
+    assert np.array_equal(read_image(path), np.asarray(PIL.Image.open(path)))
+
+
+@pytest.mark.parametrize("size", [None, (48, 32)])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_bad_image_is_one_clear_line(ramp_file, suffix, size):
+    path = ramp_file(suffix)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=rf"ramp\{suffix}: cannot read the image"):
+        read_image(path, size)
+    path.unlink()
+    with pytest.raises(UserError, match=rf"ramp\{suffix}: the image is missing"):
+        read_image(path, size)
+
+
+def test_a_grey_jpeg_becomes_rgb(tmp_path):
+    PIL.Image.new("L", (64, 32), 77).save(tmp_path / "grey.jpg")
+    assert (read_image(tmp_path / "grey.jpg", (16, 16)) == 77).all()
 
 
 @pytest.mark.parametrize("size, left", [((16, 10), 0), ((16, 10), 24), ((40, 24), 0), ((50, 10), 0), ((16, 30), 7)])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,18 @@ def test_frames_are_sorted_and_complete(tree, label_map):
     assert train.frame(2).path == str(tree / "03" / "velodyne" / "000000.bin")
     both = SemanticKITTI(tree, "trainval", label_map)
     assert [f.sequence for f in both.frames] == ["00", "00", "03", "03", "08", "08"]
+
+
+def test_absent_sequences_are_listed(tree, label_map):
+    assert SemanticKITTI(tree, "train", label_map).absent == ("01", "02", "03", "04", "05", "06", "07", "09", "10")
+    assert SemanticKITTI(tree, "valid", label_map).absent == ()
+    assert "01" in SemanticKITTI(tree, "trainval", label_map).absent
+
+
+@pytest.mark.parametrize(("split", "named"), [("train", "train"), ("trainval", "train"), ("test", "test")])
+def test_a_label_map_without_the_split_is_refused(tree, label_map, split: Split, named):
+    with pytest.raises(UserError, match=rf"label_mapping.*split\.{named}"):
+        SemanticKITTI(tree, split, replace(label_map, split={}))
 
 
 def test_read_gives_the_files_content(tree, label_map):

@@ -14,11 +14,11 @@ from tests.config_support import RAW, set_key
 
 @pytest.fixture
 def write(tmp_path: Path):
-    """Writes the published run with some keys changed; its label mapping is a file of the test's own."""
+    """Writes a published run with some keys changed; its label mapping is a file of the test's own."""
     (tmp_path / "labels.yaml").write_text("{}")
 
-    def write_changed(changes: dict[str, Any]) -> Path:
-        raw = copy.deepcopy(RAW)
+    def write_changed(changes: dict[str, Any], base: dict[str, Any] = RAW) -> Path:
+        raw = copy.deepcopy(base)
         raw["dataset_params"]["label_mapping"] = str(tmp_path / "labels.yaml")
         for key, value in changes.items():
             set_key(raw, key, value)

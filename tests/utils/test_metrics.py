@@ -17,8 +17,8 @@ def golden():
     return np.load(GOLDEN)
 
 
-def count(prediction, labels, inside=None, names=NAMES) -> SegmentationMetrics:
-    metric = SegmentationMetrics(names)
+def count(prediction, labels, inside=None, names=NAMES, skip_unseen=False) -> SegmentationMetrics:
+    metric = SegmentationMetrics(names, skip_unseen)
     inside = np.ones(len(labels), dtype=bool) if inside is None else inside
     metric.update(torch.from_numpy(prediction), torch.from_numpy(labels), torch.from_numpy(inside))
     return metric
@@ -106,8 +106,9 @@ def test_confusion_is_prediction_by_ground_truth():
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_nothing_counted_is_zero_not_nan():
-    scores = SegmentationMetrics(NAMES).scores()
+@pytest.mark.parametrize("skip_unseen", [False, True])
+def test_nothing_counted_is_zero_not_nan(skip_unseen):
+    scores = SegmentationMetrics(NAMES, skip_unseen).scores()
     assert (scores.miou, scores.miou_present, scores.published_miou, scores.accuracy, scores.points) == (0, 0, 0, 0, 0)
 
 
@@ -128,4 +129,71 @@ def test_table_is_what_users_know():
         "car : 96.83%",
         "bicycle : 0.00%",
         "Current val miou is 48.415 while the best val miou is 68.587",
+    ]
+
+
+def pairs_without(rng, classes, no_truth, no_prediction, points=4000):
+    """Random (prediction, ground truth) over K classes, predictions never 0, some classes left out."""
+    truth = rng.choice([c for c in range(classes) if c not in no_truth], points)
+    others = rng.choice([c for c in range(1, classes) if c not in no_prediction], points)
+    right = (rng.random(points) < 0.6) & ~np.isin(truth, [0, *no_prediction])
+    return np.where(right, truth, others).astype(np.uint8), truth.astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "no_truth, no_prediction",
+    [
+        ((), ()),
+        ((3,), (3,)),
+        ((3,), ()),
+        ((), (5,)),
+        ((2, 7, 16), (2, 7, 9)),
+        (tuple(range(2, 17)), tuple(range(3, 17))),
+    ],
+    ids=["all", "unseen", "predicted only", "never predicted", "some of each", "one class"],
+)
+def test_skip_unseen_is_the_mean_of_the_nuscenes_devkit(no_truth, no_prediction):
+    devkit = pytest.importorskip("nuscenes.eval.lidarseg.utils")
+    rng = np.random.default_rng(len(no_truth))
+    judge = devkit.ConfusionMatrix(17, 0)
+    metric = SegmentationMetrics(NAMES[:17], skip_unseen=True)
+    for _ in range(3):
+        prediction, labels = pairs_without(rng, 17, no_truth, no_prediction)
+        judge.update(labels, prediction)
+        inside = torch.from_numpy(rng.random(len(labels)) < 0.9)
+        metric.update(torch.from_numpy(prediction), torch.from_numpy(labels), inside)
+    scores = metric.scores()
+    np.testing.assert_allclose(scores.iou, judge.get_per_class_iou()[1:], atol=1e-9)  # NaN where the devkit has NaN
+    assert scores.miou == pytest.approx(judge.get_mean_iou(), abs=1e-9)
+    assert np.isnan(scores.iou).sum() == len(set(no_truth) & set(no_prediction))
+
+
+def test_skip_unseen_in_the_published_convention():
+    """Class 3 occurs outside the volume alone: the official figure counts it, the published one has not seen it."""
+    labels, prediction = np.array([1, 1, 2, 3], np.uint8), np.array([1, 2, 2, 3], np.uint8)
+    inside = np.array([True, True, True, False])
+    scores = count(prediction, labels, inside, NAMES[:5], skip_unseen=True).scores()
+    np.testing.assert_allclose(scores.iou, [0.5, 0.5, 1, np.nan])
+    np.testing.assert_allclose(scores.published_iou, [0.5, 0.5, np.nan, np.nan])
+    assert (scores.miou, scores.published_miou) == (pytest.approx(2 / 3), pytest.approx(0.5))
+    every = count(prediction, labels, inside, NAMES[:5]).scores()
+    assert (every.miou, every.published_miou) == (pytest.approx(2 / 4), pytest.approx(1 / 4))
+    assert every.miou_present == scores.miou_present and every.accuracy == scores.accuracy
+
+
+def test_skip_unseen_counts_a_class_whose_points_have_no_prediction():
+    scores = count(np.array([0, 1]), np.array([2, 1]), names=NAMES[:4], skip_unseen=True).scores()
+    np.testing.assert_allclose(scores.iou, [1, 0, np.nan])
+    assert scores.miou == pytest.approx(0.5)
+
+
+def test_the_table_names_absent_classes():
+    scores = count(
+        np.array([1, 1]), np.array([1, 2]), names=("noise", "car", "bus", "truck"), skip_unseen=True
+    ).scores()
+    assert format_table(scores, best=0.25).splitlines()[1:] == [
+        "car : 50.00%",
+        "bus : 0.00%",
+        "truck : absent",
+        "Current val miou is 25.000 while the best val miou is 25.000",
     ]

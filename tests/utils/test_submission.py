@@ -12,10 +12,10 @@ import torch
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Segmentation, WholeScan
-from utils.submission import PredictionWriter, SemanticKITTISubmission, Sink
+from utils.submission import SemanticKITTIFormat, Sink
 
 TO_RAW = [0, 10, 40, 252]
-LABEL_MAP = cast(LabelMap, SimpleNamespace(to_raw=np.array(TO_RAW, dtype=np.uint32)))
+FORMAT = SemanticKITTIFormat(cast(LabelMap, SimpleNamespace(to_raw=np.array(TO_RAW, dtype=np.uint32))))
 
 
 def segmentation(sequence, name, classes):
@@ -64,13 +64,13 @@ def validate_zip(path, points_of):
                 assert archive.getinfo(f"{folder}{frame}.label").file_size == 4 * points
 
 
-@pytest.fixture(params=[PredictionWriter, SemanticKITTISubmission])
+@pytest.fixture(params=["predictions", "submission"])
 def any_sink(request, tmp_path) -> Sink:
-    return request.param(tmp_path / "out", LABEL_MAP)
+    return getattr(FORMAT, request.param)(tmp_path / "out")
 
 
 def test_round_trip(tmp_path):
-    sink = SemanticKITTISubmission(tmp_path, LABEL_MAP)
+    sink = FORMAT.submission(tmp_path)
     done = results()
     for result in done:
         sink.write(result)
@@ -94,7 +94,7 @@ def test_nothing_half_written_is_left(any_sink, tmp_path):
 
 
 def test_only_expected_frames_are_zipped(tmp_path):
-    sink = SemanticKITTISubmission(tmp_path, LABEL_MAP)
+    sink = FORMAT.submission(tmp_path)
     done = results()
     for result in done:
         sink.write(result)
@@ -103,7 +103,7 @@ def test_only_expected_frames_are_zipped(tmp_path):
 
 
 def test_written_again_takes_the_new(tmp_path):
-    writer = PredictionWriter(tmp_path, LABEL_MAP)
+    writer = FORMAT.predictions(tmp_path)
     writer.write(segmentation("11", "000000", [1, 2, 3]))
     writer.write(segmentation("11", "000000", [3, 3]))
     folder = writer.finish([(Frame("11", "000000", ""), 2)])
@@ -115,6 +115,14 @@ def test_missing_frames_are_named_and_counted(any_sink):
     any_sink.write(done[0])
     with pytest.raises(UserError, match=r"sequences/11/predictions/000001\.label: missing, 2 of 3 frames"):
         any_sink.finish(expected(done))
+
+
+def test_an_empty_file_is_noticed_without_a_count(any_sink, tmp_path):
+    any_sink.write(segmentation("11", "000000", [1, 2]))
+    (file,) = tmp_path.rglob("000000.label")
+    file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"0 bytes, not whole points"):
+        any_sink.finish([(Frame("11", "000000", ""), None)])
 
 
 @pytest.mark.parametrize("points", [6, 8])
@@ -137,7 +145,7 @@ def test_truncated_file_is_noticed_without_a_count(any_sink, tmp_path):
 
 
 def test_a_point_without_class_makes_no_zip(tmp_path):
-    sink = SemanticKITTISubmission(tmp_path, LABEL_MAP)
+    sink = FORMAT.submission(tmp_path)
     sink.write(segmentation("11", "000000", [1, 0, 0]))
     with pytest.raises(UserError, match=r"000000\.label: 2 points have class id 0"):
         sink.finish([(Frame("11", "000000", ""), 3)])

@@ -123,7 +123,7 @@ def _pair_codes(pairs: plain_versions.Pairs, size: int) -> Tensor:
 
 def scatter_mean(s: Subject, name: str, backward: bool) -> Stage:
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(len(s.batch.points), s.config.model_params.hiden_size, generator=generator)
+    values = torch.randn(len(s.batch.points), s.model.hiden_size, generator=generator)
     base = s.voxels.base
     gradient = torch.randn(len(base), values.shape[1], generator=generator)
 
@@ -141,7 +141,7 @@ def scatter_mean(s: Subject, name: str, backward: bool) -> Stage:
 
 def convolution(s: Subject, name: str, backward: bool) -> Stage:
     generator = torch.Generator().manual_seed(0)
-    channels, rows = s.config.model_params.hiden_size, s.rows_in(1)
+    channels, rows = s.model.hiden_size, s.rows_in(1)
     features, gradient = torch.randn(2, len(rows), channels, generator=generator)
     weight = torch.randn(27, channels, channels, generator=generator) / (27 * channels) ** 0.5
     kernel_map = submanifold_map(s.voxels.base.keys, 3)

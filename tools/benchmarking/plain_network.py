@@ -51,6 +51,7 @@ def forward(network: Baseline, geometry: Geometry) -> tuple[Tensor, list[Tensor]
 def _residual(block: ResidualBlock, x: Tensor, grid: VoxelGrid) -> Tensor:
     inner = F.leaky_relu(block.conv1.norm(convolve(x, block.conv1.weight, grid.pairs)), 0.1)
     outer = block.conv2.norm(convolve(inner, block.conv2.weight, grid.pairs))
+    assert block.shortcut is not None
     return F.leaky_relu(outer + block.shortcut.norm(x @ block.shortcut.weight[0]), 0.1)
 
 

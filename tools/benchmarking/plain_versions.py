@@ -42,6 +42,7 @@ class PlainSource:
     """
 
     num_cameras = 1
+    absent = ()
 
     def __init__(self, folder: Path, name: str, learning_map: dict[int, int]) -> None:
         self.folder, self.name, self.learning_map = folder, name, learning_map

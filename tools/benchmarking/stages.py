@@ -20,7 +20,7 @@ def all_stages(
         precisions: "32", "bf16" or both; for the networks.
         wanted: whether to measure the stage of that name.
     """
-    channels, scales = subject.config.model_params.hiden_size, len(subject.scales)
+    channels, scales = subject.model.hiden_size, len(subject.scales)
     makers: dict[str, Callable[[Subject, str], Stage]] = {
         "label map": data_stages.label_map,
         "evaluation item, 1 vote": partial(data_stages.evaluation_item, votes=1),

@@ -18,7 +18,7 @@ from network.baseline import Baseline
 from network.sparse.layers import BatchNorm
 from network.voxelize import Voxels, VoxelSet
 from tools.benchmarking import plain_network, plain_versions
-from utils.config import Config, resolve_path
+from utils.config import Config, ModelParams, PointImageDataset, resolve_path
 from utils.labels import LabelMap
 from utils.structures import Batch, Sample
 
@@ -31,7 +31,10 @@ class Subject:
     """
 
     def __init__(self, config: Config) -> None:
+        assert isinstance(config.model_params, ModelParams) and isinstance(config.dataset_params, PointImageDataset)
         self.config = config
+        self.model = config.model_params
+        self.normalizer = config.dataset_params.image_normalizer
         path = resolve_path(config.dataset_params.label_mapping)
         self.label_map = LabelMap.load(path)
         self.learning_map: dict[int, int] = yaml.safe_load(path.read_text(encoding="utf-8"))["learning_map"]
@@ -50,7 +53,7 @@ class Subject:
         return plain_versions.PlainSource(Path(frame.path).parents[1], frame.name, self.learning_map)
 
     def collate(self, item: Sample, with_image: bool) -> Batch:
-        return collate([item], self.config.dataset_params.image_normalizer, with_image)
+        return collate([item], self.normalizer, with_image)
 
     @cached_property
     def batch(self) -> Batch:
@@ -96,17 +99,17 @@ class Subject:
     @property
     def scales(self) -> list[int]:
         """The distinct scales, scale 1 first."""
-        return list(dict.fromkeys([1, *self.config.model_params.scale_list]))
+        return list(dict.fromkeys([1, *self.model.scale_list]))
 
     @property
     def convolved(self) -> list[int]:
         """The scales on which the encoder convolves."""
-        return list(dict.fromkeys([1, *self.config.model_params.scale_list[:-1]]))
+        return list(dict.fromkeys([1, *self.model.scale_list[:-1]]))
 
     def voxel_set(self, scale: int, voxels: Voxels | None = None) -> VoxelSet:
         """The voxels of one scale."""
         voxels = voxels or self.voxels
-        return voxels.base if scale == 1 else voxels.scales[self.config.model_params.scale_list.index(scale)]
+        return voxels.base if scale == 1 else voxels.scales[self.model.scale_list.index(scale)]
 
     def rows_in(self, scale: int) -> Tensor:
         """(V,) for every plain voxel, the row of the same voxel of ours."""

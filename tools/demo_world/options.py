@@ -15,7 +15,7 @@ class DemoOptions:
     """Choices for a demo data set; everything but `workers` decides the bytes of its files.
 
     Attributes:
-        train_frames, val_frames, test_frames: sweeps in the sequence of each split.
+        train_frames, val_frames, test_frames: sweeps in each split.
         beams, azimuth_steps: the LiDAR's lasers, and their measurements in a turn.
         vertical_fov: elevation of the first and the last laser, degrees.
         range_noise: standard deviation of a measured range, metres.
@@ -75,3 +75,10 @@ class DemoOptions:
             if name not in ("workers", "reflectance")
         }
         return {**chosen, "reflectance": dict(self.reflectance)} if self.reflectance else chosen
+
+
+DEFAULTS = {
+    "semantickitti": DemoOptions(),
+    "nuscenes": DemoOptions(test_frames=2, azimuth_steps=1090, vertical_fov=(10.67, -30.67), image_size=(480, 270)),
+}
+"""What is made of each data set unless something else is asked for; sensors about as on the real cars."""

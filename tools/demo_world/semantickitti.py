@@ -9,11 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,9 @@ from PIL import Image
 from tools.demo_world import camera, lidar, manifest, world
 from tools.demo_world.objects import Kind
 from tools.demo_world.options import DemoOptions
+from tools.demo_world.poses import turn
 from tools.demo_world.raycast import Scene
+from tools.demo_world.tree import Progress, Summary, lidar_spec, map_frames
 
 Array = NDArray[Any]
 
@@ -63,6 +63,7 @@ RAW_IDS: dict[Kind, tuple[int, int, str | None]] = {
     Kind.STREET_FURNITURE: (99, 99, None),
     Kind.CLUTTER: (0, 0, None),
 }
+BENCHMARK_CLASSES = 19
 _CLASS_OF = {raw: name for *ids, name in RAW_IDS.values() for raw in ids if name is not None}
 
 
@@ -79,22 +80,6 @@ class Calibration:
     velodyne_to_camera: Array
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What was written, or found complete.
-
-    Attributes:
-        fresh: whether anything was written.
-        frames: number of sweeps. points: mean points of a sweep.
-        classes: for each labelled sequence ("00", "08"), the names of the 19 classes that it holds.
-    """
-
-    fresh: bool
-    frames: int
-    points: int
-    classes: dict[str, list[str]]
-
-
 def calibration(image_size: tuple[int, int]) -> Calibration:
     """Four cameras like KITTI's: 82 degrees wide, 54 cm apart, and a fraction of a degree off the LiDAR's axes."""
     width, height = image_size
@@ -104,25 +89,16 @@ def calibration(image_size: tuple[int, int]) -> Calibration:
     projections = [intrinsics @ np.column_stack([np.eye(3), np.array(t, np.float64)]) for t in offsets]
     axes = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # x forward, y left, z up -> x right, y down, z forward
     velodyne_to_camera = np.eye(4)
-    velodyne_to_camera[:3, :3] = _turn(0.0074, 0.0004, -0.0021) @ axes
+    velodyne_to_camera[:3, :3] = turn(0.0074, 0.0004, -0.0021) @ axes
     velodyne_to_camera[:3, 3] = -0.0119, -0.0704, -0.2857
     return Calibration(np.stack(projections), velodyne_to_camera)
-
-
-def _turn(x: float, y: float, z: float) -> Array:
-    """Rotation about x, then y, then z, in radians."""
-    cx, cy, cz, sx, sy, sz = *np.cos([x, y, z]), *np.sin([x, y, z])
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
 
 
 def lidar_pose(street: world.World, time: float) -> Array:
     """(4, 4) float64 LiDAR to world at `time` seconds."""
     x, y, heading = street.ego(time)
     pose = np.eye(4)
-    pose[:3, :3] = _turn(0, 0, heading)
+    pose[:3, :3] = turn(0, 0, heading)
     pose[:3, 3] = x, y, LIDAR_HEIGHT
     return pose
 
@@ -139,15 +115,7 @@ def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lid
     """What LiDAR and left colour camera see in a frame; noise depends on seed, sequence and frame alone."""
     street = _street(options.seed, sequence, _frames(options)[sequence])
     scene, pose = street.scene(frame * FRAME_TIME), lidar_pose(street, frame * FRAME_TIME)
-    spec = lidar.LidarSpec(
-        options.beams,
-        options.azimuth_steps,
-        *options.vertical_fov,
-        range_noise=options.range_noise,
-        dropout=options.dropout,
-        reflectance=options.reflectance,
-    )
-    sweep = lidar.sweep(scene, pose, spec, np.random.default_rng([options.seed, sequence, frame, 0]))
+    sweep = lidar.sweep(scene, pose, lidar_spec(options), np.random.default_rng([options.seed, sequence, frame, 0]))
     calib = calibration(options.image_size)
     intrinsics = calib.projections[0][:, :3]
     to_camera_2 = np.eye(4)
@@ -161,7 +129,7 @@ def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lid
 def write_tree(
     output: Path,
     options: DemoOptions,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """Writes sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
@@ -169,7 +137,7 @@ def write_tree(
     Args:
         output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.
         options: what to write.
-        progress: called with (frames done, frames in all) after each frame.
+        progress: told of each frame.
         overwrite: whether to replace a set made with other options; what this tool did not make always stays.
 
     Raises:
@@ -178,23 +146,21 @@ def write_tree(
     frames = [(sequence, frame) for sequence, count in _frames(options).items() for frame in range(count)]
     note = manifest.claim(output, options.identity(), list(_files(output, options)), overwrite)
     if note is not None:
-        return Summary(False, len(frames), note["points"], note["classes"])
+        return Summary(False, len(frames), note["points"], note["classes"], BENCHMARK_CLASSES)
     for sequence, count in _frames(options).items():
         _write_geometry(output, options, sequence, count)
     raw_ids: dict[int, set[int]] = {TRAIN: set(), VAL: set(), TEST: set()}
     points = 0
-    results = _map_frames(partial(_write_frame, output, options), frames, options.workers)
-    for done, ((sequence, _), (count, found)) in enumerate(zip(frames, results, strict=True), start=1):
+    write = partial(_write_frame, output, options)
+    for (sequence, _), (count, found) in map_frames(write, frames, options.workers, progress):
         points += count
         raw_ids[sequence] |= found
-        if progress is not None:
-            progress(done, len(frames))
     classes = {
         f"{sequence:02d}": sorted({_CLASS_OF[raw] for raw in raw_ids[sequence] if raw in _CLASS_OF})
         for sequence in (TRAIN, VAL)
     }
     manifest.complete(output, points=points // len(frames), classes=classes)
-    return Summary(True, len(frames), points // len(frames), classes)
+    return Summary(True, len(frames), points // len(frames), classes, BENCHMARK_CLASSES)
 
 
 def _frames(options: DemoOptions) -> dict[int, int]:
@@ -219,16 +185,6 @@ def _files(output: Path, options: DemoOptions) -> Iterator[Path]:
         yield output / f"{sequence:02d}" / "poses.txt"
         for frame in range(count):
             yield from (path for path in _frame_files(output, sequence, frame) if path is not None)
-
-
-def _map_frames(write: Callable, frames: list[tuple[int, int]], workers: int) -> Iterator[tuple[int, set[int]]]:
-    """`write` of every frame, in order, in this process or in several."""
-    if workers == 1:
-        yield from map(write, frames)
-        return
-    # Spawned, not forked: a caller may hold threads, whose locks a forked child would never see released.
-    with ProcessPoolExecutor(min(workers, len(frames)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write, frames)
 
 
 def _write_frame(output: Path, options: DemoOptions, which: tuple[int, int]) -> tuple[int, set[int]]:

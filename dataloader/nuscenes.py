@@ -1,0 +1,245 @@
+"""nuScenes-lidarseg on disk -> `Scan` (Caesar et al., CVPR 2020; Fong et al., RA-L 2022).
+
+<data_path>/<version>/*.json                                 tables, read with nuscenes-devkit
+<data_path>/samples/LIDAR_TOP/*.pcd.bin                      float32 N x 5: x, y, z (m), intensity 0..255, ring
+<data_path>/samples/CAM_*/*.jpg                              six cameras, 1600 x 900
+<data_path>/lidarseg/<version>/<token>_lidarseg.bin          uint8 N: index in category.json
+
+Key frames only. nuscenes-devkit is needed once for a version; see `dataloader.nuscenes_index`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader import nuscenes_tables as tables
+from dataloader.camera import project, read_image
+from dataloader.files import missing_files, read_bytes, read_point_file
+from dataloader.nuscenes_index import NuScenesIndex, open_index
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.structures import Frame, Scan
+
+CAMERAS = tables.CAMERAS
+
+_SPLITS = {
+    "v1.0-trainval": ("train", "val", "trainval"),
+    "v1.0-mini": ("mini_train", "mini_val"),
+    "v1.0-test": ("test",),
+}
+_OFFICIAL = ("train", "val", "test", "mini_train", "mini_val")
+_WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
+
+
+class NuScenes:
+    """The key frames of one split, in order of scene name and time; knows nothing of augmentation.
+
+    Only those scenes of the split that are in the tables are used, so a part of the data set is a data set.
+
+    Args:
+        data_path: the folder that holds the folder `version`, samples and lidarseg.
+        version: "v1.0-trainval", "v1.0-mini" or "v1.0-test".
+        split: an official split of that version: "train", "val" or both as "trainval"; "mini_train" or "mini_val";
+            "test", which has no labels.
+        label_map: category names to learning ids.
+        image_size: offer the camera images, brought to this (width, height). None: no images; then none are needed.
+
+    Attributes:
+        absent: the scenes of the split that are not in the tables.
+        label_map: as given, but for the raw ids, which are those of this tree's category.json (not for "test").
+        num_cameras: images per scan to choose from: 6, or 0 without `image_size`.
+
+    Raises:
+        UserError: the folder, the version, a table or every scene is missing, a table is damaged, the split is none of
+            the version's, labels are wanted and there are none, or a scan, a label file or, with `image_size`, an
+            image is missing.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        version: str,
+        split: str,
+        label_map: LabelMap,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        self.root = Path(data_path)
+        self.has_labels = split != "test"
+        self.num_cameras = len(CAMERAS) if image_size is not None else 0
+        self._image_size = image_size
+        self._folder = _version_folder(self.root, version, split)
+        self._index = open_index(self._folder, partial(_build_apart, self.root, version))
+        names = [name for part in _parts(split) for name in self._index.splits[part]]
+        scenes = self._index.records["scene"]
+        present = {name.decode() for name in np.unique(scenes)}
+        self.absent = tuple(name for name in names if name not in present)
+        self._rows = np.flatnonzero(np.isin(scenes, np.array([name.encode() for name in names])))
+        if not len(self._rows):
+            raise UserError(f"{self._folder}: the tables hold no scene of the split {split}; {_WHERE}")
+        self.label_map = self._match_categories(label_map) if self.has_labels else label_map
+        self._check_files(version, split)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def frame(self, index: int) -> Frame:
+        """Which scan number `index` is: its scene, and the token of its LIDAR_TOP sample_data."""
+        record = self._record(index)
+        return Frame(record["scene"].decode(), record["token"].decode(), str(self.root / record["lidar"].decode()))
+
+    def read(self, index: int, camera: int | None = 0) -> Scan:
+        """Scan number `index` as it lies on disk.
+
+        Args:
+            index: 0 .. len - 1.
+            camera: which of `CAMERAS` to read, or None for no image. Without `image_size` there is never one.
+
+        Returns:
+            All N points of the file, in its order; intensity 0..255. Labels are 0 in the test split, instances always.
+            A coordinate may be NaN or infinite if the file says so; an intensity that is, reads as 0. Pixels are those
+            of the resized image.
+
+        Raises:
+            UserError: a file is missing, truncated, empty or of the wrong length, or a label is not in category.json.
+        """
+        record, frame = self._record(index), self.frame(index)
+        xyz, intensity = read_point_file(frame.path, columns=5)
+        count = len(xyz)
+        if self.has_labels:
+            labels = read_labels(self.root / record["lidarseg"].decode(), count, self.label_map)
+        else:
+            labels = np.zeros(count, dtype=np.uint8)
+        image = None
+        pixels = np.full((count, 2), np.nan, dtype=np.float32)
+        if camera is not None and self._image_size is not None:
+            image = read_image(self.root / record["images"][camera].decode(), self._image_size)
+            scale = np.append(self._image_size / record["sizes"][camera], 1.0)
+            pixels = project(xyz, scale[:, None] * record["matrices"][camera], *self._image_size, front="depth")
+        instances = np.zeros(count, dtype=np.int32)
+        return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels, image)
+
+    def _record(self, index: int) -> Any:
+        return self._index.records[self._rows[index]]
+
+    def _match_categories(self, label_map: LabelMap) -> LabelMap:
+        table = self._folder / "category.json"
+        version = self._folder.name
+        if not (self._folder / "lidarseg.json").is_file():
+            raise UserError(f"{self._folder}: no lidarseg.json, so no labels; {tables.get_lidarseg(version)}")
+        if not self._index.categories:
+            raise UserError(f"{table}: {tables.without_index(version)}")
+        return label_map.with_raw_names(self._index.categories, table)
+
+    def _check_files(self, version: str, split: str) -> None:
+        """What is missing is looked for now, not in the middle of an epoch."""
+        records = self._index.records[self._rows]
+        wanted = [(records["lidar"], tables.LIDAR, f"the sensor archives of {version}")]
+        if self.has_labels:
+            lacking = records["token"][records["lidarseg"] == b""]
+            if len(lacking):
+                raise UserError(
+                    f"{self._folder / 'lidarseg.json'}: no labels for {len(lacking)} of {len(records)} scans of "
+                    f"{split}, such as {lacking[0].decode()}; {tables.get_lidarseg(version)}"
+                )
+            wanted.append((records["lidarseg"], "lidarseg", f"the nuScenes-lidarseg archive of {version}"))
+        for number in range(self.num_cameras):
+            wanted.append((records["images"][:, number], CAMERAS[number], f"the sensor archives of {version}"))
+        for names, kind, archive in wanted:
+            missing = missing_files(self.root, (name.decode() for name in names))
+            if missing:
+                raise UserError(
+                    f"{self.root / missing[0]}: missing ({len(missing)} of {len(names)} {kind} files of {split} are); "
+                    f"unpack {archive} into {self.root}"
+                )
+
+
+def _parts(split: str) -> tuple[str, ...]:
+    return ("train", "val") if split == "trainval" else (split,)
+
+
+def _version_folder(root: Path, version: str, split: str) -> Path:
+    """<root>/<version>, which must be there with all its tables and have the split."""
+    if version not in _SPLITS:
+        raise UserError(f"{version}: no version of nuScenes; version must be one of {', '.join(_SPLITS)}")
+    if split not in _SPLITS[version]:
+        raise UserError(f"{split}: no split of {version}, which has {', '.join(_SPLITS[version])}; choose one of them")
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; {_WHERE}")
+    folder = root / version
+    if not folder.is_dir():
+        there = ", ".join(name for name in _SPLITS if (root / name).is_dir()) or "none"
+        raise UserError(
+            f"{folder}: no such folder (versions there: {there}); unpack the metadata archive of {version} into "
+            f"{root}, or set data_path or version under dataset_params"
+        )
+    lacking = [f"{name}.json" for name in tables.TABLES if not (folder / f"{name}.json").is_file()]
+    if lacking:
+        raise UserError(
+            f"{folder}: tables are missing: {', '.join(lacking)}; unpack the metadata archive of {version} into {root}"
+        )
+    return folder
+
+
+def _build_apart(root: Path, version: str) -> NuScenesIndex:
+    """The index, built in a process of its own: its gigabytes are given back, and the devkit's imports stay out."""
+    try:
+        with ProcessPoolExecutor(max_workers=1) as pool:
+            return pool.submit(build_index, root, version).result()
+    except BrokenProcessPool as error:
+        raise tables.out_of_memory(root / version) from error
+
+
+def build_index(root: Path, version: str) -> NuScenesIndex:
+    """What is kept of the tables in <root>/<version>; takes about a minute and 8 GB for v1.0-trainval.
+
+    Raises:
+        UserError: nuscenes-devkit is not installed, or cannot load the tables, or they do not fit together.
+    """
+    try:
+        from nuscenes.nuscenes import NuScenes as DevKit
+        from nuscenes.utils.splits import create_splits_scenes
+    except ImportError as error:
+        raise UserError(
+            f"{root / version}: reading nuScenes' tables takes nuscenes-devkit, which cannot be imported ({error}); "
+            "pip install nuscenes-devkit"
+        ) from error
+    try:
+        devkit = DevKit(version, str(root), verbose=False)
+        records = tables.key_frames(devkit)
+        categories = tables.category_names(devkit)
+    except UserError:
+        raise
+    except Exception as error:
+        raise tables.explain(root, version, error) from error
+    official = create_splits_scenes()
+    return NuScenesIndex(records, categories, {split: tuple(official[split]) for split in _OFFICIAL})
+
+
+def read_labels(path: str | Path, count: int, label_map: LabelMap) -> NDArray[np.uint8]:
+    """A nuScenes-lidarseg label file.
+
+    Args:
+        path: the file.
+        count: points in the scan.
+        label_map: indices of category.json to learning ids.
+
+    Returns:
+        (count,) uint8 learning ids.
+
+    Raises:
+        UserError: the file is missing, has another number of points, or holds an index that category.json has not.
+    """
+    raw = read_bytes(path, "labels")
+    if raw.size != count:
+        raise UserError(
+            f"{path}: {raw.size} labels for {count} points; scan and labels do not belong together or one is "
+            "truncated: unpack both again"
+        )
+    return label_map.learning_ids(raw, path)

@@ -1,0 +1,79 @@
+"""Config -> where scans come from, and how predictions for them are filed: the one place that knows all data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from dataloader.dataset import Source
+from dataloader.nuscenes import NuScenes
+from dataloader.semantickitti import SemanticKITTI
+from utils.config import Config, LoaderParams, NuScenesImages, expand_home
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.nuscenes_submission import NuScenesFormat
+from utils.submission import PredictionFormat, SemanticKITTIFormat
+
+Part = Literal["train", "trainval", "valid", "test"]
+"""Of a data set: to train on, all with labels, to validate on, to submit."""
+
+_MINI = "v1.0-mini"
+_TRAINVAL_SPLITS = {"train": "train", "valid": "val", "trainval": "trainval"}
+_MINI_SPLITS = {"train": "mini_train", "valid": "mini_val"}
+
+
+def open_source(
+    config: Config, part: Part, loader: LoaderParams, label_map: LabelMap, images: bool = False, debug: bool = False
+) -> Source:
+    """The scans of one part of the data set of a config.
+
+    Args:
+        config: the experiment.
+        part: which scans.
+        loader: where they lie.
+        label_map: ids, and the splits of SemanticKITTI.
+        images: offer camera images; only with a point_image data set.
+        debug: nuScenes: v1.0-mini.
+
+    Raises:
+        UserError: something is missing there; see the sources.
+    """
+    data = config.dataset_params
+    path = _data_path(loader.data_path)
+    if data.pc_dataset_type == "SemanticKITTI":
+        return SemanticKITTI(path, part, label_map, load_image=images)
+    version, split = _version_and_split(config, part, debug)
+    image_size = data.resize if images and isinstance(data, NuScenesImages) else None
+    return NuScenes(path, version, split, label_map, image_size)
+
+
+def prediction_format(
+    config: Config, part: Part, label_map: LabelMap, uses_camera: bool, debug: bool = False
+) -> PredictionFormat:
+    """How the benchmark of the data set wants its predictions.
+
+    Args:
+        config, part, label_map, debug: as of `open_source`.
+        uses_camera: the network was trained with images, which the nuScenes benchmark asks for.
+    """
+    if config.dataset_params.pc_dataset_type == "SemanticKITTI":
+        return SemanticKITTIFormat(label_map)
+    return NuScenesFormat(_version_and_split(config, part, debug)[1], uses_camera)
+
+
+def _version_and_split(config: Config, part: Part, debug: bool) -> tuple[str, str]:
+    """The tables and the official split of a part of nuScenes."""
+    if part == "test":
+        return "v1.0-test", "test"
+    version = _MINI if debug else config.dataset_params.version or "v1.0-trainval"
+    splits = _MINI_SPLITS if version == _MINI else _TRAINVAL_SPLITS
+    if part not in splits:
+        raise UserError(f"train_params.trainval: {version} has no such split; leave it out, or use v1.0-trainval")
+    return version, splits[part]
+
+
+def _data_path(name: str) -> Path:
+    path = expand_home(name, key="data_path")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: data_path is not a folder")
+    return path

@@ -1,0 +1,192 @@
+"""Writes what the sensors see on short drives as a nuScenes tree (key frames, with lidarseg labels).
+
+<output>/v1.0-mini/*.json    tables: 8 scenes of mini_train, 2 of mini_val
+         v1.0-test/*.json    2 scenes of the test split, without labels
+         samples/LIDAR_TOP/*.pcd.bin   float32 x, y, z (m; x right, y forward), intensity 0..255, ring 0 (lowest) up
+                 CAM_*/*.jpg           six cameras
+         lidarseg/v1.0-mini/<LIDAR_TOP token>_lidarseg.bin   uint8 index of the category
+         maps/*.png          where the drives lead, 0.1 m a pixel
+         demo_world.json     the options it was made with
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from tools.demo_world import camera, lidar, manifest, raycast, world
+from tools.demo_world.ground import BANDS
+from tools.demo_world.nuscenes_labels import BENCHMARK_CLASSES, class_names, raw_ids
+from tools.demo_world.nuscenes_rig import CAMERAS, LIDAR, SENSORS, Drive, Sensor, drives, intrinsics
+from tools.demo_world.nuscenes_tables import Box, data_name, label_name, map_name, tables
+from tools.demo_world.objects import Kind
+from tools.demo_world.options import DemoOptions
+from tools.demo_world.raycast import Scene
+from tools.demo_world.tree import Frame, Progress, Summary, lidar_spec, map_frames
+
+Array = NDArray[Any]
+
+# Which splits a version's tables list; those of mini are labelled.
+VERSIONS = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-test": ("test",)}
+TABLES = (
+    "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
+    "sample", "sample_data", "sample_annotation", "map", "lidarseg",
+)  # fmt: skip
+# The devkit lists this folder, so it has to be there, and an empty one gets lost in copies.
+_NO_LABELS = "lidarseg/v1.0-test/README.txt"
+_MAP_EDGE = 600.0  # metres
+_JPEG_QUALITY = 90
+
+
+def sweep(options: DemoOptions, drive: Drive, sample: int) -> tuple[Scene, lidar.Sweep]:
+    """What the LiDAR measures, in the order in which its lasers fire; noise depends on seed, drive and sample alone."""
+    time = drive.time(sample)
+    scene, pose = drive.street.scene(time), drive.ego(time) @ drive.mount(LIDAR)
+    rng = np.random.default_rng([options.seed, drive.number, sample, 0])
+    swept = lidar.sweep(scene, pose, lidar_spec(options), rng)
+    azimuth = np.arctan2(swept.xyz[:, 1], swept.xyz[:, 0])
+    step = np.floor((np.pi - azimuth) / (2 * np.pi) * options.azimuth_steps)
+    order = np.lexsort((-swept.beam, step))
+    columns = {name: getattr(swept, name)[order] for name in ("xyz", "reflectance", "primitive", "beam")}
+    return scene, replace(swept, **columns)
+
+
+def pictures(options: DemoOptions, drive: Drive, sample: int) -> Iterator[tuple[Sensor, Scene, camera.Picture]]:
+    """What there is at the time each camera measures, and its picture."""
+    usual = float(np.mean([drive.time(sample, sensor) for sensor in CAMERAS]))
+    # One map of shadows for all: they hardly move in the hundredth of a second between two cameras.
+    shadows = camera.cast_shadows(drive.street.scene(usual), drive.ego(usual)[:3, 3], reach=45, texel=0.16)
+    for number, sensor in enumerate(CAMERAS, start=1):
+        time = drive.time(sample, sensor)
+        scene, pose = drive.street.scene(time), drive.ego(time) @ drive.mount(sensor)
+        rng = np.random.default_rng([options.seed, drive.number, sample, number])
+        matrix = intrinsics(sensor, options.image_size)
+        yield sensor, scene, camera.render(scene, pose, matrix, options.image_size, rng, shadows)
+
+
+def write_tree(
+    output: Path,
+    options: DemoOptions,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Writes the versions v1.0-mini and v1.0-test below `output`.
+
+    Args:
+        output: the data set's folder. If it holds a complete set made with the same options, nothing is done.
+        options: what to write. The scenes of a split share its frames evenly, and each has one at least.
+        progress: told of each sample.
+        overwrite: whether to replace a set made with other options; what this tool did not make always stays.
+
+    Raises:
+        UserError: `output` holds something else.
+    """
+    every = drives(options)
+    frames = [(drive.order, sample) for drive in every for sample in range(drive.samples)]
+    identity = {"dataset": "nuScenes", **options.identity()}
+    note = manifest.claim(output, identity, [output / name for name in _names(options, every)], overwrite)
+    if note is not None:
+        return Summary(False, len(frames), note["points"], note["classes"], BENCHMARK_CLASSES)
+    for name in _names(options, every):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+    boxes: dict[Frame, list[Box]] = {}
+    ids: dict[str, set[int]] = {drive.split: set() for drive in every if drive.split != "test"}
+    points = 0
+    for (order, sample), (labels, hit) in map_frames(
+        partial(_write_sample, output, options), frames, options.workers, progress
+    ):
+        points += labels.sum()
+        boxes[order, sample] = hit
+        ids.get(every[order].split, set()).update(np.flatnonzero(labels).tolist())
+    _draw_map(output / map_name(options.seed), every)
+    (output / _NO_LABELS).write_text("The test scenes come without labels.\n", encoding="ascii")
+    _write_tables(output, options, every, boxes)
+    classes = {split: class_names(found) for split, found in ids.items()}
+    mean = int(points) // len(frames)
+    manifest.complete(output, points=mean, classes=classes)
+    return Summary(True, len(frames), mean, classes, BENCHMARK_CLASSES)
+
+
+def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
+    """All files, below the data set's folder."""
+    yield from (f"{version}/{table}.json" for version in VERSIONS for table in TABLES)
+    yield from (map_name(options.seed), _NO_LABELS)
+    for drive in every:
+        for sample in range(drive.samples):
+            yield from (data_name(drive, sample, sensor) for sensor in SENSORS)
+            if drive.split != "test":
+                yield label_name(drive, sample)
+
+
+def _write_sample(output: Path, options: DemoOptions, which: Frame) -> tuple[Array, list[Box]]:
+    """Writes a sample's files; returns the number of points of each raw id, and the objects that were hit."""
+    drive, sample = drives(options)[which[0]], which[1]
+    scene, swept = sweep(options, drive, sample)
+    intensity, ring = np.round(swept.reflectance * 255), options.beams - 1 - swept.beam
+    np.column_stack([swept.xyz, intensity, ring]).astype("<f4").tofile(output / data_name(drive, sample, LIDAR))
+    labels = raw_ids(scene.primitives["kind"][swept.primitive])
+    if drive.split != "test":
+        labels.tofile(output / label_name(drive, sample))
+    for sensor, _, picture in pictures(options, drive, sample):
+        Image.fromarray(picture.image).save(output / data_name(drive, sample, sensor), quality=_JPEG_QUALITY)
+    return np.bincount(labels, minlength=256), _boxes(scene, swept)
+
+
+def _boxes(scene: Scene, swept: lidar.Sweep) -> list[Box]:
+    """A box around each object that was hit: the extent of its primitives, which all look the object's way."""
+    rows = scene.primitives
+    points = np.bincount(rows["instance"][swept.primitive])
+    found = []
+    for instance in np.flatnonzero(points[1:]) + 1:
+        own = rows[rows["instance"] == instance]
+        yaw = float(own["yaw"][0])
+        axes = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+        spots = raycast.corners(own).reshape(-1, 3)
+        spots[:, :2] = spots[:, :2] @ axes.T
+        low, high = spots.min(axis=0), spots.max(axis=0)
+        x, y, z = (low + high) / 2
+        length, width, height = (high - low).tolist()
+        place = axes.T @ (x, y)
+        found.append(
+            Box(
+                instance=int(instance),
+                kind=Kind(int(own["kind"][0])),
+                moving=bool(own["moving"][0]),
+                centre=(float(place[0]), float(place[1]), float(z)),
+                size=(width, length, height),
+                yaw=yaw,
+                points=int(points[instance]),
+            )
+        )
+    return found
+
+
+def _draw_map(path: Path, every: list[Drive]) -> None:
+    """A mask of the carriageways (255) around the drives; north is up, the city's origin the lower left corner."""
+    pixels = int(_MAP_EDGE * 10)
+    mask = Image.new("L", (pixels, pixels))
+    pen = ImageDraw.Draw(mask)
+    for drive in every:
+        end = drive.samples * drive.time(1) * world.EGO_SPEED
+        along = np.arange(-50.0, end + 50, 2.0)
+        edges = [(s, -BANDS[0]) for s in along] + [(s, BANDS[0]) for s in along[::-1]]
+        spots = np.array([(*drive.street.street.place(s, d)[:2], 0.0, 1.0) for s, d in edges]) @ drive.city.T
+        pen.polygon([(x * 10, pixels - y * 10) for x, y, *_ in spots.tolist()], fill=255)
+    mask.save(path)
+
+
+def _write_tables(output: Path, options: DemoOptions, every: list[Drive], boxes: dict[Frame, list[Box]]) -> None:
+    for version, splits in VERSIONS.items():
+        own = [drive for drive in every if drive.split in splits]
+        found = tables(own, boxes, options.image_size, labelled=version != "v1.0-test")
+        for name in TABLES:
+            text = json.dumps(found[name], indent=0)
+            (output / version / f"{name}.json").write_text(text + "\n", encoding="ascii")

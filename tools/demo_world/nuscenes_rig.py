@@ -1,0 +1,155 @@
+"""The nuScenes car on its drives: which scenes there are, where its sensors sit, and where it is at what time.
+
+Three frames, all with z up: the street's own (world.py), the city's, in which the tables give the ego poses, and the
+ego car's (x forward, y left, on the road below the rear axle).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.demo_world import world
+from tools.demo_world.options import DemoOptions
+from tools.demo_world.poses import rigid, turn
+
+Array = NDArray[Any]
+
+SAMPLE_TIME = 0.5  # seconds from one key frame to the next
+MICROSECONDS = 1_000_000
+# The official names of the mini splits, and two of the 150 test scenes.
+SCENES = {
+    "mini_train": (61, 553, 655, 757, 796, 1077, 1094, 1100),
+    "mini_val": (103, 916),
+    "test": (77, 78),
+}
+# Of all numbers tried, one that gives the two mini_val scenes all 16 classes in the default data set.
+_STREETS = 12_000
+_FIRST_START = datetime(2018, 8, 1, 19, 16, 36, 402_951, timezone.utc)
+_BOSTON = timezone(timedelta(hours=-4))
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A sensor and its place on the car.
+
+    Attributes:
+        channel: name in the tables.
+        place: metres, ego frame. heading: degrees to the left of straight ahead.
+        trigger: microseconds from a sample's time to the measurement; negative is earlier.
+        field_of_view: degrees across a camera's picture; 0 for the LiDAR.
+    """
+
+    channel: str
+    place: tuple[float, float, float]
+    heading: float
+    trigger: int = 0
+    field_of_view: float = 0.0
+
+
+# Places and angles about as on the real car. A camera fires when the turning laser passes it, and the sample's time is
+# the end of that turn, so each camera saw the street a few decimetres earlier than the tables' LiDAR pose.
+LIDAR = Sensor("LIDAR_TOP", (0.94, 0.0, 1.84), 0.0)
+CAMERAS = (
+    Sensor("CAM_FRONT", (1.70, 0.02, 1.51), 0.0, -56_000, 70.0),
+    Sensor("CAM_FRONT_RIGHT", (1.55, -0.49, 1.50), -56.0, -48_000, 70.0),
+    Sensor("CAM_BACK_RIGHT", (1.01, -0.48, 1.56), -110.0, -40_000, 70.0),
+    Sensor("CAM_BACK", (0.03, 0.00, 1.58), 180.0, -31_000, 110.0),
+    Sensor("CAM_BACK_LEFT", (1.04, 0.48, 1.59), 108.0, -22_000, 70.0),
+    Sensor("CAM_FRONT_LEFT", (1.52, 0.49, 1.51), 55.0, -64_000, 70.0),
+)
+SENSORS = (LIDAR, *CAMERAS)
+# Columns: x, y and z of a sensor's frame, seen from a frame with x forward, y left, z up.
+_LIDAR_AXES = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # x right, y forward, z up
+_CAMERA_AXES = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # x right, y down, z forward
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A scene of the data set: one drive along a street of its own.
+
+    Attributes:
+        order: its number among the drives. number: in its official name. split: the split it belongs to.
+        samples: key frames.
+        seed: of the whole data set.
+    """
+
+    order: int
+    number: int
+    split: str
+    samples: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"scene-{self.number:04d}"
+
+    @property
+    def start(self) -> datetime:
+        """When the first key frame was taken: another day for each drive."""
+        return _FIRST_START + timedelta(days=self.order)
+
+    @property
+    def log(self) -> str:
+        """Name of the car's log file: vehicle and local time."""
+        return f"n008-{self.start.astimezone(_BOSTON):%Y-%m-%d-%H-%M-%S%z}"
+
+    def time(self, sample: int, sensor: Sensor = LIDAR) -> float:
+        """Seconds since the drive's start at which `sensor` measures."""
+        return sample * SAMPLE_TIME + sensor.trigger / MICROSECONDS
+
+    def timestamp(self, sample: int, sensor: Sensor = LIDAR) -> int:
+        """The same as microseconds since 1970."""
+        first = (self.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
+        return first + round(sample * SAMPLE_TIME * MICROSECONDS) + sensor.trigger
+
+    @property
+    def city(self) -> Array:
+        """(4, 4) float64, the street's frame to the city's: somewhere, in some direction."""
+        place = 90.0 + 140.0 * (self.order % 4), 150.0 + 150.0 * (self.order // 4), 0.0
+        return rigid(turn(0, 0, np.radians(137.5 * self.order + 20)), place)
+
+    def ego(self, time: float) -> Array:
+        """(4, 4) float64, ego frame to the street's at `time` seconds."""
+        x, y, heading = self.street.ego(time)
+        return rigid(turn(0, 0, heading), (x, y, 0))
+
+    def mount(self, sensor: Sensor) -> Array:
+        """(4, 4) float64, sensor frame to ego frame: calibrated anew for each drive, a little off the plan."""
+        rng = np.random.default_rng([self.seed, self.number, SENSORS.index(sensor)])
+        axes = _CAMERA_AXES if sensor.field_of_view else _LIDAR_AXES
+        off = turn(*rng.normal(0, 0.004, 3).tolist())
+        return rigid(turn(0, 0, np.radians(sensor.heading)) @ off @ axes, sensor.place + rng.normal(0, 0.01, 3))
+
+    @property
+    def street(self) -> world.World:
+        return _street(self.seed, self.number, self.samples)
+
+
+@lru_cache(maxsize=16)
+def _street(seed: int, number: int, samples: int) -> world.World:
+    return world.build(seed, _STREETS + number, samples * SAMPLE_TIME * world.EGO_SPEED)
+
+
+def drives(options: DemoOptions) -> list[Drive]:
+    """All drives; those of a split share its samples evenly, and each has one at least."""
+    found: list[Drive] = []
+    wanted = {"mini_train": options.train_frames, "mini_val": options.val_frames, "test": options.test_frames}
+    for split, numbers in SCENES.items():
+        each, rest = divmod(wanted[split], len(numbers))
+        for place, number in enumerate(numbers):
+            samples = max(1, each + (place < rest))
+            found.append(Drive(len(found), number, split, samples, options.seed))
+    return found
+
+
+def intrinsics(sensor: Sensor, image_size: tuple[int, int]) -> Array:
+    """(3, 3) float64, pixels: square pixels, the optical axis a little beside the middle of the picture."""
+    width, height = image_size
+    focal = width / 2 / np.tan(np.radians(sensor.field_of_view / 2))
+    return np.array([[focal, 0, 0.508 * width], [0, focal, 0.53 * height], [0, 0, 1]])

@@ -1,0 +1,52 @@
+"""What the sections of a configuration are made of: their base class and the types of their values.
+
+Values are strict: `8` is an integer, `"8"` and `8.0` are not, `true` is no number; an integer is accepted where a
+number is asked for. Records are frozen.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def only(value: int) -> AfterValidator:
+    """The format knows the key, this program one value of it: refuse the others rather than ignore them."""
+
+    def verify(found: int) -> int:
+        if found != value:
+            raise ValueError(f"must be {value}, found {found}: no other value is supported")
+        return found
+
+    return AfterValidator(verify)
+
+
+def list_of(length: int | None = None) -> BeforeValidator:
+    """A YAML list as a tuple (so that records stay frozen), of `length` entries when that is given."""
+
+    def convert(found: Any) -> Any:
+        if not isinstance(found, list | tuple):
+            return found  # pydantic says what is wrong with it
+        if length is not None and len(found) != length:
+            raise ValueError(f"must have {length} entries, found {len(found)}")
+        return tuple(found)
+
+    return BeforeValidator(convert)
+
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Multiple16 = Annotated[int, Field(gt=0, multiple_of=16)]
+Text = Annotated[str, Field(min_length=1)]
+Triple = Annotated[tuple[float, float, float], list_of(3)]
+
+
+class Section(BaseModel):
+    """One mapping of the YAML: frozen, strict, and closed to keys it does not know."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=()
+    )
