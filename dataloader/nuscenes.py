@@ -80,7 +80,7 @@ class NuScenes:
         scenes = self._index.records["scene"]
         present = {name.decode() for name in np.unique(scenes)}
         self.absent = tuple(name for name in names if name not in present)
-        self._rows = np.flatnonzero(np.isin(scenes, np.array([name.encode() for name in names])))
+        self._rows = np.flatnonzero(np.isin(scenes, np.array([name.encode() for name in names]))).astype(np.int32)
         if not len(self._rows):
             raise UserError(f"{self._folder}: the tables hold no scene of the split {split}; {_WHERE}")
         self.label_map = self._match_categories(label_map) if self.has_labels else label_map
@@ -139,25 +139,29 @@ class NuScenes:
 
     def _check_files(self, version: str, split: str) -> None:
         """What is missing is looked for now, not in the middle of an epoch."""
-        records = self._index.records[self._rows]
-        wanted = [(records["lidar"], tables.LIDAR, f"the sensor archives of {version}")]
+        sensors = f"the sensor archives of {version}"
+        wanted = [(self._column("lidar"), tables.LIDAR, sensors)]
         if self.has_labels:
-            lacking = records["token"][records["lidarseg"] == b""]
+            labels = self._column("lidarseg")
+            lacking = np.flatnonzero(labels == b"")
             if len(lacking):
                 raise UserError(
-                    f"{self._folder / 'lidarseg.json'}: no labels for {len(lacking)} of {len(records)} scans of "
-                    f"{split}, such as {lacking[0].decode()}; {tables.get_lidarseg(version)}"
+                    f"{self._folder / 'lidarseg.json'}: no labels for {len(lacking)} of {len(self)} scans of {split}, "
+                    f"such as {self.frame(lacking[0]).name}; {tables.get_lidarseg(version)}"
                 )
-            wanted.append((records["lidarseg"], "lidarseg", f"the nuScenes-lidarseg archive of {version}"))
-        for number in range(self.num_cameras):
-            wanted.append((records["images"][:, number], CAMERAS[number], f"the sensor archives of {version}"))
+            wanted.append((labels, "lidarseg", f"the nuScenes-lidarseg archive of {version}"))
+        if self.num_cameras:
+            wanted += zip(self._column("images").T, CAMERAS, [sensors] * len(CAMERAS), strict=True)
         for names, kind, archive in wanted:
             missing = missing_files(self.root, (name.decode() for name in names))
             if missing:
                 raise UserError(
-                    f"{self.root / missing[0]}: missing ({len(missing)} of {len(names)} {kind} files of {split} are); "
+                    f"{self.root / missing[0]}: missing ({len(missing)} of {len(self)} {kind} files of {split} are); "
                     f"unpack {archive} into {self.root}"
                 )
+
+    def _column(self, name: str) -> NDArray[Any]:
+        return self._index.records[name][self._rows]
 
 
 def _parts(split: str) -> tuple[str, ...]:

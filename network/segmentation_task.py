@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -186,7 +187,8 @@ class SegmentationTask(pl.LightningModule):
         named = {**scores.named(), "val/best_miou": self.best_miou}
         self.log_dict(named)
         if self.trainer.state.fn == "fit":  # the per-class table is printed; TensorBoard gets it over the epochs
-            self.log_dict({f"val_iou/{n}": float(iou) for n, iou in zip(scores.class_names, scores.iou, strict=True)})
+            per_class = zip(scores.class_names, map(float, scores.iou), strict=True)
+            self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})
         self._print_scores(scores, named)
 
     @rank_zero_only

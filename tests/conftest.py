@@ -1,4 +1,5 @@
-"""Shared by all tests: a small experiment on the golden SemanticKITTI tree, and a way to run commands on it."""
+"""Shared by all tests: a small experiment on the golden SemanticKITTI tree, a way to run commands on it, and small
+made-up data sets."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import main as program
+from tests.demo_support import TINY, TINY_NUSCENES
+from tools.demo_world import nuscenes, semantickitti
 from utils import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,3 +43,12 @@ def run_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
         return cli.run(lambda: program.main(small_command(*arguments, settings=settings)))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def demo_trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`data_path` of a tiny made-up data set of each kind, by `pc_dataset_type`; not to be written to."""
+    folder = tmp_path_factory.mktemp("demo")
+    semantickitti.write_tree(folder / "sequences", TINY)
+    nuscenes.write_tree(folder / "nuscenes", TINY_NUSCENES)
+    return {"SemanticKITTI": folder / "sequences", "nuScenes": folder / "nuscenes"}

@@ -16,7 +16,7 @@ from tools.demo_world.raycast import Scene
 TINY = DemoOptions(train_frames=2, val_frames=1, test_frames=1, beams=8, azimuth_steps=128, image_size=(96, 64))
 SHORT = DemoOptions(train_frames=4, val_frames=3, test_frames=1, image_size=(96, 64))
 TINY_NUSCENES = replace(
-    DEFAULTS["nuscenes"], train_frames=1, val_frames=3, test_frames=1, beams=8, azimuth_steps=128, image_size=(64, 36)
+    DEFAULTS["nuscenes"], train_frames=1, val_frames=1, test_frames=1, beams=8, azimuth_steps=128, image_size=(64, 36)
 )
 # Few frames, exact ranges.
 EXACT_NUSCENES = replace(
@@ -47,6 +47,22 @@ def read_calibration(output, sequence):
 def read_table(output, version, name):
     """A table of a nuScenes version, by token."""
     return {record["token"]: record for record in json.loads((output / version / f"{name}.json").read_text())}
+
+
+def samples_of(devkit, scene):
+    """Sample records from the first of a scene to the last, by their links."""
+    token, found = scene["first_sample_token"], []
+    while token:
+        found.append(devkit.get("sample", token))
+        token = found[-1]["next"]
+    return found
+
+
+def sweep_of(devkit, sample):
+    """(N, 5) points and (N,) labels."""
+    token = sample["data"]["LIDAR_TOP"]
+    points = np.fromfile(devkit.get_sample_data_path(token), "<f4").reshape(-1, 5)
+    return points, np.fromfile(f"{devkit.dataroot}/{devkit.get('lidarseg', token)['filename']}", np.uint8)
 
 
 def file_bytes(output):

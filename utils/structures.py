@@ -41,7 +41,7 @@ class Scan:
     Attributes:
         frame: where it came from.
         xyz: (N, 3) float32, metres, sensor frame (x forward, y left, z up).
-        intensity: (N,) float32, 0..1.
+        intensity: (N,) float32 as the data set has it: 0..1 in SemanticKITTI, 0..255 in nuScenes.
         labels: (N,) uint8, learning ids; 0 is ignored.
         instances: (N,) int32, instance ids; 0 is none.
         index: (N,) int64, row of the point in its file; -1 for a point mixed in from another scan.

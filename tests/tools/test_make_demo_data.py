@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.demo_support import file_bytes, read_scan
+from tests.demo_support import file_bytes, read_scan, read_table
 from tools import make_demo_data
+from tools.demo_world.options import DEFAULTS
 
 FLAGS = [
     "--train_frames=1", "--val_frames=1", "--test_frames=1", "--beams=8", "--azimuth_steps=64",
@@ -26,6 +28,28 @@ def test_command_line(tmp_path, capsys):
     complaint = capsys.readouterr().err.strip()
     assert "--overwrite" in complaint
     assert "\n" not in complaint
+
+
+def test_nuscenes_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = [*FLAGS, "--dataset", "nuscenes"]
+    assert make_demo_data.main(command) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("dataset/demo/nuscenes: 12 frames")
+    assert " of 16 classes in mini_val" in said
+    assert len(read_table(tmp_path / "dataset" / "demo" / "nuscenes", "v1.0-test", "sample")) == 2
+    assert make_demo_data.main(command) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert make_demo_data.main([*FLAGS, "--output", "dataset/demo/nuscenes"]) == 2  # not where SemanticKITTI may go
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dataset", ["semantickitti", "nuscenes"])
+def test_defaults_are_the_data_sets(dataset):
+    usual = make_demo_data.chosen(make_demo_data.parse(["--dataset", dataset, "--workers", "1"]))
+    assert usual == DEFAULTS[dataset]
+    flags = make_demo_data.parse(["--dataset", dataset, "--image_size", "64", "48", "--seed", "3", "--workers", "1"])
+    assert make_demo_data.chosen(flags) == replace(DEFAULTS[dataset], image_size=(64, 48), seed=3)
 
 
 def test_reflectance_reaches_the_scans_and_no_picture(tmp_path):

@@ -6,6 +6,7 @@
     lidar      Scene, pose, beams -> Sweep
     camera     Scene, pose, intrinsics -> Picture
     semantickitti   writes what the sensors see as a SemanticKITTI tree
+    nuscenes        the same as a nuScenes tree; _rig: drives and sensors, _labels: categories, _tables: records
 
 The sensors know poses and intrinsics, and nothing of a data set's folders and label ids.
 """

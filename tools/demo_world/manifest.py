@@ -14,7 +14,9 @@ FORMAT = 1
 """Raised whenever the same options come to mean other bytes."""
 
 
-def claim(output: Path, identity: dict[str, Any], files: Iterable[Path], overwrite: bool) -> dict[str, Any] | None:
+def claim(
+    output: Path, identity: dict[str, Any], files: Iterable[Path], overwrite: bool, caches: Iterable[Path] = ()
+) -> dict[str, Any] | None:
     """Makes sure that a data set may be written to `output`.
 
     Args:
@@ -22,6 +24,7 @@ def claim(output: Path, identity: dict[str, Any], files: Iterable[Path], overwri
         identity: the options that decide its bytes.
         files: all files the data set will have, below `output`.
         overwrite: whether a set with other options may be removed (only files that the maker wrote).
+        caches: what readers may put among the files; it is removed with them.
 
     Returns:
         The note of a complete set with the same options (then there is nothing to do), else None: write.
@@ -42,7 +45,7 @@ def claim(output: Path, identity: dict[str, Any], files: Iterable[Path], overwri
         if folder.exists():
             raise UserError(f"{folder}: not made by this tool, so it stays; choose another --output")
     output.mkdir(parents=True, exist_ok=True)
-    names = [path.relative_to(output).as_posix() for path in files]
+    names = [path.relative_to(output).as_posix() for path in [*files, *caches]]
     _write(output, {"options": identity, "format": FORMAT, "complete": False, "files": names})
     return None
 

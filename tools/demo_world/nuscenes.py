@@ -92,17 +92,17 @@ def write_tree(
     every = drives(options)
     frames = [(drive.order, sample) for drive in every for sample in range(drive.samples)]
     identity = {"dataset": "nuScenes", **options.identity()}
-    note = manifest.claim(output, identity, [output / name for name in _names(options, every)], overwrite)
+    names = list(_names(options, every))
+    note = manifest.claim(output, identity, [output / name for name in names], overwrite, _indices(output))
     if note is not None:
         return Summary(False, len(frames), note["points"], note["classes"], BENCHMARK_CLASSES)
-    for name in _names(options, every):
+    for name in names:
         (output / name).parent.mkdir(parents=True, exist_ok=True)
     boxes: dict[Frame, list[Box]] = {}
     ids: dict[str, set[int]] = {drive.split: set() for drive in every if drive.split != "test"}
     points = 0
-    for (order, sample), (labels, hit) in map_frames(
-        partial(_write_sample, output, options), frames, options.workers, progress
-    ):
+    write = partial(_write_sample, output, options)
+    for (order, sample), (labels, hit) in map_frames(write, frames, options.workers, progress):
         points += labels.sum()
         boxes[order, sample] = hit
         ids.get(every[order].split, set()).update(np.flatnonzero(labels).tolist())
@@ -124,6 +124,11 @@ def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
             yield from (data_name(drive, sample, sensor) for sensor in SENSORS)
             if drive.split != "test":
                 yield label_name(drive, sample)
+
+
+def _indices(output: Path) -> list[Path]:
+    """What dataloader/nuscenes_index.py keeps beside the tables."""
+    return [output / version / f"2dpass_index.{kind}" for version in VERSIONS for kind in ("npy", "json")]
 
 
 def _write_sample(output: Path, options: DemoOptions, which: Frame) -> tuple[Array, list[Box]]:

@@ -1,0 +1,51 @@
+"""Every shipped configuration trains and tests, reduced in size, on the made-up data of its data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import main as program
+from tests.conftest import ROOT
+from utils import cli
+from utils.config import ModelParams, SemanticKITTIImages, VoxelModelParams, load_config
+
+CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+
+
+def reduced(path: Path, data_path: Path) -> list[str]:
+    """Overrides that leave the experiment its kind and take its size."""
+    config = load_config(path)
+    data = config.dataset_params
+    settings = []
+    for kind, batch_size in (("train", 2), ("val", 1)):
+        entries = (f"data_path={data_path}", f"batch_size={batch_size}", "num_workers=0")
+        settings += [f"dataset_params.{kind}_data_loader.{entry}" for entry in entries]
+    settings += ["train_params.max_num_epochs=1", "dataset_params.training_size=null"]
+    if isinstance(config.model_params, ModelParams):
+        image = "bottom_crop" if isinstance(data, SemanticKITTIImages) else "resize"
+        settings += ["model_params.hiden_size=4", f"dataset_params.{image}=[96,64]"]
+    if isinstance(config.model_params, VoxelModelParams):
+        settings.append("model_params.cr=0.1")
+    if data.pc_dataset_type == "nuScenes":
+        settings.append("dataset_params.version=v1.0-mini")
+    return settings
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_config_trains_and_tests(path, demo_trees, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = load_config(path).dataset_params.pc_dataset_type
+    command = ["--config", str(path), "--cpu", "--set", *reduced(path, demo_trees[dataset])]
+    assert cli.run(lambda: program.main(command)) == 0
+    run = tmp_path / "logs" / dataset / "default"
+    history = [json.loads(line) for line in (run / "version_0" / "history.jsonl").read_text().splitlines()]
+    assert len(history) == 1 and history[0]["train/loss_epoch"] > 0 and 0 <= history[0]["val/mIoU"] <= 1
+
+    tested = ["--test", "--checkpoint", "last", "--num_vote", "2", "--save_prediction", *command]
+    assert cli.run(lambda: program.main(tested)) == 0
+    (scores,) = run.glob("test_*/scores.json")
+    assert json.loads(scores.read_text())["points"] > 0
+    assert "per class iou" in capsys.readouterr().out
