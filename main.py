@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from dataloader.datamodule import DataModule
-from dataloader.sources import prediction_format
+from dataloader.sources import lidar_of, prediction_format
 from network.assemble import build_network, parameter_count
 from network.checkpoints import (
     check_resumable,
@@ -164,6 +164,7 @@ def test(
         label_map,
         data.expected_frames,
         prediction_format(config, data.evaluated_part, label_map, has_image_branch(content, checkpoint), args.debug),
+        lidar_of(config),
         args.submit_to_server,
         args.save_prediction,
         settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split},

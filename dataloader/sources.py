@@ -1,4 +1,5 @@
-"""Config -> where scans come from, and how predictions for them are filed: the one place that knows all data sets."""
+"""Config -> where scans come from, and how predictions for them are filed and drawn: the one place that knows all
+data sets."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from utils.config import Config, LoaderParams, NuScenesImages, expand_home
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.nuscenes_submission import NuScenesFormat
+from utils.raster import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR, Lidar
 from utils.submission import PredictionFormat, SemanticKITTIFormat
 
 Part = Literal["train", "trainval", "valid", "test"]
@@ -59,6 +61,11 @@ def prediction_format(
     if config.dataset_params.pc_dataset_type == "SemanticKITTI":
         return SemanticKITTIFormat(label_map)
     return NuScenesFormat(_version_and_split(config, part, debug)[1], uses_camera)
+
+
+def lidar_of(config: Config) -> Lidar:
+    """What took the scans of the data set of a config."""
+    return SEMANTICKITTI_LIDAR if config.dataset_params.pc_dataset_type == "SemanticKITTI" else NUSCENES_LIDAR
 
 
 def _version_and_split(config: Config, part: Part, debug: bool) -> tuple[str, str]:

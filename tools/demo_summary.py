@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from network.training import read_history
-from tools.visualize import visualize
+from tools.visualizing.semantickitti import visualize
 from utils.config import REPOSITORY, expand_home, load_config, resolve_path
 from utils.errors import UserError, run_command
 from utils.labels import LabelMap

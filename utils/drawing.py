@@ -21,6 +21,8 @@ from utils.metrics import ScoreCard
 from utils.raster import (
     BACKGROUND,
     RANGE_COLUMNS,
+    CameraPicture,
+    Lidar,
     Pixels,
     birds_eye_view,
     camera_view,
@@ -31,42 +33,43 @@ from utils.raster import (
 
 DPI = 100
 MARGIN, GAP, TITLE = 28, 16, 34  # pixels
+STRIP = 64  # pixels, height of a range image before it is enlarged
 TEXT = "#e8eaed"
 
 
 def draw_scan(
     xyz: NDArray[np.float32],
+    lidar: Lidar,
     labels: NDArray[np.integer] | None,
     prediction: NDArray[np.integer] | None,
     colors: NDArray[np.uint8],
     names: Sequence[str],
     path: str | Path,
-    image: Pixels | None = None,
-    pixels: NDArray[np.float32] | None = None,
+    cameras: Sequence[Sequence[CameraPicture]] = (),
     title: str = "",
 ) -> None:
-    """Draw a scan from above and as the sensor sees it, and over the camera picture where there is one.
+    """Draw a scan from above and as the sensor sees it, and over the camera pictures where there are any.
 
     With labels and prediction: ground truth, prediction and errors side by side. With one of them: that one, larger.
 
     Args:
-        xyz: (N, 3) metres, sensor frame.
+        xyz: (N, 3) metres, frame of `lidar`.
+        lidar: what took the scan.
         labels: (N,) learning ids, or None.
         prediction: (N,) learning ids, or None.
         colors: (K, 3) uint8 RGB.
         names: K class names.
         path: the PNG to write; its folder is made.
-        image: (H, W, 3) uint8 RGB camera picture, or None.
-        pixels: (N, 2) (row, col) in `image`, NaN where not seen; needed with `image`.
+        cameras: rows of pictures of one shape, laid out as the cameras are on the car.
         title: a line above the picture.
 
     Raises:
-        ValueError: neither labels nor prediction, or an image without pixels.
+        ValueError: neither labels nor prediction.
     """
     shown = {"Ground truth": labels, "Prediction": prediction}
     painted = {name: paint(ids, colors) for name, ids in shown.items() if ids is not None}
-    if not painted or (image is not None and pixels is None):
-        raise ValueError("draw_scan needs labels or a prediction, and pixels with an image")
+    if not painted:
+        raise ValueError("draw_scan needs labels or a prediction")
 
     content = 2 * RANGE_COLUMNS if len(painted) == 2 else RANGE_COLUMNS
     above = dict(painted)
@@ -74,25 +77,46 @@ def draw_scan(
         judged = labels > 0
         share = 100 * np.mean(labels[judged] == prediction[judged]) if judged.any() else 0.0
         above[f"Errors (red): {share:.1f} % of the points are right"] = paint_errors(labels, prediction)
-    size = (content - GAP * (len(above) - 1)) // len(above)
-    rows = [[(name, birds_eye_view(xyz, rgb, size)) for name, rgb in above.items()]]
+    size = _width_of_each(len(above), content)
+    rows = [[(name, birds_eye_view(xyz, lidar, rgb, size)) for name, rgb in above.items()]]
     for name, rgb in painted.items():
-        strip = range_view(xyz, rgb).repeat(len(painted) + 1, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
+        tall = STRIP * (len(painted) + 1) // lidar.beams
+        strip = range_view(xyz, lidar, rgb).repeat(tall, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
         rows.append([(f"{name}, as the sensor sees it", strip)])
-    if image is not None and pixels is not None:
-        width = (content - GAP * (len(painted) - 1)) // len(painted)
-        rows.append(
-            [(f"{name} in the camera", camera_view(image, pixels, rgb, width)) for name, rgb in painted.items()]
-        )
+    rows += _camera_rows(painted, cameras, content)
     present = np.unique(np.concatenate([ids for ids in shown.values() if ids is not None]))
     _save_rows(rows, content, title, _legend(present, colors, names), path)
 
 
-def draw_confusion(scores: ScoreCard, path: str | Path) -> None:
+def _camera_rows(
+    painted: Mapping[str, NDArray[np.uint8]], cameras: Sequence[Sequence[CameraPicture]], content: int
+) -> list[list[tuple[str, Pixels]]]:
+    """Captioned pictures: each row of cameras once per way to paint the points, side by side."""
+    rows = []
+    for beside in cameras:
+        width = _width_of_each(len(beside) * len(painted), content)
+        dot = 3 if width > 500 else 2
+        rows.append(
+            [
+                (f"{name} in {camera.name}", camera_view(camera, rgb, width, dot))
+                for name, rgb in painted.items()
+                for camera in beside
+            ]
+        )
+    return rows
+
+
+def _width_of_each(count: int, content: int) -> int:
+    """Width of each of `count` pictures side by side, pixels."""
+    return (content - GAP * (count - 1)) // count
+
+
+def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
     """Draw what each class was taken for, in percent of its points, with its IoU at the right.
 
     Args:
         scores: the evaluation; a class without ground truth has an empty row, one never predicted either no IoU.
+        ignored: name of class 0.
         path: the PNG to write; its folder is made.
     """
     by_truth = scores.confusion.T[1:]  # rows: ground truth
@@ -107,7 +131,7 @@ def draw_confusion(scores: ScoreCard, path: str | Path) -> None:
     for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
         ink = "white" if share[row, column] > 35 else "#303030"
         axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=9, color=ink)
-    predicted = ("unlabeled", *scores.class_names)[first:]
+    predicted = (ignored, *scores.class_names)[first:]
     axes.set_xticks(range(len(predicted)), predicted, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), scores.class_names)
     axes.set_xlabel("prediction")

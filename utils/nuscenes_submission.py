@@ -52,4 +52,9 @@ class NuScenesFormat:
         return SubmissionWriter(directory, self._files)
 
     def _path(self, frame: Frame) -> str:
-        return f"lidarseg/{self._eval_set}/{frame.name}_lidarseg.bin"
+        return prediction_path(self._eval_set, frame.name)
+
+
+def prediction_path(eval_set: str, token: str) -> str:
+    """Where the prediction of the scan `token` (LIDAR_TOP sample_data) lies, below the folder of all of them."""
+    return f"lidarseg/{eval_set}/{token}_lidarseg.bin"

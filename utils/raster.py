@@ -5,6 +5,9 @@ Points are set pixel for pixel, without smoothing: a class has exactly its colou
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,11 +16,54 @@ BACKGROUND = (20, 22, 26)
 RING = (48, 52, 60)
 UNLABELLED = (84, 90, 98)
 RIGHT, WRONG, NOT_JUDGED = (128, 134, 142), (255, 64, 64), (56, 60, 68)
-RANGE_ROWS, RANGE_COLUMNS = 64, 1024
-HORIZON_UP, HORIZON_DOWN = 3.0, -25.0  # degrees, the vertical field of view of the HDL-64E
+RANGE_COLUMNS = 1024
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """What a picture must know of the lidar that took a scan.
+
+    Attributes:
+        beams: rows of the range image.
+        top, bottom: elevation (degrees) of the upper and the lower edge of the range image.
+        forward: the axis of its frame that points in driving direction; z points up and the frame is right-handed.
+    """
+
+    beams: int
+    top: float
+    bottom: float
+    forward: Literal["x", "y"]
+
+    def ahead_and_left(self, xyz: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(N,) metres in driving direction and (N,) metres to its left, of (N, 3) points in the lidar's frame."""
+        return (xyz[:, 0], xyz[:, 1]) if self.forward == "x" else (xyz[:, 1], -xyz[:, 0])
+
+
+SEMANTICKITTI_LIDAR = Lidar(beams=64, top=3.0, bottom=-25.0, forward="x")
+"""The HDL-64E of KITTI."""
+
+# Its 32 beams lie at +10.67 to -30.67 degrees, all equally far apart; each gets a row with the beam in its middle.
+_HALF_A_BEAM = (10.67 + 30.67) / 31 / 2
+NUSCENES_LIDAR = Lidar(beams=32, top=10.67 + _HALF_A_BEAM, bottom=-30.67 - _HALF_A_BEAM, forward="y")
+"""The HDL-32E of nuScenes."""
+
+
+@dataclass(frozen=True)
+class CameraPicture:
+    """What a camera saw of a scan.
+
+    Attributes:
+        name: for the caption.
+        image: (H, W, 3) uint8 RGB.
+        pixels: (N, 2) (row, col) in `image` of each point of the scan, NaN where not seen.
+    """
+
+    name: str
+    image: Pixels
+    pixels: NDArray[np.float32]
 
 
 def paint(labels: NDArray[np.integer], colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -34,12 +80,13 @@ def paint_errors(labels: NDArray[np.integer], prediction: NDArray[np.integer]) -
 
 
 def birds_eye_view(
-    xyz: NDArray[np.float32], rgb: NDArray[np.uint8], size: int, reach: float = 50.0, dot: int = 2
+    xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], size: int, reach: float = 50.0, dot: int = 2
 ) -> Pixels:
     """The scan from above, driving direction up, rings every 10 m.
 
     Args:
-        xyz: (N, 3) metres.
+        xyz: (N, 3) metres, frame of `lidar`.
+        lidar: what took the scan.
         rgb: (N, 3) uint8.
         size: edge length in pixels.
         reach: metres from the sensor to each edge.
@@ -57,38 +104,39 @@ def birds_eye_view(
 
     on_top = (rgb == WRONG).all(axis=1)
     order = np.lexsort((xyz[:, 2], on_top))
-    rows = np.floor((reach - xyz[order, 0]) * scale)
-    columns = np.floor((reach - xyz[order, 1]) * scale)
+    ahead, left = lidar.ahead_and_left(xyz[order])
+    rows = np.floor((reach - ahead) * scale)
+    columns = np.floor((reach - left) * scale)
     return _splat(canvas, rows, columns, rgb[order], dot)
 
 
-def range_view(xyz: NDArray[np.float32], rgb: NDArray[np.uint8]) -> Pixels:
+def range_view(xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8]) -> Pixels:
     """The scan as the sensor sees it: azimuth across (driving direction in the middle), elevation down.
 
     Args:
-        xyz: (N, 3) metres.
+        xyz: (N, 3) metres, frame of `lidar`.
+        lidar: what took the scan.
         rgb: (N, 3) uint8.
 
     Returns:
-        (64, 1024, 3) uint8; where points share a pixel the nearest wins; points above or below the field of
+        (beams, 1024, 3) uint8; where points share a pixel the nearest wins; points above or below the field of
         view are left out.
     """
     distance = np.linalg.norm(xyz, axis=1)
     order = np.argsort(-distance, kind="stable")
-    x, y, z = xyz[order].T
-    elevation = np.degrees(np.arcsin(np.clip(z / np.maximum(distance[order], 1e-6), -1, 1)))
-    columns = np.floor((0.5 - np.arctan2(y, x) / (2 * np.pi)) * RANGE_COLUMNS).clip(0, RANGE_COLUMNS - 1)
-    rows = np.floor((HORIZON_UP - elevation) / (HORIZON_UP - HORIZON_DOWN) * RANGE_ROWS)
-    canvas = np.full((RANGE_ROWS, RANGE_COLUMNS, 3), BACKGROUND, dtype=np.uint8)
+    ahead, left = lidar.ahead_and_left(xyz[order])
+    elevation = np.degrees(np.arcsin(np.clip(xyz[order, 2] / np.maximum(distance[order], 1e-6), -1, 1)))
+    columns = np.floor((0.5 - np.arctan2(left, ahead) / (2 * np.pi)) * RANGE_COLUMNS).clip(0, RANGE_COLUMNS - 1)
+    rows = np.floor((lidar.top - elevation) / (lidar.top - lidar.bottom) * lidar.beams)
+    canvas = np.full((lidar.beams, RANGE_COLUMNS, 3), BACKGROUND, dtype=np.uint8)
     return _splat(canvas, rows, columns, rgb[order], dot=1)
 
 
-def camera_view(image: Pixels, pixels: NDArray[np.float32], rgb: NDArray[np.uint8], width: int, dot: int = 3) -> Pixels:
+def camera_view(camera: CameraPicture, rgb: NDArray[np.uint8], width: int, dot: int = 3) -> Pixels:
     """The camera picture, darkened, with the points over it.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        pixels: (N, 2) (row, col), NaN where not seen.
+        camera: picture and points.
         rgb: (N, 3) uint8.
         width: width to draw at, pixels; the shape of the picture is kept.
         dot: edge length of a point in pixels.
@@ -96,11 +144,12 @@ def camera_view(image: Pixels, pixels: NDArray[np.float32], rgb: NDArray[np.uint
     Returns:
         (H * width / W, width, 3) uint8.
     """
-    scale = width / image.shape[1]
-    resized = Image.fromarray(image).resize((width, round(image.shape[0] * scale)), Image.Resampling.LANCZOS)
+    scale = width / camera.image.shape[1]
+    height = round(camera.image.shape[0] * scale)
+    resized = Image.fromarray(camera.image).resize((width, height), Image.Resampling.LANCZOS)
     canvas = (np.asarray(resized) * 0.6).astype(np.uint8)
-    seen = ~np.isnan(pixels).any(axis=1)
-    rows, columns = np.floor(pixels[seen] * scale).T
+    seen = ~np.isnan(camera.pixels).any(axis=1)
+    rows, columns = np.floor(camera.pixels[seen] * scale).T
     return _splat(canvas, rows, columns, rgb[seen], dot)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from utils.drawing import draw_confusion, draw_scan
 from utils.labels import LabelMap
 from utils.metrics import ScoreCard
+from utils.raster import Lidar
 from utils.structures import Segmentation
 from utils.submission import Expected, PredictionFormat, Sink
 
@@ -27,6 +28,7 @@ class TestOutput:
         label_map: names and colours.
         expected: every frame of the test.
         file_format: how the data set's predictions are filed.
+        lidar: what took the scans.
         submit: make the zip for the benchmark server.
         save_predictions: keep the prediction files.
         settings: what was tested and how, kept beside the scores.
@@ -40,12 +42,14 @@ class TestOutput:
         label_map: LabelMap,
         expected: Callable[[], Iterable[Expected]],
         file_format: PredictionFormat,
+        lidar: Lidar,
         submit: bool = False,
         save_predictions: bool = False,
         settings: dict[str, str | int | bool] | None = None,
     ) -> None:
         self.folder = folder
         self._label_map, self._expected, self._format = label_map, expected, file_format
+        self._lidar = lidar
         self._submit, self._save_predictions = submit, save_predictions
         self._settings = settings or {}
         self._sinks: dict[str, Sink] = {}
@@ -73,7 +77,7 @@ class TestOutput:
         """Close, on the first process; the lines to tell the user."""
         lines = [f"pictures: {self.folder / 'pictures'}"]
         if scores is not None and scores.points:
-            draw_confusion(scores, self.folder / "confusion.png")
+            draw_confusion(scores, self._label_map.names[0], self.folder / "confusion.png")
             (self.folder / "scores.json").write_text(json.dumps(self._record(scores), indent=2) + "\n")
             lines.append(f"scores: {self.folder / 'scores.json'}, confusion matrix: {self.folder / 'confusion.png'}")
         expected = list(self._expected())
@@ -86,6 +90,7 @@ class TestOutput:
         labels = whole.labels.cpu().numpy()
         draw_scan(
             whole.xyz.cpu().numpy(),
+            self._lidar,
             labels if labels.any() else None,
             segmentation.prediction.cpu().numpy(),
             self._label_map.colors,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import pytest
 from PIL import Image
 
 from tools import visualize
+from tools.visualizing import nuscenes
 from utils.labels import LabelMap
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
+KITTI, NUSCENES = (LabelMap.load(visualize.LABEL_MAPPINGS[name]) for name in ("semantickitti", "nuscenes"))
 
 
 def draw(output, *flags, sequence="08", frame="000000", data_path=TREE):
@@ -41,9 +44,8 @@ def test_labels_alone(tmp_path, capsys):
     assert draw(output) == 0
     assert str(output) in capsys.readouterr().out
     raw = np.fromfile(TREE / "08" / "labels" / "000000.label", dtype="<u4") & 0xFFFF
-    label_map = LabelMap.load(visualize.LABEL_MAPPING)
-    common = np.bincount(label_map.to_learning[raw], minlength=len(label_map.names))[1:].argmax() + 1
-    assert has_color(read(output), label_map.colors[common])
+    common = np.bincount(KITTI.to_learning[raw], minlength=len(KITTI.names))[1:].argmax() + 1
+    assert has_color(read(output), KITTI.colors[common])
 
 
 @pytest.mark.parametrize("level", [".", "sequences"])
@@ -53,7 +55,7 @@ def test_predictions_are_shown_beside_the_labels(tmp_path, level):
     assert draw(without) == 0
     assert draw(beside, "--predictions", tmp_path) == 0
     assert read(beside).shape[1] > read(without).shape[1]
-    assert has_color(read(beside), LabelMap.load(visualize.LABEL_MAPPING).colors[1])
+    assert has_color(read(beside), KITTI.colors[1])
 
 
 def test_a_test_sequence_shows_predictions_alone(tmp_path):
@@ -108,3 +110,120 @@ def test_runs_as_a_script_from_anywhere(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "scan.png").is_file()
+
+
+@pytest.fixture
+def tree(demo_trees):
+    return demo_trees["nuScenes"]
+
+
+def draw_nuscenes(output, tree, *flags):
+    flags = ["--dataset", "nuscenes", "--data_path", tree, "--output", output, *flags]
+    return visualize.main([str(flag) for flag in flags])
+
+
+def scans(tree, version="v1.0-mini"):
+    """Token and file of the key frames of the lidar, by scene and time, straight from the tables."""
+    tables = {
+        name: json.loads((tree / version / f"{name}.json").read_text()) for name in ("scene", "sample", "sample_data")
+    }
+    scenes = {scene["token"]: scene["name"] for scene in tables["scene"]}
+    samples = {s["token"]: (scenes[s["scene_token"]], s["timestamp"]) for s in tables["sample"]}
+    lidar = [d for d in tables["sample_data"] if "LIDAR_TOP" in d["filename"] and d["is_key_frame"]]
+    found = sorted((*samples[d["sample_token"]], d["token"], tree / d["filename"]) for d in lidar)
+    return {scene: (token, file) for scene, _, token, file in found}
+
+
+def predict(folder, eval_set, scan, learning, more=0):
+    """Predict one class for all points, and for `more` that do not exist."""
+    token, file = scan
+    path = folder / "lidarseg" / eval_set / f"{token}_lidarseg.bin"
+    path.parent.mkdir(parents=True)
+    np.full(file.stat().st_size // 20 + more, learning, dtype=np.uint8).tofile(path)
+
+
+def test_nuscenes_labels_by_number_and_by_token(tree, tmp_path):
+    token, file = scans(tree)["scene-0916"]  # the last of mini_val, which has one scan of each of its two scenes
+    assert draw_nuscenes(tmp_path / "number.png", tree, "--frame", 1) == 0
+    assert draw_nuscenes(tmp_path / "token.png", tree, "--frame", token) == 0
+    picture = read(tmp_path / "number.png")
+    assert np.array_equal(picture, read(tmp_path / "token.png"))
+    category = json.loads((tree / "v1.0-mini" / "category.json").read_text())
+    names = {entry["index"]: entry["name"] for entry in category}
+    raw = np.fromfile(tree / "lidarseg" / "v1.0-mini" / f"{token}_lidarseg.bin", np.uint8)
+    assert raw.size == file.stat().st_size // 20
+    assert names[np.bincount(raw).argmax()] == "flat.driveable_surface"
+    assert has_color(picture, (0, 207, 191))
+
+
+def test_nuscenes_predictions_are_shown_beside_the_labels(tree, tmp_path):
+    predict(tmp_path, "mini_val", scans(tree)["scene-0103"], 9)  # trailer
+    without, beside = tmp_path / "without.png", tmp_path / "with.png"
+    assert draw_nuscenes(without, tree) == 0
+    assert draw_nuscenes(beside, tree, "--predictions", tmp_path) == 0
+    assert read(beside).shape[1] > 1.5 * read(without).shape[1]
+    trailers = [(read(path) == (255, 140, 0)).all(axis=2).sum() for path in (without, beside)]
+    assert trailers[1] > 5 * trailers[0] + 5000
+
+
+def test_nuscenes_test_split_shows_predictions_alone(tree, tmp_path):
+    (scan, *_) = scans(tree, "v1.0-test").values()
+    predict(tmp_path, "test", scan, 16)
+    flags = ["--version", "v1.0-test", "--split", "test", "--predictions", tmp_path]
+    assert draw_nuscenes(tmp_path / "scan.png", tree, *flags) == 0
+    assert has_color(read(tmp_path / "scan.png"), NUSCENES.colors[16])
+
+
+def test_nuscenes_cameras_are_shown_as_they_are_on_the_car(tree, tmp_path, monkeypatch):
+    """What a camera sees lies where the camera looks; x points right and y ahead."""
+    drawn = []
+    monkeypatch.setattr(nuscenes, "draw_scan", lambda *args, **kwargs: drawn.append(args))
+    assert draw_nuscenes(tmp_path / "scan.png", tree) == 0
+    xyz, cameras = drawn[0][0], drawn[0][-1]
+    directions = xyz[:, :2] / np.linalg.norm(xyz[:, :2], axis=1, keepdims=True)
+    middle = np.array([[np.median(directions[~np.isnan(c.pixels[:, 0])], axis=0) for c in row] for row in cameras])
+    right, ahead = middle[..., 0], middle[..., 1]
+    assert (ahead[0] > 0).all() and (ahead[1] < 0).all()
+    assert (right[:, 0] < -0.5).all() and (np.abs(right[:, 1]) < 0.4).all() and (right[:, 2] > 0.5).all()
+    assert len({c.image.tobytes() for row in cameras for c in row}) == 6
+
+
+def test_nuscenes_without_camera_pictures(tree, tmp_path):
+    part = tmp_path / "part"
+    (part / "samples").mkdir(parents=True)
+    for name in ("v1.0-mini", "lidarseg", "samples/LIDAR_TOP"):
+        (part / name).symlink_to(tree / name)
+    assert draw_nuscenes(tmp_path / "with.png", tree) == 0
+    assert draw_nuscenes(tmp_path / "without.png", part) == 0
+    with_cameras, without = read(tmp_path / "with.png"), read(tmp_path / "without.png")
+    assert with_cameras.shape[0] > without.shape[0] and with_cameras.shape[1] == without.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--frame", "2"], r"--frame 2: .* mini_val .* 0 to 1"),
+        (["--frame", "f" * 32], r"--frame f+: "),
+        (["--frame", "-1"], r"--frame -1: "),
+        (["--split", "val"], r"val: no split of v1\.0-mini"),
+        (["--version", "v1.0-test", "--split", "test"], r"the split test has no labels; give --predictions"),
+        (["--predictions", "nowhere"], r"nowhere.lidarseg.mini_val.*_lidarseg\.bin: missing"),
+        (["--label_mapping", "nowhere.yaml"], r"nowhere\.yaml"),
+    ],
+)
+def test_nuscenes_errors_are_one_line(tree, tmp_path, capsys, flags, message):
+    assert draw_nuscenes(tmp_path / "scan.png", tree, *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and re.search(message, error)
+    assert error.count("\n") == 1
+    assert not (tmp_path / "scan.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("learning", "more", "message"), [(1, 3, r"\d+ predictions for \d+ points"), (17, 0, "class 17 is none of 1 to 16")]
+)
+def test_nuscenes_predictions_that_do_not_fit(tree, tmp_path, capsys, learning, more, message):
+    predict(tmp_path, "mini_val", scans(tree)["scene-0103"], learning, more)
+    assert draw_nuscenes(tmp_path / "scan.png", tree, "--predictions", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and "_lidarseg.bin" in error and error.count("\n") == 1

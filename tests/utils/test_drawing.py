@@ -7,6 +7,7 @@ from PIL import Image
 
 from utils import drawing, raster
 from utils.metrics import ScoreCard
+from utils.raster import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR, CameraPicture
 
 NAMES = ("unlabeled", "car", "road", "building")
 COLORS = np.array([(0, 0, 0), (100, 150, 245), (255, 0, 255), (255, 200, 0)], dtype=np.uint8)
@@ -32,7 +33,7 @@ def camera(xyz, height=60, width=200):
     pixels = np.stack([rows, columns], axis=1).astype(np.float32)
     seen = (rows > 0) & (rows < height) & (columns > 0) & (columns < width)
     pixels[~seen] = np.nan
-    return np.full((height, width, 3), 90, dtype=np.uint8), pixels
+    return CameraPicture("the camera", np.full((height, width, 3), 90, dtype=np.uint8), pixels)
 
 
 def read_png(path):
@@ -54,9 +55,9 @@ def test_scan_with_everything(tmp_path):
     xyz, labels = street()
     prediction = np.where(labels == 0, 2, labels)
     prediction[labels == 1] = 3  # the car is missed
-    image, pixels = camera(xyz)
     path = tmp_path / "folder" / "scan.png"
-    drawing.draw_scan(xyz, labels, prediction, COLORS, NAMES, path, image, pixels, title="a street")
+    cameras = [[camera(xyz)]]
+    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, labels, prediction, COLORS, NAMES, path, cameras, title="a street")
     picture = read_png(path)
     assert picture.shape[1] == 2 * raster.RANGE_COLUMNS + 2 * drawing.MARGIN
     assert classes_in(picture) == {1, 2, 3}
@@ -68,9 +69,8 @@ def test_scan_with_one_of_them_shows_no_errors(tmp_path, which):
     xyz, labels = street()
     labels = np.where(labels == 1, 2, labels)
     path = tmp_path / "scan.png"
-    drawing.draw_scan(
-        xyz, labels if which == "labels" else None, labels if which == "prediction" else None, COLORS, NAMES, path
-    )
+    given = (labels if which == "labels" else None, labels if which == "prediction" else None)
+    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, *given, COLORS, NAMES, path)
     picture = read_png(path)
     assert picture.shape[1] == raster.RANGE_COLUMNS + 2 * drawing.MARGIN
     assert classes_in(picture) == {2, 3}
@@ -78,19 +78,57 @@ def test_scan_with_one_of_them_shows_no_errors(tmp_path, which):
 
 
 def test_scan_needs_something_to_show(tmp_path):
-    xyz, labels = street()
+    xyz, _ = street()
     with pytest.raises(ValueError, match="labels or a prediction"):
-        drawing.draw_scan(xyz, None, None, COLORS, NAMES, tmp_path / "a.png")
-    with pytest.raises(ValueError, match="pixels with an image"):
-        drawing.draw_scan(xyz, labels, None, COLORS, NAMES, tmp_path / "a.png", image=camera(xyz)[0])
+        drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, None, None, COLORS, NAMES, tmp_path / "a.png")
+
+
+def test_cameras_are_laid_out_as_given(tmp_path):
+    """Six pictures of one grey each; nothing is seen by them."""
+    xyz, labels = street()
+    nowhere = np.full((len(xyz), 2), np.nan, dtype=np.float32)
+    greys = [[50, 90, 130], [170, 210, 250]]
+    cameras = [
+        [CameraPicture(f"camera {grey}", np.full((30, 50, 3), grey, dtype=np.uint8), nowhere) for grey in row]
+        for row in greys
+    ]
+    drawing.draw_scan(xyz, NUSCENES_LIDAR, labels, labels, COLORS, NAMES, tmp_path / "scan.png", cameras)
+    picture = read_png(tmp_path / "scan.png")
+    corners = {}
+    for grey in np.ravel(greys):
+        shown = (picture == int(grey * 0.6)).all(axis=2)
+        rows, columns = np.flatnonzero(shown.mean(axis=1) > 0.1), np.flatnonzero(shown[-700:].mean(axis=0) > 0.1)
+        runs = np.flatnonzero(np.diff(columns, prepend=-9) > 1)
+        corners[int(grey)] = (rows[0], columns[runs].tolist())
+    (front, back), beside = [[corners[grey] for grey in row] for row in greys], [0, 1, 2]
+    assert len({row for row, _ in front}) == len({row for row, _ in back}) == 1
+    assert front[0][0] < back[0][0]
+    for row in (front, back):  # first all with the ground truth, then all with the prediction
+        lefts = [lefts for _, lefts in row]
+        assert all(len(pair) == 2 for pair in lefts)
+        assert np.argsort([pair[0] for pair in lefts]).tolist() == beside
+        assert max(pair[0] for pair in lefts) < min(pair[1] for pair in lefts)
+
+
+def test_rasters_show_the_frame_of_the_lidar(tmp_path):
+    """The street runs along x: up the picture for a lidar that looks along x, across it for one that looks along y."""
+    xyz, labels = street()
+    shape = []
+    for lidar in (SEMANTICKITTI_LIDAR, NUSCENES_LIDAR):
+        drawing.draw_scan(xyz, lidar, labels, None, COLORS, NAMES, tmp_path / "scan.png")
+        above = read_png(tmp_path / "scan.png")[: drawing.MARGIN + drawing.TITLE + raster.RANGE_COLUMNS]
+        road = np.argwhere((above == COLORS[2]).all(axis=2))
+        shape.append(np.ptp(road, axis=0))
+    assert shape[0][0] > 5 * shape[0][1]
+    assert shape[1][1] > 5 * shape[1][0]
 
 
 def test_confusion(tmp_path):
     counts = np.zeros((2, 4, 4), dtype=np.int64)
     counts[1] = [[3, 1, 0, 0], [0, 90, 5, 0], [0, 10, 70, 0], [0, 0, 0, 0]]
-    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), tmp_path / "full.png")
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "full.png")
     counts[:] = 0
-    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), tmp_path / "empty.png")
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "empty.png")
     full, empty = read_png(tmp_path / "full.png"), read_png(tmp_path / "empty.png")
 
     def dark_blue(picture):
@@ -98,6 +136,18 @@ def test_confusion(tmp_path):
 
     assert dark_blue(full) > 0.05  # the strong diagonal
     assert dark_blue(empty) < 0.001
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_confusion_calls_the_ignored_class_by_its_name(predicted, tmp_path, monkeypatch):
+    """It has a column only if something was taken for it."""
+    drawn = []
+    monkeypatch.setattr(drawing, "_save", lambda figure, path: drawn.append(figure))
+    counts = np.zeros((2, 4, 4), dtype=np.int64)
+    counts[1, predicted, 1] = 5
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), "noise", tmp_path / "a.png")
+    named = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert named == (["noise"] if predicted == 0 else []) + list(NAMES[1:])
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 5])

@@ -10,6 +10,7 @@ import torch
 from utils.labels import LabelMap
 from utils.metrics import SegmentationMetrics
 from utils.nuscenes_submission import NuScenesFormat
+from utils.raster import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
 from utils.structures import Frame, Segmentation, WholeScan
 from utils.submission import SemanticKITTIFormat
 from utils.test_output import TestOutput
@@ -17,8 +18,8 @@ from utils.test_output import TestOutput
 CONFIG = Path(__file__).parents[2] / "config" / "label_mapping"
 KITTI, NUSCENES = LabelMap.load(CONFIG / "semantic-kitti.yaml"), LabelMap.load(CONFIG / "nuscenes.yaml")
 FORMATS = {
-    "semantickitti": (KITTI, SemanticKITTIFormat(KITTI), "sequences/08/predictions/000000.label"),
-    "nuscenes": (NUSCENES, NuScenesFormat("val", uses_camera=True), "lidarseg/val/000000_lidarseg.bin"),
+    "semantickitti": (KITTI, SemanticKITTIFormat(KITTI), SEMANTICKITTI_LIDAR, "sequences/08/predictions/000000.label"),
+    "nuscenes": (NUSCENES, NuScenesFormat("val", uses_camera=True), NUSCENES_LIDAR, "lidarseg/val/000000_lidarseg.bin"),
 }
 
 
@@ -43,10 +44,10 @@ def scores_of(segmentation, names, skip_unseen):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_predictions_are_filed_as_the_data_set_wants(name, tmp_path):
-    label_map, file_format, path = FORMATS[name]
+    label_map, file_format, lidar, path = FORMATS[name]
     done = result([1, 1, 2, 0], [1, 2, 2, 3])
     expected = [(done.whole.frame, 4)]
-    output = TestOutput(tmp_path, label_map, lambda: expected, file_format, submit=True, save_predictions=True)
+    output = TestOutput(tmp_path, label_map, lambda: expected, file_format, lidar, submit=True, save_predictions=True)
     output.open(tmp_path / "test")
     output.write(done)
     lines = output.finish(scores_of(done, label_map.names, skip_unseen=False))
@@ -62,7 +63,7 @@ def test_predictions_are_filed_as_the_data_set_wants(name, tmp_path):
 @pytest.mark.parametrize("skip_unseen", [False, True])
 def test_scores_are_json_also_for_classes_that_are_absent(skip_unseen, tmp_path):
     done = result([1, 1, 2, 0], [1, 2, 2, 3])
-    output = TestOutput(tmp_path, NUSCENES, list, FORMATS["nuscenes"][1], settings={"num_vote": 3})
+    output = TestOutput(tmp_path, NUSCENES, list, *FORMATS["nuscenes"][1:3], settings={"num_vote": 3})
     output.open(tmp_path)
     output.write(done)
     output.finish(scores_of(done, NUSCENES.names, skip_unseen))

@@ -1,0 +1,1 @@
+"""What tools/visualize.py draws: a scan of each data set, with whatever of it is on disk."""

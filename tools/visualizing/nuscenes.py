@@ -1,0 +1,101 @@
+"""A scan of nuScenes: with its labels, what was predicted, and the six cameras as they are on the car."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader.files import read_bytes
+from dataloader.nuscenes import CAMERAS, NuScenes
+from utils.drawing import draw_scan
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.nuscenes_submission import prediction_path
+from utils.raster import NUSCENES_LIDAR, CameraPicture
+
+ON_THE_CAR = (
+    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
+    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
+)
+IMAGE_SIZE = (800, 450)  # a JPEG of 1600 x 900 is decoded at half its size in a third of the time
+
+
+def visualize(
+    data_path: Path, version: str, split: str, frame: str, predictions: Path | None, label_map: LabelMap, output: Path
+) -> None:
+    """Draw a scan of nuScenes.
+
+    Args:
+        data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their
+            folders are in samples.
+        version, split: see `dataloader.nuscenes.NuScenes`.
+        frame: number of the scan in the split, from 0, or its LIDAR_TOP sample_data token.
+        predictions: folder of a submission or of kept predictions, or None.
+        label_map: names and colours of the classes.
+        output: the PNG to write.
+
+    Raises:
+        UserError: a file of the split is missing or broken, it has no such frame, a prediction does not fit the scan,
+            or there are neither labels nor predictions.
+    """
+    with_images = all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
+    source = NuScenes(data_path, version, split, label_map, IMAGE_SIZE if with_images else None)
+    if not source.has_labels and predictions is None:
+        raise UserError(f"{data_path}: the split {split} has no labels; give --predictions to draw those alone")
+    index = _find(source, split, frame)
+    scan = source.read(index, camera=None)
+    token = scan.frame.name
+    prediction = None
+    if predictions is not None:
+        path = predictions / prediction_path(split, token)
+        prediction = _read_prediction(path, split, len(scan), len(label_map.names))
+    draw_scan(
+        scan.xyz,
+        NUSCENES_LIDAR,
+        scan.labels if source.has_labels else None,
+        prediction,
+        label_map.colors,
+        label_map.names,
+        output,
+        _cameras(source, index) if with_images else (),
+        title=f"{scan.frame.sequence}, scan {index} of {split} ({token})",
+    )
+
+
+def _find(source: NuScenes, split: str, frame: str) -> int:
+    """The place in the split of a scan, given by that or by its token."""
+    tokens = [source.frame(index).name for index in range(len(source))]
+    if frame in tokens:
+        return tokens.index(frame)
+    if frame.isdecimal() and int(frame) < len(tokens):
+        return int(frame)
+    raise UserError(
+        f"--frame {frame}: the split {split} has no such scan; give a number from 0 to {len(tokens) - 1} or the token "
+        "of a LIDAR_TOP sample_data of the split"
+    )
+
+
+def _cameras(source: NuScenes, index: int) -> list[list[CameraPicture]]:
+    rows = []
+    for beside in ON_THE_CAR:
+        row = []
+        for camera in beside:
+            scan = source.read(index, CAMERAS.index(camera))
+            assert scan.image is not None  # since the source was opened with an image size
+            row.append(CameraPicture(camera, scan.image, scan.pixels))
+        rows.append(row)
+    return rows
+
+
+def _read_prediction(path: Path, split: str, count: int, num_classes: int) -> NDArray[np.uint8]:
+    """(count,) uint8 learning ids."""
+    if not path.is_file():
+        raise UserError(f"{path}: missing; --predictions must be a folder that a test of {split} has written")
+    prediction = read_bytes(path, "predictions")
+    if prediction.size != count:
+        raise UserError(f"{path}: {prediction.size} predictions for {count} points; they belong to other data")
+    if prediction.max() >= num_classes:
+        raise UserError(f"{path}: class {prediction.max()} is none of 1 to {num_classes - 1}; run the test again")
+    return prediction
