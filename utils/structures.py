@@ -40,7 +40,8 @@ class Scan:
 
     Attributes:
         frame: where it came from.
-        xyz: (N, 3) float32, metres, sensor frame: z up; x forward, y left in SemanticKITTI, x right, y forward in nuScenes.
+        xyz: (N, 3) float32, metres, sensor frame, z up (x forward, y left in SemanticKITTI; x right, y forward in
+            nuScenes).
         intensity: (N,) float32 as the data set has it: 0..1 in SemanticKITTI, 0..255 in nuScenes.
         labels: (N,) uint8, learning ids; 0 is ignored.
         instances: (N,) int32, instance ids; 0 is none.
