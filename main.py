@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from dataloader.datamodule import DataModule
-from dataloader.sources import lidar_of, prediction_format
-from network.assemble import build_network, parameter_count
+from dataloader.sources import lidar_of, load_label_map, prediction_format, skips_unseen
+from network.assemble import build_network, load_for_test, parameter_count
 from network.checkpoints import (
     check_resumable,
     has_image_branch,
@@ -25,7 +25,7 @@ from network.segmentation_network import SegmentationNetwork
 from network.segmentation_task import SCORES, SegmentationTask
 from network.training import averaging_start, build_trainer, training_callbacks
 from utils import cli
-from utils.config import Config, ModelParams, load_config, resolve_path, save_config
+from utils.config import Config, ModelParams, load_config, save_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.run_folder import find_checkpoint, run_root, test_folder, training_folder
@@ -66,14 +66,8 @@ def main(argv: Sequence[str]) -> None:
             "(model_params.model_architecture) has no 2D branch"
         )
     devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
-    no_cuda = "no CUDA device found, " if args.cpu is None and devices.accelerator == "cpu" else ""
-    say(f"{no_cuda}running on {devices}")
-    label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
-    if len(label_map.names) != config.model_params.num_classes:
-        raise UserError(
-            f"model_params.num_classes is {config.model_params.num_classes}, but {config.dataset_params.label_mapping} "
-            f"has {len(label_map.names)} classes (0, the ignored one, among them)"
-        )
+    say(cli.device_notice(devices, args.cpu))
+    label_map = load_label_map(config)
     root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
     checkpoint = find_checkpoint(args.checkpoint, root) if args.checkpoint else None
     pl.seed_everything(args.seed, workers=True, verbose=False)
@@ -119,7 +113,7 @@ def fit(
         devices.count,
         monitor=args.monitor,
         seed=args.seed,
-        skip_unseen=_skips_unseen(config),
+        skip_unseen=skips_unseen(config),
     )
     if training.sync_batchnorm and devices.accelerator == "cpu":
         say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
@@ -151,13 +145,11 @@ def test(
     checkpoint: Path,
 ) -> None:
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
-    network = build_network(config, baseline_only=True)  # the 3D network is all a test needs
-    content = read_checkpoint(checkpoint)
-    load_weights(network, content, checkpoint)
+    network, content = load_for_test(config, checkpoint)
     split = "test" if args.submit_to_server else "validation"
     if args.submit_to_server and (absent := data.evaluated.source.absent):
         names = " ".join(absent[:11]) + (f" and {len(absent) - 11} more" if len(absent) > 11 else "")
-        say(f"note: the data lacks test sequences {names}; the server takes complete submissions only")
+        say(f"note: of the test split {names} are not on disk; the server takes complete submissions only")
     say(f"testing {checkpoint} on {len(data.evaluated)} scans of the {split} split, {args.num_vote} vote(s) each")
     output = TestOutput(
         test_folder(root),
@@ -170,14 +162,9 @@ def test(
         settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split},
     )
     task = SegmentationTask(
-        network, config.train_params, label_map.names, output=output, skip_unseen=_skips_unseen(config)
+        network, config.train_params, label_map.names, output=output, skip_unseen=skips_unseen(config)
     )
     build_trainer(devices).test(task, datamodule=data, verbose=False)
-
-
-def _skips_unseen(config: Config) -> bool:
-    """Whether classes that never occur are left out of the mean: in nuscenes-devkit, not in semantic-kitti-api."""
-    return config.dataset_params.pc_dataset_type == "nuScenes"
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -225,7 +212,8 @@ def _announce(config: Config, network: SegmentationNetwork, data: DataModule, fo
         f"{len(data.trained)} training and {len(data.evaluated)} validation scans; run folder {folder}"
     )
     expected, found = config.dataset_params.training_size, len(data.trained)
-    if expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
+    per_step = config.train_params.lr_scheduler == "CosineAnnealingWarmRestarts"
+    if per_step and expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
         print(
             f"note: dataset_params.training_size is {expected}, {found} training scans were found; "
             "the per-step learning-rate schedule is as long as training_size says (null: as long as the scans found)"

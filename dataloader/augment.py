@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dataloader.corruptions.augment import CorruptionOptions
 from utils.structures import Scan
 
 _TRANSLATION_STD = 0.1  # metres
@@ -31,6 +32,7 @@ class AugmentOptions:
         bottom_crop: (width, height) of the image crop; None leaves the image as it is.
         color_jitter: strength of brightness, contrast and saturation jitter; None for none.
         flip2d: chance of a horizontal flip of the image.
+        corruption: weather, noise or another sensor, in some of the scans (`corruption_aug`); None for none.
     """
 
     rotate: bool = False
@@ -42,6 +44,7 @@ class AugmentOptions:
     bottom_crop: tuple[int, int] | None = None
     color_jitter: tuple[float, float, float] | None = None
     flip2d: float = 0.0
+    corruption: CorruptionOptions | None = None
 
 
 def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[float]) -> NDArray[np.bool_]:

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from dataloader.augment import AugmentOptions
 from dataloader.batch import collate
-from dataloader.dataset import SegmentationDataset
+from dataloader.corruptions.augment import CorruptionOptions
+from dataloader.corruptions.families import SENSORS
+from dataloader.dataset import SegmentationDataset, Source
 from dataloader.sampler import EpochSampler, ShardSampler
 from dataloader.sources import Part, open_source
 from utils.config import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
@@ -38,6 +40,7 @@ class DataModule(pl.LightningDataModule):
         debug: a hundred items, no workers; of nuScenes v1.0-mini.
         images: give training items their camera image, if the data set has images.
         num_devices: processes over all nodes, for the length of an epoch.
+        source: scans to evaluate in place of those of the config.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class DataModule(pl.LightningDataModule):
         debug: bool = False,
         images: bool = True,
         num_devices: int = 1,
+        source: Source | None = None,
     ) -> None:
         super().__init__()
         self.config, self.debug, self.seed = config, debug, seed
@@ -61,10 +65,9 @@ class DataModule(pl.LightningDataModule):
         if isinstance(data, PointImageDataset):
             low, high = data.min_volume_space, data.max_volume_space
         make = partial(SegmentationDataset, low=low, high=high, seed=seed, limit=DEBUG_ITEMS if debug else None)
-        self.evaluated = make(
-            source=open_source(config, self.evaluated_part, data.val_data_loader, label_map, debug=debug),
-            num_vote=num_vote,
-        )
+        if source is None:
+            source = open_source(config, self.evaluated_part, data.val_data_loader, label_map, debug=debug)
+        self.evaluated = make(source=source, num_vote=num_vote)
         if len(self.evaluated) < num_devices:
             raise UserError(
                 f"{len(self.evaluated)} scans to evaluate are too few for {num_devices} processes; use fewer devices"
@@ -128,6 +131,9 @@ def _augmentation(config: Config, images: bool) -> AugmentOptions:
         dropout=loader.dropout_aug,
         mix_instances=data.dataset_type == "point_image_dataset_mix_semkitti",
     )
+    if (wanted := data.corruption_aug) is not None:
+        corruption = CorruptionOptions(wanted.chance, wanted.corruptions, SENSORS[data.pc_dataset_type])
+        options = replace(options, corruption=corruption)
     if not images or not isinstance(data, PointImageDataset):
         return options
     crop = data.bottom_crop if isinstance(data, SemanticKITTIImages) else None

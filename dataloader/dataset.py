@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from dataloader.augment import AugmentOptions, augment_points, crop_to_volume, drop_points, in_volume, mix_instances
 from dataloader.augment import random_views as draw_views
 from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, random_left
+from dataloader.corruptions.augment import CorruptionOptions, corrupt_scan
 from utils.errors import UserError
 from utils.structures import Frame, Sample, Scan, WholeScan
 
@@ -109,7 +110,10 @@ class SegmentationDataset(Dataset[Sample]):
     def _cropped_and_dropped(
         self, index: int, camera: int | None, options: AugmentOptions, rng: np.random.Generator
     ) -> Scan:
-        scan = crop_to_volume(self.source.read(index, camera), self.low, self.high)
+        measured = self.source.read(index, camera)
+        scan = crop_to_volume(_corrupted(measured, options.corruption, rng), self.low, self.high)
+        if len(scan) == 0:  # the corruption may have left nothing
+            scan = crop_to_volume(measured, self.low, self.high)
         return drop_points(scan, rng) if options.dropout else scan
 
     def _evaluation_item(self, index: int) -> Sample:
@@ -128,10 +132,19 @@ class SegmentationDataset(Dataset[Sample]):
         return Sample(scan.select(inside), whole, views)
 
     def _nothing_inside(self, frame: Frame) -> UserError:
+        if not np.isfinite([*self.low, *self.high]).all():
+            return UserError(f"{frame.path}: no point has finite coordinates; unpack the scan again, or remove it")
         return UserError(
             f"{frame.path}: no point lies inside the volume {list(self.low)} to {list(self.high)}; check the file, or "
             "dataset_params.min_volume_space and max_volume_space"
         )
+
+
+def _corrupted(scan: Scan, options: CorruptionOptions | None, rng: np.random.Generator) -> Scan:
+    """The whole sweep, corrupted if chance will have it."""
+    if options is None or rng.random() >= options.chance:
+        return scan
+    return corrupt_scan(scan, options.names, rng, options.sensor)
 
 
 def _augment_image(scan: Scan, options: AugmentOptions, rng: np.random.Generator) -> Scan:

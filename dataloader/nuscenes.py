@@ -10,6 +10,9 @@ Key frames only. nuscenes-devkit is needed once for a version; see `dataloader.n
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -194,10 +197,17 @@ def _version_folder(root: Path, version: str, split: str) -> Path:
 def _build_apart(root: Path, version: str) -> NuScenesIndex:
     """The index, built in a process of its own: its gigabytes are given back, and the devkit's imports stay out."""
     try:
-        with ProcessPoolExecutor(max_workers=1) as pool:
+        with ProcessPoolExecutor(max_workers=1, initializer=_end_with_parent) as pool:
             return pool.submit(build_index, root, version).result()
     except BrokenProcessPool as error:
         raise tables.out_of_memory(root / version) from error
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever, with all its memory."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def build_index(root: Path, version: str) -> NuScenesIndex:

@@ -133,13 +133,15 @@ def _is_writeable(folder: Path) -> bool:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Only one process at a time passes, where the file system knows locks; elsewhere each builds for itself."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    path = folder / f".{_NAME}.lock"
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # NFS locks only what is open for writing. A child process does not inherit this kind of lock, so one that
+            # outlives its parent keeps nobody waiting.
+            fcntl.lockf(stack.enter_context(open(path, "ab")), fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.unlink()  # who waits for it finds the index
 
 
 def _write(folder: Path, index: NuScenesIndex, stamps: Stamps) -> None:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from dataloader.corrupted import CorruptedKITTI, CorruptedNuScenes
 from dataloader.dataset import Source
 from dataloader.nuscenes import NuScenes
 from dataloader.semantickitti import SemanticKITTI
-from utils.config import Config, LoaderParams, NuScenesImages, expand_home
+from utils.config import Config, LoaderParams, NuScenesImages, expand_home, resolve_path
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.nuscenes_submission import NuScenesFormat
@@ -63,6 +64,46 @@ def prediction_format(
     return NuScenesFormat(_version_and_split(config, part, debug)[1], uses_camera)
 
 
+def open_corrupted(
+    config: Config, folder: Path, name: str, label_map: LabelMap, clean: Source | None, debug: bool = False
+) -> CorruptedKITTI | CorruptedNuScenes:
+    """The scans of one subset of a corrupted validation set; none if its folder has none.
+
+    Args:
+        config, label_map, debug: as of `open_source`.
+        folder: of the subset.
+        name: of the subset.
+        clean: the clean validation split; nuScenes needs it, to know which scan is which.
+
+    Raises:
+        UserError: a scan has no labels, or (nuScenes) none of the scans is one of the validation split.
+    """
+    if isinstance(clean, NuScenes):
+        return CorruptedNuScenes(folder, name, clean, _version_and_split(config, "valid", debug)[0])
+    return CorruptedKITTI(folder, name, label_map)
+
+
+def load_label_map(config: Config) -> LabelMap:
+    """The label map of a config.
+
+    Raises:
+        UserError: its file is damaged, or has another number of classes than the config.
+    """
+    data, classes = config.dataset_params, config.model_params.num_classes
+    label_map = LabelMap.load(resolve_path(data.label_mapping))
+    if len(label_map.names) != classes:
+        raise UserError(
+            f"model_params.num_classes is {classes}, but {data.label_mapping} has {len(label_map.names)} classes (0, "
+            "the ignored one, among them)"
+        )
+    return label_map
+
+
+def skips_unseen(config: Config) -> bool:
+    """Whether classes that never occur are left out of the mean: in nuscenes-devkit, not in semantic-kitti-api."""
+    return config.dataset_params.pc_dataset_type == "nuScenes"
+
+
 def lidar_of(config: Config) -> Lidar:
     """What took the scans of the data set of a config."""
     return SEMANTICKITTI_LIDAR if config.dataset_params.pc_dataset_type == "SemanticKITTI" else NUSCENES_LIDAR
@@ -75,7 +116,10 @@ def _version_and_split(config: Config, part: Part, debug: bool) -> tuple[str, st
     version = _MINI if debug else config.dataset_params.version or "v1.0-trainval"
     splits = _MINI_SPLITS if version == _MINI else _TRAINVAL_SPLITS
     if part not in splits:
-        raise UserError(f"train_params.trainval: {version} has no such split; leave it out, or use v1.0-trainval")
+        raise UserError(
+            f"train_params.trainval: {version} has no such split; leave out trainval, or what chose {version} (--debug "
+            "or dataset_params.version)"
+        )
     return version, splits[part]
 
 

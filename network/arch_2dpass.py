@@ -25,6 +25,10 @@ class Arch2DPASS(SegmentationNetwork):
         self.image_branch = image_branch
         self.distillation = distillation
 
+    def geometry(self) -> dict[str, list[float]]:
+        """That of the 3D network."""
+        return self.network_3d.geometry()
+
     def predict(self, batch: Batch) -> Tensor:
         """(P, K) logits."""
         return self.network_3d.predict(batch)

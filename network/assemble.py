@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from torch import nn
 
 from network.arch_2dpass import Arch2DPASS
 from network.baseline import Baseline
+from network.checkpoints import check_geometry, load_weights, read_checkpoint
 from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
@@ -43,6 +47,21 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
     volume = Volume(data.min_volume_space, data.max_volume_space, model.spatial_shape)
     network_3d = _network_3d(model, training, volume, criterion)
     return network_3d if baseline_only else _arch_2dpass(model, training, network_3d, criterion, imagenet)
+
+
+def load_for_test(config: Config, checkpoint: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
+    """The network of a config with the weights of a checkpoint, and all that the checkpoint holds.
+
+    Of 2DPASS it is the 3D network, which is all a test needs.
+
+    Raises:
+        UserError: the file is no checkpoint, or one of another network.
+    """
+    network = build_network(config, baseline_only=True)
+    content = read_checkpoint(checkpoint)
+    load_weights(network, content, checkpoint)
+    check_geometry(network, content, checkpoint)
+    return network, content
 
 
 def _voxel_network(model: VoxelModelParams, training: TrainParams, criterion: SegmentationLoss) -> VoxelNetwork:

@@ -109,6 +109,16 @@ class Baseline(SegmentationNetwork):
         self.classifier = nn.Linear(128, num_classes)
         self.criterion = criterion
 
+    def geometry(self) -> dict[str, list[float]]:
+        """The volume, its grid and the scales."""
+        volume = self.volume
+        return {
+            "min_volume_space": list(volume.low),
+            "max_volume_space": list(volume.high),
+            "spatial_shape": list(volume.grid),
+            "scale_list": list(self.scale_list),
+        }
+
     def voxelize(self, batch: Batch) -> Voxels:
         """The voxels of a batch at all scales of this network."""
         return voxelize(batch.points, batch.rows, self.volume, self.scale_list, self.make_map)

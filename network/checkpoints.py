@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from network.released_weights import is_released, translate
+from network.segmentation_network import SegmentationNetwork
 from utils.config import TrainParams
 from utils.errors import UserError
 
@@ -136,7 +137,31 @@ def is_resumable(content: Mapping[str, Any]) -> bool:
     )
 
 
-def check_resumable(network: nn.Module, content: Mapping[str, Any], training: TrainParams, path: str | Path) -> None:
+def check_geometry(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse weights that were trained with other voxels than the network has, where the checkpoint says with which.
+
+    Raises:
+        UserError: they differ; says in what.
+    """
+    ours = content.get("2dpass")
+    before = ours.get("geometry") if isinstance(ours, Mapping) else None
+    if not isinstance(before, Mapping):
+        return  # a published checkpoint does not say
+    now = network.geometry()
+    changed = [f"{key} was {_plain(before[key])}, is {_plain(value)}" for key, value in now.items()
+               if key in before and list(before[key]) != value]  # fmt: skip
+    if changed:
+        raise UserError(f"{path}: was trained with other voxels: {'; '.join(changed)}; give the config of its training")
+
+
+def _plain(value: list[float]) -> str:
+    """A list as the config has it, one number as itself."""
+    return ", ".join(f"{number:g}" for number in value)
+
+
+def check_resumable(
+    network: SegmentationNetwork, content: Mapping[str, Any], training: TrainParams, path: str | Path
+) -> None:
     """Refuse to continue a training with another network or other settings than it was begun with.
 
     Raises:
@@ -148,6 +173,7 @@ def check_resumable(network: nn.Module, content: Mapping[str, Any], training: Tr
             f"{path}: was trained with another network (with or without --baseline_only); resume with the same, "
             "or start anew from its weights with --fine_tune"
         )
+    check_geometry(network, content, path)
     before = content["2dpass"]["train_params"]
     changed = [f"{key} was {before.get(key)}, is {getattr(training, key)}" for key in FIXED_ON_RESUME
                if before.get(key) != getattr(training, key)]  # fmt: skip

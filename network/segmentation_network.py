@@ -10,6 +10,10 @@ from utils.structures import Batch
 class SegmentationNetwork(nn.Module):
     """A network that gives a class to every point of a batch."""
 
+    def geometry(self) -> dict[str, list[float]]:
+        """What decides which voxel a point falls into: weights mean nothing with another geometry than their own."""
+        raise NotImplementedError
+
     def predict(self, batch: Batch) -> Tensor:
         """(P, K) logits, from points alone."""
         raise NotImplementedError

@@ -68,8 +68,9 @@ class SegmentationTask(pl.LightningModule):
     # ---- training
 
     def on_train_epoch_start(self) -> None:
-        # What is random in the network depends on the epoch alone, so a resumed run repeats it.
-        torch.manual_seed(self.seed + self.current_epoch)
+        # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
+        # processes drop the same features.
+        torch.manual_seed(self.seed + self.current_epoch * self.trainer.world_size + self.trainer.global_rank)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._saved_buffers = [buffer.clone() for buffer in self.network.buffers()]
@@ -202,6 +203,7 @@ class SegmentationTask(pl.LightningModule):
         checkpoint["2dpass"] = {
             "best_miou": self.best_miou,
             "skipped_batches": self.skipped_batches,
+            "geometry": self.network.geometry(),
             "train_params": {key: getattr(self.training_params, key) for key in FIXED_ON_RESUME},
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
         }

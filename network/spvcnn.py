@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
+from network.losses import SegmentationLoss
 from network.sparse.layers import BatchNorm
 from network.voxel_network import VoxelNetwork
 from network.voxel_pyramid import Pyramid
+from network.voxelize import MapMaker
 
 DROPOUT = 0.3
 
@@ -21,8 +22,16 @@ class SPVCNN(VoxelNetwork):
     Arguments as of `VoxelNetwork`.
     """
 
-    def __init__(self, channels: Sequence[int], *args: Any, **kwargs: Any) -> None:
-        super().__init__(channels, *args, **kwargs)
+    def __init__(
+        self,
+        channels: Sequence[int],
+        num_classes: int,
+        voxel_size: float,
+        make_map: MapMaker,
+        criterion: SegmentationLoss,
+        lambda_lovasz: float = 1.0,
+    ) -> None:
+        super().__init__(channels, num_classes, voxel_size, make_map, criterion, lambda_lovasz)
         c = channels
         self.point_mlp1 = _point_mlp(c[0], c[4])
         self.point_mlp2 = _point_mlp(c[4], c[6])

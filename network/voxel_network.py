@@ -70,7 +70,7 @@ class UpStage(nn.Module):
         self.blocks = _Blocks(c_out + c_skip, c_out)
 
     def forward(self, x: Tensor, skip: Tensor, pyramid: Pyramid, level: int) -> Tensor:
-        """(V_coarse, C_in) on the level behind and (V, C_skip) of the encoder -> (V, C_out) on `level`."""
+        """(V_coarse, C_in) on the next coarser level and (V, C_skip) of the encoder -> (V, C_out) on `level`."""
         x = relu(self.expand(x, pyramid.up[level]))
         return self.blocks(torch.cat([x, skip], dim=1), pyramid.levels[level].kernel_map)
 
@@ -114,6 +114,10 @@ class VoxelNetwork(SegmentationNetwork):
     def forward(self, voxels: Pyramid) -> Tensor:
         """(V0, K) logits of the finest voxels."""
         raise NotImplementedError
+
+    def geometry(self) -> dict[str, list[float]]:
+        """The size of the voxels."""
+        return {"voxel_size": [self.voxel_size]}
 
     def voxelize(self, batch: Batch) -> Pyramid:
         """The voxels of a batch at all levels of this network."""

@@ -66,7 +66,7 @@ def test_the_devkit_scores_what_we_score(run, demo_trees) -> None:
 
 def test_a_submission_passes_the_devkits_check(run, demo_trees, capsys, tmp_path) -> None:
     folder = run("--test", "--checkpoint", "last", "--submit_to_server")
-    assert "the data lacks test sequences scene-" in capsys.readouterr().out
+    assert "of the test split scene-" in capsys.readouterr().out
     devkit = NuScenes("v1.0-test", str(demo_trees["nuScenes"]), verbose=False)
     with zipfile.ZipFile(folder / "submission" / "submission.zip") as archive:
         archive.extractall(tmp_path)

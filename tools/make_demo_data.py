@@ -18,12 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from tools.demo_world import nuscenes, semantickitti
 from tools.demo_world.options import DEFAULTS, DemoOptions
 from tools.demo_world.tree import Summary
+from tools.frames import progress_bar
 from utils.errors import UserError, run_command
 
 OUTPUTS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
@@ -96,12 +94,8 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
 def make(flags: argparse.Namespace) -> Summary:
     """Writes what the flags ask for, under a progress bar."""
     options = chosen(flags)
-    columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("frames", total=None)
-        return WRITERS[flags.dataset](
-            flags.output, options, lambda done, total: bar.update(task, completed=done, total=total), flags.overwrite
-        )
+    with progress_bar() as progress:
+        return WRITERS[flags.dataset](flags.output, options, progress, flags.overwrite)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

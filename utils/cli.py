@@ -97,6 +97,12 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
     return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision))
 
 
+def device_notice(devices: Devices, cpu: int | None) -> str:
+    """The line that says where a command runs, and why there if that was not asked for (--cpu)."""
+    no_cuda = "no CUDA device found, " if cpu is None and devices.accelerator == "cpu" else ""
+    return f"{no_cuda}running on {devices}"
+
+
 def _checked(devices: Devices) -> Devices:
     """Refuse what would run apart or wait for ever: flags that differ from how the processes were started."""
     started = os.environ.get("WORLD_SIZE") if "LOCAL_RANK" in os.environ else None  # torchrun sets both
@@ -124,8 +130,13 @@ def count(lowest: int) -> Callable[[str], int]:
 _LOST_PEER = re.compile("Connection closed by peer|Connection reset|Broken pipe|ncclRemoteError|NCCL.*abort", re.I)
 
 
-def run(main: Callable[[], None]) -> int:
-    """Run a command; what the user can mend ends as one line and exit code 2, Ctrl-C as 130."""
+def run(main: Callable[[], None], resume: str = "--checkpoint last continues after the last finished epoch") -> int:
+    """Run a command; what the user can mend ends as one line and exit code 2, Ctrl-C as 130.
+
+    Args:
+        main: the command, its arguments bound.
+        resume: how to go on after Ctrl-C.
+    """
     _quiet_libraries()
     _keep_memory()
     try:
@@ -134,7 +145,7 @@ def run(main: Callable[[], None]) -> int:
         # Lightning turns Ctrl-C into exit(1).
         if not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        print("\ninterrupted; --checkpoint last continues after the last finished epoch", file=sys.stderr)
+        print(f"\ninterrupted; {resume}", file=sys.stderr)
         return 130
     except RuntimeError as error:
         if not (torch.distributed.is_initialized() and _LOST_PEER.search(str(error))):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo
 from pydantic import field_validator as check
 
 from utils.config_fields import Multiple16, NotNegative, PositiveInt, Section, Share, Text, Triple, list_of, only
+
+CORRUPTIONS = (
+    "fog", "wet_ground", "snow", "motion_blur", "beam_missing", "crosstalk", "incomplete_echo", "cross_sensor",
+    "local_distortion", "global_outliers", "reduce_beams",
+)  # fmt: skip
+"""What `corruption_aug` can name; `dataloader.corruptions.augment` has the functions."""
 
 
 class LoaderParams(Section):
@@ -24,6 +31,26 @@ class LoaderParams(Section):
     scale_aug: bool = Field(default=False, description="Scale x and y by U(0.95, 1.05).")
     transform_aug: bool = Field(default=False, description="Translate by N(0, 0.1) metres per axis.")
     dropout_aug: bool = Field(default=False, description="Drop a random share U(0, 0.2) of the points.")
+
+
+class CorruptionAugmentation(Section):
+    """Training scans with weather, noise, or beams missing."""
+
+    chance: Share = Field(default=0.5, description="Chance of a training scan to be corrupted.")
+    corruptions: Annotated[tuple[Text, ...], list_of()] = Field(
+        description=f"One of these is drawn, at a random severity; there are {', '.join(CORRUPTIONS)}."
+    )
+
+    @check("corruptions")
+    @classmethod
+    def _corruptions_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError(f"must name at least one of {', '.join(CORRUPTIONS)}")
+        for name in names:
+            if name not in CORRUPTIONS:
+                nearest = difflib.get_close_matches(name.lower(), CORRUPTIONS, n=1, cutoff=0)[0]
+                raise ValueError(f"must hold names of corruptions, found {name!r}, did you mean {nearest}?")
+        return names
 
 
 class DatasetParams(Section):
@@ -46,6 +73,9 @@ class DatasetParams(Section):
     label_mapping: Text = Field(description="YAML of label ids and names, from here or from the repository root.")
     seg_labelweights: Annotated[tuple[NotNegative, ...], list_of()] | None = Field(
         default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
+    )
+    corruption_aug: CorruptionAugmentation | None = Field(
+        default=None, description="Corruption of training scans; null: none."
     )
     train_data_loader: LoaderParams = Field(description="The loader of the training scans.")
     val_data_loader: LoaderParams = Field(description="The loader of validation and test.")

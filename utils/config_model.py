@@ -53,7 +53,7 @@ class VoxelModelParams(Section):
 
     model_architecture: Literal["minkowskinet", "spvcnn"] = Field(description="The network to build.")
     input_dims: InputDims = Field(default=4, description=_INPUT_DIMS)
-    voxel_size: Positive = Field(description="Edge of a voxel, metres.")
+    voxel_size: Annotated[float, Field(ge=0.01, le=10)] = Field(description="Edge of a voxel, metres.")
     cr: Positive = Field(description="Channel ratio: a layer of layer_num c has int(cr * c) channels.")
     layer_num: Annotated[tuple[PositiveInt, ...], list_of(9)] = Field(
         description="Channels before cr of the stem, of the four stages down and of the four stages up."

@@ -88,6 +88,21 @@ def draw_scan(
     _save_rows(rows, content, title, _legend(present, colors, names), path)
 
 
+def draw_panels(
+    rows: list[list[tuple[str, Pixels]]], legend: Mapping[str, Sequence[int]], path: str | Path, title: str = ""
+) -> None:
+    """Draw rows of captioned pictures, pixel for pixel.
+
+    Args:
+        rows: caption and picture, from left to right; the pictures of a row have one height.
+        legend: what is below: name -> RGB, 0..255.
+        path: the PNG to write; its folder is made.
+        title: a line above the picture.
+    """
+    content = max(sum(picture.shape[1] + GAP for _, picture in row) - GAP for row in rows)
+    _save_rows(rows, content, title, [Patch(facecolor=_unit(rgb), label=name) for name, rgb in legend.items()], path)
+
+
 def _camera_rows(
     painted: Mapping[str, NDArray[np.uint8]], cameras: Sequence[Sequence[CameraPicture]], content: int
 ) -> list[list[tuple[str, Pixels]]]:

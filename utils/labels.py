@@ -99,6 +99,14 @@ class LabelMap:
         to_raw = [ids.get(self.raw_names[raw], raw) for raw in self.to_raw.tolist()]
         return replace(self, to_learning=to_learning, to_raw=np.array(to_raw, dtype=np.uint32), raw_names=dict(names))
 
+    def ignoring_unknown(self) -> LabelMap:
+        """The same map, but a raw id that it does not know is ignored (learning id 0) instead of an error.
+
+        For data sets with ids of their own on points that are not to be scored, such as the returns of snow.
+        """
+        known = self.to_learning != UNKNOWN
+        return replace(self, to_learning=np.where(known, self.to_learning, 0).astype(np.uint8))
+
     def learning_ids(self, raw: NDArray[np.unsignedinteger], path: str | Path) -> NDArray[np.uint8]:
         """Learning ids of raw ids, by one table look-up.
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+
+Convention = Literal["official", "published"]
+"""Which of the two readings; see above."""
 
 OUTSIDE, INSIDE = 0, 1
 
@@ -34,6 +38,7 @@ class ScoreCard:
         accuracy: share of the labelled points that are right.
         published_iou: (K-1,) float64, the same without points outside the volume and points predicted 0.
         published_miou: mean of `published_iou` likewise.
+        published_accuracy: share that is right of the labelled points inside the volume (not predicted 0).
         confusion: (K, K) int64, confusion[prediction, ground truth]; the ground-truth 0 column is blanked.
         points: number of labelled points.
     """
@@ -45,6 +50,7 @@ class ScoreCard:
     accuracy: float
     published_iou: NDArray[np.float64]
     published_miou: float
+    published_accuracy: float
     confusion: NDArray[np.int64]
     points: int
 
@@ -70,7 +76,8 @@ class ScoreCard:
         confusion = counts.sum(axis=0)
         confusion[:, 0] = 0
         iou = intersection_over_union(confusion, unseen)[1:]
-        published_iou = intersection_over_union(counts[INSIDE, 1:, 1:], unseen)
+        inside = counts[INSIDE, 1:, 1:]
+        published_iou = intersection_over_union(inside, unseen)
         present = confusion[:, 1:].sum(axis=0) > 0
         points = int(confusion.sum())
         return cls(
@@ -81,6 +88,7 @@ class ScoreCard:
             accuracy=float(np.trace(confusion) / max(points, 1)),
             published_iou=published_iou,
             published_miou=_mean_of_counted(published_iou),
+            published_accuracy=float(np.trace(inside) / max(int(inside.sum()), 1)),
             confusion=confusion,
             points=points,
         )

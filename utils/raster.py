@@ -16,6 +16,8 @@ BACKGROUND = (20, 22, 26)
 RING = (48, 52, 60)
 UNLABELLED = (84, 90, 98)
 RIGHT, WRONG, NOT_JUDGED = (128, 134, 142), (255, 64, 64), (56, 60, 68)
+ALTERED = (255, 255, 255)
+"""Of a point that weather or noise has put there: a colour that no class has."""
 RANGE_COLUMNS = 1024
 
 Pixels = NDArray[np.uint8]
@@ -79,6 +81,13 @@ def paint_errors(labels: NDArray[np.integer], prediction: NDArray[np.integer]) -
     return np.array([RIGHT, WRONG, NOT_JUDGED], dtype=np.uint8)[verdict]
 
 
+def paint_altered(
+    labels: NDArray[np.integer], altered: NDArray[np.bool_], colors: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """(N, 3) uint8: as `paint`, but `ALTERED` where (N,) `altered` says so."""
+    return np.where(altered[:, None], np.array(ALTERED, dtype=np.uint8), paint(labels, colors))
+
+
 def birds_eye_view(
     xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], size: int, reach: float = 50.0, dot: int = 2
 ) -> Pixels:
@@ -110,26 +119,29 @@ def birds_eye_view(
     return _splat(canvas, rows, columns, rgb[order], dot)
 
 
-def range_view(xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8]) -> Pixels:
+def range_view(
+    xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], columns: int = RANGE_COLUMNS
+) -> Pixels:
     """The scan as the sensor sees it: azimuth across (driving direction in the middle), elevation down.
 
     Args:
         xyz: (N, 3) metres, frame of `lidar`.
         lidar: what took the scan.
         rgb: (N, 3) uint8.
+        columns: pixels of the whole turn.
 
     Returns:
-        (beams, 1024, 3) uint8; where points share a pixel the nearest wins; points above or below the field of
+        (beams, columns, 3) uint8; where points share a pixel the nearest wins; points above or below the field of
         view are left out.
     """
     distance = np.linalg.norm(xyz, axis=1)
     order = np.argsort(-distance, kind="stable")
     ahead, left = lidar.ahead_and_left(xyz[order])
     elevation = np.degrees(np.arcsin(np.clip(xyz[order, 2] / np.maximum(distance[order], 1e-6), -1, 1)))
-    columns = np.floor((0.5 - np.arctan2(left, ahead) / (2 * np.pi)) * RANGE_COLUMNS).clip(0, RANGE_COLUMNS - 1)
+    across = np.floor((0.5 - np.arctan2(left, ahead) / (2 * np.pi)) * columns).clip(0, columns - 1)
     rows = np.floor((lidar.top - elevation) / (lidar.top - lidar.bottom) * lidar.beams)
-    canvas = np.full((lidar.beams, RANGE_COLUMNS, 3), BACKGROUND, dtype=np.uint8)
-    return _splat(canvas, rows, columns, rgb[order], dot=1)
+    canvas = np.full((lidar.beams, columns, 3), BACKGROUND, dtype=np.uint8)
+    return _splat(canvas, rows, across, rgb[order], dot=1)
 
 
 def camera_view(camera: CameraPicture, rgb: NDArray[np.uint8], width: int, dot: int = 3) -> Pixels:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import builtins
+import fcntl
 import json
 import multiprocessing
 import os
 import pickle
 import shutil
+import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -321,7 +325,7 @@ def test_without_locks_each_builds_and_all_agree(tree, monkeypatch):
     def refuse(*args):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(nuscenes_index.fcntl, "flock", refuse)
+    monkeypatch.setattr(nuscenes_index.fcntl, "lockf", refuse)
     inner = Build(tree)
 
     def build():
@@ -330,6 +334,59 @@ def test_without_locks_each_builds_and_all_agree(tree, monkeypatch):
 
     index = open_index(tree / VERSION, build)
     assert inner.times == 1 and same(index, open_index(tree / VERSION, inner)) and inner.times == 1
+
+
+def test_the_lock_is_one_that_nfs_gives(tree, monkeypatch):
+    """NFS refuses an exclusive lock on what is open for reading only, a folder above all."""
+    lock, given = fcntl.lockf, []
+
+    def lockf(file, *args):
+        if not file.writable():
+            raise OSError(9, "Bad file descriptor")
+        lock(file, *args)
+        given.append(os.fstat(file.fileno()).st_mode)
+
+    monkeypatch.setattr(nuscenes_index.fcntl, "lockf", lockf)
+    open_index(tree / VERSION, Build(tree))
+    assert [stat.S_ISREG(mode) for mode in given] == [True]
+    assert files(tree / VERSION) == {"2dpass_index.npy", "2dpass_index.json"}
+
+
+def test_a_killed_start_keeps_nobody_waiting(tree, tmp_path):
+    """Neither the lock nor the process that reads the tables outlives it."""
+    program = (
+        "import os, sys, time\n"
+        "import dataloader.nuscenes as module\n"
+        "from utils.labels import LabelMap\n"
+        "def build_index(root, version):\n"
+        f"    open({str(tmp_path / 'reader')!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "module.build_index = build_index\n"
+        f"module.NuScenes({str(tree)!r}, {VERSION!r}, 'mini_val', LabelMap.load({str(LABEL_MAPPING)!r}))\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    wait_for(lambda: (tmp_path / "reader").exists() and (tmp_path / "reader").read_text())
+    killed.kill()
+    killed.wait()
+    reader = int((tmp_path / "reader").read_text())
+    wait_for(lambda: not is_running(reader))
+    build = Build(tree)
+    open_index(tree / VERSION, build)
+    assert build.times == 1 and files(tree / VERSION) == {"2dpass_index.npy", "2dpass_index.json"}
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_worker_started_afresh_gets_the_place_only(tree):

@@ -17,6 +17,7 @@ from network.checkpoints import (
     _FOREIGN_CLASSES,
     FIXED_ON_RESUME,
     canonical_state,
+    check_geometry,
     check_resumable,
     is_resumable,
     load_image_branch,
@@ -24,8 +25,9 @@ from network.checkpoints import (
     read_checkpoint,
 )
 from network.released_weights import is_released
+from network.voxelize import Volume
 from tests.golden_support import released_state
-from tests.network_support import golden_config, refusal
+from tests.network_support import golden_config, make_baseline, refusal
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +239,14 @@ def test_image_branch_refuses_what_it_cannot_use(network) -> None:
     baseline = build_network(golden_config(), baseline_only=True)
     assert "--baseline_only" in refusal(load_image_branch, baseline, {"conv1.weight": torch.ones(1)}, "x.ckpt")
     assert "no tensor fits" in refusal(load_image_branch, network, {"conv1.weight": torch.ones(1)}, "x.ckpt")
+
+
+def test_weights_of_other_voxels_are_refused() -> None:
+    """Volume, grid and scales are in no tensor: a change of them would go unnoticed."""
+    network = make_baseline()
+    content = {"state_dict": network.state_dict(), "2dpass": {"geometry": network.geometry()}}
+    check_geometry(network, content, "x.ckpt")
+    check_geometry(network, {"state_dict": network.state_dict()}, "published.ckpt")
+    network.volume = Volume((-2.0, -2.0, -1.0), (2.0, 2.0, 0.75), (40, 40, 17))
+    message = refusal(check_geometry, network, content, "x.ckpt")
+    assert "max_volume_space was 2, 2, 0.5, is 2, 2, 0.75" in message and message.startswith("x.ckpt: ")

@@ -15,7 +15,7 @@ from utils.config import VoxelModelParams, load_config, save_config
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model_params.voxel_size", 0, "must be greater than 0, found 0"),
+        ("model_params.voxel_size", 0, "must be 0.01 or more, found 0"),
         ("model_params.voxel_size", "5cm", "must be a number, found '5cm'"),
         ("model_params.cr", -0.5, "must be greater than 0, found -0.5"),
         ("model_params.cr", REMOVED, "is missing"),

@@ -89,7 +89,12 @@ def test_the_large_run_differs_from_the_small_one_only_where_published() -> None
         ),
         *(
             (f"MinkowskiNet-{data}", f"SPVCNN-{data}", {"model_params.model_architecture": "spvcnn"})
-            for data in ("semantickitti", "nuscenes", "demo")
+            for data in ("semantickitti", "nuscenes")
+        ),
+        (
+            "MinkowskiNet-demo",
+            "SPVCNN-demo",
+            {"model_params.model_architecture": "spvcnn", "train_params.max_num_epochs": 6},
         ),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tools.notes import read_note, write_note
 from utils.errors import UserError
 
 NAME = "demo_world.json"
@@ -58,29 +58,17 @@ def complete(output: Path, **found: Any) -> None:
 
 
 def _read(output: Path) -> dict[str, Any] | None:
-    path = output / NAME
-    if not path.is_file():
-        return None
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-        types = {"options": dict, "files": list, "complete": bool, "format": int}
-        known = all(isinstance(note[key], kind) for key, kind in types.items())
-        known = known and all(_harmless(name) for name in note["files"])
-    except (ValueError, KeyError, TypeError):
-        known, note = False, None
-    if not known:
-        raise UserError(f"{path}: not readable as this tool's note; remove it and the data beside it by hand")
-    return note
+    types = {"options": dict, "files": list, "complete": bool, "format": int}
+    return read_note(output / NAME, types, harmless=lambda note: all(map(_stays_below, note["files"])))
 
 
-def _harmless(name: str) -> bool:
-    """Whether a path from a note stays below its folder: the note is a file anybody may have edited."""
+def _stays_below(name: str) -> bool:
     path = Path(name)
     return not path.is_absolute() and ".." not in path.parts
 
 
 def _write(output: Path, note: dict[str, Any]) -> None:
-    (output / NAME).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    write_note(output / NAME, note)
 
 
 def _remove(output: Path, names: list[str]) -> None:

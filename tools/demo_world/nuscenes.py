@@ -30,7 +30,8 @@ from tools.demo_world.nuscenes_tables import Box, data_name, label_name, map_nam
 from tools.demo_world.objects import Kind
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.raycast import Scene
-from tools.demo_world.tree import Frame, Progress, Summary, lidar_spec, map_frames
+from tools.demo_world.tree import Frame, Summary, lidar_spec
+from tools.frames import Progress, map_frames
 
 Array = NDArray[Any]
 

@@ -24,7 +24,8 @@ from tools.demo_world.objects import Kind
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.poses import turn
 from tools.demo_world.raycast import Scene
-from tools.demo_world.tree import Progress, Summary, lidar_spec, map_frames
+from tools.demo_world.tree import Summary, lidar_spec
+from tools.frames import Progress, map_frames
 
 Array = NDArray[Any]
 

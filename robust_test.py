@@ -1,0 +1,302 @@
+"""The test of main.py, once per corruption: `python robust_test.py --checkpoint <path> --num_vote 12 --gpu 0`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from dataloader.corrupted import CorruptedKITTI, CorruptedNuScenes, Origin, SubsetFormat
+from dataloader.datamodule import DataModule
+from dataloader.dataset import Source
+from dataloader.sources import (
+    lidar_of,
+    load_label_map,
+    open_corrupted,
+    open_source,
+    prediction_format,
+    skips_unseen,
+)
+from network.assemble import load_for_test
+from network.checkpoints import has_image_branch
+from network.segmentation_task import SegmentationTask
+from network.training import build_trainer
+from utils import cli
+from utils.config import Config, expand_home, load_config
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.metrics import ScoreCard
+from utils.robustness import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
+from utils.robustness_report import Conditions, RobustReport
+from utils.robustness_run import RobustRun, SubsetResult, find_baseline, find_run, start_run
+from utils.run_folder import find_checkpoint, run_root
+from utils.submission import PredictionFormat
+from utils.test_output import TestOutput
+
+say = rank_zero_only(print)
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags of the README."""
+    parser = argparse.ArgumentParser(description="2DPASS: how much of the mIoU corrupted scans leave")
+    cli.add_shared_flags(parser)
+    parser.add_argument(
+        "--family", choices=FAMILIES, default="yan", help="whose corruptions: Yan et al. (IJCV 2024) or Robo3D (2023)"
+    )
+    parser.add_argument(
+        "--corruption_path",
+        metavar="FOLDER",
+        help="the corrupted scans; default: the data_path of val_data_loader with `sequences` replaced by "
+        "SemanticKITTI-C (yan) or Robo3D/SemanticKITTI-C, or for nuScenes Robo3D/nuScenes-C beside it",
+    )
+    parser.add_argument(
+        "--subsets", nargs="+", metavar="NAME", help="only these: corruptions (fog) or subsets (fog_light)"
+    )
+    parser.add_argument("--allow_missing", action="store_true", help="go on without the subsets that are not there")
+    parser.add_argument(
+        "--num_vote", type=cli.count(1), metavar="N", help="views per scan (TTA); default: 12 (yan), 1 (robo3d)"
+    )
+    parser.add_argument(
+        "--convention", choices=CONVENTIONS, default="official", help="which reading of the mIoU the report is about"
+    )
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="what to compare with: a published row, a summary.csv of ours, or `none`"
+    )
+    parser.add_argument("--save_prediction", action="store_true", help="keep the predicted label files")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="where robust_test_<date> goes; default: beside the checkpoint"
+    )
+    parser.add_argument("--restart", action="store_true", help="a new folder, even if there is one to go on with")
+    return parser.parse_args(argv)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is tested, and how.
+
+    Attributes:
+        config, label_map, checkpoint: the model.
+        family, root: the corruptions, and where they lie.
+        origin: the note of the tool that made them, if one did.
+        num_vote: views per scan.
+    """
+
+    config: Config
+    label_map: LabelMap
+    checkpoint: Path
+    family: Family
+    root: Path
+    origin: Origin | None
+    num_vote: int
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse_arguments(argv)
+    experiment = prepare(args)
+    devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
+    say(cli.device_notice(devices, args.cpu))
+    family, root = experiment.family, experiment.root
+    made_here = experiment.origin is not None
+    baseline, remarks = find_baseline(args.baseline, family, args.convention, experiment.num_vote, root, made_here)
+    wanted = family.select(args.subsets) if args.subsets else family.subsets
+    sources = open_subsets(experiment, wanted, args.allow_missing, args.debug)
+    pl.seed_everything(args.seed, workers=True, verbose=False)
+    run = _run_folder(args, experiment)
+    evaluate(args, experiment, devices, sources, run)
+    _report(args, experiment, run, baseline, remarks)
+
+
+def prepare(args: argparse.Namespace) -> Experiment:
+    """What the flags name.
+
+    Raises:
+        UserError: something of it is not there, or does not fit together.
+    """
+    if not args.checkpoint:
+        raise UserError("robust_test.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
+    config = load_config(args.config, args.set)
+    data = config.dataset_params
+    family = load_family(args.family, data.pc_dataset_type)
+    checkpoint = find_checkpoint(args.checkpoint, run_root(data.pc_dataset_type, args.log_dir))
+    if args.corruption_path:
+        root = expand_home(args.corruption_path)
+    else:
+        root = default_folder(expand_home(data.val_data_loader.data_path, key="data_path"), family)
+    origin = Origin.read(root)
+    if origin is not None:
+        for key, expected in (("family", family.name), ("dataset", family.dataset)):
+            if origin.options.get(key, expected) != expected:
+                raise UserError(
+                    f"{root}: was made with {key} {origin.options[key]}, this is a test of {expected}; correct "
+                    "--family, --config or --corruption_path"
+                )
+    return Experiment(
+        config, load_label_map(config), checkpoint, family, root, origin, args.num_vote or family.num_vote
+    )
+
+
+def open_subsets(
+    experiment: Experiment, wanted: Sequence[Subset], allow_missing: bool, debug: bool
+) -> dict[Subset, Source]:
+    """The scans of the wanted subsets, in order.
+
+    Raises:
+        UserError: subsets are missing and may not, all are, or one lacks labels.
+    """
+    config, label_map, root, origin = experiment.config, experiment.label_map, experiment.root, experiment.origin
+    clean: Source | None = None
+    own_clean = experiment.family.name == "robo3d"  # it is the validation split, not a folder beside the subsets
+    if own_clean and (experiment.family.dataset == "nuScenes" or any(s.corruption == CLEAN for s in wanted)):
+        clean = open_source(config, "valid", config.dataset_params.val_data_loader, label_map, debug=debug)
+    sources: dict[Subset, Source] = {}
+    missing = []
+    for subset in wanted:
+        if own_clean and subset.corruption == CLEAN:
+            assert clean is not None
+            sources[subset] = clean
+        elif origin is not None and subset.name not in origin.finished:
+            missing.append(subset)
+        else:
+            source = open_corrupted(config, root / subset.name, subset.name, label_map, clean, debug)
+            sources |= {subset: source} if len(source) else {}
+            missing += [] if len(source) else [subset]
+    if missing:
+        names = ", ".join(subset.name for subset in missing)
+        if not allow_missing or all(own_clean and s.corruption == CLEAN for s in sources):
+            raise UserError(
+                f"{root}: {len(missing)} of {len(wanted)} subsets are missing: {names}; make them with "
+                "tools/make_corruptions.py, correct --corruption_path, or leave them out with --allow_missing"
+            )
+        say(f"missing and left out: {names}")
+    return sources
+
+
+def evaluate(
+    args: argparse.Namespace,
+    experiment: Experiment,
+    devices: cli.Devices,
+    sources: Mapping[Subset, Source],
+    run: RobustRun,
+) -> None:
+    """Test every subset that is not finished yet; each result is kept as soon as it is there."""
+    todo = run.lacking(list(sources))
+    done = len(sources) - len(todo)
+    if not todo:
+        say(f"all {done} subsets are finished in {run.folder}; --restart tests them anew")
+        return
+    going_on = f"; {done} of {len(sources)} subsets are finished there" if done else ""
+    say(f"testing {experiment.checkpoint}, {experiment.num_vote} vote(s) each; results in {run.folder}{going_on}")
+    config, label_map = experiment.config, experiment.label_map
+    network, content = load_for_test(config, experiment.checkpoint)
+    clean_format = prediction_format(
+        config, "valid", label_map, has_image_branch(content, experiment.checkpoint), args.debug
+    )
+    trainer = build_trainer(devices)
+    for number, (subset, source) in enumerate(sources.items(), start=1):
+        if subset not in todo:
+            continue
+        data = DataModule(
+            config, label_map, fit=False, num_vote=experiment.num_vote, seed=args.seed, debug=args.debug, images=False,
+            num_devices=devices.count, source=source,
+        )  # fmt: skip
+        say(f"[{number} of {len(sources)}] {subset.name}: {len(data.evaluated)} scans")
+        output = _SubsetOutput(
+            run.folder / "subsets" / subset.name,
+            label_map,
+            data.expected_frames,
+            _format_of(source, clean_format),
+            lidar_of(config),
+            save_predictions=args.save_prediction,
+            settings={"checkpoint": str(experiment.checkpoint), "num_vote": experiment.num_vote, "subset": subset.name},
+        )
+        task = SegmentationTask(
+            network, config.train_params, label_map.names, output=output, skip_unseen=skips_unseen(config)
+        )
+        trainer.test(task, datamodule=data, verbose=False)
+        assert task.scores is not None
+        if task.scores.points == 0:
+            raise UserError(f"{experiment.root / subset.name}: no point has a label that counts; make the subset again")
+        result = SubsetResult.of(subset, len(data.evaluated), task.scores)
+        if trainer.is_global_zero:
+            run.add(result, args.convention)
+        miou, accuracy = result.miou[args.convention], result.accuracy[args.convention]
+        say(f"[{number} of {len(sources)}] {subset.name}: mIoU {miou:.2f} %, accuracy {accuracy:.2f} %")
+
+
+class _SubsetOutput(TestOutput):
+    """Says nothing at the end of each subset: the report does, in the end of all."""
+
+    def finish(self, scores: ScoreCard | None) -> list[str]:
+        super().finish(scores)
+        return []
+
+
+def _format_of(source: Source, clean_format: PredictionFormat) -> PredictionFormat:
+    if isinstance(source, (CorruptedKITTI, CorruptedNuScenes)):
+        return SubsetFormat(source.files)
+    return clean_format
+
+
+def _run_folder(args: argparse.Namespace, experiment: Experiment) -> RobustRun:
+    """The folder of an earlier run with the same settings, or a new one."""
+    parent = expand_home(args.output) if args.output else experiment.checkpoint.parent
+    settings = {
+        "format": 1,
+        "family": experiment.family.name,
+        "dataset": experiment.family.dataset,
+        "checkpoint_sha256": _sha256(experiment.checkpoint),
+        "config": experiment.config.model_dump(mode="json"),
+        "num_vote": experiment.num_vote,
+        "corruption_path": str(experiment.root.resolve()),
+        "corruption_options": None if experiment.origin is None else experiment.origin.options,
+        "seed": args.seed,
+        "precision": args.precision,
+        "debug": args.debug,
+        "save_prediction": args.save_prediction,
+    }
+    found = None if args.restart else find_run(parent, settings, experiment.family)
+    if found is not None:
+        return found
+    if rank_zero_only.rank != 0:  # the first process makes the folder, and tells its name when the first test begins
+        return RobustRun(parent / "of the first process", experiment.family)
+    return start_run(parent, settings, experiment.family)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@rank_zero_only
+def _report(
+    args: argparse.Namespace, experiment: Experiment, run: RobustRun, baseline: Profile | None, remarks: list[str]
+) -> None:
+    """Write the tables and the picture, and say the figures."""
+    run.write(args.convention)
+    conditions = Conditions(
+        str(experiment.checkpoint),
+        str(args.config),
+        experiment.config.model_params.model_architecture,
+        str(experiment.root),
+        None if experiment.origin is None else experiment.origin.options,
+        experiment.num_vote,
+        args.precision,
+        args.seed,
+        args.debug,
+    )
+    report = RobustReport(experiment.family, run.results, args.convention, baseline, conditions, remarks)
+    for line in [*report.write(run.folder), f"scores and pictures of each subset: {run.folder / 'subsets'}"]:
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(lambda: main(sys.argv[1:]), resume="the same command goes on after the last finished subset"))

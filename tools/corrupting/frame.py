@@ -1,0 +1,115 @@
+"""What is done to one frame: read, corrupted, written; or found finished, and only counted."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dataloader.corruptions.families import CLEAN, Subset
+from dataloader.corruptions.sweep import Sweep
+from tools.corrupting.clean import CleanFrame, CleanSet, semantic
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Corruptor:
+    """Writes frames of corrupted subsets; what it does to one depends on nothing but its fields and the frame.
+
+    Attributes:
+        clean: the clean set, without its list of frames (it travels to the worker processes).
+        family: "yan" or "robo3d".
+        seed: of all draws.
+        output: folder of the subsets.
+        subsets: by name; `CLEAN` is no key of it.
+    """
+
+    clean: CleanSet
+    family: str
+    seed: int
+    output: Path
+    subsets: dict[str, Subset]
+
+    def __call__(self, job: tuple[str, CleanFrame]) -> FrameResult:
+        """One frame of one subset, unless it is finished.
+
+        Raises:
+            UserError: a file of the clean set is damaged, or no point is left.
+        """
+        name, frame = job
+        scan, labels = self.files(name, frame)
+        drawn = {} if name == CLEAN else self.subsets[name].draw(self.generator(name, frame))
+        if not (scan.is_file() and labels.is_file()):
+            write = self._write_clean if name == CLEAN else self._write_corrupted
+            write(name, frame)
+        before = self.clean.count(frame)
+        after = np.fromfile(labels, self.clean.label_type)
+        ignored = np.count_nonzero(self.clean.learning_ids(after) == 0)
+        return FrameResult(len(after) / before - 1, ignored / len(after), drawn)
+
+    def files(self, name: str, frame: CleanFrame) -> tuple[Path, Path]:
+        """Scan and labels of a frame in a subset."""
+        return self.output / name / frame.scan_to, self.output / name / frame.labels_to
+
+    def generator(self, name: str, frame: CleanFrame) -> np.random.Generator:
+        """A frame's own random numbers, whichever process makes it and whatever was made before."""
+        words = (self.family, self.clean.sensor.name, name, frame.key)
+        return np.random.default_rng([self.seed, *(zlib.crc32(word.encode()) for word in words)])
+
+    def _write_clean(self, name: str, frame: CleanFrame) -> None:
+        scan, labels = self.files(name, frame)
+        self.clean.read_scan(frame)  # complains if the file is damaged
+        entries = self.clean.read_labels(frame.labels, self.clean.count(frame))
+        _copy(frame.scan, scan)
+        _write(labels, entries, self.clean.label_type)
+
+    def _write_corrupted(self, name: str, frame: CleanFrame) -> None:
+        subset, (scan, labels) = self.subsets[name], self.files(name, frame)
+        sweep = self.clean.read_scan(frame)
+        entries = self.clean.read_labels(frame.labels, self.clean.count(frame))
+        sweep = replace(sweep, labels=self.clean.learning_ids(entries)[sweep.rows])
+        corrupted = subset.apply(sweep, self.generator(name, frame))
+        if len(corrupted) == 0:
+            raise UserError(f"{frame.scan}: no point is left of it in {name}; leave that subset out of --subsets")
+        columns = [corrupted.xyz, corrupted.intensity]
+        if self.clean.columns == 5:
+            columns.append(corrupted.ring)
+        _write(scan, np.column_stack(columns), "<f4")
+        # The labels come last: where they are, the frame is finished.
+        _write(labels, self._raw_labels(subset, corrupted, entries), self.clean.label_type)
+
+    def _raw_labels(self, subset: Subset, corrupted: Sweep, entries: np.ndarray) -> np.ndarray:
+        kept = entries if subset.instances else semantic(entries)
+        return np.where(corrupted.altered, subset.label, kept[corrupted.rows])
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What became of a frame.
+
+    Attributes:
+        change: of the number of points, as a share of it.
+        ignored: share of the points left over that the metrics ignore.
+        drawn: parameters that were drawn for this frame.
+    """
+
+    change: float
+    ignored: float
+    drawn: dict[str, float]
+
+
+def _write(path: Path, values: np.ndarray, kind: str) -> None:
+    """Writes a file, complete or not at all: a run that is stopped leaves nothing half done under the final name."""
+    unfinished = path.with_name(f".{path.name}.partial")
+    values.astype(kind).tofile(unfinished)
+    unfinished.replace(path)
+
+
+def _copy(source: Path, path: Path) -> None:
+    """A copy and no link: who writes into one tree does not change the other."""
+    unfinished = path.with_name(f".{path.name}.partial")
+    shutil.copyfile(source, unfinished)
+    unfinished.replace(path)

@@ -1,0 +1,100 @@
+"""The note in the folder of the corrupted subsets: what they were made of and how, so that a run can be taken up again
+and nothing else is mixed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataloader.corruptions.families import CLEAN, Subset
+from dataloader.files import missing_files
+from tools.corrupting.clean import CleanFrame
+from tools.corrupting.frame import FrameResult
+from tools.notes import Note, read_note, write_note
+from utils.errors import UserError
+
+NAME = "corruptions.json"
+
+
+class Ledger:
+    """The note <output>/corruptions.json; made if there is none.
+
+    Args:
+        output: folder of the subsets.
+        options: what decides the bytes of the files.
+        subsets: names of all subsets that the family has, wanted or not.
+
+    Raises:
+        UserError: the folder holds subsets made with other options, or not made by this tool.
+    """
+
+    def __init__(self, output: Path, options: dict[str, Any], subsets: Iterable[str]) -> None:
+        self.path = output / NAME
+        options = json.loads(json.dumps(options))  # tuples as JSON gives them back
+        note = read_note(self.path, {"options": dict, "subsets": dict})
+        if note is None:
+            for folder in sorted({output / name.partition("/")[0] for name in subsets}):
+                if folder.exists():
+                    raise UserError(f"{folder}: not made by this tool, so it stays; choose another --output")
+            output.mkdir(parents=True, exist_ok=True)
+            note = {"options": options, "subsets": {}}
+            write_note(self.path, note)
+        elif note["options"] != options:
+            difference = _difference(note["options"], options)
+            raise UserError(f"{self.path}: made with other options ({difference}); choose another --output")
+        self.note: Note = note
+
+    def finished(self, name: str, frames: Sequence[CleanFrame]) -> bool:
+        """Whether the subset was completed, and all of its files are there still."""
+        files = [path for frame in frames for path in (frame.scan_to, frame.labels_to)]
+        return name in self.note["subsets"] and not missing_files(self.path.parent / name, files)
+
+    def complete(self, name: str, subset: Subset | None, results: dict[str, FrameResult]) -> None:
+        """Notes that a subset is complete.
+
+        Args:
+            name: of the subset.
+            subset: what was done; None for `CLEAN`.
+            results: by frame.
+        """
+        entry: dict[str, Any] = {
+            "frames": len(results),
+            "points_change_percent": 100 * float(np.mean([result.change for result in results.values()])),
+            "ignored_percent": 100 * float(np.mean([result.ignored for result in results.values()])),
+        }
+        if subset is not None:
+            entry |= {
+                "type": subset.type,
+                "severity": subset.severity,
+                "function": subset.function.__name__,
+                "parameters": dict(subset.parameters),
+            }
+            if subset.drawn:
+                entry["drawn"] = {key: result.drawn for key, result in results.items()}
+        self.note["subsets"][name] = entry
+        write_note(self.path, self.note)
+
+    def line(self, name: str) -> str:
+        """A word on a completed subset."""
+        entry = self.note["subsets"][name]
+        points, ignored = entry["points_change_percent"], entry["ignored_percent"]
+        what = "untouched" if name == CLEAN else f"{points:+7.2f} % points"
+        return f"{name:<26}{entry['frames']:>6} frames   {what:<16} {ignored:6.2f} % ignored"
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The options that differ: "seed 0, now 1"."""
+    flat_before, flat_now = _flat(before), _flat(now)
+    names = [name for name in {**flat_before, **flat_now} if flat_before.get(name) != flat_now.get(name)]
+    return "; ".join(f"{name} {flat_before.get(name)}, now {flat_now.get(name)}" for name in names)
+
+
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat |= {f"{name}.{key}": below for key, below in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,197 @@
+"""Draw one scan of SemanticKITTI under every corruption of a family, and count what each does to its points.
+
+    python tools/draw_corruptions.py --family yan --data_path dataset/demo/sequences --sequence 08 --output pictures
+    python tools/draw_corruptions.py --family robo3d --data_path dataset/demo/sequences --sequence 08 --output pictures
+
+One picture per corruption: the clean scan, then each severity; from above, and ahead as the sensor sees it. White
+points were altered and are ignored by the metrics. The scans are those that tools/make_corruptions.py writes with the
+same seed and mode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
+
+from dataloader.corruptions.families import CLEAN, FAMILIES, Subset, robo3d, yan
+from dataloader.corruptions.sweep import Sweep
+from tools.corrupting import clean as clean_sets
+from tools.corrupting.clean import CleanFrame, CleanSet
+from tools.corrupting.frame import Corruptor
+from utils.drawing import draw_panels
+from utils.errors import UserError, run_command
+from utils.labels import LabelMap
+from utils.raster import ALTERED, SEMANTICKITTI_LIDAR, Pixels, birds_eye_view, paint, paint_altered, range_view
+
+SIZE = 512
+"""Pixels, width of a panel."""
+TURN = 4 * SIZE
+"""Pixels of the whole turn as the sensor sees it: a panel shows a quarter of it, with a point of KITTI in each."""
+TALL = 3
+"""Pixels, height of a beam."""
+TITLES = {"yan": "SemanticKITTI-C style of Yan et al.", "robo3d": "SemanticKITTI-C style of Robo3D"}
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A scan after a corruption, or clean.
+
+    Attributes:
+        name: of the subset.
+        severity: "light"; "clean".
+        parameters: those that the severities differ in, and those drawn for this scan: "sigma 0.05".
+        sweep: what is left.
+        before: number of points of the clean scan.
+    """
+
+    name: str
+    severity: str
+    parameters: str
+    sweep: Sweep
+    before: int
+
+    @property
+    def change(self) -> float:
+        """Of the number of points, percent."""
+        return 100 * (len(self.sweep) / self.before - 1)
+
+    @property
+    def altered(self) -> float:
+        """Percent of the points that weather or noise has put there."""
+        return 100 * np.count_nonzero(self.sweep.altered) / max(len(self.sweep), 1)
+
+    @property
+    def ignored(self) -> float:
+        """Percent of the points that the metrics ignore: altered, or unlabelled from the beginning."""
+        return 100 * np.count_nonzero(self.sweep.altered | (self.sweep.labels == 0)) / max(len(self.sweep), 1)
+
+
+def corrupt(
+    clean: CleanSet, frame: CleanFrame, family: str, subsets: Sequence[Subset], seed: int
+) -> tuple[Corrupted, list[tuple[str, list[Corrupted]]]]:
+    """One frame, clean and under every subset by type, as tools/make_corruptions.py would write it.
+
+    Raises:
+        UserError: a file of the frame is missing or damaged.
+    """
+    sweep = clean.read_scan(frame)
+    entries = clean.read_labels(frame.labels, clean.count(frame))
+    sweep = replace(sweep, labels=clean.learning_ids(entries)[sweep.rows])
+    makes = Corruptor(clean, family, seed, Path(), {})
+    found: dict[str, list[Corrupted]] = {}
+    for subset in subsets:
+        alike = [other.parameters for other in subsets if other.type == subset.type]
+        shown = {key: value for key, value in subset.parameters.items() if any(o[key] != value for o in alike)}
+        shown |= subset.draw(makes.generator(subset.name, frame))
+        words = ", ".join(f"{key} {value}" for key, value in shown.items())
+        after = subset.apply(sweep, makes.generator(subset.name, frame))
+        corrupted = Corrupted(subset.name, subset.severity, words, after, len(sweep))
+        found.setdefault(subset.type, []).append(corrupted)
+    return Corrupted(CLEAN, "clean", "", sweep, len(sweep)), list(found.items())
+
+
+def draw(columns: Sequence[Corrupted], label_map: LabelMap, title: str, path: Path) -> None:
+    """Draw clean and corrupted scans side by side.
+
+    Args:
+        columns: the scans.
+        label_map: names and colours.
+        title: a line above.
+        path: the PNG to write.
+    """
+    above, ahead = [], []
+    for column in columns:
+        sweep = column.sweep
+        rgb = paint_altered(sweep.labels, sweep.altered, label_map.colors)
+        what = "" if column.name == CLEAN else f", {column.change:+.1f} %; {column.altered:.1f} % altered"
+        caption = f"{column.severity}: {len(sweep):,} points{what}"
+        above.append((caption, birds_eye_view(sweep.xyz, SEMANTICKITTI_LIDAR, rgb, SIZE)))
+        turn = range_view(sweep.xyz, SEMANTICKITTI_LIDAR, rgb, TURN).repeat(TALL, axis=0)
+        caption = column.parameters or "ahead, as the sensor sees it"
+        ahead.append((caption, turn[:, (TURN - SIZE) // 2 : (TURN + SIZE) // 2]))
+    draw_panels([above, ahead], _legend(columns, label_map), path, title)
+    _shrink(path)
+
+
+def _legend(columns: Sequence[Corrupted], label_map: LabelMap) -> Mapping[str, Sequence[int]]:
+    present = np.unique(np.concatenate([column.sweep.labels[~column.sweep.altered] for column in columns]))
+    legend = {label_map.names[label]: paint(label, label_map.colors).tolist() for label in present}
+    return {**legend, "altered": ALTERED} if any(column.sweep.altered.any() for column in columns) else legend
+
+
+def _shrink(path: Path) -> None:
+    """Store a picture of few colours with a palette of exactly these: a third of the size."""
+    with Image.open(path) as file:
+        pixels: Pixels = np.asarray(file.convert("RGB"))
+    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    colors, places = np.unique(packed, return_inverse=True)
+    if len(colors) > 256:
+        return
+    picture = Image.fromarray(places.reshape(packed.shape).astype(np.uint8), mode="P")
+    picture.putpalette(np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8).tobytes())
+    picture.save(path, optimize=True)
+
+
+def table(rows: Sequence[Corrupted]) -> str:
+    """The figures, as Markdown."""
+    lines = ["| subset | parameters | points | change, % | altered, % | ignored, % |", "|---|---|---:|---:|---:|---:|"]
+    for row in rows:
+        figures = f"{len(row.sweep):,} | {row.change:+.2f} | {row.altered:.2f} | {row.ignored:.2f}"
+        lines.append(f"| {row.name} | {row.parameters} | {figures} |")
+    return "\n".join(lines)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Draw and count what the flags say.
+
+    Raises:
+        UserError: the scan is not there, or the seed is negative.
+    """
+    if flags.seed < 0:
+        raise UserError(f"--seed has to be at least 0, not {flags.seed}; change it")
+    clean = clean_sets.semantickitti(flags.data_path, flags.sequence)
+    frame = next((frame for frame in clean.frames if frame.key == flags.frame), None)
+    if frame is None:
+        raise UserError(
+            f"--frame {flags.frame}: no such scan in {flags.data_path / flags.sequence}; give one of "
+            f"{clean.frames[0].key} to {clean.frames[-1].key}"
+        )
+    subsets = yan(flags.mode) if flags.family == "yan" else robo3d("SemanticKITTI", flags.mode)
+    untouched, types = corrupt(clean, frame, flags.family, subsets, flags.seed)
+    for name, severities in types:
+        title = f"{name}, {TITLES[flags.family]}: sequence {flags.sequence}, scan {flags.frame}, {flags.mode}"
+        draw([untouched, *severities], clean.label_map, title, flags.output / f"{flags.family}_{name}.png")
+    print(table([untouched, *(row for _, severities in types for row in severities)]))
+    print(f"\nwrote {len(types)} pictures to {flags.output}")
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--family", choices=sorted(FAMILIES), required=True, help="whose corruptions: Yan et al. or Robo3D")
+    add("--data_path", type=Path, required=True, help="the folder of the sequence folders")
+    add("--sequence", default="00", help="default: %(default)s")
+    add("--frame", default="000000", help="name of the scan, default: %(default)s")
+    add("--mode", choices=("physical", "reference"), default="physical",
+        help="weather by the papers' equations, or as the published generators compute it (%(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of all draws (%(default)s)")
+    add("--output", type=Path, required=True, help="folder of the pictures")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    flags = parse_arguments(arguments)
+    return run_command(lambda: run(flags))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Corrupts a clean validation set: weather, noise, missing beams, in the layouts of the published benchmarks.
+
+    python tools/make_corruptions.py --family yan                        # SemanticKITTI-C of Yan et al., IJCV 2024
+    python tools/make_corruptions.py --family robo3d                     # SemanticKITTI-C of Robo3D, ICCV 2023
+    python tools/make_corruptions.py --family robo3d --dataset nuscenes  # nuScenes-C of Robo3D
+
+Made from the papers' equations, so in the style of those data sets: figures on it are not those on the published ones.
+A run that was stopped is taken up by the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
+
+from dataloader.corruptions.families import CLEAN, GENERATOR
+from tools.corrupting import clean as clean_sets
+from tools.corrupting.clean import CleanFrame, CleanSet
+from tools.corrupting.frame import Corruptor, FrameResult
+from tools.corrupting.ledger import Ledger
+from tools.corrupting.options import DATASETS, chosen, parse, wanted_subsets
+from tools.frames import map_frames, progress_bar
+from utils.errors import UserError, run_command
+
+
+def make(flags: argparse.Namespace) -> list[str]:
+    """Writes what the flags ask for, under a progress bar.
+
+    Returns:
+        A line about each subset.
+
+    Raises:
+        UserError: a flag makes no sense, the clean set is missing or damaged, or something is in the way.
+    """
+    for name, lowest in (("seed", 0), ("workers", 1)):
+        if getattr(flags, name) < lowest:
+            raise UserError(f"--{name} has to be at least {lowest}, not {getattr(flags, name)}; change it")
+    choices = chosen(flags)
+    subsets, names = wanted_subsets(flags, choices)
+    clean = _clean_set(flags)
+    options = {
+        "generator": GENERATOR,
+        "family": flags.family,
+        "dataset": DATASETS[flags.dataset],
+        "seed": flags.seed,
+        "mode": flags.mode,
+        "choices": asdict(choices),
+        "clean": clean.about,
+    }
+    ledger = Ledger(flags.output, options, [*(subset.name for subset in subsets), CLEAN])
+    by_name = {subset.name: subset for subset in subsets}
+    corrupt = Corruptor(replace(clean, frames=()), flags.family, flags.seed, flags.output, by_name)
+    _write_subsets(corrupt, [name for name in names if not ledger.finished(name, clean.frames)], clean, flags, ledger)
+    return [ledger.line(name) for name in names]
+
+
+def _clean_set(flags: argparse.Namespace) -> CleanSet:
+    if flags.dataset == "semantickitti":
+        return clean_sets.semantickitti(flags.data_path, flags.sequence)
+    return clean_sets.nuscenes(flags.data_path, flags.version)
+
+
+def _write_subsets(
+    corrupt: Corruptor, names: Sequence[str], clean: CleanSet, flags: argparse.Namespace, ledger: Ledger
+) -> None:
+    """All frames of the subsets `names`; the ledger hears of each subset when it is complete."""
+    jobs: list[tuple[str, CleanFrame]] = [(name, frame) for name in names for frame in clean.frames]
+    for folder in {path.parent for job in jobs for path in corrupt.files(*job)}:
+        folder.mkdir(parents=True, exist_ok=True)
+    results: dict[str, dict[str, FrameResult]] = {name: {} for name in names}
+    with progress_bar() as progress:
+        for (name, frame), result in map_frames(corrupt, jobs, flags.workers, progress):
+            results[name][frame.key] = result
+            if len(results[name]) == len(clean.frames):
+                ledger.complete(name, corrupt.subsets.get(name), results[name])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    flags = parse(__doc__ or "", arguments)
+    return run_command(lambda: print("\n".join([f"{flags.output}:", *make(flags)])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

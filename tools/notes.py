@@ -1,0 +1,42 @@
+"""Notes: small JSON files that a tool leaves beside what it made, and finds again on a later run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+Note = dict[str, Any]
+
+
+def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], bool] | None = None) -> Note | None:
+    """The note at `path`, or None if there is none.
+
+    Args:
+        path: the file.
+        types: what it must hold.
+        harmless: whether its content can be trusted: a note is a file that anybody may have edited.
+
+    Raises:
+        UserError: it is not such a note.
+    """
+    if not path.is_file():
+        return None
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        known = all(isinstance(note[key], kind) for key, kind in types.items()) and (harmless is None or harmless(note))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        known, note = False, None
+    if not known:
+        raise UserError(f"{path}: not readable as this tool's note; remove it and the data beside it by hand")
+    return note
+
+
+def write_note(path: Path, note: Note) -> None:
+    """Writes the note, complete or not at all."""
+    unfinished = path.with_name(f".{path.name}.partial")
+    unfinished.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)

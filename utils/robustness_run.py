@@ -1,0 +1,275 @@
+"""The results of a robustness test as they come in: one row per subset, in a folder where a later run finds them.
+
+<parent>/robust_test_<date>/settings.json     what decides the figures; another run with the same goes on from here
+<parent>/robust_test_<date>/summary.csv       one row per finished subset (%); written anew, whole, after each
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.config import expand_home
+from utils.errors import UserError
+from utils.metrics import Convention, ScoreCard
+from utils.robustness import CLEAN, CONVENTIONS, Family, Profile, Subset, find_model
+
+SETTINGS, SUMMARY = "settings.json", "summary.csv"
+_PREFIX = "robust_test_"
+_DIGITS = 6
+_FIXED = ("subset", "corruption", "severity", "convention", "mIoU", "accuracy")
+
+
+@dataclass(frozen=True)
+class SubsetResult:
+    """The figures of one subset (%), rounded, so that one read back is the one that was written.
+
+    Attributes:
+        subset: which.
+        scans: number of scans.
+        points: number of labelled points.
+        miou, accuracy: by convention.
+        iou: by convention, then by class; None for a class that does not count.
+    """
+
+    subset: Subset
+    scans: int
+    points: int
+    miou: dict[Convention, float]
+    accuracy: dict[Convention, float]
+    iou: dict[Convention, dict[str, float | None]]
+
+    @staticmethod
+    def of(subset: Subset, scans: int, scores: ScoreCard) -> SubsetResult:
+        """From the scores of a test."""
+        by_class = {"official": scores.iou, "published": scores.published_iou}
+        return SubsetResult(
+            subset,
+            scans,
+            scores.points,
+            {"official": _percent(scores.miou), "published": _percent(scores.published_miou)},
+            {"official": _percent(scores.accuracy), "published": _percent(scores.published_accuracy)},
+            {
+                convention: {
+                    name: None if math.isnan(iou) else _percent(iou)
+                    for name, iou in zip(scores.class_names, by_class[convention], strict=True)
+                }
+                for convention in CONVENTIONS
+            },
+        )
+
+
+def _percent(share: float) -> float:
+    return round(100 * float(share), _DIGITS)
+
+
+def write_results(results: Iterable[SubsetResult], convention: Convention, path: Path) -> None:
+    """Write the rows as CSV; a reader sees the old file or the new one, whole.
+
+    Args:
+        results: in the order of the rows.
+        convention: that of the columns mIoU and accuracy; both are in columns of their own too.
+        path: the file.
+    """
+    rows = [_row(result, convention) for result in results]
+    text = io.StringIO(newline="")
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(text.getvalue(), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _row(result: SubsetResult, convention: Convention) -> dict[str, Any]:
+    subset = result.subset
+    row: dict[str, Any] = dict(
+        zip(_FIXED, (subset.name, subset.corruption, subset.severity, convention), strict=False),
+        mIoU=result.miou[convention],
+        accuracy=result.accuracy[convention],
+    )
+    for which in CONVENTIONS:
+        row |= {f"mIoU_{which}": result.miou[which], f"accuracy_{which}": result.accuracy[which]}
+    row |= {"scans": result.scans, "points": result.points}
+    for which in CONVENTIONS:
+        row |= {f"IoU_{which} {name}": iou for name, iou in result.iou[which].items()}
+    return row
+
+
+def read_results(path: Path) -> list[SubsetResult]:
+    """The rows of a summary.csv, in their order.
+
+    Raises:
+        UserError: the file cannot be read, or is not one of ours.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if rows.fieldnames is not None and not set(_FIXED) <= set(rows.fieldnames):
+                raise ValueError("other columns")
+            return [_result(row) for row in rows]
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it ({error.strerror}); give a summary.csv of robust_test.py") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{path}: not a summary.csv of robust_test.py, or a damaged one; remove or restore it"
+        ) from error
+
+
+def _result(row: Mapping[str, str]) -> SubsetResult:
+    iou: dict[Convention, dict[str, float | None]] = {}
+    for which in CONVENTIONS:
+        prefix = f"IoU_{which} "
+        cells = {key.removeprefix(prefix): cell for key, cell in row.items() if key.startswith(prefix)}
+        iou[which] = {name: float(cell) if cell else None for name, cell in cells.items()}
+    return SubsetResult(
+        Subset(row["subset"], row["corruption"], row["severity"]),
+        int(row["scans"]),
+        int(row["points"]),
+        {which: float(row[f"mIoU_{which}"]) for which in CONVENTIONS},
+        {which: float(row[f"accuracy_{which}"]) for which in CONVENTIONS},
+        iou,
+    )
+
+
+def profile_of(name: str, results: Iterable[SubsetResult], convention: Convention) -> Profile:
+    """The mIoU of all rows, for the metrics."""
+    clean = None
+    severities: dict[str, dict[str, float]] = {}
+    for result in results:
+        if result.subset.corruption == CLEAN:
+            clean = result.miou[convention]
+        else:
+            severities.setdefault(result.subset.corruption, {})[result.subset.severity] = result.miou[convention]
+    return Profile(name, clean, severities, {}, {})
+
+
+class RobustRun:
+    """The folder of a robustness test.
+
+    Args:
+        folder: its place.
+        family: gives the order of the rows.
+        results: what is finished, in any order.
+    """
+
+    def __init__(self, folder: Path, family: Family, results: Iterable[SubsetResult] = ()) -> None:
+        self.folder = folder
+        self._family = family
+        self._results = {result.subset.name: result for result in results}
+
+    @property
+    def results(self) -> list[SubsetResult]:
+        """What is finished, in the order of the family."""
+        return [self._results[s.name] for s in self._family.subsets if s.name in self._results]
+
+    def lacking(self, wanted: Sequence[Subset]) -> list[Subset]:
+        """Those of `wanted` that are not finished."""
+        return [subset for subset in wanted if subset.name not in self._results]
+
+    def add(self, result: SubsetResult, convention: Convention) -> None:
+        """Keep a result; from now on the subset is finished, whatever becomes of the run."""
+        self._results[result.subset.name] = result
+        self.write(convention)
+
+    def write(self, convention: Convention) -> None:
+        """Write summary.csv, the columns mIoU and accuracy in this convention."""
+        write_results(self.results, convention, self.folder / SUMMARY)
+
+
+def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun | None:
+    """The newest run below `parent` with exactly these settings; None if there is none.
+
+    Raises:
+        UserError: its summary.csv is damaged.
+    """
+    wanted = json.loads(json.dumps(settings))  # tuples as JSON gives them back
+    for folder in sorted(parent.glob(f"{_PREFIX}*"), reverse=True):
+        if _read_settings(folder) == wanted:
+            summary = folder / SUMMARY
+            return RobustRun(folder, family, read_results(summary) if summary.is_file() else ())
+    return None
+
+
+def start_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun:
+    """A new folder below `parent`, named by date and time."""
+    stem = parent / f"{_PREFIX}{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder, number = stem, 1
+    while True:
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:  # another run began in this second
+            number += 1
+            folder = stem.with_name(f"{stem.name}-{number}")
+    write_text(json.dumps(settings, indent=2) + "\n", folder / SETTINGS)
+    return RobustRun(folder, family)
+
+
+def _read_settings(folder: Path) -> dict[str, Any] | None:
+    """None if there are none: it is not a run, or one that was killed before it began."""
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def find_baseline(
+    name: str | None, family: Family, convention: Convention, num_vote: int, root: Path, made_here: bool
+) -> tuple[Profile | None, list[str]]:
+    """What --baseline names, and what is to be said about comparing with it.
+
+    Args:
+        name: of a published row, the path of a summary.csv, or "none"; None: the usual one of the family.
+        family: the corruptions.
+        convention: which reading of a summary.csv.
+        num_vote, root, made_here: of this test: views per scan, the corrupted scans, and whether
+            tools/make_corruptions.py made them.
+
+    Raises:
+        UserError: it names nothing, or a summary.csv of other corruptions.
+    """
+    name = family.baseline if name is None else name
+    if name.lower() == "none":
+        return None, []
+    published = find_model(name, family)
+    if published is not None:
+        warning = (
+            f"the corrupted scans were made here, by tools/make_corruptions.py: the published row of {published.name} "
+            "is not comparable; test a baseline of your own on the same scans, and give its summary.csv to --baseline"
+        )
+        return published, [warning] if made_here else []
+    path = expand_home(name)
+    if not path.is_file():
+        rows = ", ".join(family.models)
+        raise UserError(
+            f"--baseline {name}: neither a summary.csv nor a published row of {family.title}, which are: {rows}; give "
+            "one of them, or none"
+        )
+    results, settings = read_results(path), _read_settings(path.parent) or {}
+    found = settings.get("family", family.name), settings.get("dataset", family.dataset)
+    subsets = {result.subset for result in results}
+    if not subsets or not subsets <= set(family.subsets) or found != (family.name, family.dataset):
+        raise UserError(f"--baseline {name}: not a robustness test on {family.title}; give one of the same --family")
+    remarks = [
+        f"the baseline was tested with {key} {settings[key]}, this checkpoint with {now}"
+        for key, now in (("num_vote", num_vote), ("corruption_path", str(root.resolve())))
+        if settings.get(key, now) != now
+    ]
+    return profile_of(path.parent.name, results, convention), remarks
