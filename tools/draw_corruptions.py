@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
@@ -128,16 +129,24 @@ def _legend(columns: Sequence[Corrupted], label_map: LabelMap) -> Mapping[str, S
 
 
 def _shrink(path: Path) -> None:
-    """Store a picture of few colours with a palette of exactly these: a third of the size."""
+    """Store a picture with a palette of its 256 most frequent colours, at half the size.
+
+    Every class colour is among them, since the legend has a swatch of it; what is rounded are a few shades of letters.
+    """
     with Image.open(path) as file:
-        pixels: Pixels = np.asarray(file.convert("RGB"))
-    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    colors, places = np.unique(packed, return_inverse=True)
-    if len(colors) > 256:
-        return
-    picture = Image.fromarray(places.reshape(packed.shape).astype(np.uint8), mode="P")
-    picture.putpalette(np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1).astype(np.uint8).tobytes())
+        pixels = np.asarray(file.convert("RGB")).reshape(-1, 3)
+        height, width = file.height, file.width
+    colors, places, counts = np.unique(_packed(pixels), return_inverse=True, return_counts=True)
+    rgb = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=1)
+    palette = rgb[np.argsort(-counts, kind="stable")[:256]]
+    nearest = np.abs(rgb[:, None].astype(int) - palette[None].astype(int)).sum(axis=2).argmin(axis=1)
+    picture = Image.fromarray(nearest[places].reshape(height, width).astype(np.uint8))
+    picture.putpalette(palette.astype(np.uint8).tobytes())
     picture.save(path, optimize=True)
+
+
+def _packed(pixels: Pixels) -> NDArray[np.uint32]:
+    return pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
 
 
 def table(rows: Sequence[Corrupted]) -> str:
@@ -167,7 +176,7 @@ def run(flags: argparse.Namespace) -> None:
     subsets = yan(flags.mode) if flags.family == "yan" else robo3d("SemanticKITTI", flags.mode)
     untouched, types = corrupt(clean, frame, flags.family, subsets, flags.seed)
     for name, severities in types:
-        title = f"{name}, {TITLES[flags.family]}: sequence {flags.sequence}, scan {flags.frame}, {flags.mode}"
+        title = f"{name}, {TITLES[flags.family]}: sequence {flags.sequence}, scan {flags.frame}, {flags.mode} mode"
         draw([untouched, *severities], clean.label_map, title, flags.output / f"{flags.family}_{name}.png")
     print(table([untouched, *(row for _, severities in types for row in severities)]))
     print(f"\nwrote {len(types)} pictures to {flags.output}")

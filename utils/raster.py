@@ -119,9 +119,7 @@ def birds_eye_view(
     return _splat(canvas, rows, columns, rgb[order], dot)
 
 
-def range_view(
-    xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], columns: int = RANGE_COLUMNS
-) -> Pixels:
+def range_view(xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], columns: int = RANGE_COLUMNS) -> Pixels:
     """The scan as the sensor sees it: azimuth across (driving direction in the middle), elevation down.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.metrics import Convention
 from utils.robustness import CLEAN, load_family
 from utils.robustness_report import Conditions, RobustReport
 from utils.robustness_run import SubsetResult
@@ -19,13 +20,14 @@ CONDITIONS = Conditions("model.ckpt", "a.yaml", "spvcnn", "data/C", None, 1, "32
 def results(name="2DPASS", without=()):
     """As if the model had been tested here, with its published figures."""
     row = FAMILY.models[name]
+    assert row.clean is not None
     found = []
     for subset in FAMILY.subsets:
         if subset.name in without:
             continue
         miou = row.clean if subset.corruption == CLEAN else row.severities[subset.corruption][subset.severity]
-        both = {"official": miou, "published": miou + 1}
-        iou = {k: {"car": v, "road": None} for k, v in both.items()}
+        both: dict[Convention, float] = {"official": miou, "published": miou + 1}
+        iou: dict[Convention, dict[str, float | None]] = {k: {"car": v, "road": None} for k, v in both.items()}
         found.append(SubsetResult(subset, 4071, 99, dict(both), {k: v + 20 for k, v in both.items()}, iou))
     return found
 

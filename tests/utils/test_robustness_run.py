@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.metrics import INSIDE, OUTSIDE, ScoreCard
+from utils.metrics import INSIDE, OUTSIDE, Convention, ScoreCard
 from utils.robustness import Subset, load_family
 from utils.robustness_run import (
     RobustRun,
@@ -34,7 +35,7 @@ def scores() -> ScoreCard:
 
 
 def result(name: str, miou: float = 40.0) -> SubsetResult:
-    both = {"official": miou, "published": miou + 1}
+    both: dict[Convention, float] = {"official": miou, "published": miou + 1}
     return SubsetResult(
         BY_NAME[name], 3, 70, dict(both), dict(both), {k: {"a": miou, "b": 0.0, "c": None} for k in both}
     )
@@ -136,8 +137,7 @@ def test_baselines_that_are_none(tmp_path) -> None:
         UserError, match=r"--baseline Nobody: neither .* which are: MinkUNet18, MinkUNet34, .*; give one"
     ):
         baseline("Nobody", tmp_path)
-    strange = SubsetResult(Subset("rain/light", "rain", "light"), 1, 1, *[{"official": 1.0, "published": 1.0}] * 2,
-                           {"official": {}, "published": {}})  # fmt: skip
+    strange = replace(result("fog/light"), subset=Subset("rain/light", "rain", "light"))
     for results in ([], [strange]):
         write_results(results, "official", tmp_path / "summary.csv")
         with pytest.raises(UserError, match="not a robustness test on nuScenes-C"):
