@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from dataloader.corrupted import CorruptedKITTI, CorruptedNuScenes, Origin, SubsetFormat
-from dataloader.datamodule import DataModule
+from dataloader.datamodule import DEBUG_ITEMS, DataModule
 from dataloader.dataset import Source
 from dataloader.sources import (
     lidar_of,
@@ -102,8 +102,8 @@ def main(argv: Sequence[str]) -> None:
     devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
     say(cli.device_notice(devices, args.cpu))
     family, root = experiment.family, experiment.root
-    made_here = experiment.origin is not None
-    baseline, remarks = find_baseline(args.baseline, family, args.convention, experiment.num_vote, root, made_here)
+    options = None if experiment.origin is None else experiment.origin.options
+    baseline, remarks = find_baseline(args.baseline, family, args.convention, experiment.num_vote, root, options)
     wanted = family.select(args.subsets) if args.subsets else family.subsets
     sources = open_subsets(experiment, wanted, args.allow_missing, args.debug)
     pl.seed_everything(args.seed, workers=True, verbose=False)
@@ -147,7 +147,7 @@ def open_subsets(
     """The scans of the wanted subsets, in order.
 
     Raises:
-        UserError: subsets are missing and may not, all are, or one lacks labels.
+        UserError: subsets are missing and may not, all are, or one lacks labels or some of its scans.
     """
     config, label_map, root, origin = experiment.config, experiment.label_map, experiment.root, experiment.origin
     clean: Source | None = None
@@ -164,6 +164,13 @@ def open_subsets(
             missing.append(subset)
         else:
             source = open_corrupted(config, root / subset.name, subset.name, label_map, clean, debug)
+            made = 0 if origin is None else origin.finished[subset.name]
+            # Of nuScenes the smaller tables may be tested on what the larger ones were made into.
+            if isinstance(source, CorruptedKITTI) and 0 < len(source) < made:
+                raise UserError(
+                    f"{root / subset.name}: {len(source)} of its {made} scans are there; make them again with the same "
+                    "tools/make_corruptions.py command, which leaves the others as they are"
+                )
             sources |= {subset: source} if len(source) else {}
             missing += [] if len(source) else [subset]
     if missing:
@@ -185,7 +192,8 @@ def evaluate(
     run: RobustRun,
 ) -> None:
     """Test every subset that is not finished yet; each result is kept as soon as it is there."""
-    todo = run.lacking(list(sources))
+    scans = {subset: min(len(source), DEBUG_ITEMS if args.debug else len(source)) for subset, source in sources.items()}
+    todo = run.lacking(scans)
     done = len(sources) - len(todo)
     if not todo:
         say(f"all {done} subsets are finished in {run.folder}; --restart tests them anew")
@@ -299,4 +307,9 @@ def _report(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(lambda: main(sys.argv[1:]), resume="the same command goes on after the last finished subset"))
+    sys.exit(
+        cli.run(
+            lambda: main(sys.argv[1:]),
+            resume="the same command (without --restart) goes on after the last finished subset",
+        )
+    )

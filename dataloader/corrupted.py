@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader import nuscenes, semantickitti
+from dataloader.corruptions.families import NOTE
 from dataloader.files import list_stems, read_point_file
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -28,7 +29,6 @@ from utils.structures import Frame, Scan
 from utils.submission import PredictionFiles, PredictionWriter, SubmissionWriter
 
 _SWEEPS = "samples/LIDAR_TOP"
-_NOTE = "corruptions.json"
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Origin:
 
     Attributes:
         options: what decides their bytes: family, seed, mode, ...
-        finished: names of the complete subsets.
+        finished: names of the complete subsets, and how many scans each has; 0 if that is not noted.
     """
 
     options: dict[str, Any]
-    finished: frozenset[str]
+    finished: dict[str, int]
 
     @staticmethod
     def read(root: Path) -> Origin | None:
@@ -50,13 +50,14 @@ class Origin:
         Raises:
             UserError: the note is damaged.
         """
-        path = root / _NOTE
+        path = root / NOTE
         if not path.is_file():
             return None
         try:
             note = json.loads(path.read_text(encoding="utf-8"))
-            return Origin(dict(note["options"]), frozenset(note["subsets"]))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            finished = {name: int(entry.get("frames", 0)) for name, entry in note["subsets"].items()}
+            return Origin(dict(note["options"]), finished)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not readable as the note of tools/make_corruptions.py; make the subsets again elsewhere"
             ) from error

@@ -317,6 +317,34 @@ def test_scans_made_here(bench, sequences, capsys) -> None:
     assert "was made with family yan, this is a test of robo3d" in capsys.readouterr().err
 
 
+def test_scans_that_went_or_came(bench, sequences, capsys) -> None:
+    """Of scans made here the note tells how many; of others a finished subset is tested anew once there are more."""
+    root = yan(sequences, FEW[:2])
+    aside = [root / "fog_light" / kind for kind in ("velodyne/000001.bin", "labels/000001.label")]
+    contents = [path.read_bytes() for path in aside]
+    for path in aside:
+        path.unlink()
+    arguments = ("--subsets", *FEW[:2], "--num_vote", "1")
+    assert bench.run("MinkowskiNet-demo", sequences, *arguments) == 0
+    for path, content in zip(aside, contents, strict=True):
+        path.write_bytes(content)
+    assert bench.run("MinkowskiNet-demo", sequences, *arguments) == 0
+    assert [name.rpartition("/")[2] for name in bench.tested] == ["fog_light"]
+    (folder,) = bench.results()
+    assert rows_of(folder)["fog_light"]["scans"] == "2"
+    assert bench.run("MinkowskiNet-demo", sequences, *arguments) == 0 and not bench.tested
+
+    note = {"options": {"family": "yan"}, "subsets": {name: {"frames": 2} for name in FEW[:2]}}
+    (root / "corruptions.json").write_text(json.dumps(note))
+    assert bench.run("MinkowskiNet-demo", sequences, *arguments, "--debug") == 0
+    for path in aside:
+        path.unlink()
+    capsys.readouterr()
+    assert bench.run("MinkowskiNet-demo", sequences, *arguments, "--allow_missing") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {root / 'fog_light'}: 1 of its 2 scans are there; make them again")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

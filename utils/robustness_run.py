@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,8 @@ def read_results(path: Path) -> list[SubsetResult]:
 
 
 def _result(row: Mapping[str, str]) -> SubsetResult:
+    if None in row or None in row.values():
+        raise ValueError("more or fewer cells than columns")
     iou: dict[Convention, dict[str, float | None]] = {}
     for which in CONVENTIONS:
         prefix = f"IoU_{which} "
@@ -177,9 +179,14 @@ class RobustRun:
         """What is finished, in the order of the family."""
         return [self._results[s.name] for s in self._family.subsets if s.name in self._results]
 
-    def lacking(self, wanted: Sequence[Subset]) -> list[Subset]:
-        """Those of `wanted` that are not finished."""
-        return [subset for subset in wanted if subset.name not in self._results]
+    def lacking(self, wanted: Mapping[Subset, int]) -> list[Subset]:
+        """Those that are not finished, or were over another number of scans: some of them came, or went, since.
+
+        Args:
+            wanted: how many scans each has now.
+        """
+        finished = {name: result.scans for name, result in self._results.items()}
+        return [subset for subset, scans in wanted.items() if finished.get(subset.name) != scans]
 
     def add(self, result: SubsetResult, convention: Convention) -> None:
         """Keep a result; from now on the subset is finished, whatever becomes of the run."""
@@ -231,7 +238,12 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
 
 
 def find_baseline(
-    name: str | None, family: Family, convention: Convention, num_vote: int, root: Path, made_here: bool
+    name: str | None,
+    family: Family,
+    convention: Convention,
+    num_vote: int,
+    root: Path,
+    origin: Mapping[str, Any] | None,
 ) -> tuple[Profile | None, list[str]]:
     """What --baseline names, and what is to be said about comparing with it.
 
@@ -239,8 +251,8 @@ def find_baseline(
         name: of a published row, the path of a summary.csv, or "none"; None: the usual one of the family.
         family: the corruptions.
         convention: which reading of a summary.csv.
-        num_vote, root, made_here: of this test: views per scan, the corrupted scans, and whether
-            tools/make_corruptions.py made them.
+        num_vote, root, origin: of this test: views per scan, the corrupted scans, and the options with which
+            tools/make_corruptions.py made them; None: it did not.
 
     Raises:
         UserError: it names nothing, or a summary.csv of other corruptions.
@@ -254,7 +266,7 @@ def find_baseline(
             f"the corrupted scans were made here, by tools/make_corruptions.py: the published row of {published.name} "
             "is not comparable; test a baseline of your own on the same scans, and give its summary.csv to --baseline"
         )
-        return published, [warning] if made_here else []
+        return published, [] if origin is None else [warning]
     path = expand_home(name)
     if not path.is_file():
         rows = ", ".join(family.models)
@@ -267,9 +279,19 @@ def find_baseline(
     subsets = {result.subset for result in results}
     if not subsets or not subsets <= set(family.subsets) or found != (family.name, family.dataset):
         raise UserError(f"--baseline {name}: not a robustness test on {family.title}; give one of the same --family")
+    now = {"num_vote": num_vote, "corruption_path": str(root.resolve()), "corruption_options": origin}
+    return profile_of(path.resolve().parent.name, results, convention), _unlike(settings, now)
+
+
+def _unlike(settings: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what the test of a baseline was another than this one, by its settings.json."""
     remarks = [
-        f"the baseline was tested with {key} {settings[key]}, this checkpoint with {now}"
-        for key, now in (("num_vote", num_vote), ("corruption_path", str(root.resolve())))
-        if settings.get(key, now) != now
+        f"the baseline was tested with {key} {settings[key]}, this checkpoint with {now[key]}"
+        for key in ("num_vote", "corruption_path")
+        if settings.get(key, now[key]) != now[key]
     ]
-    return profile_of(path.parent.name, results, convention), remarks
+    if settings.get("corruption_options", now["corruption_options"]) != now["corruption_options"]:
+        remarks.append("the baseline was tested on scans made with other options: corruption_options of settings.json")
+    if settings.get("debug"):
+        remarks.append("the baseline was tested with --debug, on the first scans only")
+    return remarks

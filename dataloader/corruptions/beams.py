@@ -9,6 +9,8 @@ import numpy as np
 
 from dataloader.corruptions.sweep import Sensor, Sweep
 
+_FEWEST_BEAMS = 8
+
 Thinning = Literal["none", "stride", "random"]
 """Of the points of a beam: all stay, every second one does, or a random half does."""
 
@@ -49,8 +51,8 @@ def rings_by_elevation(xyz: np.ndarray, beams: int, top: float, bottom: float) -
 def rings_of(xyz: np.ndarray, sensor: Sensor) -> np.ndarray:
     """The beam of each point: by the order of the file if that is KITTI's, else by elevation.
 
-    In KITTI's order the azimuth wraps once for each beam; with half as many wraps or fewer, or with twice as many, the
-    file is in another order.
+    In KITTI's order the azimuth wraps once for each beam. A sensor with fewer beams than `sensor` is told by its wraps:
+    its beams count from 0, so that every second beam is half of them.
 
     Args:
         xyz: (N, 3) float32, in the order of the file.
@@ -60,13 +62,14 @@ def rings_of(xyz: np.ndarray, sensor: Sensor) -> np.ndarray:
         (N,) int32, 0 .. `sensor.beams` - 1.
     """
     turns = _turns(xyz)
-    if len(xyz) and sensor.beams / 2 < turns[-1] + 1 < 2 * sensor.beams:
+    # A file sorted by azimuth wraps once or twice, a shuffled one at every sixth point or so.
+    if len(xyz) and _FEWEST_BEAMS <= turns[-1] + 1 < 2 * sensor.beams:
         return np.minimum(turns, sensor.beams - 1)
     return rings_by_elevation(xyz, sensor.beams, sensor.top, sensor.bottom)
 
 
 def _turns(xyz: np.ndarray) -> np.ndarray:
-    """(N,) int32: how often the azimuth has wrapped up to each point."""
+    """(N,) int32: how often the azimuth has wrapped up to each point, counter-clockwise."""
     azimuth = np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi) % 1.0
     wraps = np.zeros(len(xyz), dtype=np.int32)
     wraps[1:] = (azimuth[:-1] > 0.8) & (azimuth[1:] < 0.2)

@@ -35,6 +35,8 @@ GENERATOR = 1
 """Raised whenever the same options come to mean other bytes."""
 CLEAN = "clean_data"
 """The folder of the untouched scans in the layout of Yan et al.; evaluated first."""
+NOTE = "corruptions.json"
+"""Beside the subsets that tools/make_corruptions.py makes: what they were made of, how, and which are complete."""
 SEVERITIES = ("light", "moderate", "heavy")
 SENSORS: dict[str, Sensor] = {"SemanticKITTI": SEMANTICKITTI, "nuScenes": NUSCENES}
 

@@ -151,8 +151,8 @@ def test_the_note_of_the_tool(tmp_path):
     note = {"options": {"family": "yan", "seed": 3}, "subsets": {"fog_light": {"frames": 2}}}
     (tmp_path / "corruptions.json").write_text(json.dumps(note))
     origin = Origin.read(tmp_path)
-    assert origin is not None and origin.options["seed"] == 3 and origin.finished == {"fog_light"}
-    for text in ("{", "[]", '{"options": 3, "subsets": {}}', '{"options": {}}'):
+    assert origin is not None and origin.options["seed"] == 3 and origin.finished == {"fog_light": 2}
+    for text in ("{", "[]", '{"options": 3, "subsets": {}}', '{"options": {}}', '{"options": {}, "subsets": [1]}'):
         (tmp_path / "corruptions.json").write_text(text)
         with pytest.raises(UserError, match=r"corruptions\.json: not readable"):
             Origin.read(tmp_path)

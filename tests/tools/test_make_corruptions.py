@@ -284,6 +284,8 @@ def complaint(capsys):
         ("robo3d", ["--nuscenes_blur", "1", "2", "3"], "--nuscenes_blur means nothing for"),
         ("yan", ["--beam_offset", "9"], "--beam_offset has to be 0 or 1, not 9"),
         ("yan", ["--snow_velocity", "1", "0", "2"], "--snow_velocity has to be above 0"),
+        ("robo3d", ["--subsets", "clean_data"], "--subsets clean_data: no such subset of robo3d"),
+        ("yan", ["--outlier_volume", "0", "0", "0", "1", "1", "inf"], "--outlier_volume 0 0 0 1 1 inf: give low"),
         ("yan", ["--outlier_volume", "1", "2"], "--outlier_volume 1 2: give low x y z and high x y z"),
         ("yan", ["--outlier_volume", "0", "0", "0", "1", "1", "x"], "--outlier_volume 0 0 0 1 1 x: give low"),
         ("yan", ["--outlier_volume", "0", "0", "0", "1", "1", "-1"], "--outlier_volume 0 0 0 1 1 -1: give low"),

@@ -73,6 +73,16 @@ def test_a_damaged_summary_ends_in_one_line(tmp_path, text) -> None:
         read_results(tmp_path / "summary.csv")
 
 
+@pytest.mark.parametrize("end", [",1", None])
+def test_a_row_of_other_length_ends_in_one_line(tmp_path, end) -> None:
+    path = tmp_path / "summary.csv"
+    write_results([result("clean"), result("fog/light")], "official", path)
+    text = path.read_text().removesuffix("\n")
+    path.write_text((text + end if end else text.rpartition(",")[0]) + "\n")
+    with pytest.raises(UserError, match="or a damaged one"):
+        read_results(path)
+
+
 def test_a_run_is_found_again_by_its_settings(tmp_path) -> None:
     assert find_run(tmp_path / "nowhere", SETTINGS, FAMILY) is None
     run = start_run(tmp_path, SETTINGS, FAMILY)
@@ -84,7 +94,8 @@ def test_a_run_is_found_again_by_its_settings(tmp_path) -> None:
     assert found is not None and found.folder == run.folder
     assert [r.subset.name for r in found.results] == ["clean", "fog/heavy"]  # in the order of the family
     wanted = FAMILY.select(["fog"])
-    assert [s.name for s in found.lacking(wanted)] == ["fog/light", "fog/moderate"]
+    assert [s.name for s in found.lacking(dict.fromkeys(wanted, 3))] == ["fog/light", "fog/moderate"]
+    assert found.lacking(dict.fromkeys(wanted, 4)) == list(wanted)  # what is there was over three scans
     assert find_run(tmp_path, {**SETTINGS, "num_vote": 3}, FAMILY) is None
 
 
@@ -109,27 +120,40 @@ def test_profile() -> None:
     assert profile.clean == 71.0 and profile.severities == {"fog": {"light": 61.0, "heavy": 21.0}}
 
 
-def baseline(name, tmp_path, made_here=False):
-    return find_baseline(name, FAMILY, "official", 1, tmp_path, made_here)
+def baseline(name, tmp_path, origin=None):
+    return find_baseline(name, FAMILY, "official", 1, tmp_path, origin)
 
 
 def test_published_baselines_are_not_comparable_on_scans_made_here(tmp_path) -> None:
     row, remarks = baseline(None, tmp_path)
     assert row is FAMILY.models["MinkUNet18"] and not remarks
-    row, (remark,) = baseline("2dpass", tmp_path, made_here=True)
+    row, (remark,) = baseline("2dpass", tmp_path, {"seed": 0})
     assert row is FAMILY.models["2DPASS"]
     assert "published row of 2DPASS is not comparable" in remark
-    assert baseline("none", tmp_path, made_here=True) == (None, [])
+    assert baseline("none", tmp_path, {"seed": 0}) == (None, [])
 
 
 def test_a_summary_is_a_baseline(tmp_path) -> None:
     run = start_run(tmp_path, {**SETTINGS, "num_vote": 12, "corruption_path": str(tmp_path)}, FAMILY)
     RobustRun(run.folder, FAMILY).add(result("fog/light", 33.0), "published")
-    profile, (remark,) = baseline(str(run.folder / "summary.csv"), tmp_path, made_here=True)
-    assert profile is not None and profile.severities == {"fog": {"light": 33.0}}
+    profile, (remark,) = baseline(str(run.folder / "summary.csv"), tmp_path, {"seed": 0})
+    assert profile is not None and profile.name == run.folder.name and profile.severities == {"fog": {"light": 33.0}}
     assert remark == "the baseline was tested with num_vote 12, this checkpoint with 1"
-    _, remarks = find_baseline(str(run.folder / "summary.csv"), FAMILY, "official", 12, tmp_path / "x", True)
+    _, remarks = find_baseline(str(run.folder / "summary.csv"), FAMILY, "official", 12, tmp_path / "x", None)
     assert len(remarks) == 1 and "corruption_path" in remarks[0]
+
+
+def test_a_baseline_on_other_scans_is_said_to_be(tmp_path, monkeypatch) -> None:
+    """The folder may be the same while the subsets in it were made anew, with another seed."""
+    settings = {**SETTINGS, "corruption_path": str(tmp_path), "corruption_options": {"seed": 0}, "debug": True}
+    run = start_run(tmp_path, settings, FAMILY)
+    run.add(result("fog/light"), "official")
+    monkeypatch.chdir(run.folder)
+    profile, remarks = baseline("summary.csv", tmp_path, {"seed": 0})
+    assert profile is not None and profile.name == run.folder.name
+    assert len(remarks) == 1 and "--debug" in remarks[0]
+    _, remarks = baseline("summary.csv", tmp_path, {"seed": 1})
+    assert len(remarks) == 2 and "made with other options" in remarks[0]
 
 
 def test_baselines_that_are_none(tmp_path) -> None:

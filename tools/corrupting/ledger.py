@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from dataloader.corruptions.families import CLEAN, Subset
+from dataloader.corruptions.families import CLEAN, NOTE, Subset
 from dataloader.files import missing_files
 from tools.corrupting.clean import CleanFrame
 from tools.corrupting.frame import FrameResult
 from tools.notes import Note, read_note, write_note
 from utils.errors import UserError
-
-NAME = "corruptions.json"
 
 
 class Ledger:
@@ -33,7 +31,7 @@ class Ledger:
     """
 
     def __init__(self, output: Path, options: dict[str, Any], subsets: Iterable[str]) -> None:
-        self.path = output / NAME
+        self.path = output / NOTE
         options = json.loads(json.dumps(options))  # tuples as JSON gives them back
         note = read_note(self.path, {"options": dict, "subsets": dict})
         if note is None:

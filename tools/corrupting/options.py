@@ -105,7 +105,12 @@ def _volume(words: Sequence[str]) -> Any:
         numbers = tuple(float(word) for word in words)
     except ValueError:
         numbers = ()
-    if len(numbers) != 6 or not all(low < high for low, high in zip(numbers[:3], numbers[3:], strict=True)):
+    bounded = all(map(math.isfinite, numbers))
+    if (
+        len(numbers) != 6
+        or not bounded
+        or not all(low < high for low, high in zip(numbers[:3], numbers[3:], strict=True))
+    ):
         raise UserError(
             f"--outlier_volume {' '.join(words)}: give low x y z and high x y z in metres, or scan; change it"
         )
@@ -136,7 +141,7 @@ def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[S
         raise UserError(f"--family {flags.family} has no corruptions of {dataset}; take --family {others}")
     yans = isinstance(choices, YanChoices)
     subsets = yan(flags.mode, choices) if yans else robo3d(dataset, flags.mode, choices)
-    known = {word for subset in subsets for word in (subset.name, subset.type)} | {CLEAN}
+    known = {word for subset in subsets for word in (subset.name, subset.type)} | ({CLEAN} if yans else set())
     asked = flags.subsets or sorted(known)
     for word in asked:
         if word not in known:

@@ -61,6 +61,10 @@ class Sweep:
     primitive: Array
     beam: Array
 
+    def ordered(self, order: Array) -> Sweep:
+        """The same points, row `order[i]` as row i."""
+        return Sweep(self.xyz[order], self.reflectance[order], self.primitive[order], self.beam[order])
+
 
 def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) -> Sweep:
     """What the sensor measures.

@@ -10,7 +10,7 @@ from tools.notes import read_note, write_note
 from utils.errors import UserError
 
 NAME = "demo_world.json"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same options come to mean other bytes."""
 
 
@@ -39,7 +39,8 @@ def claim(
         if same and note["complete"] and all(path.is_file() for path in files):
             return note
         if not same and not overwrite:
-            raise UserError(f"{output / NAME}: made with other options; add --overwrite or choose another --output")
+            other = "with other options" if note["format"] == FORMAT else "by another version of this tool"
+            raise UserError(f"{output / NAME}: made {other}; add --overwrite or choose another --output")
         _remove(output, note["files"])
     for folder in sorted({output / path.relative_to(output).parts[0] for path in files}):
         if folder.exists():

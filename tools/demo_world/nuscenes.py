@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,9 +54,7 @@ def sweep(options: DemoOptions, drive: Drive, sample: int) -> tuple[Scene, lidar
     swept = lidar.sweep(scene, pose, lidar_spec(options), rng)
     azimuth = np.arctan2(swept.xyz[:, 1], swept.xyz[:, 0])
     step = np.floor((np.pi - azimuth) / (2 * np.pi) * options.azimuth_steps)
-    order = np.lexsort((-swept.beam, step))
-    columns = {name: getattr(swept, name)[order] for name in ("xyz", "reflectance", "primitive", "beam")}
-    return scene, replace(swept, **columns)
+    return scene, swept.ordered(np.lexsort((-swept.beam, step)))
 
 
 def pictures(options: DemoOptions, drive: Drive, sample: int) -> Iterator[tuple[Sensor, Scene, camera.Picture]]:

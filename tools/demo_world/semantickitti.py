@@ -113,10 +113,15 @@ def raw_labels(scene: Scene, primitive: Array) -> Array:
 
 
 def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lidar.Sweep, camera.Picture]:
-    """What LiDAR and left colour camera see in a frame; noise depends on seed, sequence and frame alone."""
+    """What LiDAR and left colour camera see in a frame; noise depends on seed, sequence and frame alone.
+
+    The sweep is in KITTI's order: beam after beam, each from straight ahead round to the left.
+    """
     street = _street(options.seed, sequence, _frames(options)[sequence])
     scene, pose = street.scene(frame * FRAME_TIME), lidar_pose(street, frame * FRAME_TIME)
     sweep = lidar.sweep(scene, pose, lidar_spec(options), np.random.default_rng([options.seed, sequence, frame, 0]))
+    azimuth = np.arctan2(sweep.xyz[:, 1], sweep.xyz[:, 0]) % (2 * np.pi)
+    sweep = sweep.ordered(np.lexsort((azimuth, sweep.beam)))
     calib = calibration(options.image_size)
     intrinsics = calib.projections[0][:, :3]
     to_camera_2 = np.eye(4)

@@ -110,3 +110,13 @@ def test_seed_and_sequence_make_other_streets(tiny, tmp_path):
     for name in ("00/velodyne/000000.bin", "00/image_2/000000.png", "08/velodyne/000000.bin"):
         assert other[name] != one[name]
     assert len({one[f"{sequence}/velodyne/000000.bin"] for sequence in ("00", "08", "11")}) == 3
+
+
+def test_points_are_in_kittis_order(short):
+    """Beam after beam from the top, each counter-clockwise from straight ahead: the azimuth wraps once for each."""
+    scan = read_scan(short, "08", 0).astype(np.float64)
+    azimuth = np.arctan2(scan[:, 1], scan[:, 0]) % (2 * np.pi)
+    starts = np.flatnonzero(np.diff(azimuth) < -1) + 1
+    assert len(starts) == SHORT.beams - 1
+    elevation = np.arctan2(scan[:, 2], np.hypot(scan[:, 0], scan[:, 1]))
+    assert (np.diff([np.median(beam) for beam in np.split(elevation, starts)]) < 0).all()
