@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -25,6 +26,7 @@ from dataloader.sources import (
 )
 from network.assemble import load_for_test
 from network.checkpoints import has_image_branch
+from network.segmentation_network import SegmentationNetwork
 from network.segmentation_task import SegmentationTask
 from network.training import build_trainer
 from utils import cli
@@ -60,7 +62,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--allow_missing", action="store_true", help="go on without the subsets that are not there")
     parser.add_argument(
-        "--num_vote", type=cli.count(1), metavar="N", help="views per scan (TTA); default: 12 (yan), 1 (robo3d)"
+        "--num_vote", type=cli.count(1), metavar="N", help="views per scan; default: 12 (yan), 1 (robo3d, no more)"
     )
     parser.add_argument(
         "--convention", choices=CONVENTIONS, default="official", help="which reading of the mIoU the report is about"
@@ -107,8 +109,19 @@ def main(argv: Sequence[str]) -> None:
     wanted = family.select(args.subsets) if args.subsets else family.subsets
     sources = open_subsets(experiment, wanted, args.allow_missing, args.debug)
     pl.seed_everything(args.seed, workers=True, verbose=False)
-    run = _run_folder(args, experiment)
-    evaluate(args, experiment, devices, sources, run)
+    scans = {subset: min(len(source), DEBUG_ITEMS if args.debug else len(source)) for subset, source in sources.items()}
+    parent, settings = _place(args, experiment)
+    found = None if args.restart else find_run(parent, settings, family)
+    todo = list(scans) if found is None else found.lacking(scans)
+    if not todo:
+        assert found is not None
+        say(f"all {len(sources)} subsets are finished in {found.folder}; --restart tests them anew")
+        _report(args, experiment, found, baseline, remarks)
+        return
+    # Before there is a folder: a checkpoint of another network leaves none.
+    network, content = load_for_test(experiment.config, experiment.checkpoint)
+    run = _new_run(parent, settings, family) if found is None else found
+    evaluate(args, experiment, devices, network, content, sources, todo, run)
     _report(args, experiment, run, baseline, remarks)
 
 
@@ -123,6 +136,11 @@ def prepare(args: argparse.Namespace) -> Experiment:
     config = load_config(args.config, args.set)
     data = config.dataset_params
     family = load_family(args.family, data.pc_dataset_type)
+    if args.num_vote is not None and args.num_vote > 1 and not family.votes_allowed:
+        raise UserError(
+            f"--num_vote {args.num_vote}: Robo3D's protocol allows no test-time augmentation; leave out --num_vote, or "
+            "give 1"
+        )
     checkpoint = find_checkpoint(args.checkpoint, run_root(data.pc_dataset_type, args.log_dir))
     if args.corruption_path:
         root = expand_home(args.corruption_path)
@@ -188,20 +206,17 @@ def evaluate(
     args: argparse.Namespace,
     experiment: Experiment,
     devices: cli.Devices,
+    network: SegmentationNetwork,
+    content: Mapping[str, Any],
     sources: Mapping[Subset, Source],
+    todo: Sequence[Subset],
     run: RobustRun,
 ) -> None:
-    """Test every subset that is not finished yet; each result is kept as soon as it is there."""
-    scans = {subset: min(len(source), DEBUG_ITEMS if args.debug else len(source)) for subset, source in sources.items()}
-    todo = run.lacking(scans)
+    """Test the subsets of `todo`; each result is kept as soon as it is there."""
     done = len(sources) - len(todo)
-    if not todo:
-        say(f"all {done} subsets are finished in {run.folder}; --restart tests them anew")
-        return
     going_on = f"; {done} of {len(sources)} subsets are finished there" if done else ""
     say(f"testing {experiment.checkpoint}, {experiment.num_vote} vote(s) each; results in {run.folder}{going_on}")
     config, label_map = experiment.config, experiment.label_map
-    network, content = load_for_test(config, experiment.checkpoint)
     clean_format = prediction_format(
         config, "valid", label_map, has_image_branch(content, experiment.checkpoint), args.debug
     )
@@ -251,8 +266,8 @@ def _format_of(source: Source, clean_format: PredictionFormat) -> PredictionForm
     return clean_format
 
 
-def _run_folder(args: argparse.Namespace, experiment: Experiment) -> RobustRun:
-    """The folder of an earlier run with the same settings, or a new one."""
+def _place(args: argparse.Namespace, experiment: Experiment) -> tuple[Path, dict[str, Any]]:
+    """Where the folder of the run is, or will be, and what decides its figures."""
     parent = expand_home(args.output) if args.output else experiment.checkpoint.parent
     settings = {
         "format": 1,
@@ -268,12 +283,13 @@ def _run_folder(args: argparse.Namespace, experiment: Experiment) -> RobustRun:
         "debug": args.debug,
         "save_prediction": args.save_prediction,
     }
-    found = None if args.restart else find_run(parent, settings, experiment.family)
-    if found is not None:
-        return found
+    return parent, settings
+
+
+def _new_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun:
     if rank_zero_only.rank != 0:  # the first process makes the folder, and tells its name when the first test begins
-        return RobustRun(parent / "of the first process", experiment.family)
-    return start_run(parent, settings, experiment.family)
+        return RobustRun(parent / "of the first process", family)
+    return start_run(parent, settings, family)
 
 
 def _sha256(path: Path) -> str:
@@ -290,6 +306,8 @@ def _report(
 ) -> None:
     """Write the tables and the picture, and say the figures."""
     run.write(args.convention)
+    # Of the given config only: what the checkpoint was trained with is not looked up.
+    corrupted = experiment.config.dataset_params.corruption_aug
     conditions = Conditions(
         str(experiment.checkpoint),
         str(args.config),
@@ -300,6 +318,7 @@ def _report(
         args.precision,
         args.seed,
         args.debug,
+        () if corrupted is None else corrupted.corruptions,
     )
     report = RobustReport(experiment.family, run.results, args.convention, baseline, conditions, remarks)
     for line in [*report.write(run.folder), f"scores and pictures of each subset: {run.folder / 'subsets'}"]:

@@ -159,9 +159,39 @@ def test_twelve_votes_are_the_default_of_yan_and_one_that_of_robo3d(bench, seque
     arguments = ("--family", "robo3d", "--subsets", "fog/light")
     assert bench.run("2DPASS-demo", sequences, *arguments) == 0
     assert ", 1 vote(s) each" in capsys.readouterr().out
-    assert bench.run("2DPASS-demo", sequences, *arguments, "--num_vote", "2", "--corruption_path", str(root)) == 0
-    assert "warning: 2 votes: the protocol of SemanticKITTI-C (Robo3D" in capsys.readouterr().out
-    assert len(bench.results()) == 3
+    assert bench.run("2DPASS-demo", sequences, *arguments, "--num_vote", "1", "--corruption_path", str(root)) == 0
+    assert len(bench.results()) == 2 and "warning: trained" not in capsys.readouterr().out
+
+
+def test_robo3d_allows_no_votes(bench, sequences, capsys) -> None:
+    """Said before anything is looked for: neither the corrupted scans nor the checkpoint are there."""
+    arguments = ("--family", "robo3d", "--num_vote", "2", "--checkpoint", "nowhere.ckpt")
+    assert bench.run("2DPASS-demo", sequences, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --num_vote 2: Robo3D's protocol allows no test-time augmentation; leave out --num_")
+
+
+def test_trained_on_corruptions(bench, sequences, capsys) -> None:
+    write_semantickitti(sequences / "08", sequences.parent / "Robo3D" / "SemanticKITTI-C", ("fog/light",))
+    key = "dataset_params.corruption_aug={corruptions: [crosstalk]}"
+    command = bench.command("MinkowskiNet-demo", sequences, "--family", "robo3d", "--subsets", "fog/light")
+    assert cli.run(lambda: robust_test.main([*command, key])) == 0  # the last of --set
+    warning = "trained on corruptions, outside Robo3D's protocol"
+    assert f"warning: {warning}" in capsys.readouterr().out
+    (folder,) = bench.results()
+    assert f"- {warning}" in (folder / "summary.md").read_text()
+
+
+def test_a_wrong_checkpoint_leaves_no_folder(bench, sequences, capsys) -> None:
+    yan(sequences)
+    other = bench.command("SPVCNN-demo", sequences)[4]
+    wrong = ("--checkpoint", other, "--subsets", "clean")
+    assert bench.run("MinkowskiNet-demo", sequences, *wrong) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {other}: ") and not bench.results()
+    Path("text.ckpt").write_text("no checkpoint")
+    assert bench.run("MinkowskiNet-demo", sequences, "--checkpoint", "text.ckpt", "--output", "new/place") == 2
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("config", ["2DPASS-demo", "MinkowskiNet-demo", "SPVCNN-demo"])

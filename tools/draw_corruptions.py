@@ -22,7 +22,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
-from dataloader.corruptions.families import CLEAN, FAMILIES, Subset, robo3d, yan
+from dataloader.corruptions.families import CLEAN, FAMILIES, CorruptedSubset, robo3d, yan
 from dataloader.corruptions.sweep import Sweep
 from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
@@ -76,7 +76,7 @@ class Corrupted:
 
 
 def corrupt(
-    clean: CleanSet, frame: CleanFrame, family: str, subsets: Sequence[Subset], seed: int
+    clean: CleanSet, frame: CleanFrame, family: str, subsets: Sequence[CorruptedSubset], seed: int
 ) -> tuple[Corrupted, list[tuple[str, list[Corrupted]]]]:
     """One frame, clean and under every subset by type, as tools/make_corruptions.py would write it.
 

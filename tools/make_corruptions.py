@@ -23,9 +23,9 @@ from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor, FrameResult
 from tools.corrupting.ledger import Ledger
-from tools.corrupting.options import DATASETS, chosen, parse, wanted_subsets
+from tools.corrupting.options import DATASETS, SEQUENCE, check, chosen, parse, wanted_subsets
 from tools.frames import map_frames, progress_bar
-from utils.errors import UserError, run_command
+from utils.errors import run_command
 
 
 def make(flags: argparse.Namespace) -> list[str]:
@@ -37,9 +37,7 @@ def make(flags: argparse.Namespace) -> list[str]:
     Raises:
         UserError: a flag makes no sense, the clean set is missing or damaged, or something is in the way.
     """
-    for name, lowest in (("seed", 0), ("workers", 1)):
-        if getattr(flags, name) < lowest:
-            raise UserError(f"--{name} has to be at least {lowest}, not {getattr(flags, name)}; change it")
+    check(flags)
     choices = chosen(flags)
     subsets, names = wanted_subsets(flags, choices)
     clean = _clean_set(flags)
@@ -61,7 +59,7 @@ def make(flags: argparse.Namespace) -> list[str]:
 
 def _clean_set(flags: argparse.Namespace) -> CleanSet:
     if flags.dataset == "semantickitti":
-        return clean_sets.semantickitti(flags.data_path, flags.sequence)
+        return clean_sets.semantickitti(flags.data_path, SEQUENCE if flags.sequence is None else flags.sequence)
     return clean_sets.nuscenes(flags.data_path, flags.version)
 
 

@@ -23,6 +23,8 @@ from utils.metrics import Convention
 FAMILIES = ("yan", "robo3d")
 CLEAN = "clean"
 """`Subset.corruption` of the uncorrupted scans."""
+CLEAN_NAMES = (CLEAN, "clean_data")
+"""What --subsets may call them, in either family: by `CLEAN`, or by their folder in the layout of Yan et al."""
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
@@ -104,12 +106,13 @@ class Family:
         return tuple(s.severity for s in self.subsets if s.corruption == corruption)
 
     def select(self, names: Collection[str]) -> tuple[Subset, ...]:
-        """The subsets that are named, in order: by folder, or by corruption ("fog", "clean") all of its severities.
+        """The subsets that are named, in order: by folder, or by corruption ("fog") all of its
+        severities; by `CLEAN_NAMES` the clean scans.
 
         Raises:
             UserError: one of the names is neither.
         """
-        known = {s.name for s in self.subsets} | {s.corruption for s in self.subsets}
+        known = {s.name for s in self.subsets} | {s.corruption for s in self.subsets} | set(CLEAN_NAMES)
         for name in names:
             if name not in known:
                 corruptions = ", ".join((CLEAN, *self.titles))
@@ -118,7 +121,8 @@ class Family:
                     f"--subsets {name}: {self.title} has none of that name; give corruptions ({corruptions}) or single "
                     f"subsets such as {example}"
                 )
-        return tuple(s for s in self.subsets if s.name in names or s.corruption in names)
+        wanted = {CLEAN if name in CLEAN_NAMES else name for name in names}
+        return tuple(s for s in self.subsets if s.name in wanted or s.corruption in wanted)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Conditions:
         made_with: options of tools/make_corruptions.py that made them; None: it did not.
         num_vote: views per scan.
         precision, seed, debug: as the flags.
+        trained_on: corruptions that the config trains on (`corruption_aug`).
     """
 
     checkpoint: str
@@ -42,6 +43,7 @@ class Conditions:
     precision: str
     seed: int
     debug: bool
+    trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class RobustReport:
         """Write tables and picture; the lines to tell the user."""
         write_text(self.markdown(), folder / REPORT)
         unit = f"mIoU (%), {self.convention} convention"
-        headlines = (self.family.title, self.headline(), *self.remarks)  # a picture is easily parted from its text
+        # A picture is easily parted from its text.
+        headlines = (self.family.title, self.headline(), *self.outside(), *self.remarks)
         picture = RobustPicture(self.family, self.profile, self.baseline, headlines, unit)
         draw_robustness(picture, folder / PICTURE)
         return [self.headline(), *(f"warning: {text}" for text in self.warnings()), f"report: {folder / REPORT}"]
@@ -128,11 +131,19 @@ class RobustReport:
             ("precision, seed", f"{how.precision}, {how.seed}"),
         ]
 
+    def outside(self) -> list[str]:
+        """Why the figures are outside the protocol of the family, by the config alone."""
+        trained_on = self.conditions.trained_on
+        if self.family.name != "robo3d" or not trained_on:
+            return []
+        return [
+            f"trained on corruptions, outside Robo3D's protocol: dataset_params.corruption_aug of the config names "
+            f"{', '.join(trained_on)}"
+        ]
+
     def warnings(self) -> list[str]:
         """What a reader must know before using the figures."""
-        family, how, warnings = self.family, self.conditions, []
-        if how.num_vote > 1 and not family.votes_allowed:
-            warnings.append(f"{how.num_vote} votes: the protocol of {family.title} allows no test-time augmentation")
+        family, how, warnings = self.family, self.conditions, self.outside()
         finished = {result.subset for result in self.results}
         lacking = [subset.name for subset in family.subsets if subset not in finished]
         if lacking:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dataloader.corruptions.beams import rings_by_elevation, rings_of
-from dataloader.corruptions.families import FAMILIES, Subset
+from dataloader.corruptions.beams import reduce_beams, rings_by_elevation, rings_of
+from dataloader.corruptions.families import FAMILIES, CorruptedSubset
 from dataloader.corruptions.sweep import SEMANTICKITTI, Sensor, Sweep
 from utils.structures import Scan
 
@@ -31,15 +31,23 @@ class CorruptionOptions:
     sensor: Sensor
 
 
-def severities_of(sensor: Sensor) -> dict[str, tuple[Subset, ...]]:
-    """Every corruption by its name, at all severities: Robo3D's, and of Yan et al. what Robo3D has not."""
-    found: dict[str, list[Subset]] = {}
+def severities_of(sensor: Sensor) -> dict[str, tuple[CorruptedSubset, ...]]:
+    """Every corruption by its name, at all severities: Robo3D's, and of Yan et al. what Robo3D has not.
+
+    Severities that leave every scan of the sensor as it is, such as 32 beams of 32, are left out.
+    """
+    found: dict[str, list[CorruptedSubset]] = {}
     for subset in FAMILIES["robo3d"][sensor.name]:
         found.setdefault(subset.type, []).append(subset)
     for subset in FAMILIES["yan"]["SemanticKITTI"]:
-        if subset.type in _YAN:
+        if subset.type in _YAN and not _changes_nothing(subset, sensor):
             found.setdefault(_YAN[subset.type], []).append(subset)
     return {name: tuple(subsets) for name, subsets in found.items()}
+
+
+def _changes_nothing(subset: CorruptedSubset, sensor: Sensor) -> bool:
+    how = subset.parameters
+    return subset.function is reduce_beams and how["thinning"] == "none" and how["beams"] >= sensor.beams
 
 
 def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sensor: Sensor) -> Scan:

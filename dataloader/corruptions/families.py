@@ -44,7 +44,7 @@ Function = Callable[..., Sweep]
 
 
 @dataclass(frozen=True)
-class Subset:
+class CorruptedSubset:
     """One corruption at one severity.
 
     Attributes:
@@ -135,7 +135,7 @@ class Robo3DChoices:
 Choices = YanChoices | Robo3DChoices
 
 
-def yan(mode: Mode = "physical", choices: YanChoices | None = None) -> tuple[Subset, ...]:
+def yan(mode: Mode = "physical", choices: YanChoices | None = None) -> tuple[CorruptedSubset, ...]:
     """The 16 subsets of SemanticKITTI-C of Yan et al., in the order of its evaluation, after `CLEAN`.
 
     Args:
@@ -144,10 +144,10 @@ def yan(mode: Mode = "physical", choices: YanChoices | None = None) -> tuple[Sub
     """
     c = choices or YanChoices()
 
-    def subset(type_: str, severity: str, function: Function, **parameters: Any) -> Subset:
+    def subset(type_: str, severity: str, function: Function, **parameters: Any) -> CorruptedSubset:
         name = f"{severity}_{type_}" if type_.endswith("beam") else f"{type_}_{severity}"
         flakes = type_ == "snowfall"
-        return Subset(name, type_, severity, function, parameters, label=c.altered_label, by_elevation=flakes)
+        return CorruptedSubset(name, type_, severity, function, parameters, label=c.altered_label, by_elevation=flakes)
 
     falling = snow_on_wet_ground if c.snow_wet_ground else snow
 
@@ -181,7 +181,7 @@ def _yan_fog(coefficient: float, mode: Mode, choices: YanChoices) -> dict[str, A
     return {"alpha": choices.fog_alpha, "beta": coefficient, **shared}
 
 
-def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None = None) -> tuple[Subset, ...]:
+def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None = None) -> tuple[CorruptedSubset, ...]:
     """The 24 subsets of SemanticKITTI-C or nuScenes-C of Robo3D, in the order of its tables.
 
     Args:
@@ -211,7 +211,7 @@ def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None 
     }
     labels = {"fog": 21, "snow": 22, "crosstalk": 23} if kitti else {"fog": 41, "snow": 42, "crosstalk": 43}
     return tuple(
-        Subset(
+        CorruptedSubset(
             f"{name}/{severity}", name, severity, function,
             {**{key: values[level] for key, values in graded.items()}, **fixed},
             drawn={"alpha": ALPHAS} if name == "fog" else {},
@@ -233,7 +233,7 @@ def _by_severity(*values: float) -> list[tuple[str, float]]:
     return list(zip(SEVERITIES, values, strict=True))
 
 
-FAMILIES: dict[str, dict[str, tuple[Subset, ...]]] = {
+FAMILIES: dict[str, dict[str, tuple[CorruptedSubset, ...]]] = {
     "yan": {"SemanticKITTI": yan()},
     "robo3d": {"SemanticKITTI": robo3d("SemanticKITTI"), "nuScenes": robo3d("nuScenes")},
 }

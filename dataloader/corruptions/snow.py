@@ -197,6 +197,11 @@ def snow(
     intensity; those that report a flake move along their ray and count as altered. Directions without a point get
     none. Intensities are worked on as 0..255 whatever the sensor's scale.
 
+    Two things about the deletion. In "reference" mode too it uses our estimate of the ground's noise
+    (`ground.GroundReturn.noise`: the lower of the low fit and the mean fit, at least 0), which deviates from the
+    published generators. In "physical" mode points of intensity 0 that no flake hides are deleted: where the threshold
+    is 0, they count as not above it.
+
     Args:
         sweep: N = 0 is allowed. `ring` decides which points share a pattern: Robo3D takes beams by elevation here.
         rng: draws the flakes, then, with ground "plane", the plane.

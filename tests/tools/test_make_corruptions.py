@@ -279,12 +279,19 @@ def complaint(capsys):
         ("yan", ["--sequence", "11"], "sequences/11/labels/000000.label: missing"),
         ("robo3d", ["--dataset", "nuscenes"], "sequences: neither v1.0-trainval nor v1.0-mini there"),
         ("yan", ["--seed", "-1"], "--seed has to be at least 0"),
+        ("yan", ["--version", "v1.0-mini"], "--version means nothing for --dataset semantickitti; remove it"),
+        (
+            "robo3d",
+            ["--dataset", "nuscenes", "--sequence", "08"],
+            "--sequence means nothing for --dataset nuscenes; remove it",
+        ),
         ("yan", ["--workers", "0"], "--workers has to be at least 1"),
         ("robo3d", ["--half", "random"], "--half means nothing for --family robo3d --dataset semantickitti"),
         ("robo3d", ["--nuscenes_blur", "1", "2", "3"], "--nuscenes_blur means nothing for"),
         ("yan", ["--beam_offset", "9"], "--beam_offset has to be 0 or 1, not 9"),
         ("yan", ["--snow_velocity", "1", "0", "2"], "--snow_velocity has to be above 0"),
         ("robo3d", ["--subsets", "clean_data"], "--subsets clean_data: no such subset of robo3d"),
+        ("robo3d", ["--subsets", "clean"], "--subsets clean: no such subset of robo3d"),
         ("yan", ["--outlier_volume", "0", "0", "0", "1", "1", "inf"], "--outlier_volume 0 0 0 1 1 inf: give low"),
         ("yan", ["--outlier_volume", "1", "2"], "--outlier_volume 1 2: give low x y z and high x y z"),
         ("yan", ["--outlier_volume", "0", "0", "0", "1", "1", "x"], "--outlier_volume 0 0 0 1 1 x: give low"),
@@ -296,6 +303,22 @@ def test_what_is_wrong_is_named_in_one_line(clean, tmp_path, capsys, monkeypatch
     assert run("sequences", *flags, family=family) == 2
     assert complaint(capsys).startswith(words)
     assert [path.name for path in tmp_path.iterdir()] == ["sequences"]
+
+
+@pytest.mark.parametrize("name", ["clean", "clean_data"])
+def test_the_clean_scans_alone(clean, tmp_path, name):
+    assert run(clean, "--output", tmp_path / "c", "--subsets", name) == 0
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {"clean_data", "corruptions.json"}
+    assert (tmp_path / "c/clean_data/velodyne/000001.bin").is_file()
+
+
+@pytest.mark.parametrize("below", ["", "a/b"])
+def test_an_output_that_is_a_file(clean, tmp_path, capsys, below):
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    assert run(clean, "--output", taken / below) == 2
+    assert complaint(capsys) == f"--output {taken / below}: {taken} is a file, not a folder; choose another --output"
+    assert taken.read_text() == "mine"
 
 
 def test_a_truncated_scan_is_named(clean, tmp_path, capsys):

@@ -131,6 +131,9 @@ def test_subsets_are_those_that_are_made(key) -> None:
 def test_subsets_are_chosen_by_name_or_corruption_and_keep_their_order() -> None:
     chosen = [s.name for s in YAN_FAMILY.select(["16beam", "fog_heavy", "clean"])]
     assert chosen == ["clean_data", "fog_heavy", "dense_16beam", "sparse_16beam"]
+    for family in FAMILIES.values():  # by either family's name of the clean scans
+        for name in ("clean", "clean_data"):
+            assert [s.corruption for s in family.select([name])] == ["clean"]
     with pytest.raises(UserError, match=r"--subsets rain: .* has none of that name; .* fog_light"):
         YAN_FAMILY.select(["fog", "rain"])
 

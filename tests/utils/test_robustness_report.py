@@ -10,6 +10,7 @@ from PIL import Image
 
 from utils.metrics import Convention
 from utils.robustness import CLEAN, load_family
+from utils.robustness_drawing import RobustPicture
 from utils.robustness_report import Conditions, RobustReport
 from utils.robustness_run import SubsetResult
 
@@ -84,22 +85,36 @@ def test_warnings() -> None:
         return report(**changes).warnings()
 
     assert warnings() == []
-    assert "allows no test-time augmentation" in warnings(conditions=replace(CONDITIONS, num_vote=12))[0]
+    trained = replace(CONDITIONS, trained_on=("fog", "snow"))
+    (line,) = warnings(conditions=trained)
+    assert line.startswith("trained on corruptions, outside Robo3D's protocol") and line.endswith(" fog, snow")
+    assert f"- {line}\n" in report(conditions=trained).markdown()
+    yans = load_family("yan", "SemanticKITTI")
+    assert not any("trained" in line for line in warnings(family=yans, results=[], conditions=trained))
     assert "--debug" in warnings(conditions=replace(CONDITIONS, debug=True))[0]
     (line,) = warnings(results=results(without=("fog/heavy", "clean")))
     assert line.startswith("2 of 25 subsets are not tested") and line.endswith(": clean, fog/heavy")
     some = results()
     assert "same number of scans" in warnings(results=[replace(some[0], scans=7), *some[1:]])[0]
     made = {"generator": 1, "seed": 3, "mode": "physical", "choices": {}}
-    text = report(conditions=replace(CONDITIONS, made_with=made, num_vote=3), remarks=["of the baseline"]).markdown()
+    text = report(conditions=replace(CONDITIONS, made_with=made), remarks=["of the baseline"]).markdown()
     assert "made by tools/make_corruptions.py: generator 1, seed 3, mode physical)" in text
-    assert "- test-time augmentation: 3 votes\n" in text and "\n- of the baseline\n" in text
+    assert "\n- of the baseline\n" in text
+
+
+def test_the_picture_warns_too(tmp_path, monkeypatch) -> None:
+    pictures: list[RobustPicture] = []
+    monkeypatch.setattr("utils.robustness_report.draw_robustness", lambda picture, path: pictures.append(picture))
+    printed = report(conditions=replace(CONDITIONS, trained_on=("fog",)), remarks=["a remark"]).write(tmp_path)
+    (warning,) = (line for line in printed if line.startswith("warning: trained on corruptions"))
+    assert warning.removeprefix("warning: ") in pictures[0].headlines and "a remark" in pictures[0].headlines
 
 
 def test_yan_allows_votes_and_knows_no_mce() -> None:
     family = load_family("yan", "SemanticKITTI")
     of_yan = RobustReport(family, [], "official", family.models["2DPASS"], replace(CONDITIONS, num_vote=12))
     assert not any("votes" in line for line in of_yan.warnings())
+    assert "- test-time augmentation: 12 votes\n" in of_yan.markdown()
     assert "mCE is a metric of Robo3D, not of Yan et al." in of_yan.markdown()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataloader.corruptions.families import CLEAN, Subset
+from dataloader.corruptions.families import CLEAN, CorruptedSubset
 from dataloader.corruptions.sweep import Sweep
 from tools.corrupting.clean import CleanFrame, CleanSet, semantic
 from utils.errors import UserError
@@ -31,7 +31,7 @@ class Corruptor:
     family: str
     seed: int
     output: Path
-    subsets: dict[str, Subset]
+    subsets: dict[str, CorruptedSubset]
 
     def __call__(self, job: tuple[str, CleanFrame]) -> FrameResult:
         """One frame of one subset, unless it is finished.
@@ -81,7 +81,7 @@ class Corruptor:
         # The labels come last: where they are, the frame is finished.
         _write(labels, self._raw_labels(subset, corrupted, entries), self.clean.label_type)
 
-    def _raw_labels(self, subset: Subset, corrupted: Sweep, entries: np.ndarray) -> np.ndarray:
+    def _raw_labels(self, subset: CorruptedSubset, corrupted: Sweep, entries: np.ndarray) -> np.ndarray:
         kept = entries if subset.instances else semantic(entries)
         return np.where(corrupted.altered, subset.label, kept[corrupted.rows])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dataloader.corruptions.families import CLEAN, NOTE, Subset
+from dataloader.corruptions.families import CLEAN, NOTE, CorruptedSubset
 from dataloader.files import missing_files
 from tools.corrupting.clean import CleanFrame
 from tools.corrupting.frame import FrameResult
@@ -51,7 +51,7 @@ class Ledger:
         files = [path for frame in frames for path in (frame.scan_to, frame.labels_to)]
         return name in self.note["subsets"] and not missing_files(self.path.parent / name, files)
 
-    def complete(self, name: str, subset: Subset | None, results: dict[str, FrameResult]) -> None:
+    def complete(self, name: str, subset: CorruptedSubset | None, results: dict[str, FrameResult]) -> None:
         """Notes that a subset is complete.
 
         Args:

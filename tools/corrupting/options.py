@@ -10,12 +10,24 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dataloader.corruptions.families import CLEAN, FAMILIES, Choices, Robo3DChoices, Subset, YanChoices, robo3d, yan
+from dataloader.corruptions.families import (
+    CLEAN,
+    FAMILIES,
+    Choices,
+    CorruptedSubset,
+    Robo3DChoices,
+    YanChoices,
+    robo3d,
+    yan,
+)
 from utils.config import nearest_key
 from utils.errors import UserError
+from utils.robustness import CLEAN_NAMES
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
 DATA_PATHS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
+SEQUENCE = "08"
+"""Of SemanticKITTI: the validation split."""
 
 
 def parse(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,7 +44,7 @@ def parse(description: str, arguments: Sequence[str] | None = None) -> argparse.
     add("--mode", choices=("physical", "reference"), default="physical",
         help="weather by the papers' equations, or as the published generators compute it (%(default)s)")  # fmt: skip
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes (one for each processor)")
-    add("--sequence", default="08", help="SemanticKITTI: the sequence to corrupt (%(default)s)")
+    add("--sequence", help=f"SemanticKITTI: the sequence to corrupt ({SEQUENCE})")
     add("--version", choices=("v1.0-trainval", "v1.0-mini"), help="nuScenes: the tables (those that are there)")
     _add_choices(parser)
     flags = parser.parse_args(arguments)
@@ -72,6 +84,23 @@ def _output(flags: argparse.Namespace) -> Path:
     """Beside the data; the two data sets called SemanticKITTI-C are kept apart."""
     name = f"{DATASETS[flags.dataset]}-C"
     return flags.data_path.parent / (name if flags.family == "yan" else f"Robo3D/{name}")
+
+
+def check(flags: argparse.Namespace) -> None:
+    """The flags that can be judged without looking into the data.
+
+    Raises:
+        UserError: a number is too low, a flag is of the other data set, or a file is in the way of --output.
+    """
+    for name, lowest in (("seed", 0), ("workers", 1)):
+        if getattr(flags, name) < lowest:
+            raise UserError(f"--{name} has to be at least {lowest}, not {getattr(flags, name)}; change it")
+    stranger = "version" if flags.dataset == "semantickitti" else "sequence"
+    if getattr(flags, stranger) is not None:
+        raise UserError(f"--{stranger} means nothing for --dataset {flags.dataset}; remove it")
+    there = next((place for place in (flags.output, *flags.output.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UserError(f"--output {flags.output}: {there} is a file, not a folder; choose another --output")
 
 
 def chosen(flags: argparse.Namespace) -> Choices:
@@ -127,10 +156,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[Subset, ...], tuple[str, ...]]:
+def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[CorruptedSubset, ...], tuple[str, ...]]:
     """All subsets of the family for the data set, and the names of those to make, in order.
 
-    `CLEAN` is always among the latter for Yan et al., whose evaluation starts from it.
+    `CLEAN` is always among the latter for Yan et al., whose evaluation starts from it; `CLEAN_NAMES` ask for nothing
+    else.
 
     Raises:
         UserError: the family has no such data set or no such subset.
@@ -141,7 +171,7 @@ def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[S
         raise UserError(f"--family {flags.family} has no corruptions of {dataset}; take --family {others}")
     yans = isinstance(choices, YanChoices)
     subsets = yan(flags.mode, choices) if yans else robo3d(dataset, flags.mode, choices)
-    known = {word for subset in subsets for word in (subset.name, subset.type)} | ({CLEAN} if yans else set())
+    known = {word for subset in subsets for word in (subset.name, subset.type)} | (set(CLEAN_NAMES) if yans else set())
     asked = flags.subsets or sorted(known)
     for word in asked:
         if word not in known:

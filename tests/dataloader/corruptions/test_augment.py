@@ -11,7 +11,7 @@ import pytest
 from dataloader.augment import AugmentOptions
 from dataloader.corruptions import augment
 from dataloader.corruptions.augment import CorruptionOptions, corrupt_scan, severities_of
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
+from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI, Sweep
 from dataloader.datamodule import DataModule, _augmentation
 from dataloader.dataset import SegmentationDataset
 from dataloader.semantickitti import SemanticKITTI
@@ -34,6 +34,18 @@ def equal(one: Scan, other: Scan) -> bool:
 def test_the_names_are_those_the_config_knows(sensor):
     assert set(severities_of(sensor)) == set(CORRUPTIONS)
     assert all(len(severities) >= 3 for severities in severities_of(sensor).values())
+
+
+@SENSORS
+def test_every_sensor_with_fewer_beams_has_fewer_points(sensor):
+    """nuScenes has 32 beams, so all points of 32 beams are no corruption of it; half of their points are."""
+    ring = np.repeat(np.arange(sensor.beams, dtype=np.int32), 10)
+    xyz = np.ones((len(ring), 3), np.float32)
+    nothing = np.zeros(len(ring), np.uint8)
+    sweep = Sweep(xyz, xyz[:, 0], nothing, ring, np.arange(len(ring)), nothing.astype(bool), sensor)
+    left = {s.name: len(s.apply(sweep, np.random.default_rng(0))) for s in severities_of(sensor)["reduce_beams"]}
+    expected = {"dense_32beam": 320, "sparse_32beam": 160, "dense_16beam": 160, "sparse_16beam": 80}
+    assert left == {name: count for name, count in expected.items() if count < len(ring)}
 
 
 @SENSORS
@@ -65,8 +77,8 @@ def test_columns_follow_their_points(make_scan, sensor, name):
 
 def test_names_and_severities_are_drawn_evenly(make_scan, monkeypatch):
     calls = []
-    original = augment.Subset.apply
-    monkeypatch.setattr(augment.Subset, "apply", lambda s, *args: calls.append(s.name) or original(s, *args))
+    original = augment.CorruptedSubset.apply
+    monkeypatch.setattr(augment.CorruptedSubset, "apply", lambda s, *args: calls.append(s.name) or original(s, *args))
     scan = make_scan(20)
     for seed in range(600):
         corrupt_scan(scan, ["crosstalk", "motion_blur"], np.random.default_rng(seed), SEMANTICKITTI)

@@ -251,6 +251,13 @@ def test_no_snow_changes_nothing_and_deletes_only_weak_points() -> None:
     assert left.rows.tolist() == sweep.rows[255.0 * sweep.intensity.astype(np.float64) > threshold].tolist()
 
 
+def test_points_of_intensity_0_are_deleted_even_where_the_threshold_is_0() -> None:
+    sweep = random_sweep(5000)
+    sweep.intensity[::3] = 0.0
+    left = snow(sweep, np.random.default_rng(0), rate=0.0, noise_floor=0.0)
+    assert left.rows.tolist() == sweep.rows[sweep.intensity > 0].tolist()
+
+
 def test_a_flake_is_reported_however_weak() -> None:
     sweep = random_sweep(6000)
     sweep.intensity[::3] = 0.0
