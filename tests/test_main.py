@@ -266,7 +266,7 @@ def test_resuming_under_other_conditions_is_refused(run_main, capsys) -> None:
     before = (RUN / "config.yaml").read_text()
     for arguments, settings, named in (
         (("--baseline_only",), (), "--baseline_only"),
-        ((), ("train_params.learning_rate=0.5",), "learning_rate was 0.01, is 0.5"),
+        ((), ("train_params.learning_rate=0.5",), "learning_rate was 0.004, is 0.5"),
         ((), ("train_params.optimizer=SGD",), "optimizer was Adam, is SGD"),
         ((), ("dataset_params.max_volume_space=[50,50,3]",), "max_volume_space was 50, 50, 2, is 50, 50, 3"),
         (("--test",), ("model_params.spatial_shape=[1000,1000,80]",), "spatial_shape was 1000, 1000, 60, is"),
