@@ -63,7 +63,22 @@ class Origin:
             ) from error
 
 
-class CorruptedKITTI:
+class _Subset:
+    """What the sources of both layouts are: scans that are there, without cameras."""
+
+    absent: tuple[str, ...] = ()
+    num_cameras = 0
+    frames: list[Frame]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def frame(self, index: int) -> Frame:
+        """Which scan number `index` is; of nuScenes its scene, and the token of its LIDAR_TOP sample_data."""
+        return self.frames[index]
+
+
+class CorruptedKITTI(_Subset):
     """A subset in the layout of SemanticKITTI without sequences, in order of the file names.
 
     Args:
@@ -80,9 +95,6 @@ class CorruptedKITTI:
         UserError: a scan has no label file.
     """
 
-    absent: tuple[str, ...] = ()
-    num_cameras = 0
-
     def __init__(self, folder: Path, name: str, label_map: LabelMap) -> None:
         self.folder = folder
         self.label_map = label_map.ignoring_unknown()
@@ -92,13 +104,6 @@ class CorruptedKITTI:
             raise _no_labels(folder / "labels" / f"{lacking[0]}.label", len(lacking), len(names), name)
         sequence = name.replace("/", "_")
         self.frames = [Frame(sequence, frame, str(folder / "velodyne" / f"{frame}.bin")) for frame in names]
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def frame(self, index: int) -> Frame:
-        """Which scan number `index` is."""
-        return self.frames[index]
 
     def read(self, index: int, camera: int | None = None) -> Scan:
         """Scan number `index` as it lies on disk; there is no camera.
@@ -118,7 +123,7 @@ class CorruptedKITTI:
         return PredictionFiles(_kitti_labels, to_raw, valid=np.unique(to_raw[1:]))
 
 
-class CorruptedNuScenes:
+class CorruptedNuScenes(_Subset):
     """A subset in the layout of nuScenes: those frames of the clean split whose scan is there, in its order.
 
     Args:
@@ -135,9 +140,6 @@ class CorruptedNuScenes:
     Raises:
         UserError: a scan has no label file.
     """
-
-    absent: tuple[str, ...] = ()
-    num_cameras = 0
 
     def __init__(self, folder: Path, name: str, clean: nuscenes.NuScenes, version: str) -> None:
         self.folder, self._version = folder, version
@@ -159,13 +161,6 @@ class CorruptedNuScenes:
         lacking = [frame for frame in self.frames if frame.name not in labelled]
         if lacking:
             raise _no_labels(folder / self._labels(lacking[0]), len(lacking), len(self.frames), name)
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def frame(self, index: int) -> Frame:
-        """Which scan number `index` is: its scene, and the token of its LIDAR_TOP sample_data."""
-        return self.frames[index]
 
     def read(self, index: int, camera: int | None = None) -> Scan:
         """Scan number `index` as it lies on disk; there is no camera.

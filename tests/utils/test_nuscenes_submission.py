@@ -5,11 +5,11 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 
+from tests.submission_support import expected, segmentation_of
 from utils.errors import UserError
 from utils.nuscenes_submission import NuScenesFormat
-from utils.structures import Frame, Segmentation, WholeScan
+from utils.structures import Frame
 from utils.submission import Sink
 
 EVAL_SET = "mini_val"
@@ -17,25 +17,13 @@ TOKENS = ("9d9bf11fb0e144c8b446d54a8a00184f", "e0845f5322254dafadbbed75aaa07969"
 
 
 def segmentation(token, classes, sequence="scene-0103"):
-    points = len(classes)
-    whole = WholeScan(
-        frame=Frame(sequence, token, f"samples/LIDAR_TOP/{token}.pcd.bin"),
-        xyz=torch.zeros(points, 3),
-        labels=torch.zeros(points, dtype=torch.uint8),
-        inside=torch.ones(points, dtype=torch.bool),
-        donor=torch.arange(points),
-    )
-    return Segmentation(whole, torch.tensor(classes, dtype=torch.uint8))
+    return segmentation_of(Frame(sequence, token, f"samples/LIDAR_TOP/{token}.pcd.bin"), classes)
 
 
 def results():
     rng = np.random.default_rng(0)
     points = (40, 1, 7)
     return [segmentation(t, rng.integers(1, 17, n).tolist()) for t, n in zip(TOKENS, points, strict=True)]
-
-
-def expected(segmentations):
-    return [(s.whole.frame, len(s.prediction)) for s in segmentations]
 
 
 def fill(sink, done):

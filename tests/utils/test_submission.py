@@ -7,11 +7,11 @@ from typing import cast
 
 import numpy as np
 import pytest
-import torch
 
+from tests.submission_support import expected, segmentation_of
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.structures import Frame, Segmentation, WholeScan
+from utils.structures import Frame
 from utils.submission import SemanticKITTIFormat, Sink
 
 TO_RAW = [0, 10, 40, 252]
@@ -19,25 +19,13 @@ FORMAT = SemanticKITTIFormat(cast(LabelMap, SimpleNamespace(to_raw=np.array(TO_R
 
 
 def segmentation(sequence, name, classes):
-    points = len(classes)
-    whole = WholeScan(
-        frame=Frame(sequence, name, f"{sequence}/velodyne/{name}.bin"),
-        xyz=torch.zeros(points, 3),
-        labels=torch.zeros(points, dtype=torch.uint8),
-        inside=torch.ones(points, dtype=torch.bool),
-        donor=torch.arange(points),
-    )
-    return Segmentation(whole, torch.tensor(classes, dtype=torch.uint8))
+    return segmentation_of(Frame(sequence, name, f"{sequence}/velodyne/{name}.bin"), classes)
 
 
 def results():
     rng = np.random.default_rng(0)
     counts = {("11", "000000"): 50, ("11", "000001"): 7, ("12", "000000"): 1}
     return [segmentation(*key, rng.integers(1, 4, points).tolist()) for key, points in counts.items()]
-
-
-def expected(segmentations):
-    return [(s.whole.frame, len(s.prediction)) for s in segmentations]
 
 
 def read_labels(content: bytes) -> list[int]:
