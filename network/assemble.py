@@ -16,16 +16,16 @@ from network.losses import SegmentationLoss, class_weights
 from network.minkowskinet import MinkowskiNet
 from network.segmentation_network import SegmentationNetwork
 from network.sparse import spconv_backend, torch_backend
+from network.sparse.layers import SparseBackend
 from network.spvcnn import SPVCNN
 from network.voxel_network import VoxelNetwork
-from network.voxelize import MapMaker, Volume
+from network.voxelize import Volume
 from utils.config import Config, ModelParams, PointImageDataset, TrainParams, VoxelModelParams
 
-# "auto" is the reference until another backend has been measured to be faster and right.
-_MAP_MAKERS: dict[str, MapMaker] = {
-    "auto": torch_backend.submanifold_map,
-    "torch": torch_backend.submanifold_map,
-    "spconv": spconv_backend.submanifold_map,
+_BACKENDS: dict[str, SparseBackend] = {
+    "auto": torch_backend.BACKEND,
+    "torch": torch_backend.BACKEND,
+    "spconv": spconv_backend.BACKEND,
 }
 _VOXEL_NETWORKS: dict[str, type[VoxelNetwork]] = {"minkowskinet": MinkowskiNet, "spvcnn": SPVCNN}
 
@@ -46,7 +46,12 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
     assert isinstance(data, PointImageDataset)  # the config has been checked for it
     volume = Volume(data.min_volume_space, data.max_volume_space, model.spatial_shape)
     network_3d = _network_3d(model, training, volume, criterion)
-    return network_3d if baseline_only else _arch_2dpass(model, training, network_3d, criterion, imagenet)
+    if baseline_only:
+        return network_3d
+    image_branch = ImageBranch(model.hiden_size, model.scale_list, data.image_normalizer)
+    if model.pretrained2d and imagenet:
+        image_branch.load_imagenet_weights()
+    return _arch_2dpass(model, training, network_3d, image_branch, criterion)
 
 
 def load_for_test(config: Config, checkpoint: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
@@ -69,7 +74,7 @@ def _voxel_network(model: VoxelModelParams, training: TrainParams, criterion: Se
         [int(model.cr * width) for width in model.layer_num],
         model.num_classes,
         model.voxel_size,
-        _MAP_MAKERS[model.sparse_backend],
+        _BACKENDS[model.sparse_backend],
         criterion,
         1.0 if training.lambda_lovasz is None else training.lambda_lovasz,
     )
@@ -81,18 +86,19 @@ def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, crite
         model.scale_list,
         model.hiden_size,
         model.num_classes,
-        _MAP_MAKERS[model.sparse_backend],
+        _BACKENDS[model.sparse_backend],
         criterion,
         0.1 if training.lambda_lovasz is None else training.lambda_lovasz,
     )
 
 
 def _arch_2dpass(
-    model: ModelParams, training: TrainParams, network_3d: Baseline, criterion: SegmentationLoss, imagenet: bool
+    model: ModelParams,
+    training: TrainParams,
+    network_3d: Baseline,
+    image_branch: ImageBranch,
+    criterion: SegmentationLoss,
 ) -> Arch2DPASS:
-    image_branch = ImageBranch(model.hiden_size, model.scale_list)
-    if model.pretrained2d and imagenet:
-        image_branch.load_imagenet_weights()
     distillation = MSFSKD(
         model.scale_list,
         model.hiden_size,

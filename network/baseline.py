@@ -12,25 +12,26 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.average import Average
 from network.losses import SegmentationLoss
 from network.segmentation_network import SegmentationNetwork
-from network.sparse.layers import LEAKY_SLOPE, BatchNorm, ResidualBlock, leaky_relu
-from network.voxelize import Average, MapMaker, Volume, Voxels, VoxelSet, voxelize
+from network.sparse.layers import LEAKY_SLOPE, BatchNorm, KernelMap, ResidualBlock, SparseBackend, leaky_relu
+from network.voxelize import Pool, Volume, Voxels, voxelize
 from utils.structures import Batch
 
 
 class ConcatLinear(nn.Linear):
     """Linear(concat(parts)), each part multiplied where it lives and only then gathered to the common rows."""
 
-    def forward(self, *parts: tuple[Tensor, Tensor | None]) -> Tensor:  # type: ignore[override]
-        """Each part is ((rows_i, C_i) features, (R,) row numbers or None if it has R rows already) -> (R, out)."""
+    def forward(self, *parts: tuple[Tensor, Average | None]) -> Tensor:  # type: ignore[override]
+        """Each part is ((rows_i, C_i) features, which of them to pick or None if all R are there) -> (R, out)."""
         matrices = self.weight.split([features.shape[1] for features, _ in parts], dim=1)
         bias: Tensor | None = self.bias
         out: Tensor | None = None
-        for (features, rows), matrix in zip(parts, matrices, strict=True):
+        for (features, pick), matrix in zip(parts, matrices, strict=True):
             product = F.linear(features, matrix, bias)
-            product = product if rows is None else product.index_select(0, rows)
-            out = product if out is None else out + product
+            product = product if pick is None else pick(product)
+            out = product if out is None else out.add_(product)
             bias = None
         assert out is not None
         return out
@@ -52,12 +53,15 @@ class EncoderBlock(nn.Module):
         self.merge = ConcatLinear(2 * c, c)
         self.output = nn.Linear(c, c)
 
-    def forward(self, x: Tensor, voxels: VoxelSet, to_coarse: Average) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, kernel_map: KernelMap, pool: Pool, to_coarse: Average
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One step of the encoder.
 
         Args:
             x: (V_l, C) features on the fine voxels.
-            voxels: the fine voxels.
+            kernel_map: of the fine voxels.
+            pool: groups of them.
             to_coarse: mean from the fine onto the coarse voxels.
 
         Returns:
@@ -65,10 +69,10 @@ class EncoderBlock(nn.Module):
         """
         v = x
         for block in self.voxel_branch:
-            v = block(v, voxels.kernel_map)
+            v = block(v, kernel_map)
         f = x + v
-        pooled = self.pooled_mlp(voxels.pooling(f))
-        merged = leaky_relu(self.merge((leaky_relu(self.identity(f)), None), (pooled, voxels.pooling.target)))
+        pooled = self.pooled_mlp(pool.mean(f))
+        merged = leaky_relu(self.merge((leaky_relu(self.identity(f)), None), (pooled, pool.back)))
         q = self.output(to_coarse(merged))  # a linear layer and a mean may change places
         return v, q, q + to_coarse(v)
 
@@ -95,12 +99,12 @@ class Baseline(SegmentationNetwork):
         scale_list: Sequence[int],
         channels: int,
         num_classes: int,
-        make_map: MapMaker,
+        backend: SparseBackend,
         criterion: SegmentationLoss,
         lambda_lovasz: float,
     ) -> None:
         super().__init__()
-        self.volume, self.scale_list, self.make_map = volume, tuple(scale_list), make_map
+        self.volume, self.scale_list, self.backend = volume, tuple(scale_list), backend
         self.lambda_lovasz = lambda_lovasz
         self.embed_points = nn.Linear(10, channels)
         self.embed_voxels = nn.Linear(channels, channels)
@@ -121,18 +125,17 @@ class Baseline(SegmentationNetwork):
 
     def voxelize(self, batch: Batch) -> Voxels:
         """The voxels of a batch at all scales of this network."""
-        return voxelize(batch.points, batch.rows, self.volume, self.scale_list, self.make_map)
+        return voxelize(batch.points, batch.rows, self.volume, self.scale_list, self.backend)
 
     def forward(self, voxels: Voxels) -> Features3D:
-        x = self.embed_voxels(voxels.base.mean_of_points(F.relu(self.embed_points(voxels.features))))
+        x = self.embed_voxels(voxels.base.mean_of_points(F.relu(self.embed_points(voxels.features), inplace=True)))
         voxel_features, outputs = [], []
         for i, block in enumerate(self.encoder):
-            v, q, x = block(x, voxels.finer(i), voxels.means[i])
+            v, q, x = block(x, voxels.finer(i).kernel_map, voxels.pools[i], voxels.means[i])
             voxel_features.append(v)
             outputs.append(q)
-        hidden = F.relu(self.head(*zip(outputs, voxels.signature.unbind(1), strict=True)))
-        logits = self.classifier(hidden).index_select(0, voxels.signature_of_point)
-        return Features3D(logits, voxel_features)
+        hidden = F.relu(self.head(*zip(outputs, voxels.signature_rows, strict=True)), inplace=True)
+        return Features3D(voxels.signature_of_point(self.classifier(hidden)), voxel_features)
 
     def predict(self, batch: Batch) -> Tensor:
         """(P, K) logits; images are never looked at."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.average import Average
 from network.image_branch import sample
 from network.losses import SegmentationLoss, distillation_loss
 from network.voxelize import Voxels
@@ -73,22 +74,22 @@ class MSFSKD(nn.Module):
             batch: points, labels, pixels and images.
         """
         assert batch.images is not None
-        visible = (batch.pixels[:, 0] >= 0).nonzero()[:, 0]
+        visible = batch.visible
         rows, pixels, labels = batch.rows[visible], batch.pixels[visible], batch.labels[visible]
         num_scales = len(self.scale_list)
         losses, fused_features = {}, []
         for i, (block, scale) in enumerate(zip(self.blocks, self.scale_list, strict=True)):
             assert isinstance(block, FusionBlock)
             grid = voxels.finer(i)
-            in_view = grid.inverse[visible]
+            in_view = Average.picking(grid.inverse[visible], len(grid))  # to the points in the image
             pure_3d = block.predict_3d(voxel_features[i])
             h = sample(feature_maps[scale], batch.images.shape[2], rows, pixels)
-            u = block(voxel_features[i].index_select(0, in_view), h)
+            u = block(in_view(voxel_features[i]), h)
             fused = block.predict_fused(u)
             losses[f"loss_scale{scale}_{i}"] = (
                 self.criterion(pure_3d, grid.majority_label(batch.labels, self.num_classes))
                 + self.criterion(fused, labels) * self.lambda_seg2d / num_scales
-                + distillation_loss(pure_3d.index_select(0, in_view), fused) * self.lambda_xm / num_scales
+                + distillation_loss(in_view(pure_3d), fused) * self.lambda_xm / num_scales
             )
             fused_features.append(u)
         losses["loss_fusion"] = self.criterion(self.classifier(torch.cat(fused_features, dim=1)), labels)

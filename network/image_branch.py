@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from utils.errors import UserError
 
+Normalizer = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of R, G and B, for values 0..1."""
+
 IMAGENET_WEIGHTS = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
 
@@ -50,10 +53,21 @@ class ImageBranch(nn.Module):
 
     The published decoders end in a nearest-neighbour upsampling to the input resolution, where points look features up.
     Here they look up the map before that upsampling, at pixel // stride: the same values without the large maps.
+
+    Args:
+        channels: C.
+        scale_list: which scales have a decoder.
+        normalizer: of uint8 images; None only divides by 255.
     """
 
-    def __init__(self, channels: int, scale_list: Sequence[int]) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, scale_list: Sequence[int], normalizer: Normalizer | None = None) -> None:
         super().__init__()
+        for name, values in zip(("mean", "std"), normalizer or ((0.0,) * 3, (1.0,) * 3), strict=True):
+            # Not persistent: they belong to the config, and published checkpoints have none.
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=1, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.scales = [scale for scale in _STAGES if scale <= max(scale_list)]
@@ -68,11 +82,17 @@ class ImageBranch(nn.Module):
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
+    def normalize(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to (value / 255 - mean) / std; other images are taken to be normalised already."""
+        if images.dtype != torch.uint8:
+            return images
+        return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
+
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Feature maps by scale.
 
         Args:
-            images: (B, 3, H, W) float32, H and W multiples of 16.
+            images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; H and W multiples of 16.
 
         Returns:
             scale -> (B, C, H / f, W / f); f is 2 for scale 2 and 4 for the others.
@@ -82,7 +102,8 @@ class ImageBranch(nn.Module):
         """
         if images.shape[2] % 16 or images.shape[3] % 16:
             raise ValueError(f"image height and width must be multiples of 16, got {tuple(images.shape[2:])}")
-        x = F.relu(self.bn1(self.conv1(images.contiguous(memory_format=torch.channels_last))), inplace=True)
+        images = self.normalize(images.contiguous(memory_format=torch.channels_last))
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         maps = {}
         for scale in self.scales:

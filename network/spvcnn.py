@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from network.losses import SegmentationLoss
-from network.sparse.layers import BatchNorm
+from network.sparse.layers import BatchNorm, SparseBackend
 from network.voxel_network import VoxelNetwork
 from network.voxel_pyramid import Pyramid
-from network.voxelize import MapMaker
 
 DROPOUT = 0.3
 
@@ -27,11 +26,11 @@ class SPVCNN(VoxelNetwork):
         channels: Sequence[int],
         num_classes: int,
         voxel_size: float,
-        make_map: MapMaker,
+        backend: SparseBackend,
         criterion: SegmentationLoss,
         lambda_lovasz: float = 1.0,
     ) -> None:
-        super().__init__(channels, num_classes, voxel_size, make_map, criterion, lambda_lovasz)
+        super().__init__(channels, num_classes, voxel_size, backend, criterion, lambda_lovasz)
         c = channels
         self.point_mlp1 = _point_mlp(c[0], c[4])
         self.point_mlp2 = _point_mlp(c[4], c[6])

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from network.losses import SegmentationLoss
 from network.segmentation_network import SegmentationNetwork
-from network.sparse.layers import KernelMap, ResidualBlock, SparseConvNorm, relu
+from network.sparse.layers import KernelMap, ResidualBlock, SparseBackend, SparseConvNorm
 from network.voxel_pyramid import Pyramid, build_pyramid
-from network.voxelize import MapMaker
 from utils.structures import Batch
 
 LEVELS = 5  # strides 1, 2, 4, 8, 16
+RELU = 0.0  # a LeakyReLU of that slope
 
 
 class Stem(nn.Module):
@@ -31,7 +31,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
         """(V, C_in) -> (V, C_out)."""
-        return relu(self.conv2(relu(self.conv1(x, kernel_map)), kernel_map))
+        return self.conv2(self.conv1(x, kernel_map, slope=RELU), kernel_map, slope=RELU)
 
 
 class _Blocks(nn.Sequential):
@@ -39,7 +39,7 @@ class _Blocks(nn.Sequential):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__(
-            ResidualBlock(c_in, c_out, relu, keep_identity=True), ResidualBlock(c_out, c_out, relu, keep_identity=True)
+            ResidualBlock(c_in, c_out, RELU, keep_identity=True), ResidualBlock(c_out, c_out, RELU, keep_identity=True)
         )
 
     def forward(self, x: Tensor, kernel_map: KernelMap) -> Tensor:  # type: ignore[override]
@@ -58,7 +58,8 @@ class DownStage(nn.Module):
 
     def forward(self, x: Tensor, pyramid: Pyramid, level: int) -> Tensor:
         """(V_fine, C_in) on the level before -> (V, C_out) on `level`."""
-        return self.blocks(relu(self.reduce(x, pyramid.down[level - 1])), pyramid.levels[level].kernel_map)
+        x = self.reduce(x, pyramid.down[level - 1], slope=RELU)
+        return self.blocks(x, pyramid.levels[level].kernel_map)
 
 
 class UpStage(nn.Module):
@@ -71,7 +72,7 @@ class UpStage(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor, pyramid: Pyramid, level: int) -> Tensor:
         """(V_coarse, C_in) on the next coarser level and (V, C_skip) of the encoder -> (V, C_out) on `level`."""
-        x = relu(self.expand(x, pyramid.up[level]))
+        x = self.expand(x, pyramid.up[level], slope=RELU)
         return self.blocks(torch.cat([x, skip], dim=1), pyramid.levels[level].kernel_map)
 
 
@@ -82,7 +83,7 @@ class VoxelNetwork(SegmentationNetwork):
         channels: 9 widths: stem, four stages down, four up (`layer_num` times `cr`).
         num_classes: K.
         voxel_size: metres.
-        make_map: `submanifold_map` of a sparse backend.
+        backend: the sparse convolutions.
         criterion: the loss, taken on voxels with the label of the voxel's first point.
         lambda_lovasz: weight of Lovasz-softmax beside the cross-entropy.
     """
@@ -92,12 +93,12 @@ class VoxelNetwork(SegmentationNetwork):
         channels: Sequence[int],
         num_classes: int,
         voxel_size: float,
-        make_map: MapMaker,
+        backend: SparseBackend,
         criterion: SegmentationLoss,
         lambda_lovasz: float = 1.0,
     ) -> None:
         super().__init__()
-        self.voxel_size, self.make_map, self.lambda_lovasz = voxel_size, make_map, lambda_lovasz
+        self.voxel_size, self.backend, self.lambda_lovasz = voxel_size, backend, lambda_lovasz
         c = channels
         self.stem = Stem(4, c[0])
         self.stage1 = DownStage(c[0], c[1])
@@ -121,7 +122,7 @@ class VoxelNetwork(SegmentationNetwork):
 
     def voxelize(self, batch: Batch) -> Pyramid:
         """The voxels of a batch at all levels of this network."""
-        return build_pyramid(batch, self.voxel_size, LEVELS, self.make_map)
+        return build_pyramid(batch, self.voxel_size, LEVELS, self.backend)
 
     def predict(self, batch: Batch) -> Tensor:
         """(P, K) logits."""

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, pack, unpack
-from network.sparse.torch_backend import PairMap, halving_map
-from network.voxelize import MapMaker, VoxelSet
+from network.average import Average
+from network.distinct import Ranking, collect
+from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, halve, pack, unpack
+from network.sparse.layers import KernelMap, SparseBackend
 from utils.structures import Batch
 
 _MISSING = 1e-8  # added to the sum of trilinear weights, so that a point without neighbours is no division by zero
@@ -41,6 +42,34 @@ class Trilinear:
 
 
 @dataclass(frozen=True, eq=False)
+class Level:
+    """The voxels of one stride, in key order.
+
+    Attributes:
+        keys: (V,) int64, see `sparse.coordinates`.
+        inverse: (V0,) int64, the voxel of every finest voxel.
+        backend: what convolves on these voxels.
+    """
+
+    keys: Tensor
+    inverse: Tensor
+    backend: SparseBackend
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def kernel_map(self) -> KernelMap:
+        """Neighbours under a 3x3x3 kernel, shared by all layers of this level."""
+        return self.backend.submanifold_map(self.keys, 3)
+
+    @cached_property
+    def mean_of_points(self) -> Average:
+        """The mean over the finest voxels of each voxel: (V0, C) -> (V, C)."""
+        return Average.grouping(self.inverse, len(self))
+
+
+@dataclass(frozen=True, eq=False)
 class Pyramid:
     """A batch of points as voxels, coarser and coarser.
 
@@ -55,11 +84,11 @@ class Pyramid:
     features: Tensor
     first: Tensor
     inverse: Tensor
-    levels: tuple[VoxelSet, ...]
-    down: tuple[PairMap, ...]
+    levels: tuple[Level, ...]
+    down: tuple[KernelMap, ...]
 
     @cached_property
-    def up(self) -> tuple[PairMap, ...]:
+    def up(self) -> tuple[KernelMap, ...]:
         """The maps from level i + 1 back to level i."""
         return tuple(pairs.transposed() for pairs in self.down)
 
@@ -81,26 +110,30 @@ class Pyramid:
         return Trilinear(torch.stack(corners, dim=1), weight / (weight.sum(dim=1, keepdim=True) + _MISSING))
 
 
-def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, make_map: MapMaker) -> Pyramid:
+def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: SparseBackend) -> Pyramid:
     """Voxelise a batch.
 
     Args:
         batch: its points and rows are used.
         voxel_size: edge of a finest voxel, metres.
         num_levels: strides 1, 2, ... 2^(num_levels - 1).
-        make_map: `submanifold_map` of a sparse backend.
+        backend: the sparse convolutions.
     """
-    keys, inverse = torch.unique(_cells(batch, voxel_size), return_inverse=True)
-    points = torch.arange(len(inverse), device=keys.device)
-    first = points.new_full((len(keys),), len(points)).scatter_reduce_(0, inverse, points, "amin")
-    rows = torch.arange(len(keys), device=keys.device)
-    levels, down = [VoxelSet(keys, rows, torch.ones_like(rows), make_map)], []
+    # The voxels of all levels as the keys of the points, so that the host waits only once for how many there are.
+    keys = [_cells(batch, voxel_size)]
     for _ in range(num_levels - 1):
-        keys, parent, pairs = halving_map(keys)
-        rows = parent[levels[-1].inverse]
-        levels.append(VoxelSet(keys, rows, torch.bincount(rows, minlength=len(keys)), make_map))
-        down.append(pairs)
-    return Pyramid(batch.points[first], first, inverse, tuple(levels), tuple(down))
+        keys.append(halve(keys[-1]))
+    finest, *coarser = collect(map(Ranking, keys))
+    first = finest.order[finest.ends[:-1]]
+    rows = torch.arange(len(finest), device=first.device)
+    levels, down = [Level(finest.values, rows, backend)], []
+    for voxels in coarser:
+        fine = levels[-1]
+        of_finest = voxels.inverse[first]
+        parent = of_finest.new_empty(len(fine)).scatter_(0, fine.inverse, of_finest)
+        down.append(backend.halving_map(fine.keys, parent, len(voxels)))
+        levels.append(Level(voxels.values, of_finest, backend))
+    return Pyramid(batch.points[first], first, finest.inverse, tuple(levels), tuple(down))
 
 
 def _cells(batch: Batch, voxel_size: float) -> Tensor:

@@ -41,17 +41,19 @@ def _fill(name: str, shape: list[int]) -> Tensor:
 def golden_batch(golden: dict[str, np.ndarray]) -> Batch:
     """The inputs of an `arch_2dpass_*.npz` file."""
     scans = range(sum(key.startswith("points_") for key in golden))
-    pixels = []
+    all_pixels = []
     for b in scans:
         of_scan = np.full((len(golden[f"points_{b}"]), 2), -1, dtype=np.int64)
         of_scan[golden[f"point2img_index_{b}"]] = golden[f"img_indices_{b}"]
-        pixels.append(of_scan)
+        all_pixels.append(of_scan)
+    pixels = torch.from_numpy(np.concatenate(all_pixels))
     lengths = tuple(len(golden[f"points_{b}"]) for b in scans)
     return Batch(
         points=torch.from_numpy(np.concatenate([golden[f"points_{b}"] for b in scans])),
         rows=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
         labels=torch.from_numpy(np.concatenate([golden[f"labels_{b}"] for b in scans]).astype(np.int64)),
-        pixels=torch.from_numpy(np.concatenate(pixels)),
+        pixels=pixels,
+        visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],
         images=torch.from_numpy(golden["img"].astype(np.float32)),
         lengths=lengths,
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from network.baseline import Baseline
 from network.losses import SegmentationLoss
-from network.sparse.torch_backend import submanifold_map
+from network.sparse import torch_backend
 from network.voxelize import Volume
 from utils.config import Config, load_config
 from utils.errors import UserError
@@ -44,6 +44,7 @@ def make_batch(
         rows=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
         labels=torch.randint(CLASSES, (total,), generator=generator),
         pixels=pixels,
+        visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],
         images=images,
         lengths=tuple(lengths),
     )
@@ -52,7 +53,7 @@ def make_batch(
 def make_baseline(scale_list: Sequence[int] = (2, 4, 8), channels: int = 6, seed: int = 0) -> Baseline:
     """A tiny 3D network whose BatchNorms have random weights and statistics."""
     torch.manual_seed(seed)
-    network = Baseline(VOLUME, scale_list, channels, CLASSES, submanifold_map, SegmentationLoss(None), 0.1)
+    network = Baseline(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, SegmentationLoss(None), 0.1)
     randomize_norms(network)
     return network
 

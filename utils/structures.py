@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -144,7 +145,10 @@ class Batch:
         rows: (P,) int64, the scan (0..B-1) each point belongs to; ascending.
         labels: (P,) int64 learning ids; 0 is ignored.
         pixels: (P, 2) int64 (row, col) into the scan's image; -1 where there is none.
-        images: (B, 3, H, W) float32, normalised; None when no image is used.
+        visible: (M,) int64, the rows of `points` that have a pixel; ascending. Known here, on the host, because a
+            device that had to find them would keep the host waiting for their number.
+        images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; None when no image is used. They travel as
+            bytes, a quarter of the size, and the image branch normalises them.
         lengths: points per scan, B numbers.
         whole: the scans as on disk, B of them (evaluation), or none (training).
         views: (B, V, 3, 4) float32 affine maps for test-time augmentation, or None.
@@ -154,6 +158,7 @@ class Batch:
     rows: Tensor
     labels: Tensor
     pixels: Tensor
+    visible: Tensor
     images: Tensor | None
     lengths: tuple[int, ...]
     whole: tuple[WholeScan, ...] = field(default=())
@@ -170,6 +175,7 @@ class Batch:
             rows=function(self.rows),
             labels=function(self.labels),
             pixels=function(self.pixels),
+            visible=function(self.visible),
             images=None if self.images is None else function(self.images),
             whole=tuple(scan.map_tensors(function) for scan in self.whole),
             views=None if self.views is None else function(self.views),
@@ -191,13 +197,16 @@ class Batch:
         """
         if self.views is None:
             raise ValueError("this batch carries no test-time views")
+        maps = F.pad(self.views[:, number], (0, 0, 0, 1))  # the fourth row: intensity stays what it is
+        matrices, shifts = F.pad(maps[:, :, :3], (0, 1)), maps[:, :, 3]
+        matrices[:, 3, 3] = 1
+        moved = torch.empty_like(self.points)
         # Autocast would rotate in half precision, and move points by more than a voxel.
         with torch.autocast(self.points.device.type, enabled=False):
-            moved = [
-                torch.addmm(affine[:, 3], points[:, :3], affine[:, :3].T)
-                for affine, points in zip(self.views[:, number], self.points.split(self.lengths), strict=True)
-            ]
-        return replace(self, points=torch.cat([torch.cat(moved), self.points[:, 3:]], dim=1))
+            scans = zip(shifts, self.points.split(self.lengths), matrices, moved.split(self.lengths), strict=True)
+            for shift, points, matrix, out in scans:
+                torch.addmm(shift, points, matrix.T, out=out)
+        return replace(self, points=moved)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -11,15 +12,41 @@ from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.1
 
-Activation = Callable[[Tensor], Tensor]
-
 
 class KernelMap(Protocol):
-    """Geometry of a sparse convolution, made by a backend for one voxel set."""
+    """Geometry of a sparse convolution, made by a backend for one voxel set and shared by all layers on it."""
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(V_in, C_in) features and (K, C_in, C_out) weight -> (V_out, C_out)."""
+    def convolve(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        slope: float = 1.0,
+    ) -> Tensor:
+        """LeakyReLU(sum of the convolution + bias + residual); see `torch_backend.PairMap.convolve`."""
         ...
+
+    def transposed(self) -> KernelMap:
+        """The map of the transposed (inverse) convolution."""
+        ...
+
+
+@dataclass(frozen=True)
+class SparseBackend:
+    """What computes sparse convolutions.
+
+    Attributes:
+        name: as in `model_params.sparse_backend`.
+        submanifold_map: (keys, kernel size) -> map of stride 1 whose outputs are the input voxels; `keys` (V,) are
+            sorted and distinct.
+        halving_map: (keys, parent, number of coarse voxels) -> map of size 2 and stride 2 from the voxels `keys` (V,)
+            onto coarser ones; `parent` (V,) is the one above each.
+    """
+
+    name: str
+    submanifold_map: Callable[[Tensor, int], KernelMap]
+    halving_map: Callable[[Tensor, Tensor, int], KernelMap]
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -50,16 +77,34 @@ class SparseConv3d(nn.Module):
         bound = 1 / math.sqrt(kernel_size**3 * c_in)
         nn.init.uniform_(self.weight, -bound, bound)
 
-    def forward(self, features: Tensor, kernel_map: KernelMap | None, bias: Tensor | None = None) -> Tensor:
-        """(V_in, C_in) -> (V_out, C_out); a kernel of size 1 on the same voxels needs no map."""
-        return self._convolve(features, kernel_map, self.weight, bias)
+    def forward(
+        self,
+        features: Tensor,
+        kernel_map: KernelMap | None,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        slope: float = 1.0,
+    ) -> Tensor:
+        """(V_in, C_in) -> (V_out, C_out): LeakyReLU(convolution + bias + residual), slope 1 being no activation.
 
-    def _convolve(self, features: Tensor, kernel_map: KernelMap | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+        A kernel of size 1 on the same voxels needs no map.
+        """
+        return self._convolve(features, kernel_map, self.weight, bias, residual, slope)
+
+    def _convolve(
+        self,
+        features: Tensor,
+        kernel_map: KernelMap | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        residual: Tensor | None,
+        slope: float,
+    ) -> Tensor:
         if kernel_map is not None:
-            return kernel_map.convolve(features, weight, bias)
+            return kernel_map.convolve(features, weight, bias, residual, slope)
         if self.kernel_size != 1:
             raise ValueError(f"a convolution of kernel size {self.kernel_size} needs a kernel map")
-        return nn.functional.linear(features, weight[0].T, bias)
+        return finish(nn.functional.linear(features, weight[0].T, bias), residual, slope)
 
 
 class SparseConvNorm(SparseConv3d):
@@ -68,25 +113,81 @@ class SparseConvNorm(SparseConv3d):
     def __init__(self, c_in: int, c_out: int, kernel_size: int) -> None:
         super().__init__(c_in, c_out, kernel_size)
         self.norm = BatchNorm(c_out)
+        self._folded: _Folded | None = None
 
-    def forward(self, features: Tensor, kernel_map: KernelMap | None, bias: Tensor | None = None) -> Tensor:
-        """(V_in, C_in) -> (V_out, C_out)."""
+    def forward(
+        self,
+        features: Tensor,
+        kernel_map: KernelMap | None,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        slope: float = 1.0,
+    ) -> Tensor:
+        """(V_in, C_in) -> (V_out, C_out): LeakyReLU(BN(convolution + bias) + residual)."""
         if self.training or bias is not None:
-            return self.norm(super().forward(features, kernel_map, bias))
+            return finish(self.norm(super().forward(features, kernel_map, bias)), residual, slope)
+        return self._convolve(features, kernel_map, *self._fold(features), residual, slope)
+
+    def train(self, mode: bool = True) -> SparseConvNorm:
+        """As of any module; the folded weights are dropped."""
+        self._folded = None
+        return super().train(mode)
+
+    def _fold(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of convolution and norm together; kept as long as nothing they are made of has changed."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return self._convolve(features, kernel_map, self.weight * scale, norm.bias - norm.running_mean * scale)
+        if torch.is_grad_enabled():
+            return _fold(self.weight, norm)
+        dtype = compute_dtype(features)
+        sources = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
+        if self._folded is None or (self._folded.dtype, self._folded.state) != (dtype, state):
+            weight, bias = _fold(self.weight, norm)
+            self._folded = _Folded(dtype, state, weight.to(dtype), bias.to(dtype))
+        return self._folded.weight, self._folded.bias
+
+
+@dataclass(frozen=True, eq=False)
+class _Folded:
+    """Folded weights and what they were made of.
+
+    Attributes:
+        dtype: of `weight` and `bias`.
+        state: address and version of each tensor that they were made of.
+        weight, bias: for `KernelMap.convolve`.
+    """
+
+    dtype: torch.dtype
+    state: tuple[tuple[int, int], ...]
+    weight: Tensor
+    bias: Tensor
+
+
+def _fold(weight: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return weight * scale, norm.bias - norm.running_mean * scale
+
+
+def compute_dtype(features: Tensor) -> torch.dtype:
+    """The type in which a matrix product with these features is computed: autocast's, or their own."""
+    device = features.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+
+
+def finish(result: Tensor, residual: Tensor | None, slope: float) -> Tensor:
+    """LeakyReLU(result + residual). `result` is fresh, nothing else needs it: it may be changed in place."""
+    if residual is not None:
+        result = result.add_(residual)
+    if slope == 0.0:
+        return nn.functional.relu(result, inplace=True)
+    return result if slope == 1.0 else nn.functional.leaky_relu(result, slope, inplace=True)
 
 
 def leaky_relu(features: Tensor) -> Tensor:
     """LeakyReLU of slope 0.1, in place: it always follows a fresh result that nothing else needs."""
-    return nn.functional.leaky_relu(features, LEAKY_SLOPE, inplace=True)
-
-
-def relu(features: Tensor) -> Tensor:
-    """ReLU in place, where `leaky_relu` could stand."""
-    return nn.functional.relu(features, inplace=True)
+    return finish(features, None, LEAKY_SLOPE)
 
 
 class ResidualBlock(nn.Module):
@@ -94,20 +195,20 @@ class ResidualBlock(nn.Module):
 
     Args:
         c_in, c_out: channels.
-        activation: applied in place.
+        slope: of the activation, a LeakyReLU; 0 is ReLU.
         keep_identity: where c_in = c_out the shortcut is x itself, with no weights (the voxel models; 2DPASS has
             weights in every shortcut).
     """
 
-    def __init__(self, c_in: int, c_out: int, activation: Activation = leaky_relu, keep_identity: bool = False) -> None:
+    def __init__(self, c_in: int, c_out: int, slope: float = LEAKY_SLOPE, keep_identity: bool = False) -> None:
         super().__init__()
-        self.activation = activation
+        self.slope = slope
         self.conv1 = SparseConvNorm(c_in, c_out, 3)
         self.conv2 = SparseConvNorm(c_out, c_out, 3)
         self.shortcut = None if keep_identity and c_in == c_out else SparseConvNorm(c_in, c_out, 1)
 
     def forward(self, features: Tensor, kernel_map: KernelMap) -> Tensor:
         """(V, C_in) -> (V, C_out) on the voxels of `kernel_map`."""
-        inner = self.activation(self.conv1(features, kernel_map))
+        inner = self.conv1(features, kernel_map, slope=self.slope)
         shortcut = features if self.shortcut is None else self.shortcut(features, None)
-        return self.activation(self.conv2(inner, kernel_map) + shortcut)
+        return self.conv2(inner, kernel_map, residual=shortcut, slope=self.slope)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from network.sparse.coordinates import unpack
+from network.sparse.layers import SparseBackend, compute_dtype, finish
+from network.sparse.torch_backend import halving_map
 from utils.errors import UserError
 
 
@@ -32,10 +34,16 @@ class SpconvMap:
     batch_size: int
     indice_dict: dict[str, Any] = field(default_factory=dict)
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def convolve(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        slope: float = 1.0,
+    ) -> Tensor:
         """As `PairMap.convolve`, for 3x3x3 kernels."""
-        device = features.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+        dtype = compute_dtype(features)
         _, c_in, c_out = weight.shape
         # spconv 2.x stores [out, kz, ky, kx, in]
         spconv_weight = weight.to(dtype).view(3, 3, 3, c_in, c_out).permute(4, 0, 1, 2, 3).contiguous()
@@ -44,7 +52,11 @@ class SpconvMap:
         )
         layer = _weightless_layer(c_in, c_out)
         out = torch.func.functional_call(layer, {"weight": spconv_weight}, (sparse,)).features
-        return out if bias is None else out + bias.to(out.dtype)
+        return finish(out if bias is None else out + bias.to(out.dtype), residual, slope)
+
+    def transposed(self) -> SpconvMap:
+        """The map of a 3x3x3 submanifold convolution is its own."""
+        return self
 
 
 def submanifold_map(keys: Tensor, kernel_size: int) -> SpconvMap:
@@ -93,3 +105,7 @@ def _spconv() -> Any:
             "that fits your CUDA version, or set model_params.sparse_backend=torch"
         ) from error
     return spconv
+
+
+# The strided maps of the voxel models are those of the torch backend.
+BACKEND = SparseBackend("spconv", submanifold_map, halving_map)

@@ -1,19 +1,22 @@
 """The reference backend: sparse convolution in pure PyTorch, with its own gradients, on any device.
 
 A kernel map lists, for every kernel offset, which input row contributes to which output row. Convolution is then, per
-offset, gather - matrix product - scatter-add. Temporaries are reused from one offset to the next, in the forward and in
-the backward pass: on a CPU, fresh ones cost more (in page faults) than the arithmetic.
+offset, gather and matrix product; the products are added up per output row. On a CPU that is done for some thousand
+output rows at a time (`pair_schedule`), so that the products of all offsets stay in the cache until they are added.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from network.sparse.coordinates import STEP_X, STEP_Y, divide, halve, kernel_offsets, pack, unpack
+from network.sparse.coordinates import STEP_X, STEP_Y, divide, kernel_offsets, pack, unpack
+from network.sparse.layers import SparseBackend, compute_dtype, finish
+from network.sparse.pair_schedule import Schedule, build_schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +25,10 @@ class PairMap:
 
     Attributes:
         num_inputs, num_outputs: rows of the input and of the output features.
-        inputs, outputs: one (M_k,) int64 tensor per offset k; rows are distinct within an offset.
+        inputs, outputs: one (M_k,) int64 tensor per offset k; both ascend, no row comes twice within an offset.
         identity: the offset under which every row meets itself (the centre of a submanifold kernel; its lists are
-            left empty, it costs neither gather nor scatter), or None.
+            left empty, it costs no gather), or None.
+        mirrored: whether the pairs of offset k are those of the k-th offset from the end, the other way round.
     """
 
     num_inputs: int
@@ -32,28 +36,49 @@ class PairMap:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     identity: int | None = None
+    mirrored: bool = False
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The order in which a CPU walks the pairs."""
+        return build_schedule(self.inputs, self.outputs, self.identity, self.num_outputs)
+
+    @cached_property
+    def _reversed(self) -> PairMap:
+        return PairMap(self.num_outputs, self.num_inputs, self.outputs, self.inputs, self.identity, self.mirrored)
 
     def transposed(self) -> PairMap:
         """The same pairs walked backwards: the map of the transposed (inverse) convolution."""
-        return PairMap(self.num_outputs, self.num_inputs, self.outputs, self.inputs, self.identity)
+        return self._reversed
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """out[o] = bias + sum over offsets k and pairs (i, o) of k: features[i] @ weight[k].
+    def convolve(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        slope: float = 1.0,
+    ) -> Tensor:
+        """out[o] = LeakyReLU(bias + residual[o] + sum over offsets k and pairs (i, o) of k: features[i] @ weight[k]).
 
         Args:
             features: (num_inputs, C_in); fp32, fp64, bf16 or fp16. Under autocast it is cast as a matmul would be.
             weight: (K, C_in, C_out).
             bias: (C_out,) or None.
+            residual: (num_outputs, C_out) or None.
+            slope: of the LeakyReLU; 1 for no activation, 0 for ReLU.
 
         Returns:
             (num_outputs, C_out) in the dtype of the features; sums are accumulated in at least fp32.
         """
-        device = features.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+        dtype = compute_dtype(features)
+        features, weight = features.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-        result = _PairConvolution.apply(features.to(dtype), weight.to(dtype), bias, self)
-        assert isinstance(result, Tensor)
-        return result
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (features, weight, bias)):
+            result = _PairConvolution.apply(features, weight, bias, self)
+            assert isinstance(result, Tensor)
+            return finish(result, residual, slope)
+        return _walk(features, weight, self, _Epilogue(bias, residual, slope))
 
 
 def submanifold_map(keys: Tensor, kernel_size: int) -> PairMap:
@@ -80,7 +105,7 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> PairMap:
         offset = (dz + 1) * 9 + (dy + 1) * 3 + (dx + 1)
         outputs[offset], inputs[offset] = here, there
         outputs[26 - offset], inputs[26 - offset] = there, here
-    return PairMap(len(keys), len(keys), tuple(inputs), tuple(outputs), identity=13)
+    return PairMap(len(keys), len(keys), tuple(inputs), tuple(outputs), identity=13, mirrored=True)
 
 
 def _forward_neighbours(keys: Tensor) -> dict[tuple[int, int, int], tuple[Tensor, Tensor]]:
@@ -129,46 +154,40 @@ def strided_map(keys: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, Pa
     return coarse, PairMap(len(keys), len(coarse), tuple(inputs), tuple(outputs))
 
 
-def halving_map(keys: Tensor) -> tuple[Tensor, Tensor, PairMap]:
+def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> PairMap:
     """As `strided_map` with kernel size 2 and stride 2, where every input voxel lies under exactly one output voxel.
 
     Args:
         keys: (V,) sorted distinct keys of the input voxels.
+        parent: (V,) int64, the output voxel of every input voxel.
+        num_coarse: number of output voxels.
 
     Returns:
-        The sorted keys of the (V',) output voxels, the output voxel of every input voxel (V,), and the map.
+        The map; `map.transposed()` leads back onto the input voxels.
     """
-    coarse, parent = torch.unique(halve(keys), return_inverse=True)
     _, z, y, x = unpack(keys)
     offset = (z % 2) * 4 + (y % 2) * 2 + x % 2
     inputs = tuple((offset == number).nonzero()[:, 0] for number in range(8))
-    outputs = tuple(parent[rows] for rows in inputs)
-    return coarse, parent, PairMap(len(keys), len(coarse), inputs, outputs)
+    return PairMap(len(keys), num_coarse, inputs, tuple(parent[rows] for rows in inputs))
 
 
-class _Scratch:
-    """Two row buffers, large enough for any offset of a map, filled anew for each."""
+@dataclass(frozen=True, eq=False)
+class _Epilogue:
+    """What happens to the sums before they are written: LeakyReLU_slope(sum + bias + residual)."""
 
-    def __init__(self, kernel_map: PairMap, like: Tensor, channels: tuple[int, int]) -> None:
-        rows = max((len(pairs) for pairs in kernel_map.inputs), default=0)
-        self.first = like.new_empty(rows, channels[0])
-        self.second = like.new_empty(rows, channels[1])
-
-    def gather_first(self, source: Tensor, rows: Tensor) -> Tensor:
-        return torch.index_select(source, 0, rows, out=self.first[: len(rows)])
-
-    def gather_second(self, source: Tensor, rows: Tensor) -> Tensor:
-        return torch.index_select(source, 0, rows, out=self.second[: len(rows)])
+    bias: Tensor | None = None
+    residual: Tensor | None = None
+    slope: float = 1.0
 
 
 class _PairConvolution(torch.autograd.Function):
-    """Gather - multiply - scatter over the pairs of a map; autograd through the plain loop is twice as slow."""
+    """Gather - multiply - add up over the pairs of a map; autograd through a plain loop is twice as slow."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: PairMap) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.kernel_map = kernel_map
-        return _apply(features, weight, kernel_map, bias)
+        return _walk(features, weight, kernel_map, _Epilogue(bias))
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
@@ -177,8 +196,13 @@ class _PairConvolution(torch.autograd.Function):
         grad = grad_outputs[0].contiguous()
         grad_features = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            # out = sum_k S_k x W_k, so dx = sum_k S_k^T dout W_k^T: the transposed map with transposed weights.
-            grad_features = _apply(grad, weight.transpose(1, 2), kernel_map.transposed(), None)
+            # out = sum_k S_k x W_k, so dx = sum_k S_k^T dout W_k^T: the transposed map with transposed weights. Where
+            # the map is its own mirror image, S_k^T = S_(K-1-k), and the map at hand will do.
+            transposed = weight.transpose(1, 2)
+            if kernel_map.mirrored:
+                grad_features = _walk(grad, transposed.flip(0), kernel_map, _Epilogue())
+            else:
+                grad_features = _walk(grad, transposed, kernel_map.transposed(), _Epilogue())
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(features, grad, weight, kernel_map)
         if ctx.needs_input_grad[2]:
@@ -186,32 +210,63 @@ class _PairConvolution(torch.autograd.Function):
         return grad_features, grad_weight, grad_bias, None
 
 
-def _apply(features: Tensor, weight: Tensor, kernel_map: PairMap, bias: Tensor | None) -> Tensor:
+def _walk(features: Tensor, weight: Tensor, kernel_map: PairMap, epilogue: _Epilogue) -> Tensor:
+    on_cpu = features.device.type == "cpu"
+    return (_walk_in_chunks if on_cpu else _walk_by_offset)(features, weight, kernel_map, epilogue)
+
+
+def _walk_in_chunks(features: Tensor, weight: Tensor, kernel_map: PairMap, epilogue: _Epilogue) -> Tensor:
+    schedule, matrices = kernel_map.schedule, weight.unbind(0)
+    out = features.new_empty(kernel_map.num_outputs, weight.shape[2])
+    buffer = features.new_empty(schedule.num_products, weight.shape[2])
+    gathered = features.new_empty(schedule.num_gathered, weight.shape[1])
+    bias, residual, slope = epilogue.bias, epilogue.residual, epilogue.slope
+    for chunk in schedule.chunks:
+        rows = slice(chunk.begin, chunk.end)
+        for part in chunk.parts:
+            products = buffer[part.begin : part.end]
+            if part.inputs is None:
+                own = features[rows]
+                if bias is None:
+                    torch.mm(own, matrices[part.offset], out=products)
+                else:
+                    torch.addmm(bias, own, matrices[part.offset], out=products)
+            else:
+                own = torch.index_select(features, 0, part.inputs, out=gathered[: part.end - part.begin])
+                torch.mm(own, matrices[part.offset], out=products)
+        sums = torch.embedding_bag(buffer, chunk.products, chunk.bags, False, 0, False, None, True)[0]
+        if bias is not None and kernel_map.identity is None:
+            sums += bias
+        out[rows] = finish(sums, None if residual is None else residual[rows], slope)
+    return out
+
+
+def _walk_by_offset(features: Tensor, weight: Tensor, kernel_map: PairMap, epilogue: _Epilogue) -> Tensor:
+    """On a GPU: all pairs of an offset at once, added into the result in fp32."""
     wide = torch.promote_types(features.dtype, torch.float32)
-    if kernel_map.identity is None:
-        out = features.new_zeros(kernel_map.num_outputs, weight.shape[2], dtype=wide)
-        if bias is not None:
-            out += bias
-    elif bias is None:
-        out = (features @ weight[kernel_map.identity]).to(wide)
-    else:
-        out = torch.addmm(bias, features, weight[kernel_map.identity]).to(wide)
-    scratch = _Scratch(kernel_map, features, (weight.shape[1], weight.shape[2]))
-    for inputs, outputs, matrix in zip(kernel_map.inputs, kernel_map.outputs, weight, strict=True):
-        if len(inputs):
-            gathered = scratch.gather_first(features, inputs)
-            product = torch.mm(gathered, matrix, out=scratch.second[: len(inputs)])
-            out.index_add_(0, outputs, product.to(wide))
-    return out.to(features.dtype)
+    out = features.new_zeros(kernel_map.num_outputs, weight.shape[2], dtype=wide)
+    if epilogue.bias is not None:
+        out += epilogue.bias
+    for offset, (inputs, outputs, matrix) in enumerate(zip(kernel_map.inputs, kernel_map.outputs, weight, strict=True)):
+        if offset == kernel_map.identity:
+            out += features @ matrix
+        else:
+            out.index_add_(0, outputs, (features.index_select(0, inputs) @ matrix).to(wide))
+    return finish(out, epilogue.residual, epilogue.slope).to(features.dtype)
 
 
 def _weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, kernel_map: PairMap) -> Tensor:
     result = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-    scratch = _Scratch(kernel_map, features, (weight.shape[1], weight.shape[2]))
+    most = max((len(pairs) for pairs in kernel_map.inputs), default=0)
+    # Two buffers for all offsets: fresh ones cost more (in page faults) than the arithmetic.
+    left, right = features.new_empty(most, weight.shape[1]), grad.new_empty(most, weight.shape[2])
     for offset, (inputs, outputs) in enumerate(zip(kernel_map.inputs, kernel_map.outputs, strict=True)):
         if offset == kernel_map.identity:
             torch.mm(features.T, grad, out=result[offset])
         elif len(inputs):
-            gathered = scratch.gather_first(features, inputs)
-            torch.mm(gathered.T, scratch.gather_second(grad, outputs), out=result[offset])
+            own = torch.index_select(features, 0, inputs, out=left[: len(inputs)])
+            torch.mm(own.T, torch.index_select(grad, 0, outputs, out=right[: len(inputs)]), out=result[offset])
     return result
+
+
+BACKEND = SparseBackend("torch", submanifold_map, halving_map)

@@ -9,12 +9,13 @@ import torch
 
 from network.arch_2dpass import Arch2DPASS
 from network.assemble import build_network, parameter_count
+from network.average import Average
 from network.baseline import Baseline, ConcatLinear, Features3D
 from network.distillation import MSFSKD, FusionBlock
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
+from network.sparse import torch_backend
 from network.sparse.layers import BatchNorm, ResidualBlock, SparseConv3d, SparseConvNorm
-from network.sparse.torch_backend import submanifold_map
 from tests.network_support import (
     CLASSES,
     CONFIG,
@@ -43,7 +44,7 @@ def make_2dpass(scale_list=(2, 4, 8, 16), channels: int = 4) -> Arch2DPASS:
     torch.manual_seed(0)
     criterion = SegmentationLoss(class_weights([0, 5, 1, 3, 2]))
     network = Arch2DPASS(
-        Baseline(VOLUME, scale_list, channels, CLASSES, submanifold_map, criterion, 0.1),
+        Baseline(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, criterion, 0.1),
         ImageBranch(channels, scale_list),
         MSFSKD(scale_list, channels, CLASSES, criterion, 1.0, 0.05),
     )
@@ -153,7 +154,7 @@ def test_layers_without_map() -> None:
         SparseConv3d(3, 5, 3)(features, None)
     block = ResidualBlock(3, 3)
     before = features.clone()
-    block(features, submanifold_map(torch.arange(7), 3))
+    block(features, torch_backend.submanifold_map(torch.arange(7), 3))
     assert torch.equal(features, before), "activations work in place, but not on the input"
 
 
@@ -162,7 +163,7 @@ def test_concat_linear() -> None:
     a, b = torch.randn(6, 2), torch.randn(3, 3)
     rows = torch.tensor([0, 2, 2, 1, 0, 1])
     expected = torch.cat([a, b[rows]], dim=1) @ layer.weight.T + layer.bias
-    assert torch.allclose(layer((a, None), (b, rows)), expected, atol=1e-6)
+    assert torch.allclose(layer((a, None), (b, Average.picking(rows, 3))), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_built_network_follows_the_config() -> None:
 def test_prediction_never_looks_at_images(monkeypatch) -> None:
     network = make_2dpass().eval()
     batch = make_batch(image=(32, 48))
-    expected = network.predict(replace(batch, images=None, pixels=torch.zeros(0, 2)))
+    expected = network.predict(replace(batch, images=None, pixels=torch.zeros(0, 2), visible=torch.zeros(0)))
 
     def refuse(*_):
         raise AssertionError("the 2D side was used")
@@ -223,7 +224,7 @@ def test_every_parameter_gets_a_finite_gradient(seen) -> None:
     if seen != "some":
         pixels = torch.full_like(batch.pixels, -1)
         pixels[: int(seen == "one")] = 3
-        batch = replace(batch, pixels=pixels)
+        batch = replace(batch, pixels=pixels, visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0])
     losses = network.training_losses(batch)
     losses["loss"].backward()
     assert all(value.isfinite() for value in losses.values())

@@ -17,7 +17,7 @@ from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
 from network.released_weights import our_name, translate
-from network.sparse.torch_backend import submanifold_map
+from network.sparse import torch_backend
 from network.voxelize import Volume
 from tests.golden_support import GOLDEN, golden_batch, released_state
 
@@ -39,7 +39,7 @@ def case(request):
     volume = Volume((-50.0, -50.0, -4.0), (50.0, 50.0, setting["top"]), (1000, 1000, setting["grid"]))
     scales, classes = setting["scales"], setting["classes"]
     network = Arch2DPASS(
-        Baseline(volume, scales, 16, classes, submanifold_map, criterion, setting["lovasz"]),
+        Baseline(volume, scales, 16, classes, torch_backend.BACKEND, criterion, setting["lovasz"]),
         ImageBranch(16, scales),
         MSFSKD(scales, 16, classes, criterion, 1.0, 0.05),
     )

@@ -9,7 +9,7 @@ import torch
 from network.checkpoints import load_weights
 from network.losses import SegmentationLoss, class_weights
 from network.minkowskinet import MinkowskiNet
-from network.sparse.torch_backend import submanifold_map
+from network.sparse import torch_backend
 from network.spvcnn import SPVCNN
 from network.voxel_network import VoxelNetwork
 from tests.golden_support import GOLDEN, released_state
@@ -27,7 +27,7 @@ def load_golden(name: str, scan: int) -> dict[str, np.ndarray]:
 def released_network(name: str) -> VoxelNetwork:
     counts = golden_config().dataset_params.seg_labelweights
     assert counts is not None
-    network = NETWORKS[name](CHANNELS, 20, 0.05, submanifold_map, SegmentationLoss(class_weights(counts)))
+    network = NETWORKS[name](CHANNELS, 20, 0.05, torch_backend.BACKEND, SegmentationLoss(class_weights(counts)))
     load_weights(network, {"state_dict": released_state(f"{name}_semantickitti")}, "golden")
     return network
 
@@ -39,6 +39,7 @@ def batch_of(*goldens: dict[str, np.ndarray]) -> Batch:
         rows=torch.repeat_interleave(torch.arange(len(goldens)), torch.tensor(lengths)),
         labels=torch.from_numpy(np.concatenate([golden["labels"] for golden in goldens]).astype(np.int64)),
         pixels=torch.full((sum(lengths), 2), -1),
+        visible=torch.zeros(0, dtype=torch.long),
         images=None,
         lengths=lengths,
     )

@@ -72,6 +72,20 @@ def test_resolution_and_width_of_the_maps(scale_list) -> None:
     assert all((feature_map >= 0).all() for feature_map in maps.values()), "each decoder ends in a ReLU"
 
 
+def test_bytes_are_normalised_and_numbers_are_not() -> None:
+    images = torch.randint(256, (2, 3, 32, 48), dtype=torch.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
+    branch = ImageBranch(4, (2,), (mean, std)).eval()
+    found = branch.normalize(images)
+    assert found.dtype == torch.float32
+    for channel in range(3):
+        expected = (images[:, channel].double() / 255 - mean[channel]) / std[channel]
+        assert torch.allclose(found[:, channel].double(), expected, atol=1e-6)
+    assert torch.equal(branch.normalize(found), found)
+    assert torch.equal(branch(images)[2], branch(found)[2])
+    assert torch.equal(ImageBranch(4, (2,)).normalize(images), images.float() / 255)
+
+
 @pytest.mark.parametrize("size", [(40, 48), (32, 50), (15, 16)])
 def test_sizes_that_are_no_multiple_of_16_are_refused(size) -> None:
     with pytest.raises(ValueError, match="multiples of 16, got"):

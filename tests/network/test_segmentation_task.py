@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from network.baseline import Baseline
 from network.losses import SegmentationLoss
 from network.segmentation_task import SegmentationTask
-from network.sparse.torch_backend import submanifold_map
+from network.sparse import torch_backend
 from network.voxelize import Volume
 from utils.config import TrainParams
 from utils.structures import Batch
@@ -29,6 +29,7 @@ def random_batch(seed: int, poison: bool = False) -> Batch:
         rows=torch.zeros(300, dtype=torch.long),
         labels=torch.randint(0, 5, (300,), generator=generator),
         pixels=torch.full((300, 2), -1),
+        visible=torch.zeros(0, dtype=torch.long),
         images=None,
         lengths=(300,),
     )
@@ -49,7 +50,7 @@ class Recorder(pl.Callback):
 def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[SegmentationTask, list[dict]]:
     torch.manual_seed(0)
     volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
-    network = Baseline(volume, (2, 4), 8, 5, submanifold_map, SegmentationLoss(None), 1.0)
+    network = Baseline(volume, (2, 4), 8, 5, torch_backend.BACKEND, SegmentationLoss(None), 1.0)
     training = TrainParams(
         max_num_epochs=1, learning_rate=0.05, optimizer=optimizer, lr_scheduler="CosineAnnealingWarmRestarts"
     )

@@ -149,6 +149,7 @@ def test_views_are_exact_under_autocast() -> None:
         rows=torch.zeros(100, dtype=torch.long),
         labels=torch.zeros(100, dtype=torch.long),
         pixels=torch.full((100, 2), -1),
+        visible=torch.zeros(0, dtype=torch.long),
         images=None,
         lengths=(100,),
         views=affine[None, None],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from network.assemble import parameter_count
 from network.checkpoints import load_weights
 from network.losses import SegmentationLoss
 from network.minkowskinet import MinkowskiNet
-from network.sparse.torch_backend import submanifold_map
+from network.sparse import torch_backend
 from network.spvcnn import SPVCNN
 from network.voxel_network import VoxelNetwork
 from tests.golden_support import released_state
@@ -22,14 +24,14 @@ BOTH = pytest.mark.parametrize("kind", [MinkowskiNet, SPVCNN])
 
 def make_network(kind: type[VoxelNetwork], seed: int = 0) -> VoxelNetwork:
     torch.manual_seed(seed)
-    network = kind(NARROW, CLASSES, 0.05, submanifold_map, SegmentationLoss(None))
+    network = kind(NARROW, CLASSES, 0.05, torch_backend.BACKEND, SegmentationLoss(None))
     randomize_norms(network)
     return network
 
 
 @pytest.mark.parametrize(("kind", "millions"), [(MinkowskiNet, 21.7), (SPVCNN, 21.8)])
 def test_size_of_the_published_models(kind, millions) -> None:
-    network = kind(PUBLISHED, 20, 0.05, submanifold_map, SegmentationLoss(None))
+    network = kind(PUBLISHED, 20, 0.05, torch_backend.BACKEND, SegmentationLoss(None))
     assert round(parameter_count(network) / 1e6, 1) == millions
 
 
@@ -52,7 +54,7 @@ def test_every_weight_learns_and_the_loss_falls(kind) -> None:
 @BOTH
 def test_gradients_are_those_of_finite_differences(kind) -> None:
     network, batch = make_network(kind).double().eval(), make_batch((30, 20), spread=0.15)
-    batch = type(batch)(batch.points.double(), batch.rows, batch.labels, batch.pixels, None, batch.lengths)
+    batch = replace(batch, points=batch.points.double())
     generator = torch.Generator().manual_seed(1)
     loss = network.training_losses(batch)["loss_ce"]
     gradients = torch.autograd.grad(loss, list(network.parameters()))

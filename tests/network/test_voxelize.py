@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from network.distinct import Ranking, collect
+from network.sparse import torch_backend
 from network.sparse.coordinates import unpack
-from network.sparse.torch_backend import submanifold_map
 from network.voxelize import Volume, Voxels, VoxelSet, voxelize
 from tests.network_support import CLASSES, VOLUME, make_baseline, make_batch, relative_error
 from utils.structures import Batch
@@ -22,7 +23,7 @@ SCALE_LISTS = [(2, 4, 8, 16), (2, 4, 8, 16, 16, 16), (16,), (16, 16), (2, 2, 4)]
 
 
 def voxels_of(batch: Batch, scale_list=(2, 4, 8, 16), volume: Volume = VOLUME) -> Voxels:
-    return voxelize(batch.points, batch.rows, volume, scale_list, submanifold_map)
+    return voxelize(batch.points, batch.rows, volume, scale_list, torch_backend.BACKEND)
 
 
 def scattered(seed: int = 0, lengths=(300, 0, 200)) -> Batch:
@@ -109,9 +110,9 @@ def test_points_outside_get_voxels_of_their_own() -> None:
     voxels = voxels_of(batch, (2, 4, 8, 16))
     for voxel_set in (voxels.base, *voxels.scales):
         assert len(voxel_set) == 9, "no two of these points may share a voxel"
-        assert len(voxel_set.pooling.target) == 9
         features = torch.rand(9, 3)
-        assert voxel_set.make_map(voxel_set.keys, 3).convolve(features, torch.rand(27, 3, 3)).isfinite().all()
+        assert voxel_set.kernel_map.convolve(features, torch.rand(27, 3, 3)).isfinite().all()
+    assert all(len(pool.back) == 9 for pool in voxels.pools)
     with torch.no_grad():
         logits = make_baseline((2, 4, 8, 16)).eval()(replace(voxels, features=voxels.features.clamp(-10, 10))).logits
     assert logits.shape == (9, CLASSES) and logits.isfinite().all()
@@ -172,16 +173,17 @@ def test_means_of_bfloat16_are_summed_in_float32() -> None:
 
 
 def test_pooling_counts_every_voxel_once() -> None:
-    voxels = voxels_of(scattered()).base
+    everything = voxels_of(scattered())
+    voxels, pool = everything.base, everything.pools[0]
     features = torch.randn(len(voxels), 3)
     groups = defaultdict(list)
     for row, (scan, *zyx) in enumerate(zip(*(axis.tolist() for axis in unpack(voxels.keys)), strict=True)):
         groups[(scan, *(c // 2 for c in zyx))].append(row)
-    pooled = voxels.pooling(features)
+    pooled = pool.mean(features)
     assert len(pooled) == len(groups)
     assert any(len(rows) > 1 for rows in groups.values())
     for rows in groups.values():
-        assert torch.allclose(pooled[voxels.pooling.target[rows]], features[rows].mean(0).expand(len(rows), -1))
+        assert torch.allclose(pool.back(pooled)[rows], features[rows].mean(0).expand(len(rows), -1))
 
 
 def test_majority_label() -> None:
@@ -203,7 +205,7 @@ def test_majority_label() -> None:
 )
 def test_majority_label_ties_go_to_the_lowest(labels, winner) -> None:
     inverse = torch.zeros(len(labels), dtype=torch.int64)
-    voxels = VoxelSet(torch.zeros(1, dtype=torch.int64), inverse, torch.tensor([len(labels)]), submanifold_map)
+    voxels = VoxelSet(collect([Ranking(inverse)])[0], torch_backend.BACKEND)
     assert voxels.majority_label(torch.tensor(labels), CLASSES).tolist() == [winner]
 
 
@@ -212,7 +214,7 @@ def test_signatures_tell_every_points_voxels(scale_list) -> None:
     batch = make_batch((300, 200), spread=0.2)  # crowded: points that share a voxel at one scale and not at the next
     voxels = voxels_of(batch, scale_list)
     expected = torch.stack([voxel_set.inverse for voxel_set in voxels.scales], dim=1)
-    assert torch.equal(voxels.signature[voxels.signature_of_point], expected)
+    assert torch.equal(voxels.signature_of_point(voxels.signature), expected)
     tuples = set(map(tuple, expected.tolist()))
     assert len(voxels.signature) == len(tuples), "every tuple is there once"
     if len(set(scale_list)) > 1:
@@ -223,13 +225,13 @@ def test_signatures_tell_every_points_voxels(scale_list) -> None:
 def test_kernel_maps_are_made_once_per_voxel_set(scale_list) -> None:
     made = []
 
-    def make_map(keys, kernel_size):
+    def submanifold_map(keys, kernel_size):
         made.append(keys)
-        return submanifold_map(keys, kernel_size)
+        return torch_backend.submanifold_map(keys, kernel_size)
 
     batch = make_batch()
     network = make_baseline(scale_list)
-    network.make_map = make_map
+    network.backend = replace(torch_backend.BACKEND, submanifold_map=submanifold_map)
     voxels = network.voxelize(batch)
     for _ in range(2):
         network(voxels)
