@@ -128,8 +128,8 @@ def fit(
         sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
     )
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
-    if task.skipped_batches:
-        say(f"{task.skipped_batches} batches had NaN or inf in their gradients and were skipped")
+    if task.guard.skipped:
+        say(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     score = "no validation yet" if best is None else f"best {args.monitor} {100 * float(best):.3f} %"
     say(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")

@@ -46,16 +46,37 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
         logits: (R, K); R may be 0 or 1.
         labels: (R,) int64; 0 is ignored.
     """
-    num_classes = logits.shape[1]
+    classes = torch.arange(logits.shape[1], device=logits.device)[:, None]
     counted = labels != IGNORED
-    foreground = F.one_hot(labels, num_classes).T.to(logits.dtype) * counted  # (K, R)
-    # Absent classes do not count, so they need not be sorted either.
-    present = foreground.sum(1).nonzero()[:, 0]
-    foreground = foreground[present]
-    errors = (foreground - logits.softmax(1).T[present]).abs() * counted
-    errors, order = errors.sort(dim=1, descending=True)
+    foreground = ((labels == classes) & counted).to(logits.dtype)  # (K, R)
+    present = foreground.any(1)
+    probabilities = logits.softmax(1).T
+    if logits.device.type == "cpu":
+        # Absent classes do not count, so they need not be sorted either. A GPU would have to wait for their number.
+        chosen = present.nonzero()[:, 0]
+        foreground, probabilities, present = foreground[chosen], probabilities[chosen], present[chosen]
+    errors = (foreground - probabilities).abs() * counted
+    # Along the errors the loss is piecewise linear: its value is errors * gradient, and so is its derivative.
+    per_class = (errors * _lovasz_gradient(errors.detach(), foreground)).sum(1)
+    return (per_class * present).sum() / present.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def _lovasz_gradient(errors: Tensor, foreground: Tensor) -> Tensor:
+    """The derivative of the Lovasz extension by each error; both (K', R), `foreground` 0/1."""
+    order = _descending(errors)
     gradient = _jaccard_gradient(foreground.gather(1, order))
-    return (errors * gradient).sum() / max(len(present), 1)
+    return torch.empty_like(gradient).scatter_(1, order, gradient)
+
+
+def _descending(errors: Tensor) -> Tensor:
+    """(K', R) the order of the non-negative errors (K', R) of each row, largest first."""
+    if errors.device.type != "cpu" or not len(errors):
+        return errors.argsort(dim=1, descending=True)
+    # As integers the bits of non-negative numbers have the same order, and ascending integers, row by row, are sorted
+    # eight times as fast.
+    bits = errors.contiguous().view({4: torch.int32, 8: torch.int64}[errors.element_size()])
+    return torch.stack([(torch.iinfo(bits.dtype).max - row).argsort() for row in bits])
 
 
 @torch.no_grad()

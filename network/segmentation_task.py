@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from network.checkpoints import FIXED_ON_RESUME
+from network.gradient_guard import GradientGuard
 from network.segmentation_network import SegmentationNetwork
 from network.voting import segment
 from utils.config import TrainParams
@@ -60,8 +61,7 @@ class SegmentationTask(pl.LightningModule):
         self.scores: ScoreCard | None = None
         self.validated = False  # in the current epoch
         self.best_miou = 0.0
-        self.skipped_batches = 0
-        self._saved_buffers: list[Tensor] = []
+        self.guard = GradientGuard(network)
         self._plateau: Any = None
         self._plateau_state: dict[str, Any] | None = None
 
@@ -73,7 +73,7 @@ class SegmentationTask(pl.LightningModule):
         torch.manual_seed(self.seed + self.current_epoch * self.trainer.world_size + self.trainer.global_rank)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self._saved_buffers = [buffer.clone() for buffer in self.network.buffers()]
+        self.guard.remember()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.network.training_losses(batch)
@@ -90,22 +90,15 @@ class SegmentationTask(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by norm; a batch with NaN or inf in its gradients is undone and counted.
+        """Clip by norm; a batch with NaN or inf in its gradients changes nothing and is counted.
 
-        Without gradients an optimiser leaves weights, momentum and decay alone; the schedule goes on, since its steps
-        count batches. What BatchNorm learnt from the batch is taken back too.
+        The schedule goes on, since its steps count batches.
         """
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.training_params.gradient_clip_norm)
-        if torch.isfinite(norm):
-            return
-        for parameter in self.network.parameters():
-            parameter.grad = None
-        for buffer, saved in zip(self.network.buffers(), self._saved_buffers, strict=True):
-            buffer.copy_(saved)
-        self.skipped_batches += 1
+        self.guard.judge(norm, self.trainer.optimizers[0])
 
     def on_train_epoch_end(self) -> None:
-        self.log("train/skipped_batches", float(self.skipped_batches))
+        self.log("train/skipped_batches", float(self.guard.skipped))
         if self._plateau is not None and self.validated:
             self._plateau.step(float(self.trainer.callback_metrics[self.monitor]))
         self.validated = False
@@ -202,7 +195,7 @@ class SegmentationTask(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["2dpass"] = {
             "best_miou": self.best_miou,
-            "skipped_batches": self.skipped_batches,
+            "skipped_batches": self.guard.skipped,
             "geometry": self.network.geometry(),
             "train_params": {key: getattr(self.training_params, key) for key in FIXED_ON_RESUME},
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
@@ -211,5 +204,5 @@ class SegmentationTask(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         ours = checkpoint.get("2dpass", {})
         self.best_miou = ours.get("best_miou", 0.0)
-        self.skipped_batches = ours.get("skipped_batches", 0)
+        self.guard.skipped = ours.get("skipped_batches", 0)
         self._plateau_state = ours.get("plateau")

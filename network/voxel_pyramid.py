@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from network.average import Average
+from network.constant import constant
 from network.distinct import Ranking, collect
 from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
@@ -139,7 +140,7 @@ def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: Spa
 def _cells(batch: Batch, voxel_size: float) -> Tensor:
     """(P,) keys of round(xyz / voxel size) minus the lowest of the scan, in float32 as published."""
     # Divided by a tensor: by a number, a GPU multiplies with the reciprocal and rounds some points differently.
-    cell = torch.round(batch.points[:, :3] / batch.points.new_tensor(voxel_size))
+    cell = torch.round(batch.points[:, :3] / constant((voxel_size,), batch.points.device))
     # A stray point kilometres away must not push the others to the limit of the keys.
     cell = cell.clamp(-(LIMIT // 2), LIMIT // 2).long()
     scan = batch.rows[:, None].expand(-1, 3)

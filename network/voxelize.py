@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from network.average import Average
+from network.constant import constant
 from network.distinct import Distinct, Ranking, collect
 from network.sparse.coordinates import halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
@@ -184,11 +185,11 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[
 
 def _keys_by_scale(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int]) -> dict[int, Tensor]:
     """Scale -> (P,) the key of every point's voxel, for scale 1 and the scales of the list."""
-    low, high = _constant(volume.low, points.device), _constant(volume.high, points.device)
+    low, high = constant(volume.low, points.device), constant(volume.high, points.device)
     from_low, extent = points[:, :3] - low, high - low
     keys = {}
     for scale in dict.fromkeys([1, *scale_list]):
-        cells = _constant(tuple(float(math.ceil(g / scale)) for g in volume.grid), points.device)
+        cells = constant(tuple(float(math.ceil(g / scale)) for g in volume.grid), points.device)
         # In float32, as published. Inside the volume floor is the published truncation; outside, truncation
         # would fold two cells into one at the low faces.
         x, y, z = torch.floor(cells * from_low / extent).long().unbind(1)
@@ -228,14 +229,7 @@ def _input_features(points: Tensor, base: VoxelSet, volume: Volume) -> Tensor:
     """(P, 10): x, y, z, intensity, offset from the mean of the voxel's points, offset from the voxel's low corner."""
     xyz = points[:, :3]
     _, z, y, x = unpack(base.keys)
-    voxel_size, low = _constant(volume.voxel_size, points.device), _constant(volume.low, points.device)
+    voxel_size, low = constant(volume.voxel_size, points.device), constant(volume.low, points.device)
     corner = torch.stack([x, y, z], dim=1) * voxel_size + low
     references = torch.cat([base.mean_of_points(xyz), corner], dim=1).index_select(0, base.inverse)
     return torch.cat([points, xyz - references[:, :3], xyz - references[:, 3:]], dim=1)
-
-
-@lru_cache(maxsize=64)
-def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """float32 numbers on a device. Kept there: sending them makes the host wait for the device."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, dtype=torch.float32, device=device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import torch
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, ReduceLROnPlateau, StepLR
@@ -44,14 +45,31 @@ def build_optimizer(
 ) -> Optimizer:
     """The optimiser called `name`: "SGD", or "Adam" (which takes the learning rate alone, as published).
 
+    It is a fused one: one pass over the weights, and a step that can be called off on the device (`GradientGuard`).
+
+    Args:
+        parameters: on the device where they are trained.
+        name: which.
+        learning_rate: of both.
+        momentum, nesterov, weight_decay: of SGD.
+
     Raises:
         UserError: there is no such optimiser.
     """
+    optimizer: Optimizer
     if name == "SGD":
-        return SGD(parameters, lr=learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    if name == "Adam":
-        return Adam(parameters, lr=learning_rate)
-    raise UserError(f"train_params.optimizer: unknown optimizer '{name}'; choose SGD or Adam")
+        optimizer = SGD(parameters, learning_rate, momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
+        if momentum:
+            for parameter in optimizer.param_groups[0]["params"]:
+                # Where the first step is called off, a fused SGD would start from uninitialised momentum.
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    elif name == "Adam":
+        optimizer = Adam(parameters, lr=learning_rate, fused=True)
+    else:
+        raise UserError(f"train_params.optimizer: unknown optimizer '{name}'; choose SGD or Adam")
+    # In fp16 the gradients are to be unscaled before they are clipped, not by the optimiser's step.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer
 
 
 def build_scheduler(

@@ -68,7 +68,7 @@ def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[Segm
 def test_a_poisoned_batch_changes_nothing_and_is_counted(optimizer) -> None:
     batches = [random_batch(0), random_batch(1), random_batch(2, poison=True), random_batch(3)]
     task, states = train(batches, optimizer)
-    assert task.skipped_batches == 1
+    assert task.guard.skipped == 1
     before, after, later = states[1], states[2], states[3]
     for name, tensor in before["network"].items():  # BatchNorm statistics are among them
         assert torch.equal(tensor, after["network"][name]), name
@@ -83,5 +83,5 @@ def test_a_poisoned_batch_changes_nothing_and_is_counted(optimizer) -> None:
 
 def test_clean_batches_are_all_used() -> None:
     task, states = train([random_batch(0), random_batch(1)], "SGD")
-    assert task.skipped_batches == 0
+    assert task.guard.skipped == 0
     assert not torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
