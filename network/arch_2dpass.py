@@ -21,7 +21,7 @@ class Arch2DPASS(SegmentationNetwork):
 
     def __init__(self, network_3d: Baseline, image_branch: ImageBranch, distillation: MSFSKD) -> None:
         super().__init__()
-        self.network_3d = network_3d
+        self.network_3d, self.backend = network_3d, network_3d.backend
         self.image_branch = image_branch
         self.distillation = distillation
 
@@ -43,8 +43,8 @@ class Arch2DPASS(SegmentationNetwork):
             raise ValueError("2DPASS trains with images; this batch has none")
         voxels = self.network_3d.voxelize(batch)
         features = self.network_3d(voxels)
-        feature_maps = self.image_branch(batch.images)
+        image_features = self.image_branch(batch.images, batch.rows[batch.visible], batch.pixels[batch.visible])
         point_losses = self.network_3d.point_losses(features.logits, batch)
-        distilled = self.distillation(features.voxel_features, voxels, feature_maps, batch)
+        distilled = self.distillation(features.voxel_features, voxels, image_features, batch)
         total = point_losses["loss"] + sum(distilled.values())
         return {**point_losses, **distilled, "loss_3d": point_losses["loss"], "loss": total}

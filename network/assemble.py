@@ -15,17 +15,17 @@ from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
 from network.minkowskinet import MinkowskiNet
 from network.segmentation_network import SegmentationNetwork
-from network.sparse import spconv_backend, torch_backend
+from network.sparse import auto_backend, spconv_backend, torch_backend
 from network.sparse.layers import SparseBackend
 from network.spvcnn import SPVCNN
 from network.voxel_network import VoxelNetwork
 from network.voxelize import Volume
 from utils.config import Config, ModelParams, PointImageDataset, TrainParams, VoxelModelParams
+from utils.errors import UserError
 
-_BACKENDS: dict[str, SparseBackend] = {
-    "auto": torch_backend.BACKEND,
-    "torch": torch_backend.BACKEND,
-    "spconv": spconv_backend.BACKEND,
+_BACKENDS = {
+    backend.name: backend
+    for backend in (auto_backend.BACKEND, torch_backend.BACKEND, spconv_backend.BACKEND, spconv_backend.TRITON_PACKAGE)
 }
 _VOXEL_NETWORKS: dict[str, type[VoxelNetwork]] = {"minkowskinet": MinkowskiNet, "spvcnn": SPVCNN}
 
@@ -74,7 +74,7 @@ def _voxel_network(model: VoxelModelParams, training: TrainParams, criterion: Se
         [int(model.cr * width) for width in model.layer_num],
         model.num_classes,
         model.voxel_size,
-        _BACKENDS[model.sparse_backend],
+        sparse_backend(model.sparse_backend),
         criterion,
         1.0 if training.lambda_lovasz is None else training.lambda_lovasz,
     )
@@ -86,7 +86,7 @@ def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, crite
         model.scale_list,
         model.hiden_size,
         model.num_classes,
-        _BACKENDS[model.sparse_backend],
+        sparse_backend(model.sparse_backend),
         criterion,
         0.1 if training.lambda_lovasz is None else training.lambda_lovasz,
     )
@@ -108,6 +108,24 @@ def _arch_2dpass(
         training.lambda_xm,
     )
     return Arch2DPASS(network_3d, image_branch, distillation)
+
+
+def sparse_backend(name: str) -> SparseBackend:
+    """The backend of a name of `model_params.sparse_backend`.
+
+    Raises:
+        UserError: Triton is not installed.
+    """
+    if name != "triton":
+        return _BACKENDS[name]
+    try:
+        from network.sparse import triton_backend  # imports Triton
+    except ImportError as error:
+        raise UserError(
+            "model_params.sparse_backend: triton is not installed; pip install the version that your torch names, or "
+            "set model_params.sparse_backend=auto"
+        ) from error
+    return triton_backend.BACKEND
 
 
 def parameter_count(module: nn.Module) -> int:

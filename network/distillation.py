@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.average import Average
-from network.image_branch import sample
 from network.losses import SegmentationLoss, distillation_loss
 from network.voxelize import Voxels
 from utils.structures import Batch
@@ -63,19 +62,18 @@ class MSFSKD(nn.Module):
         self.criterion = criterion
 
     def forward(
-        self, voxel_features: list[Tensor], voxels: Voxels, feature_maps: dict[int, Tensor], batch: Batch
+        self, voxel_features: list[Tensor], voxels: Voxels, image_features: dict[int, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
         """Named scalar losses: "loss_scale{s}_{i}" per block and "loss_fusion".
 
         Args:
             voxel_features: per block (V_l, C), on `voxels.finer(block)`.
             voxels: the batch's voxels.
-            feature_maps: scale -> (B, C, h, w) of the image branch.
-            batch: points, labels, pixels and images.
+            image_features: scale -> (M, C) of the image branch, under the visible points.
+            batch: labels, and which points are visible.
         """
-        assert batch.images is not None
         visible = batch.visible
-        rows, pixels, labels = batch.rows[visible], batch.pixels[visible], batch.labels[visible]
+        labels = batch.labels[visible]
         num_scales = len(self.scale_list)
         losses, fused_features = {}, []
         for i, (block, scale) in enumerate(zip(self.blocks, self.scale_list, strict=True)):
@@ -83,8 +81,7 @@ class MSFSKD(nn.Module):
             grid = voxels.finer(i)
             in_view = Average.picking(grid.inverse[visible], len(grid))  # to the points in the image
             pure_3d = block.predict_3d(voxel_features[i])
-            h = sample(feature_maps[scale], batch.images.shape[2], rows, pixels)
-            u = block(in_view(voxel_features[i]), h)
+            u = block(in_view(voxel_features[i]), image_features[scale])
             fused = block.predict_fused(u)
             losses[f"loss_scale{scale}_{i}"] = (
                 self.criterion(pure_3d, grid.majority_label(batch.labels, self.num_classes))

@@ -9,12 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.average import Average
+from network.distinct import Ranking, collect
+from network.grid_convolution import convolve_at
 from utils.errors import UserError
 
 Normalizer = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of R, G and B, for values 0..1."""
 
 IMAGENET_WEIGHTS = "https://download.pytorch.org/models/resnet34-b627a593.pth"
+_FEW = 0.4  # share of the cells of a map up to which it is faster to compute only those
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
 
 
@@ -37,22 +41,58 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + identity, inplace=True)
 
 
-def _decoder(scale: int, channels: int) -> nn.Sequential:
-    """7x7 convolution, then as many doublings of the resolution as bring the map to 1/2 or 1/4 of the image."""
-    c_in = _STAGES[scale][1]
-    widths = {2: [channels], 4: [channels], 8: [64, channels], 16: [64, 64, channels]}[scale]
-    layers: list[nn.Module] = [nn.Conv2d(c_in, widths[0], 7, padding=3, bias=False), nn.ReLU(inplace=True)]
-    for narrow, wide in itertools.pairwise(widths):
-        upsample = nn.ConvTranspose2d(narrow, wide, 3, stride=2, padding=1, output_padding=1)
-        layers += [upsample, nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+class Decoder(nn.Sequential):
+    """A 7x7 convolution, then as many doublings of the resolution as bring the map to 1/2 or 1/4 of the image.
+
+    The published decoders end in a nearest-neighbour upsampling to the input resolution, where points look features up.
+    Here they look up the map before that upsampling, at pixel // stride: the same values without the large maps.
+    """
+
+    def __init__(self, scale: int, channels: int) -> None:
+        c_in = _STAGES[scale][1]
+        widths = {2: [channels], 4: [channels], 8: [64, channels], 16: [64, 64, channels]}[scale]
+        self.is_convolution = len(widths) == 1
+        layers: list[nn.Module] = [nn.Conv2d(c_in, widths[0], 7, padding=3, bias=False), nn.ReLU(inplace=True)]
+        for narrow, wide in itertools.pairwise(widths):
+            upsample = nn.ConvTranspose2d(narrow, wide, 3, stride=2, padding=1, output_padding=1)
+            layers += [upsample, nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+    def at(self, x: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
+        """The features under some pixels of the images.
+
+        Args:
+            x: (B, c, h, w), the stage of the ResNet that this decodes.
+            image_height: of the images that the pixels refer to.
+            rows: (M,) int64, image of each pixel.
+            pixels: (M, 2) int64 (row, col).
+
+        Returns:
+            (M, C)
+        """
+        if self.is_convolution and x.device.type == "cpu":
+            (needed,) = collect([Ranking(_cells(x, image_height, rows, pixels))])
+            if len(needed) < _FEW * x[:, 0].numel():
+                at_cells = F.relu(convolve_at(x, self[0].weight, needed.values), inplace=True)
+                return Average.picking(needed.inverse, len(needed))(at_cells)
+        return sample(self(x), image_height, rows, pixels)
+
+
+def sample(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
+    """Features of a map (B, C, h, w) under each pixel of the images, (M, C); arguments as of `Decoder.at`."""
+    flat = feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
+    return flat.index_select(0, _cells(feature_map, image_height, rows, pixels))
+
+
+def _cells(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
+    """(M,) the cell of the map (B, c, h, w) under each pixel: (image * h + row) * w + column."""
+    h, w = feature_map.shape[2:]
+    cell = torch.div(pixels, image_height // h, rounding_mode="floor")
+    return (rows * h + cell[:, 0]) * w + cell[:, 1]
 
 
 class ImageBranch(nn.Module):
     """ResNet-34 with the first convolution at stride 1, and a decoder to C channels at each scale.
-
-    The published decoders end in a nearest-neighbour upsampling to the input resolution, where points look features up.
-    Here they look up the map before that upsampling, at pixel // stride: the same values without the large maps.
 
     Args:
         channels: C.
@@ -77,7 +117,7 @@ class ImageBranch(nn.Module):
             blocks = [BasicBlock(c_in if i == 0 else c_out, c_out, stride if i == 0 else 1) for i in range(depth)]
             self.add_module(name, nn.Sequential(*blocks))
             c_in = c_out
-        self.decoders = nn.ModuleDict({str(s): _decoder(s, channels) for s in sorted(set(scale_list))})
+        self.decoders = nn.ModuleDict({str(s): Decoder(s, channels) for s in sorted(set(scale_list))})
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -88,29 +128,34 @@ class ImageBranch(nn.Module):
             return images
         return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
 
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Feature maps by scale.
+    def forward(self, images: Tensor, rows: Tensor, pixels: Tensor) -> dict[int, Tensor]:
+        """The features under some pixels, by scale.
 
         Args:
             images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; H and W multiples of 16.
+            rows: (M,) int64, image of each pixel.
+            pixels: (M, 2) int64 (row, col).
 
         Returns:
-            scale -> (B, C, H / f, W / f); f is 2 for scale 2 and 4 for the others.
+            scale -> (M, C)
 
         Raises:
             ValueError: H or W is not a multiple of 16.
         """
         if images.shape[2] % 16 or images.shape[3] % 16:
             raise ValueError(f"image height and width must be multiples of 16, got {tuple(images.shape[2:])}")
+        height = images.shape[2]
         images = self.normalize(images.contiguous(memory_format=torch.channels_last))
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
-        maps = {}
+        features = {}
         for scale in self.scales:
             x = self.get_submodule(_STAGES[scale][0])(x)
             if str(scale) in self.decoders:
-                maps[scale] = self.decoders[str(scale)](x)
-        return maps
+                decoder = self.decoders[str(scale)]
+                assert isinstance(decoder, Decoder)
+                features[scale] = decoder.at(x, height, rows, pixels)
+        return features
 
     def load_imagenet_weights(self) -> None:
         """Take ResNet-34's ImageNet weights (downloaded once by torch.hub).
@@ -126,22 +171,3 @@ class ImageBranch(nn.Module):
                 f"put {IMAGENET_WEIGHTS.rpartition('/')[2]} into {torch.hub.get_dir()}/checkpoints, or set it to false"
             ) from None
         self.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")}, strict=False)
-
-
-def sample(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
-    """Features of the map under each pixel of the image.
-
-    Args:
-        feature_map: (B, C, h, w), h = image_height / stride.
-        image_height: height of the images the pixels refer to.
-        rows: (M,) int64, image of each pixel.
-        pixels: (M, 2) int64 (row, col).
-
-    Returns:
-        (M, C)
-    """
-    stride = image_height // feature_map.shape[2]
-    cell = torch.div(pixels, stride, rounding_mode="floor")
-    _, c, h, w = feature_map.shape
-    flat = feature_map.permute(0, 2, 3, 1).reshape(-1, c)
-    return flat.index_select(0, (rows * h + cell[:, 0]) * w + cell[:, 1])

@@ -65,6 +65,12 @@ class SegmentationTask(pl.LightningModule):
         self._plateau: Any = None
         self._plateau_state: dict[str, Any] | None = None
 
+    def setup(self, stage: str) -> None:
+        # Before the processes of a distributed training wait for each other.
+        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.trainer.precision))
+        device = self.trainer.strategy.root_device
+        self.network.warm_up(device, dtype or torch.float32, training=stage == "fit")
+
     # ---- training
 
     def on_train_epoch_start(self) -> None:

@@ -22,7 +22,7 @@ BELOW = {
 WALLS = {
     "nuscenes": ["dataloader/nuscenes.py"],
     "spconv": ["network/sparse/*_backend.py"],
-    "triton": ["network/sparse/*_backend.py"],
+    "triton": ["network/sparse/triton_*.py"],
     "pytorch_lightning": [
         "main.py",
         "robust_test.py",

@@ -147,11 +147,31 @@ def run(main: Callable[[], None], resume: str = "--checkpoint last continues aft
             raise
         print(f"\ninterrupted; {resume}", file=sys.stderr)
         return 130
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if (shortage := _shortage(error)) is not None:
+            print(f"\nerror: {shortage}", file=sys.stderr)
+            return 2
         if not (torch.distributed.is_initialized() and _LOST_PEER.search(str(error))):
             raise
         print("\nerror: another process of this run ended; its message says why", file=sys.stderr)
         return 2
+
+
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.I)
+_AMOUNT = re.compile(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w*)", re.I)
+
+
+def _shortage(error: Exception) -> str | None:
+    """If memory ran out: the line that says so, and what takes less of it."""
+    if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+        return None
+    where = "of the GPU" if isinstance(error, torch.OutOfMemoryError) else "of this machine"
+    amount = _AMOUNT.search(str(error))
+    wanted = f" ({amount[1]} more were wanted)" if amount else ""
+    return (
+        f"the memory {where} is used up{wanted}; lower dataset_params.train_data_loader.batch_size (or that of "
+        "val_data_loader), num_workers or model_params.hiden_size, or set --precision bf16"
+    )
 
 
 def _quiet_libraries() -> None:

@@ -15,10 +15,10 @@ IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where
 
 Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
 InputDims = Annotated[int, only(4)]
-Backend = Literal["auto", "torch", "spconv"]
+Backend = Literal["auto", "torch", "triton", "spconv", "spconv-triton"]
 _INPUT_DIMS = "Numbers per point: x, y, z, intensity."
 _NUM_CLASSES = "Classes K, the ignored class 0 among them."
-_SPARSE_BACKEND = "Sparse convolutions: plain PyTorch, spconv, or the fastest at hand."
+_SPARSE_BACKEND = "Sparse convolutions: PyTorch, our Triton kernels, spconv, spconv-triton, or the best at hand."
 
 
 class ModelParams(Section):

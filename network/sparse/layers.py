@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.1
+
+Layer = tuple[int, int, int]
+"""Kernel volume, C_in and C_out of a convolution."""
 
 
 class KernelMap(Protocol):
@@ -32,6 +35,10 @@ class KernelMap(Protocol):
         ...
 
 
+def _needs_no_warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class SparseBackend:
     """What computes sparse convolutions.
@@ -42,11 +49,14 @@ class SparseBackend:
             sorted and distinct.
         halving_map: (keys, parent, number of coarse voxels) -> map of size 2 and stride 2 from the voxels `keys` (V,)
             onto coarser ones; `parent` (V,) is the one above each.
+        warm_up: (device, compute type, (kernel volume, C_in, C_out) of all layers, whether to train) -> compiles and
+            tunes what they need, so that no process does it while others wait.
     """
 
     name: str
     submanifold_map: Callable[[Tensor, int], KernelMap]
     halving_map: Callable[[Tensor, Tensor, int], KernelMap]
+    warm_up: Callable[[torch.device, torch.dtype, Iterable[Layer], bool], None] = _needs_no_warm_up
 
 
 class BatchNorm(nn.BatchNorm1d):

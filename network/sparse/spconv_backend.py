@@ -1,12 +1,15 @@
 """spconv 2.x as a backend for the submanifold layers on CUDA: the same interface and weights as `torch_backend`.
 
-Chosen with `model_params.sparse_backend: spconv`; the wheels are named in requirements-cuda.txt. Only its CUDA side is
-used: the CPU wheel of spconv 2.3.8 returns wrong rows at random on more than one thread and has no backward.
+Chosen with `model_params.sparse_backend`: `spconv`, whose wheels are named in requirements-cuda.txt, or
+`spconv-triton`, a package with the same interface that needs no wheel for the CUDA version. Only the CUDA side is used:
+the CPU wheel of spconv 2.3.8 returns wrong rows at random on more than one thread and has no backward.
 """
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,12 +29,14 @@ class SpconvMap:
         indices: (V, 4) int32 (batch, z, y, x), shifted to start at 0.
         spatial_shape: extent in voxels (z, y, x).
         batch_size: scans in the batch.
+        package: "spconv" or "spconv_triton".
         indice_dict: where spconv keeps the pairs.
     """
 
     indices: Tensor
     spatial_shape: list[int]
     batch_size: int
+    package: str = "spconv"
     indice_dict: dict[str, Any] = field(default_factory=dict)
 
     def convolve(
@@ -47,10 +52,10 @@ class SpconvMap:
         _, c_in, c_out = weight.shape
         # spconv 2.x stores [out, kz, ky, kx, in]
         spconv_weight = weight.to(dtype).view(3, 3, 3, c_in, c_out).permute(4, 0, 1, 2, 3).contiguous()
-        sparse = _spconv().SparseConvTensor(
+        sparse = _spconv(self.package).SparseConvTensor(
             features.to(dtype), self.indices, self.spatial_shape, self.batch_size, indice_dict=self.indice_dict
         )
-        layer = _weightless_layer(c_in, c_out)
+        layer = _weightless_layer(self.package, c_in, c_out)
         out = torch.func.functional_call(layer, {"weight": spconv_weight}, (sparse,)).features
         return finish(out if bias is None else out + bias.to(out.dtype), residual, slope)
 
@@ -59,53 +64,58 @@ class SpconvMap:
         return self
 
 
-def submanifold_map(keys: Tensor, kernel_size: int) -> SpconvMap:
+def submanifold_map(keys: Tensor, kernel_size: int, package: str = "spconv") -> SpconvMap:
     """As `torch_backend.submanifold_map`, for kernel size 3 and keys on a CUDA device.
 
     Raises:
-        UserError: spconv is not installed, or the data is not on a CUDA device.
+        UserError: the package is not installed, or the data is not on a CUDA device.
     """
     if not keys.is_cuda:
         raise UserError(
-            "model_params.sparse_backend: spconv runs on CUDA only (its CPU build computes wrong results); "
-            "set model_params.sparse_backend=torch"
+            f"model_params.sparse_backend: {_NAMES[package]} runs on CUDA only; set model_params.sparse_backend=torch"
         )
     if kernel_size != 3:
         raise ValueError(f"the spconv backend takes kernel size 3, got {kernel_size}")
-    return map_of(keys)
+    return map_of(keys, package)
 
 
-def map_of(keys: Tensor) -> SpconvMap:
+def map_of(keys: Tensor, package: str = "spconv") -> SpconvMap:
     """The map of (V,) sorted distinct keys, V > 0."""
     coordinates = torch.stack(unpack(keys), dim=1)
     lowest = coordinates.amin(0)
     lowest[0] = 0
     coordinates = coordinates - lowest
     batch, depth, height, width = (coordinates.amax(0) + 1).tolist()
-    return SpconvMap(coordinates.int(), [depth, height, width], batch)
+    return SpconvMap(coordinates.int(), [depth, height, width], batch, package)
 
 
-_layers: dict[tuple[int, int], nn.Module] = {}
+_NAMES = {"spconv": "spconv", "spconv_triton": "spconv-triton"}
+_INSTALL = {
+    "spconv": "install the line of requirements-cuda.txt that fits your CUDA version",
+    "spconv_triton": "pip install spconv-triton==1.0.0",
+}
+_layers: dict[tuple[str, int, int], nn.Module] = {}
 
 
-def _weightless_layer(c_in: int, c_out: int) -> nn.Module:
+def _weightless_layer(package: str, c_in: int, c_out: int) -> nn.Module:
     """A spconv layer of that geometry; its weight is passed at each call."""
-    if (c_in, c_out) not in _layers:
+    if (package, c_in, c_out) not in _layers:
         with torch.device("meta"):
-            _layers[c_in, c_out] = _spconv().SubMConv3d(c_in, c_out, 3, bias=False, indice_key="3x3x3")
-    return _layers[c_in, c_out]
+            layer = _spconv(package).SubMConv3d(c_in, c_out, 3, bias=False, indice_key="3x3x3")
+        _layers[package, c_in, c_out] = layer
+    return _layers[package, c_in, c_out]
 
 
-def _spconv() -> Any:
+def _spconv(package: str) -> Any:
     try:
-        import spconv.pytorch as spconv  # pyright: ignore[reportMissingImports]
+        return importlib.import_module(f"{package}.pytorch")
     except ImportError as error:
         raise UserError(
-            "model_params.sparse_backend: spconv is not installed; install the line of requirements-cuda.txt "
-            "that fits your CUDA version, or set model_params.sparse_backend=torch"
+            f"model_params.sparse_backend: {_NAMES[package]} is not installed; {_INSTALL[package]}, or set "
+            "model_params.sparse_backend=auto"
         ) from error
-    return spconv
 
 
 # The strided maps of the voxel models are those of the torch backend.
 BACKEND = SparseBackend("spconv", submanifold_map, halving_map)
+TRITON_PACKAGE = SparseBackend("spconv-triton", partial(submanifold_map, package="spconv_triton"), halving_map)

@@ -217,28 +217,43 @@ def _walk(features: Tensor, weight: Tensor, kernel_map: PairMap, epilogue: _Epil
 
 def _walk_in_chunks(features: Tensor, weight: Tensor, kernel_map: PairMap, epilogue: _Epilogue) -> Tensor:
     schedule, matrices = kernel_map.schedule, weight.unbind(0)
-    out = features.new_empty(kernel_map.num_outputs, weight.shape[2])
-    buffer = features.new_empty(schedule.num_products, weight.shape[2])
-    gathered = features.new_empty(schedule.num_gathered, weight.shape[1])
+    _, c_in, c_out = weight.shape
+    out = features.new_empty(kernel_map.num_outputs, c_out)
+    gathered = features.new_empty(_padded(schedule.num_gathered, features.dtype), c_in)
+    # A part is multiplied with its padding, which the next part overwrites; the last one needs room for it.
+    buffer = features.new_empty(schedule.num_products + len(gathered), c_out)
     bias, residual, slope = epilogue.bias, epilogue.residual, epilogue.slope
     for chunk in schedule.chunks:
         rows = slice(chunk.begin, chunk.end)
         for part in chunk.parts:
-            products = buffer[part.begin : part.end]
+            matrix, count = matrices[part.offset], part.end - part.begin
             if part.inputs is None:
-                own = features[rows]
+                products = buffer[part.begin : part.end]
                 if bias is None:
-                    torch.mm(own, matrices[part.offset], out=products)
+                    torch.mm(features[rows], matrix, out=products)
                 else:
-                    torch.addmm(bias, own, matrices[part.offset], out=products)
+                    torch.addmm(bias, features[rows], matrix, out=products)
             else:
-                own = torch.index_select(features, 0, part.inputs, out=gathered[: part.end - part.begin])
-                torch.mm(own, matrices[part.offset], out=products)
+                torch.index_select(features, 0, part.inputs, out=gathered[:count])
+                padded = _padded(count, features.dtype)
+                torch.mm(gathered[:padded], matrix, out=buffer[part.begin : part.begin + padded])
         sums = torch.embedding_bag(buffer, chunk.products, chunk.bags, False, 0, False, None, True)[0]
         if bias is not None and kernel_map.identity is None:
             sums += bias
         out[rows] = finish(sums, None if residual is None else residual[rows], slope)
     return out
+
+
+def _padded(count: int, dtype: torch.dtype) -> int:
+    """The number of rows to multiply where `count` are needed: in half precision one of a few sizes.
+
+    There oneDNN multiplies, and generates code for every size that it has not met lately: six times the time of the
+    product itself. No two scans have the same sizes.
+    """
+    if dtype not in (torch.bfloat16, torch.float16):
+        return count
+    step = max(64, 1 << max(count.bit_length() - 4, 0))
+    return -(-count // step) * step
 
 
 def _walk_by_offset(features: Tensor, weight: Tensor, kernel_map: PairMap, epilogue: _Epilogue) -> Tensor:
@@ -257,15 +272,20 @@ def _walk_by_offset(features: Tensor, weight: Tensor, kernel_map: PairMap, epilo
 
 def _weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, kernel_map: PairMap) -> Tensor:
     result = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-    most = max((len(pairs) for pairs in kernel_map.inputs), default=0)
+    dtype = features.dtype
+    most = _padded(max((len(pairs) for pairs in kernel_map.inputs), default=0), dtype)
     # Two buffers for all offsets: fresh ones cost more (in page faults) than the arithmetic.
     left, right = features.new_empty(most, weight.shape[1]), grad.new_empty(most, weight.shape[2])
     for offset, (inputs, outputs) in enumerate(zip(kernel_map.inputs, kernel_map.outputs, strict=True)):
         if offset == kernel_map.identity:
             torch.mm(features.T, grad, out=result[offset])
-        elif len(inputs):
-            own = torch.index_select(features, 0, inputs, out=left[: len(inputs)])
-            torch.mm(own.T, torch.index_select(grad, 0, outputs, out=right[: len(inputs)]), out=result[offset])
+        elif count := len(inputs):
+            padded = _padded(count, dtype)
+            torch.index_select(features, 0, inputs, out=left[:count])
+            torch.index_select(grad, 0, outputs, out=right[:count])
+            for buffer in (left, right):
+                buffer[count:padded].zero_()
+            torch.mm(left[:padded].T, right[:padded], out=result[offset])
     return result
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from network.image_branch import IMAGENET_WEIGHTS, ImageBranch, sample
+from network.grid_convolution import convolve_at
+from network.image_branch import IMAGENET_WEIGHTS, Decoder, ImageBranch, sample
 from tests.golden_support import released_state
 
 DEPTHS = {1: 3, 2: 4, 3: 6, 4: 3}
@@ -63,13 +65,56 @@ def test_imagenet_weights_go_in_whole(monkeypatch) -> None:
     assert asked == [(IMAGENET_WEIGHTS, {"weights_only": True, "check_hash": True})]
 
 
+def every_pixel(images: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The image and the (row, col) of every pixel."""
+    row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.arange(images).repeat_interleave(height * width), torch.stack([row, col], -1).view(-1, 2).repeat(
+        images, 1
+    )
+
+
 @pytest.mark.parametrize("scale_list", [(2, 4, 8, 16), (2, 4, 8, 16, 16, 16), (16,), (2, 8)], ids=str)
-def test_resolution_and_width_of_the_maps(scale_list) -> None:
-    maps = ImageBranch(5, scale_list).eval()(torch.randn(2, 3, 32, 48))
-    assert shapes_of({str(k): v for k, v in maps.items()}) == {
-        str(scale): (2, 5, 16, 24) if scale == 2 else (2, 5, 8, 12) for scale in set(scale_list)
-    }
-    assert all((feature_map >= 0).all() for feature_map in maps.values()), "each decoder ends in a ReLU"
+def test_scales_width_and_resolution_of_the_features(scale_list) -> None:
+    rows, pixels = every_pixel(2, 32, 48)
+    features = ImageBranch(5, scale_list).eval()(torch.randn(2, 3, 32, 48), rows, pixels)
+    assert list(features) == sorted(set(scale_list))
+    for scale, of_pixels in features.items():
+        assert of_pixels.shape == (2 * 32 * 48, 5)
+        assert (of_pixels >= 0).all(), "each decoder ends in a ReLU"
+        stride = 2 if scale == 2 else 4
+        blocks = of_pixels.view(2, 32 // stride, stride, 48 // stride, stride, 5)
+        assert (blocks == blocks[:, :, :1, :, :1]).all(), "one feature per cell"
+        assert len(of_pixels.unique(dim=0)) > 32 * 48 // stride**2
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8, 16])
+@pytest.mark.parametrize("count", [1, 9, 40])
+def test_features_at_a_few_pixels_are_those_of_the_whole_map(scale, count) -> None:
+    """Forward and gradients, at borders and corners too; a pixel may come twice."""
+    torch.manual_seed(count)
+    decoder = Decoder(scale, 6).double()
+    stride = 2 if scale == 2 else 4
+    c_in, shrunk = decoder[0].in_channels, {2: 2, 4: 4, 8: 8, 16: 16}[scale]
+    x = torch.randn(2, c_in, 32 // shrunk, 48 // shrunk, dtype=torch.float64, requires_grad=True)
+    rows, pixels = every_pixel(2, 32, 48)
+    chosen = torch.cat([torch.randperm(len(rows))[: count - 1], torch.tensor([47])]).repeat(2)
+    rows, pixels = rows[chosen], pixels[chosen]
+    found = decoder.at(x, 32, rows, pixels)
+    whole = nn.Upsample(scale_factor=stride, mode="nearest")(decoder(x))
+    expected = whole[rows, :, pixels[:, 0], pixels[:, 1]]
+    assert torch.allclose(found, expected)
+    leaves, upstream = [x, *decoder.parameters()], torch.randn_like(found)
+    for got, want in zip(*(torch.autograd.grad(t, leaves, upstream) for t in (found, expected)), strict=True):
+        assert torch.allclose(got, want)
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_convolution_at_cells_against_conv2d(k) -> None:
+    features = torch.randn(3, 4, 9, 5, dtype=torch.float64)
+    weight = torch.randn(6, 4, k, k, dtype=torch.float64)
+    everywhere = F.conv2d(features, weight, padding=k // 2).permute(0, 2, 3, 1).reshape(-1, 6)
+    for cells in (torch.arange(135), torch.tensor([0, 4, 44, 45, 89, 134]), torch.tensor([7]), torch.zeros(0).long()):
+        assert torch.allclose(convolve_at(features, weight, cells), everywhere[cells])
 
 
 def test_bytes_are_normalised_and_numbers_are_not() -> None:
@@ -82,23 +127,22 @@ def test_bytes_are_normalised_and_numbers_are_not() -> None:
         expected = (images[:, channel].double() / 255 - mean[channel]) / std[channel]
         assert torch.allclose(found[:, channel].double(), expected, atol=1e-6)
     assert torch.equal(branch.normalize(found), found)
-    assert torch.equal(branch(images)[2], branch(found)[2])
+    everywhere = every_pixel(2, 32, 48)
+    assert torch.equal(branch(images, *everywhere)[2], branch(found, *everywhere)[2])
     assert torch.equal(ImageBranch(4, (2,)).normalize(images), images.float() / 255)
 
 
 @pytest.mark.parametrize("size", [(40, 48), (32, 50), (15, 16)])
 def test_sizes_that_are_no_multiple_of_16_are_refused(size) -> None:
     with pytest.raises(ValueError, match="multiples of 16, got"):
-        ImageBranch(4, (2,))(torch.zeros(1, 3, *size))
+        ImageBranch(4, (2,))(torch.zeros(1, 3, *size), torch.zeros(1).long(), torch.zeros(1, 2).long())
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_sampling_equals_looking_up_after_nearest_upsampling(stride) -> None:
     height, width = 32, 48
     feature_map = torch.randn(3, 5, height // stride, width // stride, requires_grad=True)
-    rows = torch.arange(3).repeat_interleave(height * width)
-    row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    pixels = torch.stack([row, col], dim=-1).view(-1, 2).repeat(3, 1)  # every pixel of every image
+    rows, pixels = every_pixel(3, height, width)
     upsampled = nn.Upsample(scale_factor=stride, mode="nearest")(feature_map)
     expected = upsampled[rows, :, pixels[:, 0], pixels[:, 1]]
     found = sample(feature_map, height, rows, pixels)

@@ -69,7 +69,11 @@ WRONG_VALUES = [
     ("format_version", 2, "must be 1, found 2"),
     ("format_version", True, "must be an integer, found true"),
     ("model_params.input_dims", 5, "must be 4, found 5"),
-    ("model_params.sparse_backend", "cuda", "must be 'auto', 'torch' or 'spconv', found 'cuda'"),
+    (
+        "model_params.sparse_backend",
+        "cuda",
+        "must be 'auto', 'torch', 'triton', 'spconv' or 'spconv-triton', found 'cuda'",
+    ),
     ("model_params.hiden_size", 63, "must be a multiple of 2, found 63"),
     ("model_params.num_classes", 1, "must be greater than 1, found 1"),
     ("model_params.spatial_shape", [1000, 1000], "must have 3 entries, found 2"),
