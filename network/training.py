@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
@@ -27,6 +28,7 @@ from utils.run_folder import HISTORY, LAST
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
+    "tf32": "32-true",
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
@@ -43,6 +45,9 @@ def build_trainer(
         callbacks: see `training_callbacks`.
         settings: further arguments of `pl.Trainer`.
     """
+    torch.backends.cuda.matmul.allow_tf32 = devices.precision == "tf32"
+    # On a GPU, reading the loss for the bar makes the host wait.
+    watched = sys.stderr.isatty() and devices.accelerator == "cpu"
     strategy: Any = "auto"
     if devices.count > 1:
         # BatchNorm buffers are not broadcast at every step: the task does that before an evaluation, and evaluation
@@ -61,7 +66,11 @@ def build_trainer(
         use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
         num_sanity_val_steps=0,
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
-        callbacks=[ProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10), *callbacks],
+        # On a GPU, reading the loss for the bar makes the host wait.
+        callbacks=[
+            ProgressBar(refresh_rate=1 if devices.accelerator == "cpu" and sys.stderr.isatty() else 10),
+            *callbacks,
+        ],
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         **settings,

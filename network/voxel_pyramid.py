@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from network.average import Average
@@ -21,25 +20,6 @@ from network.sparse.layers import KernelMap, SparseBackend
 from utils.structures import Batch
 
 _MISSING = 1e-8  # added to the sum of trilinear weights, so that a point without neighbours is no division by zero
-
-
-@dataclass(frozen=True, eq=False)
-class Trilinear:
-    """Interpolation of features on the voxels of one level at the finest voxels (Tang et al., ECCV 2020, section 3.1).
-
-    Attributes:
-        corners: (V0, 8) int64, rows of the voxels around each finest voxel; any row where there is none.
-        weights: (V0, 8) float32, adding up to 1; 0 where there is none.
-    """
-
-    corners: Tensor
-    weights: Tensor
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """(V, C) -> (V0, C)."""
-        # The weighted sum of rows that embedding bags compute, without eight gathered copies of the features.
-        weights = self.weights.to(features.dtype)
-        return F.embedding_bag(self.corners, features, mode="sum", per_sample_weights=weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,22 +73,31 @@ class Pyramid:
         """The maps from level i + 1 back to level i."""
         return tuple(pairs.transposed() for pairs in self.down)
 
-    def trilinear(self, level: int) -> Trilinear:
-        """The interpolation from the voxels of `level` to the finest ones."""
+    def trilinear(self, level: int) -> Average:
+        """The interpolation of features on the voxels of `level` at the finest ones (Tang et al., ECCV 2020, 3.1).
+
+        (V, C) -> (V0, C); the weights of the voxels around a finest one that are there add up to 1.
+        """
         stride, keys = 1 << level, self.levels[level].keys
         batch, *position = unpack(self.levels[0].keys)
         base = [torch.div(axis, stride, rounding_mode="floor") for axis in position]
         shares = [(axis - low * stride) / stride for axis, low in zip(position, base, strict=True)]
         origin = pack(batch, *base)
+        of_z, of_y, of_x = ((1 - share, share) for share in shares)
         corners, weights = [], []
-        for dz, dy, dx in ((z, y, x) for z in (0, 1) for y in (0, 1) for x in (0, 1)):
-            wanted = origin + (dy * STEP_Y + dx * STEP_X + dz)
-            row = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-            factors = [share if d else 1 - share for d, share in zip((dz, dy, dx), shares, strict=True)]
-            corners.append(row)
-            weights.append(factors[0] * factors[1] * factors[2] * (keys[row] == wanted))
+        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            wanted = origin + (dy * STEP_Y + dx * STEP_X)
+            row = torch.searchsorted(keys, wanted)
+            for dz in (0, 1):  # the next voxel in z is the next key, or is not there
+                corner = row.clamp(max=len(keys) - 1)
+                there = keys[corner] == wanted + dz
+                corners.append(corner)
+                weights.append(of_z[dz] * of_y[dy] * of_x[dx] * there)
+                row = row + there
         weight = torch.stack(weights, dim=1)
-        return Trilinear(torch.stack(corners, dim=1), weight / (weight.sum(dim=1, keepdim=True) + _MISSING))
+        weight = weight / (weight.sum(dim=1, keepdim=True) + _MISSING)
+        ends = 8 * torch.arange(len(origin) + 1, device=keys.device)
+        return Average(torch.stack(corners, dim=1).view(-1), ends, weight.view(-1), len(keys))
 
 
 def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: SparseBackend) -> Pyramid:

@@ -26,7 +26,7 @@ class Devices:
         accelerator: "gpu" or "cpu".
         ids: CUDA device ids (one entry per process on the CPU).
         num_nodes: machines.
-        precision: "32", "bf16" or "16".
+        precision: "32", "tf32", "bf16" or "16".
     """
 
     accelerator: Literal["gpu", "cpu"]
@@ -68,7 +68,7 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
     )
-    parser.add_argument("--precision", choices=("32", "bf16", "16"), default="32", help="mixed precision")
+    parser.add_argument("--precision", choices=("32", "tf32", "bf16", "16"), default="32", help="of the arithmetic")
     parser.add_argument("--seed", type=count(0), default=0)
     parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     parser.add_argument("--debug", action="store_true", help="a hundred items, no workers")
@@ -92,8 +92,8 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
         if len(set(gpu)) < len(gpu):
             raise UserError(f"--gpu {' '.join(map(str, gpu))}: a device is named twice")
         return _checked(Devices("gpu", list(gpu), num_nodes, precision))
-    if precision == "16":
-        raise UserError("--precision 16 needs a CUDA device; use bf16 or 32 on the CPU")
+    if precision in ("16", "tf32"):
+        raise UserError(f"--precision {precision} needs a CUDA device; use bf16 or 32 on the CPU")
     return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision))
 
 
