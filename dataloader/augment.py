@@ -1,5 +1,7 @@
-"""Augmentation of the points: small functions (Scan, rng) -> Scan (2DPASS, ECCV 2022, section 4.1 and its released
-configs). Rotation, flip, scale and translation change xyz only: the pixels were taken from the scan as measured.
+"""Augmentation of the points (2DPASS, ECCV 2022, section 4.1 and its released configs).
+
+Rotation, flip, scale and translation change xyz only: the pixels were taken from the scan as measured. Each is a small
+function rng -> affine map; their product moves the points once.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 
 from dataloader.corruptions.augment import CorruptionOptions
 from utils.structures import Scan
+
+Affine = NDArray[np.float64]
+"""(3, 4) [matrix | translation in metres]."""
 
 _TRANSLATION_STD = 0.1  # metres
 _SCALE = (0.95, 1.05)
@@ -56,65 +61,79 @@ def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[flo
     """
     inside = np.ones(len(xyz), dtype=bool)
     for axis in range(3):
-        column = xyz[:, axis]
+        column = np.ascontiguousarray(xyz[:, axis])  # read twice
         inside &= (column > np.float32(low[axis])) & (column < np.float32(high[axis]))
     return inside
 
 
-def crop_to_volume(scan: Scan, low: Sequence[float], high: Sequence[float]) -> Scan:
-    """The points with low < xyz < high (metres); maybe none."""
-    return scan.select(in_volume(scan.xyz, low, high))
-
-
-def drop_points(scan: Scan, rng: np.random.Generator) -> Scan:
-    """Without a random share U(0, 0.2) of the points; they are gone, not overwritten.
+def drop_rows(rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Without a random share U(0, 0.2) of `rows` (N,), points of a scan; they are gone, not overwritten.
 
     The draw is per point, so in a scan of a few points it may hit all of them: then all stay.
     """
-    kept = rng.random(len(scan)) >= rng.uniform(0.0, _MAX_DROP)
-    return scan.select(kept) if kept.any() else scan
+    kept = rng.random(len(rows), dtype=np.float32) >= rng.uniform(0.0, _MAX_DROP)
+    return rows[kept] if kept.any() else rows
 
 
-def _rotation_z(angle: float) -> NDArray[np.float32]:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=np.float32)
+def rotation(rng: np.random.Generator) -> Affine:
+    """About the z axis by U(0, 360) degrees."""
+    return _linear(_rotation_z(rng.uniform(0.0, 2 * np.pi)))
 
 
-def rotate_z(scan: Scan, rng: np.random.Generator) -> Scan:
-    """Rotated about the z axis by U(0, 360) degrees."""
-    return replace(scan, xyz=scan.xyz @ _rotation_z(rng.uniform(0.0, 2 * np.pi)).T)
-
-
-def flip(scan: Scan, rng: np.random.Generator) -> Scan:
-    """Mirrored in x, in y, in both or in none, with equal chance."""
+def mirroring(rng: np.random.Generator) -> Affine:
+    """In x, in y, in both or in none, with equal chance."""
     choice = int(rng.integers(4))
-    signs = np.array([-1 if choice & 1 else 1, -1 if choice & 2 else 1, 1], dtype=np.float32)
-    return replace(scan, xyz=scan.xyz * signs)
+    return _linear(np.diag([-1.0 if choice & 1 else 1.0, -1.0 if choice & 2 else 1.0, 1.0]))
 
 
-def scale(scan: Scan, rng: np.random.Generator) -> Scan:
+def scaling(rng: np.random.Generator) -> Affine:
     """x and y times one factor U(0.95, 1.05); heights stay."""
     factor = rng.uniform(*_SCALE)
-    return replace(scan, xyz=scan.xyz * np.array([factor, factor, 1], dtype=np.float32))
+    return _linear(np.diag([factor, factor, 1.0]))
 
 
-def translate(scan: Scan, rng: np.random.Generator) -> Scan:
-    """Moved by N(0, 0.1) m per axis."""
-    return replace(scan, xyz=scan.xyz + rng.normal(0.0, _TRANSLATION_STD, 3).astype(np.float32))
+def translation(rng: np.random.Generator) -> Affine:
+    """By N(0, 0.1) m per axis."""
+    affine = np.eye(3, 4)
+    affine[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
+    return affine
+
+
+def _rotation_z(angle: float) -> NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _linear(matrix: NDArray[np.float64]) -> Affine:
+    return np.column_stack([matrix, np.zeros(3)])
+
+
+def moved(scan: Scan, affine: Affine) -> Scan:
+    """Every point x at `affine` @ (x, 1); the other columns stay.
+
+    Column by column, without what is multiplied by 0: faster than a matrix product with so few columns, for which BLAS
+    would also start threads in every loader process.
+    """
+    columns = [np.ascontiguousarray(scan.xyz[:, axis]) for axis in range(3)]
+    xyz = np.empty_like(scan.xyz)
+    for axis, (*factors, shift) in enumerate(affine.astype(np.float32)):
+        xyz[:, axis] = sum((f * column for f, column in zip(factors, columns, strict=True) if f), start=shift)
+    return replace(scan, xyz=xyz)
 
 
 def augment_points(scan: Scan, options: AugmentOptions, rng: np.random.Generator) -> Scan:
-    """Rotation, flip, scale and translation, those that `options` asks for, in this order."""
+    """Rotation, flip, scale and translation, those that `options` asks for, in this order; the points move once."""
     steps = (
-        (options.rotate, rotate_z),
-        (options.flip, flip),
-        (options.scale, scale),
-        (options.translate, translate),
+        (options.rotate, rotation),
+        (options.flip, mirroring),
+        (options.scale, scaling),
+        (options.translate, translation),
     )
+    total = np.eye(4)
     for wanted, step in steps:
         if wanted:
-            scan = step(scan, rng)
-    return scan
+            total = np.vstack([step(rng), [0.0, 0.0, 0.0, 1.0]]) @ total
+    return scan if np.array_equal(total, np.eye(4)) else moved(scan, total[:3])
 
 
 def mix_instances(scan: Scan, other: Scan) -> Scan:

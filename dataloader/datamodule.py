@@ -107,14 +107,12 @@ class DataModule(pl.LightningDataModule):
         self, dataset: SegmentationDataset, params: LoaderParams, sampler: Sampler, with_images: bool
     ) -> DataLoader[Sample]:
         workers = 0 if self.debug else params.num_workers
-        data = self.config.dataset_params
-        normalizer = data.image_normalizer if isinstance(data, PointImageDataset) else None
         return DataLoader(
             dataset,
             batch_size=params.batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=partial(collate, normalizer=normalizer, with_images=with_images),
+            collate_fn=partial(collate, with_images=with_images),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=workers > 0,
         )

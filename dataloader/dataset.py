@@ -8,18 +8,15 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.spatial import KDTree
 from torch.utils.data import Dataset
 
-from dataloader.augment import AugmentOptions, augment_points, crop_to_volume, drop_points, in_volume, mix_instances
+from dataloader.augment import AugmentOptions, augment_points, drop_rows, in_volume, mix_instances
 from dataloader.augment import random_views as draw_views
 from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, random_left
 from dataloader.corruptions.augment import CorruptionOptions, corrupt_scan
+from dataloader.nearest import nearest_inside
 from utils.errors import UserError
 from utils.structures import Frame, Sample, Scan, WholeScan
-
-_CELLS = 64
 
 
 class Source(Protocol):
@@ -111,10 +108,12 @@ class SegmentationDataset(Dataset[Sample]):
         self, index: int, camera: int | None, options: AugmentOptions, rng: np.random.Generator
     ) -> Scan:
         measured = self.source.read(index, camera)
-        scan = crop_to_volume(_corrupted(measured, options.corruption, rng), self.low, self.high)
-        if len(scan) == 0:  # the corruption may have left nothing
-            scan = crop_to_volume(measured, self.low, self.high)
-        return drop_points(scan, rng) if options.dropout else scan
+        scan = _corrupted(measured, options.corruption, rng)
+        rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
+        if len(rows) == 0 and scan is not measured:  # the corruption may have left nothing
+            scan = measured
+            rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
+        return scan.select(drop_rows(rows, rng) if options.dropout else rows)
 
     def _evaluation_item(self, index: int) -> Sample:
         scan = self.source.read(index, None)
@@ -154,60 +153,3 @@ def _augment_image(scan: Scan, options: AugmentOptions, rng: np.random.Generator
     if options.color_jitter is not None and scan.image is not None:
         scan = replace(scan, image=color_jitter(scan.image, options.color_jitter, rng))
     return flip_horizontally(scan) if rng.random() < options.flip2d else scan
-
-
-def nearest_inside(xyz: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Whose prediction each point takes.
-
-    Args:
-        xyz: (N, 3) float32.
-        inside: (N,) bool, at least one true.
-
-    Returns:
-        (N,) int64 row among the inside points: its own, or that of the nearest one for a point outside (0 for a point
-        with a coordinate that is not finite).
-    """
-    donor = np.cumsum(inside, dtype=np.int64) - 1
-    outside = np.flatnonzero(~inside)
-    donor[outside] = 0
-    finite = outside[np.isfinite(xyz[outside]).all(axis=1)]
-    if len(finite):
-        donor[finite] = _nearest(xyz.take(np.flatnonzero(inside), axis=0), xyz[finite])
-    return donor
-
-
-def _nearest(points: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(Q,) int64, the row of the nearest of `points` (N, 3) for each of `queries` (Q, 3); exact.
-
-    Most of the time goes into building the tree, and few points can be the nearest of anything outside: those within
-    reach, where the distance to the nearest of a sixteenth of the points bounds the reach.
-    """
-    reach = _tree(points[::16]).query(queries)[0]
-    candidates = np.flatnonzero(_near(points, queries, reach * 1.001 + 0.001))  # a margin for rounding
-    return candidates[_tree(points[candidates]).query(queries)[1]]
-
-
-def _tree(points: NDArray[np.float32]) -> KDTree:
-    """A plain tree: built several times faster than a balanced one."""
-    return KDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
-
-
-def _near(points: NDArray[np.float32], queries: NDArray[np.float32], reach: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N,) bool: true at least of every point within `reach` (Q,) of its query, judged in x and y on a coarse grid."""
-    rectangles = []
-    rows = np.zeros(len(points), dtype=np.int32)
-    for axis in range(2):
-        column = np.ascontiguousarray(points[:, axis])
-        low = column.min()
-        # A little less than cells per metre, so that the last point is in the last cell.
-        per_metre = np.float32(0.9999 * _CELLS / max(column.max() - low, 1e-3))
-        rows = rows * _CELLS + ((column - low) * per_metre).astype(np.int32)
-        for end, offset in ((queries[:, axis] - reach, 0), (queries[:, axis] + reach, 1)):
-            rectangles.append(np.clip((end - low) * per_metre, 0, _CELLS - 1).astype(np.int64) + offset)
-    x0, x1, y0, y1 = rectangles
-    # Each query covers a rectangle of cells; the double cumulative sum of its corners counts them all at once.
-    corners = np.zeros((_CELLS + 1, _CELLS + 1), dtype=np.int64)
-    for x, y, sign in ((x0, y0, 1), (x0, y1, -1), (x1, y0, -1), (x1, y1, 1)):
-        np.add.at(corners, (x, y), sign)
-    covered = corners.cumsum(axis=0).cumsum(axis=1)[:_CELLS, :_CELLS] > 0
-    return covered.ravel()[rows]

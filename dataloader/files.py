@@ -41,10 +41,14 @@ def read_point_file(path: str | Path, columns: int) -> tuple[NDArray[np.float32]
     if content.size % size:
         raise UserError(f"{path}: {content.size} bytes are no multiple of {size} (truncated); unpack again")
     points = content.view("<f4").reshape(-1, columns)
+    xyz = np.empty((len(points), 3), dtype=np.float32)
+    for axis in range(3):  # column by column: numpy is slow at copying rows of three
+        xyz[:, axis] = points[:, axis]
     intensity = points[:, 3].copy()
-    # One NaN intensity would spread through the batch statistics to every point.
-    np.nan_to_num(intensity, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    return np.ascontiguousarray(points[:, :3]), intensity
+    if not np.isfinite(intensity).all():
+        # One NaN intensity would spread through the batch statistics to every point.
+        np.nan_to_num(intensity, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return xyz, intensity
 
 
 def list_stems(folder: Path, suffix: str) -> set[str]:

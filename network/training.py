@@ -66,11 +66,7 @@ def build_trainer(
         use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
         num_sanity_val_steps=0,
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
-        # On a GPU, reading the loss for the bar makes the host wait.
-        callbacks=[
-            ProgressBar(refresh_rate=1 if devices.accelerator == "cpu" and sys.stderr.isatty() else 10),
-            *callbacks,
-        ],
+        callbacks=[ProgressBar(refresh_rate=1 if watched else 10), *callbacks],
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         **settings,

@@ -386,6 +386,7 @@ WRONG_COMMANDS = {
     "submit without test": (["--submit_to_server"], (), "--test"),
     "fine-tune nothing": (["--fine_tune"], (), "--checkpoint"),
     "half precision on the CPU": (["--precision", "16"], (), "--precision"),
+    "TF32 on the CPU": (["--precision", "tf32"], (), "--precision tf32 needs a CUDA device"),
     "no such config": (["--config", "config/none.yaml"], (), "none.yaml"),
     "classes of another mapping": ([], ("model_params.num_classes=17",), "num_classes"),
     "unknown key": ([], ("train_params.learning_rat=1",), "train_params.learning_rate"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,17 +65,19 @@ class Scan:
         return len(self.xyz)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Scan:
-        """The points of `rows` (a mask or row numbers), all columns together; the image stays."""
-        # `take` with row numbers is several times faster than indexing, by a mask above all.
-        numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        """The points of `rows`, all columns together; the image stays.
+
+        Args:
+            rows: a mask, which is faster where long runs of points are kept, or row numbers, for points here and there.
+        """
         return replace(
             self,
-            xyz=self.xyz.take(numbers, axis=0),
-            intensity=self.intensity.take(numbers),
-            labels=self.labels.take(numbers),
-            instances=self.instances.take(numbers),
-            index=self.index.take(numbers),
-            pixels=self.pixels.take(numbers, axis=0),
+            xyz=_rows_of(self.xyz, rows),
+            intensity=_rows_of(self.intensity, rows),
+            labels=_rows_of(self.labels, rows),
+            instances=_rows_of(self.instances, rows),
+            index=_rows_of(self.index, rows),
+            pixels=_rows_of(self.pixels, rows),
         )
 
     @staticmethod
@@ -89,6 +92,16 @@ class Scan:
             index=np.concatenate([s.index for s in scans]),
             pixels=np.concatenate([s.pixels for s in scans]),
         )
+
+
+def _rows_of(column: NDArray[Any], rows: NDArray[np.bool_] | NDArray[np.int64]) -> NDArray[Any]:
+    """Rows of (N,) or (N, C); faster than plain indexing, several times so for a mask."""
+    if rows.dtype != np.bool_:
+        return column.take(rows, axis=0)
+    if column.ndim == 1:
+        return column[rows]
+    row = np.dtype((np.void, column.itemsize * column.shape[1]))
+    return np.ascontiguousarray(column).view(row)[:, 0][rows].view(column.dtype).reshape(-1, column.shape[1])
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,22 @@ from dataloader.dataset import SegmentationDataset
 from dataloader.semantickitti import SemanticKITTI
 from utils.structures import Sample
 
-NORMALIZER = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
 
 def test_training_batch(make_scan):
     scans = [make_scan(30, seed=1), make_scan(1, seed=2), make_scan(50, seed=3)]
-    batch = collate([Sample(scan) for scan in scans], NORMALIZER, with_images=True)
+    batch = collate([Sample(scan) for scan in scans], with_images=True)
     assert batch.lengths == (30, 1, 50) and batch.num_scans == 3
     assert batch.rows.tolist() == [0] * 30 + [1] + [2] * 50
     assert batch.points.shape == (81, 4) and batch.labels.shape == (81,) and batch.pixels.shape == (81, 2)
     assert batch.images is not None and batch.images.shape == (3, 3, 24, 40)
     dtypes = (batch.points.dtype, batch.rows.dtype, batch.labels.dtype, batch.pixels.dtype, batch.images.dtype)
-    assert dtypes == (torch.float32, torch.int64, torch.int64, torch.int64, torch.float32)
+    assert dtypes == (torch.float32, torch.int64, torch.int64, torch.int64, torch.uint8)
+    assert batch.visible.dtype == torch.int64
+    assert batch.visible.tolist() == [row for row, pixel in enumerate(batch.pixels.tolist()) if pixel != [-1, -1]]
+    assert 0 < len(batch.visible) < 81
     assert batch.whole == () and batch.views is None
     for number, scan in enumerate(scans):
+        assert np.array_equal(batch.images[number].permute(1, 2, 0).numpy(), scan.image)
         mine = batch.rows == number
         assert np.array_equal(batch.points[mine, :3].numpy(), scan.xyz)
         assert np.array_equal(batch.points[mine, 3].numpy(), scan.intensity)
@@ -34,15 +36,16 @@ def test_training_batch(make_scan):
 
 
 def test_without_images_there_are_no_pixels(make_scan):
-    batch = collate([Sample(make_scan())], NORMALIZER, with_images=False)
+    batch = collate([Sample(make_scan())], with_images=False)
     assert batch.images is None and (batch.pixels == -1).all() and batch.pixels.dtype == torch.int64
+    assert batch.visible.shape == (0,) and batch.visible.dtype == torch.int64
 
 
 def test_images_must_be_there_and_of_one_size(make_scan):
     with pytest.raises(ValueError, match="without one"):
-        collate([Sample(replace(make_scan(), image=None))], NORMALIZER, with_images=True)
+        collate([Sample(replace(make_scan(), image=None))], with_images=True)
     with pytest.raises(ValueError, match="differ in size"):
-        collate([Sample(make_scan()), Sample(make_scan(width=41))], NORMALIZER, with_images=True)
+        collate([Sample(make_scan()), Sample(make_scan(width=41))], with_images=True)
 
 
 def test_evaluation_batch(golden_sequences, label_map):
@@ -50,7 +53,7 @@ def test_evaluation_batch(golden_sequences, label_map):
         SemanticKITTI(golden_sequences, "valid", label_map), (-50, -50, -4), (50, 50, 2), num_vote=3
     )
     samples = [data[0], data[1]]
-    batch = collate(samples, None, with_images=False)
+    batch = collate(samples, with_images=False)
     assert batch.views is not None and batch.views.shape == (2, 3, 3, 4) and batch.views.dtype == torch.float32
     assert [scan.frame.name for scan in batch.whole] == ["000000", "000001"]
     assert [int(scan.inside.sum()) for scan in batch.whole] == list(batch.lengths)
@@ -59,3 +62,10 @@ def test_evaluation_batch(golden_sequences, label_map):
     assert views is not None
     wanted = samples[1].scan.xyz @ views[2, :, :3].T + views[2, :, 3]
     assert np.allclose(seen[batch.rows == 1, :3].numpy(), wanted, atol=1e-4)
+    assert torch.equal(seen[:, 3], batch.points[:, 3])
+
+
+def test_every_tensor_of_a_batch_moves(make_scan):
+    batch = collate([Sample(make_scan())], with_images=True).to("meta")
+    tensors = [batch.points, batch.rows, batch.labels, batch.pixels, batch.visible, batch.images]
+    assert all(tensor is not None and tensor.is_meta for tensor in tensors)

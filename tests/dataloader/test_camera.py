@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 import pytest
+from PIL import ImageEnhance
 
-from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, normalize, project, random_left, read_image
+from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, project, random_left, read_image
 from utils.errors import UserError
 
 CALIBRATION = np.array([[16.0, -18.0, 0.0, 1.0], [5.0, 0.0, -18.0, 0.5], [1.0, 0.0, 0.0, -0.25]])
@@ -58,6 +59,30 @@ def test_project_by_depth_sees_behind_the_sensor_but_not_behind_the_camera():
             assert np.isnan(pixel).all()
     assert np.isfinite(pixels[:, 0]).sum() > 50
     assert (xyz[np.isfinite(pixels[:, 0]), 0] < 0).all()
+
+
+@pytest.mark.parametrize("front", ["x", "depth"])
+@pytest.mark.parametrize("centre", [0.0, 300.0])
+def test_project_near_the_edges_is_that_of_all_points_in_double(front, centre):
+    """Points on the edges of the image, in the plane of the camera and behind it: whether seen is decided exactly."""
+    rng = np.random.default_rng(0)
+    calibration = np.array([[700.0, -720.0, 5.0, 40.0], [180.0, 3.0, -710.0, -50.0], [0.99, -0.01, 0.02, -0.27]])
+    calibration[:, 3] -= calibration[:, :3] @ np.full(3, centre)
+    depth = rng.choice([1e-4, 0.01, 1, 40, -1, -0.1, 0], 20000) + rng.normal(0, 1e-3, 20000)
+    col, row = rng.choice([0, 1241, 600, -5], 20000), rng.choice([0, 376, 100, 400], 20000)
+    image = np.column_stack([col, row, np.ones(20000)]) + rng.normal(0, 1e-4, (20000, 3)) * [1, 1, 0]
+    xyz = np.linalg.solve(calibration[:, :3], (image * depth[:, None] - calibration[:, 3]).T).T.astype(np.float32)
+    u, v, w = calibration @ np.column_stack([xyz.astype(np.float64), np.ones(20000)]).T
+    with np.errstate(all="ignore"):
+        expected = np.column_stack([v / w, u / w]).astype(np.float32)
+    seen = (expected > 0).all(axis=1) & (expected < np.array([376, 1241], dtype=np.float32)).all(axis=1)
+    seen &= xyz[:, 0] > 0 if front == "x" else w > 0
+    expected[~seen] = np.nan
+    assert 1000 < seen.sum() < 19000
+    found = project(xyz, calibration, 1241, 376, front)
+    assert np.mean(np.isnan(found[:, 0]) == ~seen) > 0.999  # which rounds at 1e-16 is not the same
+    both = seen & ~np.isnan(found[:, 0])
+    assert np.allclose(found[both], expected[both], rtol=1e-6)
 
 
 @pytest.fixture
@@ -187,13 +212,24 @@ def test_jitter_depends_on_the_generator_only(make_scan):
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
-def test_normalize(make_scan):
+@pytest.mark.parametrize("strength", [(0.4, 0, 0), (0, 0.4, 0), (0, 0, 0.4), (0.4, 0.4, 0.4), (1.5, 1.5, 1.5)])
+def test_jitter_is_that_of_pillow(strength):
+    """Pillow cuts down to whole numbers after every step; here nothing is rounded until the end."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        factors = [rng.uniform(max(0, 1 - s), 1 + s) for s in strength]
+        picture = PIL.Image.fromarray(noise)
+        for kind in rng.permutation(3):
+            picture = enhancers[kind](picture).enhance(factors[kind])
+        found = color_jitter(noise, strength, np.random.default_rng(seed))
+        assert found.shape == noise.shape and found.dtype == np.uint8
+        assert np.abs(found.astype(int) - np.asarray(picture).astype(int)).max() <= 4 * max(1, *factors) ** 2
+
+
+def test_jitter_leaves_its_input_alone(make_scan):
     image = make_scan().image
-    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
-    result = normalize(image, (mean, std))
-    for channel in range(3):
-        assert np.allclose(
-            result[..., channel], (image[..., channel] / 255.0 - mean[channel]) / std[channel], atol=1e-6
-        )
-    assert np.allclose(normalize(image, None), image / 255.0)
-    assert result.dtype == np.float32
+    before = image.copy()
+    color_jitter(image, (0.4, 0.4, 0.4), np.random.default_rng(0))
+    assert np.array_equal(image, before)

@@ -9,6 +9,7 @@ from dataloader.augment import AugmentOptions
 from dataloader.batch import collate
 from dataloader.dataset import SegmentationDataset
 from dataloader.semantickitti import SemanticKITTI, Split
+from network.image_branch import ImageBranch
 
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
 NORMALIZER = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -19,18 +20,19 @@ ITEMS: list[tuple[str, Split, int]] = [("val_0", "valid", 0), ("val_1", "valid",
 def test_item_with_image(name, split, index, golden_sequences, golden_items, label_map):
     source = SemanticKITTI(golden_sequences, split, label_map, load_image=True)
     sample = SegmentationDataset(source, LOW, HIGH, AugmentOptions(bottom_crop=(320, 80)))[index]
-    batch = collate([sample], NORMALIZER, with_images=True)
+    batch = collate([sample], with_images=True)
     wanted = {key.removeprefix(name + "_"): value for key, value in golden_items.items() if key.startswith(name)}
 
     assert np.array_equal(batch.points.numpy(), wanted["point_feat"])
     assert np.array_equal(batch.labels.numpy(), wanted["point_label"][:, 0])
     assert np.array_equal(sample.scan.index, wanted["ref_index"])
-    seen = np.flatnonzero(batch.pixels.numpy()[:, 0] >= 0)
+    seen = batch.visible.numpy()
     assert np.array_equal(seen, wanted["point2img_index"])
     assert np.array_equal(batch.pixels.numpy()[seen], wanted["img_indices"])
     assert np.array_equal(batch.labels.numpy()[seen], wanted["img_label"][:, 0])
     assert batch.images is not None
-    assert np.array_equal(batch.images[0].permute(1, 2, 0).numpy(), wanted["img"])
+    images = ImageBranch(1, (2,), NORMALIZER).normalize(batch.images)
+    assert np.array_equal(images[0].permute(1, 2, 0).numpy(), wanted["img"])
 
 
 @pytest.mark.parametrize("name, split, index", ITEMS)

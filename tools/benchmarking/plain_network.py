@@ -86,7 +86,7 @@ def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
     assert batch.images is not None
     geometry = geometry_of(network_3d, batch)
     logits, voxel_features = forward(network_3d, geometry)
-    maps = _image_features(network.image_branch, batch.images)
+    maps = _image_features(network.image_branch, network.image_branch.normalize(batch.images))
     weights = heads.criterion.weights
     losses = {
         "loss_ce": _cross_entropy(logits, batch.labels, weights),

@@ -34,7 +34,6 @@ class Subject:
         assert isinstance(config.model_params, ModelParams) and isinstance(config.dataset_params, PointImageDataset)
         self.config = config
         self.model = config.model_params
-        self.normalizer = config.dataset_params.image_normalizer
         path = resolve_path(config.dataset_params.label_mapping)
         self.label_map = LabelMap.load(path)
         self.learning_map: dict[int, int] = yaml.safe_load(path.read_text(encoding="utf-8"))["learning_map"]
@@ -53,7 +52,7 @@ class Subject:
         return plain_versions.PlainSource(Path(frame.path).parents[1], frame.name, self.learning_map)
 
     def collate(self, item: Sample, with_image: bool) -> Batch:
-        return collate([item], self.normalizer, with_image)
+        return collate([item], with_image)
 
     @cached_property
     def batch(self) -> Batch:
