@@ -18,6 +18,7 @@ Normalizer = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of R, G and B, for values 0..1."""
 
 IMAGENET_WEIGHTS = "https://download.pytorch.org/models/resnet34-b627a593.pth"
+_LOWEST = 3  # rows of a map that oneDNN's bf16 gradients take
 _FEW = 0.4  # share of the cells of a map up to which it is faster to compute only those
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
 
@@ -57,6 +58,19 @@ class Decoder(nn.Sequential):
             upsample = nn.ConvTranspose2d(narrow, wide, 3, stride=2, padding=1, output_padding=1)
             layers += [upsample, nn.ReLU(inplace=True)]
         super().__init__(*layers)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, c, h, w) of the ResNet -> the map (B, C, 2h or 4h ..., w likewise)."""
+        height = input.shape[2]
+        if input.device.type == "cpu" and height < _LOWEST:
+            # For the bf16 gradient of a 7x7 kernel on one or two rows, oneDNN reads memory that is not its own. More
+            # rows of zeros change nothing.
+            features = self[0](F.pad(input, (0, 0, 0, _LOWEST - height)))[:, :, :height]
+        else:
+            features = self[0](input)
+        for layer in itertools.islice(self, 1, None):
+            features = layer(features)
+        return features
 
     def at(self, x: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
         """The features under some pixels of the images.

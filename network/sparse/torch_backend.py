@@ -74,7 +74,8 @@ class PairMap:
         dtype = compute_dtype(features)
         features, weight = features.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (features, weight, bias)):
+        tensors = (features, weight, bias, residual)
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
             result = _PairConvolution.apply(features, weight, bias, self)
             assert isinstance(result, Tensor)
             return finish(result, residual, slope)

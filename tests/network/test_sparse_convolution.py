@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from network.sparse import pair_schedule
 from network.sparse.coordinates import LIMIT, kernel_offsets, pack, unpack
 from network.sparse.torch_backend import PairMap, strided_map, submanifold_map
 from tests.network_support import relative_error
@@ -91,6 +92,46 @@ def test_equals_dense_convolution_forward_and_backward(kind, k, voxels, dtype) -
     gradients = torch.autograd.grad(sparse, tensors, upstream), torch.autograd.grad(dense, tensors, upstream)
     for name, found, expected in zip(("features", "weight", "bias"), *gradients, strict=True):
         assert relative_error(found, expected) < tolerance, name
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.1, 0.0])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("kind", "k"), KINDS)
+def test_epilogue(kind, k, with_bias, slope) -> None:
+    """Bias, residual and LeakyReLU after the sum, with gradients and without."""
+    kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"])
+    features, weight, bias = inputs_for(kernel_map, k, torch.float64)
+    residual = torch.randn(kernel_map.num_outputs, 7, dtype=torch.float64, requires_grad=True)
+    bias = bias if with_bias else None
+    sums = kernel_map.convolve(features, weight) + residual
+    expected = F.leaky_relu(sums if bias is None else sums + bias, slope)
+    found = kernel_map.convolve(features, weight, bias, residual, slope)
+    with torch.no_grad():
+        plain = kernel_map.convolve(features, weight, bias, residual, slope)
+    assert torch.allclose(found, expected) and torch.allclose(plain, expected)
+    leaves = [leaf for leaf in (features, weight, bias, residual) if leaf is not None]
+    upstream = torch.randn_like(expected)
+    for got, want in zip(*(torch.autograd.grad(t, leaves, upstream) for t in (found, expected)), strict=True):
+        assert torch.allclose(got, want)
+    frozen = kernel_map.convolve(features.detach(), weight.detach(), None, residual, slope)
+    assert frozen.requires_grad, "a residual alone may want its gradient"
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+@pytest.mark.parametrize("voxels", ["random", "dense"])
+def test_chunks_change_nothing(monkeypatch, voxels, rows) -> None:
+    """However many output rows are walked at a time."""
+    kernel_map = submanifold_map(VOXEL_SETS[voxels], 3)
+    tensors = inputs_for(kernel_map, 3, torch.float64)
+    expected = kernel_map.convolve(*tensors)
+    monkeypatch.setattr(pair_schedule, "CHUNK_ROWS", rows)
+    again = submanifold_map(VOXEL_SETS[voxels], 3)
+    found = again.convolve(*tensors)
+    assert len(again.schedule.chunks) == -(-again.num_outputs // rows)
+    assert torch.allclose(found, expected)
+    upstream = torch.randn_like(expected)
+    for got, want in zip(*(torch.autograd.grad(t, tensors, upstream) for t in (found, expected)), strict=True):
+        assert torch.allclose(got, want)
 
 
 @pytest.mark.parametrize(("kind", "k"), KINDS)
