@@ -73,6 +73,11 @@ class SegmentationTask(pl.LightningModule):
 
     # ---- training
 
+    def on_train_start(self) -> None:
+        # A checkpoint of an earlier version brings settings along that would turn this off, and the guard with it.
+        for group in self.trainer.optimizers[0].param_groups:
+            group["fused"], group["foreach"] = True, None
+
     def on_train_epoch_start(self) -> None:
         # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
         # processes drop the same features.

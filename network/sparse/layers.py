@@ -147,10 +147,10 @@ class SparseConvNorm(SparseConv3d):
         """Weight and bias of convolution and norm together; kept as long as nothing they are made of has changed."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
-        if torch.is_grad_enabled():
+        sources = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in sources):  # those have no version
             return _fold(self.weight, norm)
         dtype = compute_dtype(features)
-        sources = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
         if self._folded is None or (self._folded.dtype, self._folded.state) != (dtype, state):
             weight, bias = _fold(self.weight, norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Literal
 
@@ -47,7 +48,9 @@ class Recorder(pl.Callback):
         self.states.append(deepcopy(dict(zip(("network", "optimizer", "schedule"), state, strict=True))))
 
 
-def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[SegmentationTask, list[dict]]:
+def train(
+    batches: list[Batch], optimizer: Literal["SGD", "Adam"], callbacks: Sequence[pl.Callback] = ()
+) -> tuple[SegmentationTask, list[dict]]:
     torch.manual_seed(0)
     volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
     network = Baseline(volume, (2, 4), 8, 5, torch_backend.BACKEND, SegmentationLoss(None), 1.0)
@@ -57,7 +60,7 @@ def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[Segm
     task = SegmentationTask(network, training, [f"class {i}" for i in range(5)], steps_per_epoch=len(batches))
     recorder = Recorder()
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=1, callbacks=[recorder], logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_epochs=1, callbacks=[*callbacks, recorder], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(task, DataLoader(batches, batch_size=None, shuffle=False))  # type: ignore[arg-type]
@@ -85,3 +88,25 @@ def test_clean_batches_are_all_used() -> None:
     task, states = train([random_batch(0), random_batch(1)], "SGD")
     assert task.guard.skipped == 0
     assert not torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_a_poisoned_first_batch(optimizer) -> None:
+    """Before there is any momentum."""
+    task, states = train([random_batch(0, poison=True), random_batch(1)], optimizer)
+    assert task.guard.skipped == 1
+    assert all(not value.any() for slot in states[0]["optimizer"]["state"].values() for value in slot.values())
+    assert all(tensor.isfinite().all() for tensor in states[1]["network"].values())
+    assert not torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
+
+
+def test_settings_of_an_old_checkpoint_do_not_turn_the_guard_off() -> None:
+    class Restored(pl.Callback):
+        def on_train_start(self, trainer, pl_module) -> None:  # before the module's own hook
+            for group in trainer.optimizers[0].param_groups:
+                group["fused"], group["foreach"] = None, True
+
+    batches = [random_batch(0), random_batch(1, poison=True)]
+    task, states = train(batches, "SGD", [Restored()])
+    assert task.guard.skipped == 1
+    assert all(tensor.isfinite().all() for tensor in states[1]["network"].values())
