@@ -96,7 +96,7 @@ def _perhaps_in_view(
         return np.empty(0, dtype=np.int64)
     u, v, w = calibration
     forms = np.stack([w, u, v, width * w - u, height * w - v])
-    largest = max(xyz.max(), -xyz.min())
+    largest = max(np.nanmax(xyz), -np.nanmin(xyz))
     margin = 1e-6 * (np.abs(forms[:, :3]).sum(axis=1) * largest + np.abs(forms[:, 3]))
     values = forms[:, :3].astype(np.float32) @ np.ascontiguousarray(xyz.T)
     low, high = ((sign * margin - forms[:, 3]).astype(np.float32) for sign in (-1, 1))

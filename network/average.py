@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from network.distinct import Distinct
 
@@ -87,6 +88,7 @@ class _WeightedSum(torch.autograd.Function):
         return _weighted_sum(features, average)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None]:
         return _weighted_sum(grad_outputs[0], ctx.average.transposed), None
 

@@ -43,7 +43,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     Ignored rows get error 0 and no foreground: they sort to the end, where they change nothing.
 
     Args:
-        logits: (R, K); R may be 0 or 1.
+        logits: (R, K) fp32 or fp64; R may be 0 or 1.
         labels: (R,) int64; 0 is ignored.
     """
     classes = torch.arange(logits.shape[1], device=logits.device)[:, None]

@@ -18,7 +18,7 @@ from network.voting import segment
 from utils.config import TrainParams
 from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
-from utils.schedules import build_optimizer, build_scheduler
+from utils.schedules import build_optimizer, build_scheduler, fill_momentum
 from utils.structures import Batch
 from utils.test_output import TestOutput
 
@@ -74,9 +74,7 @@ class SegmentationTask(pl.LightningModule):
     # ---- training
 
     def on_train_start(self) -> None:
-        # A checkpoint of an earlier version brings settings along that would turn this off, and the guard with it.
-        for group in self.trainer.optimizers[0].param_groups:
-            group["fused"], group["foreach"] = True, None
+        fill_momentum(self.trainer.optimizers[0])
 
     def on_train_epoch_start(self) -> None:
         # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
@@ -91,8 +89,9 @@ class SegmentationTask(pl.LightningModule):
         named = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=batch.num_scans)
-        optimizer = self.trainer.optimizers[0]
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"], batch_size=batch.num_scans)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # sent to a GPU, a number makes the host wait
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self.log("train/learning_rate", rate, batch_size=batch.num_scans)
         return losses["loss"]
 
     def configure_gradient_clipping(
@@ -213,6 +212,10 @@ class SegmentationTask(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        # A checkpoint of an earlier version brings settings that would turn the fused step off, and the guard with it.
+        for state in checkpoint.get("optimizer_states", []):
+            for group in state["param_groups"]:
+                group["fused"], group["foreach"] = True, None
         ours = checkpoint.get("2dpass", {})
         self.best_miou = ours.get("best_miou", 0.0)
         self.guard.skipped = ours.get("skipped_batches", 0)

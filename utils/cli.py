@@ -157,7 +157,9 @@ def run(main: Callable[[], None], resume: str = "--checkpoint last continues aft
         return 2
 
 
-_NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.I)
+_NO_MEMORY = re.compile(
+    "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|worker .* is killed by signal: Killed", re.I
+)
 _AMOUNT = re.compile(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w*)", re.I)
 
 
@@ -165,7 +167,8 @@ def _shortage(error: Exception) -> str | None:
     """If memory ran out: the line that says so, and what takes less of it."""
     if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
         return None
-    where = "of the GPU" if isinstance(error, torch.OutOfMemoryError) else "of this machine"
+    on_gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error) or "CUBLAS" in str(error)
+    where = "of the GPU" if on_gpu else "of this machine"
     amount = _AMOUNT.search(str(error))
     wanted = f" ({amount[1]} more were wanted)" if amount else ""
     return (

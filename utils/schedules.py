@@ -59,10 +59,7 @@ def build_optimizer(
     optimizer: Optimizer
     if name == "SGD":
         optimizer = SGD(parameters, learning_rate, momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
-        if momentum:
-            for parameter in optimizer.param_groups[0]["params"]:
-                # Where the first step is called off, a fused SGD would start from uninitialised momentum.
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        fill_momentum(optimizer)
     elif name == "Adam":
         optimizer = Adam(parameters, lr=learning_rate, fused=True)
     else:
@@ -70,6 +67,18 @@ def build_optimizer(
     # In fp16 the gradients are to be unscaled before they are clipped, not by the optimiser's step.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
+
+
+def fill_momentum(optimizer: Optimizer) -> None:
+    """Zeros for the momentum that an SGD does not have yet: the same as none.
+
+    Where its first step is called off, a fused SGD would go on from uninitialised momentum. (Its memory layout is to be
+    that of the parameter, as `zeros_like` makes it: a fused step on a CPU does not look.)
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else []:
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def build_scheduler(

@@ -10,7 +10,8 @@ All are frozen: a step that changes something returns a new record. Shape legend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -214,12 +215,22 @@ class Batch:
         matrices, shifts = F.pad(maps[:, :, :3], (0, 1)), maps[:, :, 3]
         matrices[:, 3, 3] = 1
         moved = torch.empty_like(self.points)
-        # Autocast would rotate in half precision, and move points by more than a voxel.
-        with torch.autocast(self.points.device.type, enabled=False):
+        # In half precision or TF32 the points would move by much of a voxel.
+        with torch.autocast(self.points.device.type, enabled=False), _without_tf32():
             scans = zip(shifts, self.points.split(self.lengths), matrices, moved.split(self.lengths), strict=True)
             for shift, points, matrix, out in scans:
                 torch.addmm(shift, points, matrix.T, out=out)
         return replace(self, points=moved)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -135,8 +135,12 @@ class SparseConvNorm(SparseConv3d):
     ) -> Tensor:
         """(V_in, C_in) -> (V_out, C_out): LeakyReLU(BN(convolution + bias) + residual)."""
         if self.training or bias is not None:
+            self._folded = None  # no second copy of the weights in a training
             return finish(self.norm(super().forward(features, kernel_map, bias)), residual, slope)
         return self._convolve(features, kernel_map, *self._fold(features), residual, slope)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_folded": None}  # no copies, and not in files
 
     def train(self, mode: bool = True) -> SparseConvNorm:
         """As of any module; the folded weights are dropped."""
@@ -144,7 +148,10 @@ class SparseConvNorm(SparseConv3d):
         return super().train(mode)
 
     def _fold(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of convolution and norm together; kept as long as nothing they are made of has changed."""
+        """Weight and bias of convolution and norm together; kept as long as no tensor they are made of has changed.
+
+        What is written into a tensor through `.data` cannot be seen: `eval()` after that, as Lightning does.
+        """
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         sources = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)

@@ -7,12 +7,14 @@ output rows at a time (`pair_schedule`), so that the products of all offsets sta
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from network.sparse.coordinates import STEP_X, STEP_Y, divide, kernel_offsets, pack, unpack
 from network.sparse.layers import SparseBackend, compute_dtype, finish
@@ -29,6 +31,7 @@ class PairMap:
         identity: the offset under which every row meets itself (the centre of a submanifold kernel; its lists are
             left empty, it costs no gather), or None.
         mirrored: whether the pairs of offset k are those of the k-th offset from the end, the other way round.
+        origin: of a transposed map, the one it is the transpose of, as long as that is there: both share schedules.
     """
 
     num_inputs: int
@@ -37,6 +40,7 @@ class PairMap:
     outputs: tuple[Tensor, ...]
     identity: int | None = None
     mirrored: bool = False
+    origin: weakref.ref[PairMap] | None = None
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -45,11 +49,12 @@ class PairMap:
 
     @cached_property
     def _reversed(self) -> PairMap:
-        return PairMap(self.num_outputs, self.num_inputs, self.outputs, self.inputs, self.identity, self.mirrored)
+        lists = (self.outputs, self.inputs)
+        return PairMap(self.num_outputs, self.num_inputs, *lists, self.identity, self.mirrored, weakref.ref(self))
 
     def transposed(self) -> PairMap:
         """The same pairs walked backwards: the map of the transposed (inverse) convolution."""
-        return self._reversed
+        return (self.origin and self.origin()) or self._reversed
 
     def convolve(
         self,
@@ -191,6 +196,7 @@ class _PairConvolution(torch.autograd.Function):
         return _walk(features, weight, kernel_map, _Epilogue(bias))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         features, weight = ctx.saved_tensors
         kernel_map: PairMap = ctx.kernel_map

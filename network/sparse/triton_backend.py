@@ -203,6 +203,11 @@ def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[tuple[int
             transposes; others are passed over, since they need no kernel.
         training: gradients as well.
     """
+    with torch.inference_mode(False):
+        _warm_up(device, dtype, layers, training)
+
+
+def _warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[tuple[int, int, int]], training: bool) -> None:
     keys = _made_up_surface(device)
     halving = halving_map(keys, *_parents(keys))
     maps = {27: [submanifold_map(keys, 3)], 8: [halving, halving.transposed()]}
@@ -247,7 +252,8 @@ def self_check(device: torch.device) -> bool:
     are compiled (without a C compiler, say) counts as wrong, too.
     """
     try:
-        wrong = _first_wrong(device)
+        with torch.inference_mode(False):  # or there would be no gradients to look at
+            wrong = _first_wrong(device)
     except Exception as error:
         wrong = f"{type(error).__name__}: {error}"
     if wrong is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Literal
 
@@ -12,11 +11,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from network.baseline import Baseline
+from network.gradient_guard import GradientGuard
 from network.losses import SegmentationLoss
 from network.segmentation_task import SegmentationTask
 from network.sparse import torch_backend
 from network.voxelize import Volume
 from utils.config import TrainParams
+from utils.schedules import build_optimizer, fill_momentum
 from utils.structures import Batch
 
 
@@ -48,9 +49,7 @@ class Recorder(pl.Callback):
         self.states.append(deepcopy(dict(zip(("network", "optimizer", "schedule"), state, strict=True))))
 
 
-def train(
-    batches: list[Batch], optimizer: Literal["SGD", "Adam"], callbacks: Sequence[pl.Callback] = ()
-) -> tuple[SegmentationTask, list[dict]]:
+def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[SegmentationTask, list[dict]]:
     torch.manual_seed(0)
     volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
     network = Baseline(volume, (2, 4), 8, 5, torch_backend.BACKEND, SegmentationLoss(None), 1.0)
@@ -60,7 +59,7 @@ def train(
     task = SegmentationTask(network, training, [f"class {i}" for i in range(5)], steps_per_epoch=len(batches))
     recorder = Recorder()
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=1, callbacks=[*callbacks, recorder], logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_epochs=1, callbacks=[recorder], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(task, DataLoader(batches, batch_size=None, shuffle=False))  # type: ignore[arg-type]
@@ -100,13 +99,32 @@ def test_a_poisoned_first_batch(optimizer) -> None:
     assert not torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
 
 
-def test_settings_of_an_old_checkpoint_do_not_turn_the_guard_off() -> None:
-    class Restored(pl.Callback):
-        def on_train_start(self, trainer, pl_module) -> None:  # before the module's own hook
-            for group in trainer.optimizers[0].param_groups:
-                group["fused"], group["foreach"] = None, True
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_an_optimizer_of_an_earlier_version_goes_on_with_the_guard(kind, steps) -> None:
+    """Its state says that it is not fused, and an SGD without a step has no momentum."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    plain = torch.optim.SGD([weight], 0.1, 0.9, nesterov=True) if kind == "SGD" else torch.optim.Adam([weight], 0.1)
+    for _ in range(steps):
+        weight.grad = torch.ones(3)
+        plain.step()
+    checkpoint = deepcopy({"optimizer_states": [plain.state_dict()]})
+    task, _ = train([random_batch(0)], "SGD")
+    task.on_load_checkpoint(checkpoint)
+    ours = deepcopy(weight)
+    optimizer = build_optimizer([ours], kind, 0.1, 0.9, True, 0.0)
+    optimizer.load_state_dict(checkpoint["optimizer_states"][0])
+    fill_momentum(optimizer)
 
-    batches = [random_batch(0), random_batch(1, poison=True)]
-    task, states = train(batches, "SGD", [Restored()])
-    assert task.guard.skipped == 1
-    assert all(tensor.isfinite().all() for tensor in states[1]["network"].values())
+    guard = GradientGuard(torch.nn.BatchNorm1d(3))
+    for gradient in (float("nan"), 2.0, float("inf"), -1.0):
+        for parameter in (weight, ours):
+            parameter.grad = torch.full((3,), gradient)
+        assert ours.grad is not None
+        guard.remember()
+        guard.judge(ours.grad.norm(), optimizer)
+        optimizer.step()
+        if abs(gradient) < 10:
+            plain.step()
+        assert torch.allclose(ours, weight, atol=1e-6)
+    assert guard.skipped == 2

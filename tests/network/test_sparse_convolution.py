@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -267,3 +268,13 @@ def test_neighbour_search_against_a_dictionary(voxels, k, stride) -> None:
 def test_unsupported_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="kernel size 1, 2 or 3, got 5"):
         submanifold_map(VOXEL_SETS["random"], 5)
+
+
+def test_the_transpose_of_a_transpose_is_the_map_itself() -> None:
+    kernel_map = strided_map(VOXEL_SETS["random"], 2, 2)[1]
+    back = kernel_map.transposed()
+    assert back is kernel_map.transposed() and back.transposed() is kernel_map
+    freed = weakref.ref(kernel_map)
+    del kernel_map
+    assert freed() is None, "without waiting for the garbage collector"
+    assert back.transposed().num_inputs == back.num_outputs

@@ -85,6 +85,7 @@ def test_a_copy_folds_its_own_weights() -> None:
     layer = make_layer()
     before = folded(layer)
     other = copy.deepcopy(layer)
+    assert other._folded is None
     with torch.no_grad():
         other.weight.mul_(2)
     assert torch.allclose(folded(other), one_after_the_other(other), atol=1e-5)
@@ -100,6 +101,14 @@ def test_folded_once_for_many_scans() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert folded(layer).dtype == torch.bfloat16
     assert layer._folded is not kept and layer._folded.dtype == torch.bfloat16
+
+
+def test_no_second_copy_of_the_weights_in_a_training() -> None:
+    layer = make_layer()
+    folded(layer)
+    layer.training = layer.norm.training = True  # as Lightning goes back to training, without `train()`
+    layer(FEATURES, MAP)
+    assert layer._folded is None
 
 
 def test_weights_made_in_inference_mode() -> None:

@@ -20,9 +20,19 @@ def no_gpu_memory() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of ...")
 
 
+def no_gpu_memory_outside_of_torch() -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def no_memory_for_a_loader() -> None:
+    raise RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. ")
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
+        (no_gpu_memory_outside_of_torch, "the memory of the GPU is used up;"),
+        (no_memory_for_a_loader, "the memory of this machine is used up;"),
         (allocate_too_much, "the memory of this machine is used up"),
         (no_python_memory, "the memory of this machine is used up;"),
         (no_gpu_memory, "the memory of the GPU is used up (20.00 GiB more were wanted); lower dataset_params."),
