@@ -24,9 +24,10 @@ def convolve_at(features: Tensor, weight: Tensor, cells: Tensor) -> Tensor:
         (U, C_out)
     """
     c_out, c_in, k, _ = weight.shape
+    h, w = features.shape[2:]
     flat = features.permute(0, 2, 3, 1).reshape(-1, c_in)
     matrices = weight.permute(2, 3, 1, 0).reshape(k * k, c_in, c_out)
-    return _grid_map(cells, len(flat), *features.shape[2:], k).convolve(flat, matrices)
+    return _grid_map(cells, len(flat), h, w, k).convolve(flat, matrices)
 
 
 def _grid_map(cells: Tensor, num_inputs: int, h: int, w: int, k: int) -> PairMap:

@@ -87,7 +87,9 @@ class Decoder(nn.Sequential):
         if self.is_convolution and x.device.type == "cpu":
             (needed,) = collect([Ranking(_cells(x, image_height, rows, pixels))])
             if len(needed) < _FEW * x[:, 0].numel():
-                at_cells = F.relu(convolve_at(x, self[0].weight, needed.values), inplace=True)
+                weight = self[0].weight
+                assert isinstance(weight, Tensor)
+                at_cells = F.relu(convolve_at(x, weight, needed.values), inplace=True)
                 return Average.picking(needed.inverse, len(needed))(at_cells)
         return sample(self(x), image_height, rows, pixels)
 

@@ -89,7 +89,8 @@ class SegmentationTask(pl.LightningModule):
         named = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=batch.num_scans)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # sent to a GPU, a number makes the host wait
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:  # sent to a GPU, a number makes the host wait
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log("train/learning_rate", rate, batch_size=batch.num_scans)
         return losses["loss"]

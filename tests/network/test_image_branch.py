@@ -94,8 +94,8 @@ def test_features_at_a_few_pixels_are_those_of_the_whole_map(scale, count) -> No
     torch.manual_seed(count)
     decoder = Decoder(scale, 6).double()
     stride = 2 if scale == 2 else 4
-    c_in, shrunk = decoder[0].in_channels, {2: 2, 4: 4, 8: 8, 16: 16}[scale]
-    x = torch.randn(2, c_in, 32 // shrunk, 48 // shrunk, dtype=torch.float64, requires_grad=True)
+    c_in = {2: 64, 4: 128, 8: 256, 16: 512}[scale]
+    x = torch.randn(2, c_in, 32 // scale, 48 // scale, dtype=torch.float64, requires_grad=True)
     rows, pixels = every_pixel(2, 32, 48)
     chosen = torch.cat([torch.randperm(len(rows))[: count - 1], torch.tensor([47])]).repeat(2)
     rows, pixels = rows[chosen], pixels[chosen]

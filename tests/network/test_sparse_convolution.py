@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -71,11 +72,20 @@ def dense_convolution(kind: str, k: int, keys: tuple[Tensor, Tensor], features: 
     return out.permute(0, 2, 3, 4, 1)[(b_out, *(axis + shift_out for axis in zyx_out))]
 
 
-def inputs_for(kernel_map: PairMap, k: int, dtype: torch.dtype, c_in: int = 5, c_out: int = 7) -> list[Tensor]:
+def inputs_for(
+    kernel_map: PairMap, k: int, dtype: torch.dtype, c_in: int = 5, c_out: int = 7
+) -> tuple[Tensor, Tensor, Tensor]:
     """Random features, weight and bias that require gradients."""
     generator = torch.Generator().manual_seed(k)
     shapes = [(kernel_map.num_inputs, c_in), (k**3, c_in, c_out), (c_out,)]
-    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+    features, weight, bias = (torch.randn(s, generator=generator, dtype=dtype).requires_grad_() for s in shapes)
+    return features, weight, bias
+
+
+def convolve(kernel_map: PairMap, tensors: Iterable[Tensor]) -> Tensor:
+    """With (features, weight, bias)."""
+    features, weight, bias = tensors
+    return kernel_map.convolve(features, weight, bias)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -148,13 +158,13 @@ def test_bfloat16_within_its_rounding_of_float32(kind, k) -> None:
     kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"])
     wide = [t.detach().bfloat16().float().requires_grad_() for t in inputs_for(kernel_map, k, torch.float32)]
     narrow = [t.detach().bfloat16().requires_grad_() for t in wide]
-    exact, rough = kernel_map.convolve(*wide), kernel_map.convolve(*narrow)
+    exact, rough = convolve(kernel_map, wide), convolve(kernel_map, narrow)
     with torch.autocast("cpu", torch.bfloat16):
-        autocast = kernel_map.convolve(*wide)
+        autocast = convolve(kernel_map, wide)
     assert rough.dtype == autocast.dtype == torch.bfloat16
     assert torch.equal(rough, autocast)
     # Every product and every sum is rounded to 8 bits at most: 2^-8 of the sum of magnitudes each.
-    bound = 2 * 2**-8 * kernel_map.convolve(*(t.detach().abs() for t in wide))
+    bound = 2 * 2**-8 * convolve(kernel_map, (t.detach().abs() for t in wide))
     assert ((rough.float() - exact).abs() <= bound).all()
 
     upstream = torch.randn_like(exact).bfloat16()
@@ -184,7 +194,7 @@ def test_memory_layout_does_not_matter(kind, k) -> None:
     expected = kernel_map.convolve(*tensors)
     upstream = torch.randn_like(expected)
     strided = [features.T.contiguous().T, weight.transpose(1, 2).contiguous().transpose(1, 2), bias]
-    found = kernel_map.convolve(*strided)
+    found = convolve(kernel_map, strided)
     assert torch.allclose(found, expected)
     wanted = torch.autograd.grad(expected, tensors, upstream, retain_graph=True)
     for got, want in zip(torch.autograd.grad(found, tensors, upstream.T.contiguous().T), wanted, strict=True):
@@ -200,7 +210,7 @@ def test_gradient_of_one_input_alone(needed) -> None:
     """A frozen weight or the first layer's input: what needs no gradient does not disturb the others."""
     kernel_map = submanifold_map(VOXEL_SETS["random"], 3)
     tensors = inputs_for(kernel_map, 3, torch.float64)
-    out = kernel_map.convolve(*(t if i == needed else t.detach() for i, t in enumerate(tensors)))
+    out = convolve(kernel_map, (t if i == needed else t.detach() for i, t in enumerate(tensors)))
     (found,) = torch.autograd.grad(out.sum(), [tensors[needed]])
     assert torch.allclose(found, torch.autograd.grad(kernel_map.convolve(*tensors).sum(), [tensors[needed]])[0])
 

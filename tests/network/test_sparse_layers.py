@@ -100,7 +100,8 @@ def test_folded_once_for_many_scans() -> None:
     assert kept is not None and layer._folded is kept
     with torch.autocast("cpu", torch.bfloat16):
         assert folded(layer).dtype == torch.bfloat16
-    assert layer._folded is not kept and layer._folded.dtype == torch.bfloat16
+    again = layer._folded
+    assert again is not None and again is not kept and again.dtype == torch.bfloat16
 
 
 def test_no_second_copy_of_the_weights_in_a_training() -> None:

@@ -53,7 +53,7 @@ def test_layout_shift_and_gradients_agree_with_the_reference(monkeypatch) -> Non
         torch.manual_seed(0)
         features, weight, bias = torch.randn(len(keys), 5), torch.randn(27, 5, 7), torch.randn(7)
         leaves = [tensor.requires_grad_() for tensor in (features, weight, bias)]
-        out = kernel_map.convolve(*leaves)
+        out = kernel_map.convolve(features, weight, bias)
         out.backward(torch.ones_like(out).cumsum(0))
         results.append([out, *(leaf.grad for leaf in leaves)])
     for found, expected in zip(*results, strict=True):
