@@ -148,6 +148,13 @@ def test_the_table_is_printed_and_written(tree, tmp_path, capsys):
     assert {row[5] for row in rows[2:]} == {f"0 of {POINTS:,}", f"0 of {5 * (POINTS - OUTSIDE):,}"}
 
 
+def test_the_roofline_is_printed_for_the_3d_network(tree, capsys):
+    run(tree, "--stages", "3D network, fp32", "--set", *SMALL)
+    printed = capsys.readouterr().out
+    for text in ("3D network, fp32: ", "Arithmetic bound: ", "Memory bound: ", "of the greater bound (ours: "):
+        assert printed.count(text) == 1
+
+
 def test_ratio_is_plain_time_by_our_time(measurements):
     measured = dataclasses.replace(next(iter(measurements.values())), ours=0.002, plain=0.5)
     assert benchmark.cells(measured)[1:5] == ("2.00", measured.stage.plain_name, "500", "250.0 x")

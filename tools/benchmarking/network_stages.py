@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from network.arch_2dpass import Arch2DPASS
-from network.voting import segment
 from tools.benchmarking import plain_network
 from tools.benchmarking.stage import Stage, count_different, largest_difference
+from tools.benchmarking.steps import TrainingStep, autocast, labels
 from tools.benchmarking.subject import Subject
-from utils.schedules import build_optimizer
+from utils.structures import Batch
 
-
-def _autocast(precision: str) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+_CPU = torch.device("cpu")
 
 
 def _evaluate(function: Callable[[], Tensor], precision: str) -> Callable[[], Tensor]:
     def run() -> Tensor:
-        with torch.no_grad(), _autocast(precision):
+        with torch.no_grad(), autocast(_CPU, precision):
             return function()
 
     return run
@@ -42,7 +40,7 @@ def network(s: Subject, name: str, precision: str) -> Stage:
 def points_to_labels(s: Subject, name: str, precision: str) -> Stage:
     return Stage(
         name,
-        _evaluate(lambda: segment(s.network, s.batch)[0].prediction, precision),
+        lambda: labels(s.network, s.batch, precision)[0],
         "plain voxels, kernel maps and network",
         _evaluate(lambda: plain_network.predict(s.network, s.batch), precision),
         lambda ours, plain: count_different([ours], [plain]),
@@ -50,19 +48,16 @@ def points_to_labels(s: Subject, name: str, precision: str) -> Stage:
 
 
 def training_step(s: Subject, name: str, precision: str) -> Stage:
-    def plain_losses(network: Arch2DPASS) -> dict[str, Tensor]:
-        return plain_network.training_losses(network, s.training_batch)
-
     return Stage(
         name,
-        _TrainingStep(s, copy.deepcopy, lambda network: network.training_losses(s.training_batch), precision),
+        _CheckedStep(s, copy.deepcopy, Arch2DPASS.training_losses, precision),
         "as above; autograd, full-size image features, Lovasz per class",
-        _TrainingStep(s, plain_network.standard_layout, plain_losses, precision),
+        _CheckedStep(s, plain_network.standard_layout, plain_network.training_losses, precision),
         largest_difference,
     )
 
 
-class _TrainingStep:
+class _CheckedStep:
     """A step of the optimiser on a copy of the network that is made at the first call.
 
     A call returns the losses in order of their names, and the norms of the gradients of all parameters as one tensor.
@@ -72,29 +67,19 @@ class _TrainingStep:
         self,
         subject: Subject,
         duplicate: Callable[[Arch2DPASS], Arch2DPASS],
-        losses: Callable[[Arch2DPASS], dict[str, Tensor]],
+        losses: Callable[[Arch2DPASS, Batch], dict[str, Tensor]],
         precision: str,
     ) -> None:
         self.subject, self.duplicate, self.losses, self.precision = subject, duplicate, losses, precision
 
     @cached_property
-    def network(self) -> Arch2DPASS:
-        return self.duplicate(self.subject.network_2dpass)
-
-    @cached_property
-    def optimizer(self) -> torch.optim.Optimizer:
-        p = self.subject.config.train_params
-        return build_optimizer(
-            self.network.parameters(), p.optimizer, p.learning_rate, p.momentum, p.nesterov, p.weight_decay
-        )
+    def step(self) -> TrainingStep:
+        network = self.duplicate(self.subject.network_2dpass)
+        losses = partial(self.losses, network)
+        return TrainingStep(network, self.subject.config.train_params, self.precision, losses)
 
     def __call__(self) -> list[Tensor]:
-        self.optimizer.zero_grad()
-        with _autocast(self.precision):
-            losses = self.losses(self.network)
-        losses["loss"].backward()
-        parameters = list(self.network.parameters())
-        norms = torch.stack([p.grad.norm() for p in parameters if p.grad is not None])
-        nn.utils.clip_grad_norm_(parameters, self.subject.config.train_params.gradient_clip_norm)
-        self.optimizer.step()
-        return [losses[name].detach() for name in sorted(losses)] + [norms]
+        losses = self.step.differentiate(self.subject.training_batch)
+        norms = torch.stack([p.grad.norm() for p in self.step.network.parameters() if p.grad is not None])
+        self.step.update()
+        return [losses[name] for name in sorted(losses)] + [norms]

@@ -66,18 +66,8 @@ class Subject:
 
     @cached_property
     def network(self) -> Baseline:
-        """The 3D network, in evaluation. Its BatchNorm knows the frame: activations are as large as trained ones."""
-        torch.manual_seed(0)
-        network = build_network(self.config, baseline_only=True)
-        assert isinstance(network, Baseline)
-        for module in network.modules():
-            if isinstance(module, BatchNorm):
-                module.momentum = 1.0
-                nn.init.normal_(module.weight, 1.0, 0.1)
-                nn.init.normal_(module.bias, 0.0, 0.1)
-        with torch.no_grad():
-            network.train()(network.voxelize(self.batch))
-        return network.eval()
+        """The 3D network, in evaluation; see `settled_network`."""
+        return settled_network(self.config, self.batch)
 
     @cached_property
     def network_2dpass(self) -> Arch2DPASS:
@@ -114,3 +104,22 @@ class Subject:
         """(V,) for every plain voxel, the row of the same voxel of ours."""
         grid, ours = self.geometry.grids[scale], self.voxel_set(scale)
         return torch.zeros(len(grid.coordinates), dtype=torch.long).scatter(0, grid.inverse, ours.inverse)
+
+
+def settled_network(config: Config, batch: Batch) -> Baseline:
+    """The 3D network in evaluation, on the device of a batch.
+
+    Its weights are random and always the same; its BatchNorm knows the batch: activations are as large as trained ones.
+    """
+    torch.manual_seed(0)
+    network = build_network(config, baseline_only=True)
+    assert isinstance(network, Baseline)
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.momentum = 1.0
+            nn.init.normal_(module.weight, 1.0, 0.1)
+            nn.init.normal_(module.bias, 0.0, 0.1)
+    network.to(batch.points.device)
+    with torch.no_grad():
+        network.train()(network.voxelize(batch))
+    return network.eval()

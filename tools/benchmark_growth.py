@@ -1,0 +1,135 @@
+"""How time and memory grow with the points of a scan, the scans of a batch, the hidden size and the number of votes.
+
+    python tools/benchmark_growth.py
+    python tools/benchmark_growth.py --tables points --sweeps 128x4096 256x8192 --output growth.md
+    python tools/benchmark_growth.py --tables batch --memory_limit 4       # where it breaks, on any machine
+    python tools/benchmark_growth.py --device cuda --precision bf16
+
+Scans are made-up sweeps. Every number comes from a process of its own, so that its memory is its own, and so that one
+which fails (memory runs out, say) is a remark in its row while the others go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
+
+import torch
+
+from tools.benchmarking.frame import CONFIG, FULL_SIZE, configure
+from tools.benchmarking.growth import Case, Laboratory, Row, Sweep, explain, memory_before, questions, table
+from tools.benchmarking.growth_row import Job
+from tools.benchmarking.machine import machine, require
+from tools.benchmarking.report import console, show
+from utils import cli
+from utils.config import ModelParams
+
+TABLES = ("points", "batch", "hidden", "votes")
+SWEEPS = ((16, 640), (32, 960), (FULL_SIZE.beams, FULL_SIZE.azimuth_steps), (128, 2400), (256, 4096))
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    number = cli.count(1)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="what grows (default: all)")
+    parser.add_argument("--sweeps", nargs="+", type=_sweep, default=SWEEPS, metavar="BEAMSxSTEPS", help="of points")
+    parser.add_argument("--batches", nargs="+", type=number, default=[1, 2, 4, 8], metavar="N", help="scans per batch")
+    parser.add_argument("--hidden", nargs="+", type=number, default=[32, 64, 128, 256], metavar="C", help="hidden size")
+    parser.add_argument("--votes", nargs="+", type=number, default=[1, 2, 4, 8, 12], metavar="N", help="views per scan")
+    parser.add_argument(
+        "--sweep", type=_sweep, default=SWEEPS[2], metavar="BEAMSxSTEPS", help="of the tables other than points"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the networks")
+    parser.add_argument("--runs", type=number, default=5, metavar="N", help="timed calls at most, after a warm-up")
+    parser.add_argument("--budget", type=_positive, default=3.0, metavar="S", help="seconds to repeat a number for")
+    parser.add_argument(
+        "--memory_limit", type=_positive, metavar="GIB", help="memory that each process may take, on CUDA of the device"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables here too, as Markdown")
+    parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
+    )
+    return parser.parse_args(argv)
+
+
+def _sweep(text: str) -> Sweep:
+    beams, _, steps = text.partition("x")
+    if not (beams.isdigit() and steps.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no sweep such as 64x2048")
+    return int(beams), int(steps)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse_arguments(argv)
+    require(args.device)
+    terminal = console()
+    with tempfile.TemporaryDirectory() as folder, terminal.status("starting") as status:
+        # Scans of a batch are to have equally many points, or the rows would not compare.
+        overrides = ("dataset_params.train_data_loader.dropout_aug=false", *args.set)
+        model = configure(args.config, overrides, Path(folder)).model_params
+        assert isinstance(model, ModelParams)
+        config = str(args.config.resolve())
+        repeated = args.runs, args.budget, args.memory_limit, torch.get_num_threads()
+        job = Job("", "", config, overrides, args.device, args.precision, *repeated)
+        laboratory = Laboratory(Path(folder), job, os.cpu_count() or 1, status.update)
+        base = Case(args.sweep, 1, model.hiden_size)
+        asked = questions(base, args.sweeps, args.batches, args.hidden, args.votes)
+        facts = [machine(), f"Device: {args.device}, precision {args.precision}; {len(model.scale_list)} scales."]
+        facts.append(
+            f"Where it does not grow: one scan of {base.sweep[0]} beams x {base.sweep[1]}, {base.channels} channels, "
+            "one vote. Points: in the volume. Voxels: at scale 1."
+        )
+        found = {name: list(laboratory.rows(asked[name])) for name in dict.fromkeys(args.tables)}
+    tables = [
+        table(asked[name], rows, lambda text: explain(text, args.device, args.memory_limit))
+        for name, rows in found.items()
+    ]
+    units = ", ".join(f"per {asked[name].unit}" for name in found)
+    lines = closing(args, units, [row for rows in found.values() for row in rows])
+    show(terminal, facts, tables, lines, args.output)
+
+
+def closing(args: argparse.Namespace, units: str, rows: Sequence[Row]) -> list[str]:
+    """What the columns mean."""
+    lines = [
+        "Evaluation: from points to labels, with the 3D network. Training step: 2DPASS with its image branch and the "
+        "optimiser's step.",
+        f"x: the number left of it {units} (of its table), relative to the first row; 1.00 is growth in proportion.",
+        f"Times are medians. Runs: of how many calls, evaluation and training; a number is repeated {args.runs} times, "
+        f"or until {args.budget:g} s have passed. A first call that takes longer is the only one. Where other "
+        "processes took part of the machine, threads wait for each other, and times are many times too long.",
+    ]
+    if (before := memory_before(rows)) is not None:
+        held = "libraries, network and batch" if args.device == "cpu" else "network and batch on the device"
+        lines.append(
+            f"Memory: the most that the calls add to what their process holds before ({before[0]:,.0f} to "
+            f"{before[1]:,.0f} MiB: {held})."
+        )
+    if args.memory_limit is not None:
+        lines.append(
+            f"Each process may take {args.memory_limit:g} GiB (--memory_limit), what it holds before included."
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(lambda: main(sys.argv[1:])))

@@ -1,0 +1,140 @@
+"""Measurements in a process of their own: its memory is theirs alone, and what kills it leaves the others alive.
+
+The parent sends a job as JSON on stdin, the child answers with a line of JSON per measurement on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils import cli
+from utils.config import REPOSITORY
+from utils.errors import UserError, one_line
+
+Values = Mapping[str, Any]
+"""What a measurement found: numbers, texts and lists of them."""
+_NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory|bad_alloc|unable to allocate", re.I)
+OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass
+class Answer:
+    """What came back of a job.
+
+    Attributes:
+        values: of every measurement that succeeded.
+        failures: why, in a line, for those that did not; "" stands for the job as a whole.
+    """
+
+    values: dict[str, Values] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(performed: Iterable[tuple[str, Values | None, str | None]]) -> Answer:
+        """From what `perform` says."""
+        answer = Answer()
+        for name, values, failure in performed:
+            if values is not None:
+                answer.values[name] = values
+            if failure is not None:
+                answer.failures[name] = failure
+        return answer
+
+
+def run_job(module: str, job: Mapping[str, Any]) -> Answer:
+    """Runs a module of this package on a job and waits for it. A failure of any kind is part of the answer.
+
+    Args:
+        module: such as "tools.benchmarking.growth_row"; it calls `serve`.
+        job: what JSON can say.
+    """
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    answer = Answer.of(json.loads(line) for line in done.stdout.splitlines())
+    if done.returncode:
+        answer.failures[""] = _why_it_ended(done.returncode, done.stderr)
+    return answer
+
+
+def _why_it_ended(code: int, errors: str) -> str:
+    if code == -getattr(signal, "SIGKILL", 9):
+        return f"killed: {OUT_OF_MEMORY}, as a rule"  # the kernel does not say why
+    lines = [line for line in errors.splitlines() if line.strip()]
+    if any(_NO_MEMORY.search(line) for line in lines):
+        return OUT_OF_MEMORY
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    return lines[-1].removeprefix("error: ") if lines else f"ended with code {code}"
+
+
+def perform(
+    measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]], job: dict[str, Any]
+) -> Iterator[tuple[str, Values | None, str | None]]:
+    """Does a job's measurements in order: the name, and the values or why there are none.
+
+    What runs out of memory is reported, and the next one is tried. Any other failure ends the job: after an error on a
+    CUDA device nothing that follows can be trusted.
+
+    Args:
+        measurements: job -> name -> measurement.
+        job: what to measure.
+    """
+    for name, measure in measurements(job).items():
+        try:
+            values = measure()
+        except Exception as error:
+            failure = describe(error)
+            yield name, None, failure
+            if failure != OUT_OF_MEMORY:
+                return
+        else:
+            yield name, values, None
+
+
+def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]]) -> int:
+    """The child's side: performs the job on stdin, answers on stdout; returns the exit code."""
+    # What libraries print must not get among the answers.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        _be_the_one_to_be_killed()
+
+        def main() -> None:
+            for line in perform(measurements, json.load(sys.stdin)):
+                print(json.dumps(line), file=answers, flush=True)
+
+        return cli.run(main)
+
+
+def describe(error: Exception) -> str:
+    """A failure in a line."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
+    ):
+        return OUT_OF_MEMORY
+    if isinstance(error, UserError):
+        return one_line(error)
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _be_the_one_to_be_killed() -> None:
+    """If memory runs out, Linux is to end this process, and not the parent or anything else."""
+    with suppress(OSError):  # on another system
+        Path("/proc/self/oom_score_adj").write_text("1000")

@@ -1,0 +1,126 @@
+"""The input of the benchmarks: one frame, real or made up, as a data set of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tools.benchmarking.subject import Subject
+from tools.demo_world.options import DemoOptions
+from tools.demo_world.semantickitti import write_tree
+from utils.config import REPOSITORY, Config, ModelParams, SemanticKITTIImages, load_config, resolve_path
+from utils.errors import UserError
+from utils.labels import LabelMap
+
+CONFIG = REPOSITORY / "config" / "2DPASS-semantickitti.yaml"
+FULL_SIZE = DemoOptions(1, 1, 1, beams=64, azimuth_steps=2048, image_size=(1241, 376))
+_FILES = ("velodyne/{}.bin", "labels/{}.label", "image_2/{}.png", "calib.txt")
+_LOADERS = ("train_data_loader", "val_data_loader")
+_LOST = 0.01  # share of the points that a copy of a frame lacks
+_DISTINCT = 64  # copies that differ; any more are links to them
+
+
+def prepare(
+    data_path: Path | None,
+    sequence: str,
+    frame: str,
+    config: str | Path,
+    overrides: Sequence[str],
+    folder: Path,
+    demo: DemoOptions,
+    copies: tuple[int, int] = (1, 1),
+) -> Subject:
+    """One frame as a data set of its own: the first training and the first validation sequence, under `folder`.
+
+    Args:
+        data_path: the folder of the sequences to take the frame from; None makes a sweep up.
+        sequence, frame: such as "00" and "000000".
+        config: the experiment.
+        overrides: of its keys.
+        folder: an empty folder.
+        demo: what to make up.
+        copies: frames to write into the training and into the validation sequence; all but the first lack one point
+            in a hundred, at random, so that they differ in their sizes.
+
+    Raises:
+        UserError: a file of the frame is missing, or the configuration is wrong.
+    """
+    checked = configure(config, overrides, folder)
+    if data_path is None:
+        data_path = folder / "demo"
+        write_tree(data_path, demo)
+        sequence, frame = "00", "000000"
+    split = LabelMap.load(resolve_path(checked.dataset_params.label_mapping)).split
+    for part, count in zip(("train", "valid"), copies, strict=True):
+        target = folder / split[part][0]
+        _copy_frame(data_path / sequence, frame, target)
+        for number in range(1, count):
+            _vary_frame(target, int(frame), number)
+    return Subject(checked)
+
+
+def configure(config: str | Path, overrides: Sequence[str], folder: Path) -> Config:
+    """The experiment on the data set that `prepare` makes.
+
+    Raises:
+        UserError: the configuration is wrong, or not one of 2DPASS on SemanticKITTI.
+    """
+    checked = load_config(config, overrides)
+    if not isinstance(checked.model_params, ModelParams) or not isinstance(checked.dataset_params, SemanticKITTIImages):
+        raise UserError(f"{config}: only 2DPASS on SemanticKITTI is measured; choose such an experiment with --config")
+    paths = [f"dataset_params.{part}.data_path={json.dumps(str(folder))}" for part in _LOADERS]
+    # Random weights are as fast as ImageNet's, and need no download.
+    return load_config(config, [*overrides, *paths, "model_params.pretrained2d=false"])
+
+
+def _copy_frame(source: Path, frame: str, target: Path) -> None:
+    for pattern in _FILES:
+        name = pattern.format(frame)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(source / name, target / name)
+        except OSError as error:
+            raise UserError(
+                f"{source / name}: cannot read it ({error.strerror}); a frame is measured with its scan, labels, image "
+                "and calibration: choose another with --data_path, --sequence and --frame"
+            ) from error
+
+
+def _vary_frame(folder: Path, frame: int, number: int) -> None:
+    """Writes frame `frame + number`: the frame without some of its points, or a link to such a one made before."""
+    points, labels, image = _FILES[:3]
+    if number >= _DISTINCT:
+        for pattern in (points, labels):
+            earlier = folder / pattern.format(f"{frame + number % (_DISTINCT - 1) + 1:06d}")
+            _link(earlier, folder / pattern.format(f"{frame + number:06d}"))
+    else:
+        rows = np.fromfile(folder / points.format(f"{frame:06d}"), "<f4").reshape(-1, 4)
+        kept = np.random.default_rng(number).random(len(rows)) >= _LOST
+        rows[kept].tofile(folder / points.format(f"{frame + number:06d}"))
+        ids = np.fromfile(folder / labels.format(f"{frame:06d}"), "<u4")
+        ids[kept].tofile(folder / labels.format(f"{frame + number:06d}"))
+    _link(folder / image.format(f"{frame:06d}"), folder / image.format(f"{frame + number:06d}"))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
+def describe(subject: Subject) -> list[str]:
+    """The input: points, and voxels at each scale."""
+    voxels = " / ".join(f"{len(subject.voxel_set(scale)):,}" for scale in subject.scales)
+    whole = subject.batch.whole[0]
+    model = subject.model
+    return [
+        f"Input: {len(whole.xyz):,} points, {len(subject.batch.points):,} of them in the volume; {voxels} voxels at "
+        f"scales {' / '.join(map(str, subject.scales))}.",
+        f"Network: {len(model.scale_list)} scales x {model.hiden_size} channels.",
+    ]

@@ -1,0 +1,122 @@
+"""What one backend in one precision is measured on in `tools/benchmark_gpu.py`: networks and batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from dataloader.batch import collate
+from network.arch_2dpass import Arch2DPASS
+from network.assemble import build_network
+from network.baseline import Baseline
+from tools.benchmarking.frame import configure
+from tools.benchmarking.machine import device_of
+from tools.benchmarking.steps import TrainingStep
+from tools.benchmarking.subject import Subject, settled_network
+from utils.config import Config
+from utils.structures import Batch
+
+VIEWS = 8  # differently moved scans, one after the other: nothing is served from a cache
+VOTES = 12
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to measure.
+
+    Attributes:
+        folder: of the frames (`frame.prepare`).
+        config, overrides: the experiment.
+        backend: of the sparse convolutions; None: measure the machine.
+        device, precision: where and how to run.
+        runs: timed calls of what is timed one by one.
+        steps: timed calls of what is done back to back.
+        batch_size: scans, in throughput and training.
+        workers: processes that load.
+        check: compare with the torch backend first.
+        threads: of torch.
+    """
+
+    folder: str
+    config: str
+    overrides: tuple[str, ...]
+    backend: str | None
+    device: str
+    precision: str
+    runs: int
+    steps: int
+    batch_size: int
+    workers: int
+    check: bool
+    threads: int
+
+    @property
+    def loader_steps(self) -> tuple[int, int]:
+        """Steps with data from disk, to warm up and timed: the first ones find as much loaded as workers can hold."""
+        return max(1, 2 * self.workers), max(self.steps, 2 * self.workers)
+
+    @property
+    def copies(self) -> tuple[int, int]:
+        """Frames that are needed for training and validation."""
+        return sum(self.loader_steps) * self.batch_size, VIEWS
+
+
+class Inputs:
+    """Networks and batches of a job, on its device, each made when it is first asked for."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.device = job, device_of(job.device)
+
+    def _config(self, backend: str) -> Config:
+        loader = f"dataset_params.train_data_loader.num_workers={self.job.workers}"
+        batch = f"dataset_params.train_data_loader.batch_size={self.job.batch_size}"
+        overrides = [*self.job.overrides, loader, batch, f"model_params.sparse_backend={backend}"]
+        return configure(self.job.config, overrides, Path(self.job.folder))
+
+    @cached_property
+    def subject(self) -> Subject:
+        return Subject(self._config(self.job.backend or "torch"))
+
+    @cached_property
+    def reference(self) -> Baseline:
+        """The 3D network on the torch backend."""
+        return settled_network(self._config("torch"), self.views[0])
+
+    @cached_property
+    def network(self) -> Baseline:
+        """The same on the backend in question."""
+        network = build_network(self.subject.config, baseline_only=True)
+        assert isinstance(network, Baseline)
+        network.load_state_dict(self.reference.state_dict())
+        return network.to(self.device).eval()
+
+    def training_step(self, backend: str, precision: str) -> TrainingStep:
+        """Of 2DPASS, whose weights are always the same."""
+        config = self._config(backend)
+        torch.manual_seed(0)
+        network = build_network(config)
+        assert isinstance(network, Arch2DPASS)
+        return TrainingStep(network.to(self.device).train(), config.train_params, precision)
+
+    def evaluated(self, number: int, scans: int) -> Batch:
+        """A batch with test-time views, of frames `number`, `number + 1`, ..."""
+        dataset = self.subject.evaluated(VOTES)
+        return collate([dataset[(number + i) % len(dataset)] for i in range(scans)], False)
+
+    def moved(self, number: int, scans: int) -> Batch:
+        """A batch on the device, as seen in one of its views."""
+        batch = self.evaluated(number, scans)
+        return replace(batch.view(1 + number % (VOTES - 1)), views=None).to(self.device, non_blocking=False)
+
+    @cached_property
+    def views(self) -> list[Batch]:
+        """Scans on the device, each in another place and of another size."""
+        return [self.moved(number, 1) for number in range(VIEWS)]
+
+    def trained(self, number: int, scans: int) -> Batch:
+        """A batch on the device, as augmented in epoch `number`."""
+        items = [self.subject.trained[number, index] for index in range(scans)]
+        return collate(items, True).to(self.device, non_blocking=False)

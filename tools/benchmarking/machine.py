@@ -1,0 +1,180 @@
+"""What the benchmarks run on: processor and memory, how much of it a process used, how much it may use."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import re
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from utils.errors import UserError
+
+GIB = 2**30
+_STATUS = Path("/proc/self/status")
+_CORES = Path("/proc/stat")
+_RESET_PEAK = Path("/proc/self/clear_refs")
+
+
+def machine() -> str:
+    """Cores, processor, torch and its threads, and how busy the machine is, in a line."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
+        model = found[1]
+    load = f", load average {os.getloadavg()[0]:.1f} before the start" if hasattr(os, "getloadavg") else ""
+    return f"Machine: {cores} cores, {model}; torch {torch.__version__}, threads: {torch.get_num_threads()}{load}."
+
+
+class Company:
+    """What other processes take of the machine, from here on."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter(), self._busy(), time.process_time()
+
+    def cores(self) -> float | None:
+        """Cores that others kept busy, on average; None where the system does not say."""
+        wall, busy, own = self._start
+        now = self._busy()
+        if busy is None or now is None:
+            return None
+        return max(0.0, (now - busy - (time.process_time() - own)) / (time.perf_counter() - wall))
+
+    @staticmethod
+    def _busy() -> float | None:
+        """Seconds that all cores together have worked, those taken by other guests of the same host included."""
+        try:
+            user, nice, system, _, _, *others = map(int, _CORES.read_text().splitlines()[0].split()[1:9])
+        except (OSError, ValueError, IndexError):
+            return None
+        return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory() -> int | None:
+    """Largest resident size of this process so far, bytes; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_of(name: str) -> torch.device:
+    """The device called "cpu" or "cuda"; of several, the current one."""
+    return torch.device(name, torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Memory of a CUDA device or of this machine, bytes; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def limit_memory(device: torch.device, gib: float) -> None:
+    """Have allocations beyond the limit fail in this process: on CUDA those of torch, else all of its data.
+
+    Raises:
+        UserError: the system has no such limit, or the device has less memory than that.
+    """
+    size = int(gib * GIB)
+    if device.type == "cuda":
+        total = total_memory(device)
+        assert total is not None
+        if size > total:
+            raise UserError(f"--memory_limit {gib:g}: the device has {total / GIB:.0f} GiB; choose less")
+        torch.cuda.set_per_process_memory_fraction(size / total, device)
+        return
+    if sys.platform != "linux":
+        raise UserError("--memory_limit needs Linux, or --device cuda; leave it out")
+    import resource
+
+    # Of the data, not of the address space: libraries reserve far more addresses than they ever touch.
+    resource.setrlimit(resource.RLIMIT_DATA, (size, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+class MemoryMeter(Protocol):
+    """How much memory is in use, bytes."""
+
+    def start(self) -> int:
+        """Forgets the peak so far; what is in use now."""
+        ...
+
+    def peak(self) -> int:
+        """The most that was in use since `start`."""
+        ...
+
+
+class ProcessMemory:
+    """Resident memory of this process. Where the system cannot forget a peak, it is that of the whole process."""
+
+    def start(self) -> int:
+        _give_back()
+        try:
+            _RESET_PEAK.write_text("5")  # VmHWM starts again at what is resident now
+        except OSError:
+            return self.peak()
+        return self._read("VmRSS")
+
+    def peak(self) -> int:
+        return self._read("VmHWM")
+
+    def _read(self, field: str) -> int:
+        try:
+            found = re.search(rf"{field}:\s*(\d+) kB", _STATUS.read_text())
+        except OSError:
+            found = None
+        return int(found[1]) * 1024 if found else peak_memory() or 0
+
+
+def _give_back() -> None:
+    """Gives memory that is no longer used back to the system, or what follows would seem to need none of its own."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+class DeviceMemory:
+    """What torch has allocated on a CUDA device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def start(self) -> int:
+        torch.cuda.synchronize(self.device)
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.memory_allocated(self.device)
+
+    def peak(self) -> int:
+        torch.cuda.synchronize(self.device)
+        return torch.cuda.max_memory_allocated(self.device)
+
+
+def memory_meter(device: torch.device) -> MemoryMeter:
+    """The meter of a device."""
+    return DeviceMemory(device) if device.type == "cuda" else ProcessMemory()
+
+
+def require(device: str) -> None:
+    """Refuses "cuda" where there is none.
+
+    Raises:
+        UserError: there is no CUDA device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device found; run this on a machine that has one, or on the CPU with --device cpu")

@@ -1,0 +1,204 @@
+"""How long a network would take if nothing but arithmetic, or nothing but memory, took time (the roofline model).
+
+The work is counted from the voxels and their neighbours, so it is that of one input. Bytes are the least that can be:
+every layer reads its input, its weights and a list of neighbours once and writes its output once; activations, norms
+and additions are taken to be part of the layer before them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from network.average import Average
+from network.baseline import Baseline, EncoderBlock
+from network.sparse.layers import ResidualBlock, SparseConv3d
+from network.sparse.torch_backend import submanifold_map
+from network.voxelize import Voxels
+from tools.benchmarking.report import milliseconds
+from tools.benchmarking.steps import synchronize
+
+_INDEX = 4  # bytes of a row number
+_FLOAT = 4  # bytes of an input feature
+_CONVOLUTIONS, _LINEAR, _MEANS = "3x3x3 convolutions", "linear layers", "means and copies"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What has to be done.
+
+    Attributes:
+        flops: multiplications and additions.
+        bytes: least number of bytes read and written.
+    """
+
+    flops: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.flops + other.flops, self.bytes + other.bytes)
+
+
+def matrix_work(rows: int, c_in: int, c_out: int, size: int, read_size: int | None = None) -> Work:
+    """(rows, c_in) times (c_in, c_out), in numbers of `size` bytes, the input of `read_size` bytes."""
+    read = rows * c_in * (read_size or size)
+    return Work(2 * rows * c_in * c_out, read + size * (c_in * c_out + rows * c_out))
+
+
+def convolution_work(rows: int, pairs: int, layer: SparseConv3d, size: int, residual: bool = False) -> Work:
+    """A 3x3x3 convolution on `rows` voxels of which `pairs` pairs are neighbours; each is its own neighbour, too.
+
+    Args:
+        rows, pairs: see above.
+        layer: the convolution.
+        size: bytes of a number.
+        residual: whether something of the shape of the output is read and added to it.
+    """
+    volume, c_in, c_out = layer.weight.shape
+    numbers = rows * c_in + volume * c_in * c_out + (2 if residual else 1) * rows * c_out
+    return Work(2 * pairs * c_in * c_out, size * numbers + _INDEX * (pairs - rows))
+
+
+def average_work(average: Average, channels: int, size: int) -> Work:
+    """A weighted sum of rows; a mere choice of rows has no arithmetic."""
+    entries = len(average.source)
+    flops = 0 if average.ends is None else 2 * entries * channels
+    read = min(entries, average.num_sources)
+    return Work(flops, size * (read + len(average)) * channels + _INDEX * entries)
+
+
+def count_pairs(keys: torch.Tensor) -> int:
+    """How many pairs of voxels (V,) meet under a 3x3x3 kernel, those of a voxel with itself among them."""
+    return len(keys) + sum(len(inputs) for inputs in submanifold_map(keys, 3).inputs)
+
+
+def network_work(network: Baseline, voxels: Voxels, size: int) -> dict[str, Work]:
+    """The work of `network(voxels)` in evaluation by kind of layer, whatever the backend.
+
+    Args:
+        network: the 3D network.
+        voxels: of a batch.
+        size: bytes of a number: 4 in fp32, 2 in bf16.
+    """
+    points, channels = len(voxels.features), network.embed_points.out_features
+    found = [
+        (_LINEAR, matrix_work(points, network.embed_points.in_features, channels, size, _FLOAT)),
+        (_MEANS, average_work(voxels.base.mean_of_points, channels, size)),
+        (_LINEAR, matrix_work(len(voxels.base), channels, channels, size)),
+    ]
+    pairs = {of: count_pairs(of.keys) for of in {voxels.finer(i) for i in range(len(network.encoder))}}
+    for number, block in enumerate(network.encoder):
+        assert isinstance(block, EncoderBlock)
+        found += _block_work(block, voxels, number, pairs[voxels.finer(number)], size)
+    hidden, classes = network.head.out_features, network.classifier.out_features
+    for at, rows in zip(voxels.scales, voxels.signature_rows, strict=True):
+        found += [
+            (_LINEAR, matrix_work(len(at), channels, hidden, size)),
+            (_MEANS, average_work(rows, hidden, size)),
+        ]
+    found += [
+        (_LINEAR, matrix_work(len(voxels.signature), hidden, classes, size)),
+        (_MEANS, average_work(voxels.signature_of_point, classes, size)),
+    ]
+    kinds = (_CONVOLUTIONS, _LINEAR, _MEANS)
+    return {kind: sum((work for of, work in found if of == kind), Work()) for kind in kinds}
+
+
+def _block_work(block: EncoderBlock, voxels: Voxels, number: int, pairs: int, size: int) -> list[tuple[str, Work]]:
+    channels = block.identity.in_features
+    fine, coarse = len(voxels.finer(number)), len(voxels.scales[number])
+    pool, to_coarse = voxels.pools[number], voxels.means[number]
+    found = []
+    for residual in block.voxel_branch:
+        assert isinstance(residual, ResidualBlock) and residual.shortcut is not None
+        found += [
+            (_CONVOLUTIONS, convolution_work(fine, pairs, residual.conv1, size)),
+            (_LINEAR, matrix_work(fine, channels, channels, size)),
+            (_CONVOLUTIONS, convolution_work(fine, pairs, residual.conv2, size, residual=True)),
+        ]
+    found.append((_MEANS, average_work(pool.mean, channels, size)))
+    groups = len(pool.mean)
+    for layer in (*block.pooled_mlp, block.identity, block.output):
+        if isinstance(layer, torch.nn.Linear):
+            rows = fine if layer is block.identity else coarse if layer is block.output else groups
+            found.append((_LINEAR, matrix_work(rows, layer.in_features, layer.out_features, size)))
+    found += [(_LINEAR, matrix_work(rows, channels, channels, size)) for rows in (fine, groups)]  # merge
+    found.append((_MEANS, average_work(pool.back, channels, size)))
+    found += [(_MEANS, average_work(to_coarse, channels, size))] * 2
+    return found
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a machine is.
+
+    Attributes:
+        flops: of a matrix product, per second.
+        bytes: of a copy, read and written, per second.
+        matrix: the shape of that product.
+    """
+
+    flops: float
+    bytes: float
+    matrix: tuple[int, int, int]
+
+    def bounds(self, work: Work) -> tuple[float, float]:
+        """Seconds that the arithmetic alone, and that memory alone, would take."""
+        return work.flops / self.flops, work.bytes / self.bytes
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], repeat: int = 10) -> float:
+    """Operations per second of a product (rows, inner) times (inner, columns), the fastest of several tries."""
+    rows, inner, columns = shape
+    left, right = (torch.ones(size, device=device, dtype=dtype) for size in ((rows, inner), (inner, columns)))
+    out = torch.empty(rows, columns, device=device, dtype=dtype)
+    seconds = _fastest(lambda: torch.mm(left, right, out=out), device, repeat)
+    return 2 * rows * inner * columns / seconds
+
+
+def copy_rate(device: torch.device, size: int = 2**28, repeat: int = 3) -> float:
+    """Bytes per second of a copy of `size` bytes, read and written, the fastest of several tries."""
+    source = torch.ones(size // 4, device=device)
+    target = torch.ones_like(source)
+    return 2 * size / _fastest(lambda: target.copy_(source), device, repeat)
+
+
+def _fastest(call: Callable[[], object], device: torch.device, repeat: int, tries: int = 7) -> float:
+    """Seconds of a call: the mean of `repeat` calls in a row, in the fastest of `tries` rows of them."""
+    found = []
+    for _ in range(tries):
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        synchronize(device)
+        found.append((time.perf_counter() - start) / repeat)
+    return min(found[1:])  # the first warms up
+
+
+def roofline_lines(name: str, parts: dict[str, Work], rates: Rates, measured: Sequence[tuple[str, float]]) -> list[str]:
+    """The bounds of a network in words.
+
+    Args:
+        name: such as "3D network, fp32".
+        parts: its work.
+        rates: of the machine, in that precision.
+        measured: what took how many seconds.
+    """
+    work = sum(parts.values(), Work())
+    arithmetic, memory = rates.bounds(work)
+    shares = ", ".join(f"{kind} {part.flops / 1e9:.3g}" for kind, part in parts.items())
+    return [
+        f"{name}: {work.flops / 1e9:.3g} GFLOP ({shares}) and at least {work.bytes / 1e6:,.0f} MB.",
+        f"Arithmetic bound: {milliseconds(arithmetic)} ms at {rates.flops / 1e9:,.0f} GFLOP/s "
+        f"(measured: {rates.matrix[0]} x {rates.matrix[1]} times {rates.matrix[1]} x {rates.matrix[2]}). "
+        f"Memory bound: {milliseconds(memory)} ms at {rates.bytes / 1e9:,.1f} GB/s (measured: a large copy).",
+        *(
+            f"Achieved: {100 * max(arithmetic, memory) / seconds:.0f} % of the greater bound ({what}: "
+            f"{milliseconds(seconds)} ms)."
+            for what, seconds in measured
+        ),
+    ]

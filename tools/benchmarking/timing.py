@@ -1,0 +1,65 @@
+"""How long a call takes, on any device."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tools.benchmarking.steps import synchronize
+
+
+def repeat(call: Callable[[], object], device: torch.device, runs: int, budget: float) -> list[float]:
+    """Seconds of each of up to `runs` calls, after one to warm up.
+
+    Args:
+        call: what to time.
+        device: what to wait for at the end of each call.
+        runs: how many calls.
+        budget: seconds after which no further call is begun. If the warm-up alone takes longer, it is what counts.
+    """
+    first = seconds(call, device)
+    if first > budget:
+        return [first]
+    found: list[float] = []
+    while not found or (len(found) < runs and sum(found) < budget):
+        found.append(seconds(call, device))
+    return found
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Of a call, from an idle device to an idle device."""
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which that share of the values lies, by linear interpolation."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[round(100 * share) - 1]
+
+
+class Clock:
+    """Points in the work of a device, which the host does not wait for; on a CPU, points in time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def mark(self) -> Any:
+        """The point that the device reaches when it has done everything up to here."""
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def between(self, first: Any, second: Any) -> float:
+        """Seconds between two points; the device must have reached both."""
+        return second - first if self.device.type != "cuda" else first.elapsed_time(second) / 1000
