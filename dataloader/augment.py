@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.corruptions.augment import CorruptionOptions
-from utils.structures import Scan
+from utils.structures import Scan, no_pixels
 
 Affine = NDArray[np.float64]
 """(3, 4) [matrix | translation in metres]."""
@@ -145,7 +145,7 @@ def mix_instances(scan: Scan, other: Scan) -> Scan:
     foreign = replace(
         chosen,
         index=np.full(len(chosen), -1, dtype=np.int64),
-        pixels=np.full((len(chosen), 2), np.nan, dtype=np.float32),
+        pixels=no_pixels(len(chosen)),
     )
     return Scan.concatenate([scan, foreign])
 

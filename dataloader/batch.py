@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from utils.structures import Batch, Sample, Scan
 
@@ -32,8 +33,8 @@ def collate(samples: Sequence[Sample], with_images: bool) -> Batch:
         points=torch.from_numpy(_points(scans)),
         rows=torch.from_numpy(np.concatenate([np.full(length, row) for row, length in enumerate(lengths)])),
         labels=torch.from_numpy(np.concatenate([scan.labels for scan in scans], dtype=np.int64)),
-        pixels=torch.from_numpy(pixels),
-        visible=torch.from_numpy(visible),
+        pixels=pixels,
+        visible=visible,
         images=torch.from_numpy(_images(scans)) if with_images else None,
         lengths=lengths,
         whole=tuple(sample.whole for sample in samples if sample.whole is not None),
@@ -54,15 +55,16 @@ def _points(scans: Sequence[Scan]) -> NDArray[np.float32]:
     return points
 
 
-def _pixels(scans: Sequence[Scan], with_images: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pixels(scans: Sequence[Scan], with_images: bool) -> tuple[Tensor, Tensor]:
     """`Batch.pixels` and `Batch.visible`."""
-    whole = np.full((sum(map(len, scans)), 2), -1, dtype=np.int64)
+    total = sum(map(len, scans))
     if not with_images:
-        return whole, np.empty(0, dtype=np.int64)
+        return torch.full((1, 2), -1).expand(total, 2), torch.empty(0, dtype=torch.int64)
     measured = np.concatenate([scan.pixels for scan in scans])
     visible = np.flatnonzero(measured[:, 0] >= 0)  # not those that are NaN
+    whole = np.full((total, 2), -1, dtype=np.int64)
     whole[visible] = measured.take(visible, axis=0)
-    return whole, visible
+    return torch.from_numpy(whole), torch.from_numpy(visible)
 
 
 def _images(scans: Sequence[Scan]) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from dataloader.corruptions.families import NOTE
 from dataloader.files import list_stems, read_point_file
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.structures import Frame, Scan
+from utils.structures import Frame, Scan, no_pixels
 from utils.submission import PredictionFiles, PredictionWriter, SubmissionWriter
 
 _SWEEPS = "samples/LIDAR_TOP"
@@ -209,7 +209,7 @@ def _scan(
     instances: NDArray[np.int32],
 ) -> Scan:
     count = len(xyz)
-    pixels = np.full((count, 2), np.nan, dtype=np.float32)
+    pixels = no_pixels(count)
     return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels)
 
 

@@ -28,7 +28,7 @@ from dataloader.files import missing_files, read_bytes, read_point_file
 from dataloader.nuscenes_index import NuScenesIndex, open_index
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.structures import Frame, Scan
+from utils.structures import Frame, Scan, no_pixels
 
 CAMERAS = tables.CAMERAS
 
@@ -120,7 +120,7 @@ class NuScenes:
         else:
             labels = np.zeros(count, dtype=np.uint8)
         image = None
-        pixels = np.full((count, 2), np.nan, dtype=np.float32)
+        pixels = no_pixels(count)
         if camera is not None and self._image_size is not None:
             image = read_image(self.root / record["images"][camera].decode(), self._image_size)
             scale = np.append(self._image_size / record["sizes"][camera], 1.0)

@@ -18,7 +18,7 @@ from dataloader.camera import project, read_image
 from dataloader.files import list_stems, read_bytes, read_point_file
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.structures import Frame, Scan
+from utils.structures import Frame, Scan, no_pixels
 
 Split = Literal["train", "valid", "test", "trainval"]
 
@@ -101,7 +101,7 @@ class SemanticKITTI:
             height, width = image.shape[:2]
             pixels = project(xyz, self._calibrations[frame.sequence], width, height)
         else:
-            pixels = np.full((count, 2), np.nan, dtype=np.float32)
+            pixels = no_pixels(count)
         index_in_file = np.arange(count, dtype=np.int64)
         return Scan(frame, xyz, intensity, labels, instances, index_in_file, pixels, image)
 

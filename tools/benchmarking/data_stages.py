@@ -105,11 +105,17 @@ def kernel_maps(s: Subject, name: str) -> Stage:
 
     return Stage(
         name,
-        lambda: [submanifold_map(s.voxel_set(scale).keys, 3) for scale in s.convolved],
+        lambda: [_complete(submanifold_map(s.voxel_set(scale).keys, 3)) for scale in s.convolved],
         "27 searchsorted",
         lambda: [plain_versions.kernel_map(s.geometry.grids[scale].coordinates) for scale in s.convolved],
         compare,
     )
+
+
+def _complete(kernel_map: PairMap) -> PairMap:
+    """With the order in which the convolutions walk it, else made by the first of them."""
+    assert kernel_map.schedule.chunks
+    return kernel_map
 
 
 def _pairs(kernel_map: PairMap) -> plain_versions.Pairs:
