@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Before torch starts its threads: waiting for each other, they give way after some microseconds. By default they hold
-# their cores for milliseconds, and another process on the machine makes a step take ten to fifty times as long.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only

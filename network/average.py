@@ -99,5 +99,20 @@ def _weighted_sum(features: Tensor, average: Average) -> Tensor:
     if len(average.source) == 0:
         return features.new_zeros(len(average), features.shape[1])
     weight = None if average.weight is None else average.weight.to(features.dtype)
+    return sum_bags(features.contiguous(), *average.bags, weight)
+
+
+def sum_bags(rows: Tensor, source: Tensor, ends: Tensor, weight: Tensor | None = None) -> Tensor:
+    """out[t] = sum of weight * rows[source] over the entries ends[t] .. ends[t + 1] - 1, in at least fp32; no gradient.
+
+    Args:
+        rows: (R, C), contiguous.
+        source, ends: (L,) and (T + 1,) int32.
+        weight: (L,) in the type of the rows, or None for 1.
+
+    Returns:
+        (T, C) in the type of the rows.
+    """
     # Detached: embedding_bag would prepare for its own gradient.
-    return torch.embedding_bag(features.detach().contiguous(), *average.bags, False, 0, False, weight, True)[0]
+    bags = torch.embedding_bag(rows.detach(), source, ends, mode=0, per_sample_weights=weight, include_last_offset=True)
+    return bags[0]

@@ -24,7 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 import torch
 
 from tools.benchmarking import frame as frames
-from tools.benchmarking.frame import CONFIG, FULL_SIZE, describe
+from tools.benchmarking.frame import FULL_SIZE, add_experiment_flags, add_frame_flags, describe
 from tools.benchmarking.machine import machine, peak_memory
 from tools.benchmarking.report import Column, Table, console, milliseconds, show
 from tools.benchmarking.roofline import Rates, copy_rate, matrix_rate, network_work, roofline_lines
@@ -44,17 +44,12 @@ NOTE = (
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data_path", type=Path, help="the folder that holds the sequence folders (default: a demo)")
-    parser.add_argument("--sequence", default="00", help="such as 00")
-    parser.add_argument("--frame", default="000000", help="such as 000000")
+    add_frame_flags(parser)
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="timed calls of each, after a warm-up")
     parser.add_argument("--precision", nargs="+", choices=("32", "bf16"), default=["32", "bf16"], help="of networks")
     parser.add_argument("--stages", nargs="+", metavar="TEXT", help="only stages whose name contains one of these")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table here too, as Markdown")
-    parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
-    )
+    add_experiment_flags(parser)
     return parser.parse_args(argv)
 
 

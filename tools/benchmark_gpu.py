@@ -24,7 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import torch
 
-from tools.benchmarking.frame import CONFIG, FULL_SIZE, prepare
+from tools.benchmarking.frame import FULL_SIZE, add_experiment_flags, add_frame_flags, prepare
 from tools.benchmarking.gpu_inputs import VIEWS, VOTES, Job
 from tools.benchmarking.gpu_report import Row, Yardstick, evaluation_table, training_table
 from tools.benchmarking.gpu_row import BATCHES, run_job
@@ -41,19 +41,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
     parser.add_argument("--precisions", nargs="+", choices=("32", "bf16"), default=["32", "bf16"])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only to try the code")
-    parser.add_argument("--data_path", type=Path, help="the folder that holds the sequence folders (default: a demo)")
-    parser.add_argument("--sequence", default="00", help="such as 00")
-    parser.add_argument("--frame", default="000000", help="such as 000000")
+    add_frame_flags(parser)
     parser.add_argument("--workers", type=cli.count(0), default=16, metavar="N", help="processes that load scans")
     parser.add_argument("--batch_size", type=number, default=8, metavar="N", help="of throughput and training")
     parser.add_argument("--runs", type=number, default=50, metavar="N", help="timed calls of each latency")
     parser.add_argument("--steps", type=number, default=20, metavar="N", help="timed batches back to back")
     parser.add_argument("--check", action="store_true", help="compare logits and gradients with the torch backend's")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables here too, as Markdown")
-    parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
-    )
+    add_experiment_flags(parser)
     return parser.parse_args(argv)
 
 

@@ -23,7 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import torch
 
-from tools.benchmarking.frame import CONFIG, FULL_SIZE, configure
+from tools.benchmarking.frame import FULL_SIZE, add_experiment_flags, configure
 from tools.benchmarking.growth import Case, Laboratory, Row, Sweep, explain, memory_before, questions, table
 from tools.benchmarking.growth_row import Job
 from tools.benchmarking.machine import machine, require
@@ -54,10 +54,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--memory_limit", type=_positive, metavar="GIB", help="memory that each process may take, on CUDA of the device"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables here too, as Markdown")
-    parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
-    )
+    add_experiment_flags(parser)
     return parser.parse_args(argv)
 
 

@@ -87,19 +87,9 @@ class SparseConv3d(nn.Module):
         bound = 1 / math.sqrt(kernel_size**3 * c_in)
         nn.init.uniform_(self.weight, -bound, bound)
 
-    def forward(
-        self,
-        features: Tensor,
-        kernel_map: KernelMap | None,
-        bias: Tensor | None = None,
-        residual: Tensor | None = None,
-        slope: float = 1.0,
-    ) -> Tensor:
-        """(V_in, C_in) -> (V_out, C_out): LeakyReLU(convolution + bias + residual), slope 1 being no activation.
-
-        A kernel of size 1 on the same voxels needs no map.
-        """
-        return self._convolve(features, kernel_map, self.weight, bias, residual, slope)
+    def forward(self, features: Tensor, kernel_map: KernelMap | None, bias: Tensor | None = None) -> Tensor:
+        """(V_in, C_in) -> (V_out, C_out); a kernel of size 1 on the same voxels needs no map."""
+        return self._convolve(features, kernel_map, self.weight, bias)
 
     def _convolve(
         self,
@@ -107,8 +97,8 @@ class SparseConv3d(nn.Module):
         kernel_map: KernelMap | None,
         weight: Tensor,
         bias: Tensor | None,
-        residual: Tensor | None,
-        slope: float,
+        residual: Tensor | None = None,
+        slope: float = 1.0,
     ) -> Tensor:
         if kernel_map is not None:
             return kernel_map.convolve(features, weight, bias, residual, slope)
@@ -133,7 +123,7 @@ class SparseConvNorm(SparseConv3d):
         residual: Tensor | None = None,
         slope: float = 1.0,
     ) -> Tensor:
-        """(V_in, C_in) -> (V_out, C_out): LeakyReLU(BN(convolution + bias) + residual)."""
+        """(V_in, C_in) -> (V_out, C_out): LeakyReLU(BN(convolution + bias) + residual), slope 1 for no activation."""
         if self.training or bias is not None:
             self._folded = None  # no second copy of the weights in a training
             return finish(self.norm(super().forward(features, kernel_map, bias)), residual, slope)

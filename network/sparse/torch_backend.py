@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from network.average import sum_bags
 from network.sparse.coordinates import STEP_X, STEP_Y, divide, kernel_offsets, pack, unpack
 from network.sparse.layers import SparseBackend, compute_dtype, finish
 from network.sparse.pair_schedule import Schedule, build_schedule
@@ -244,7 +245,7 @@ def _walk_in_chunks(features: Tensor, weight: Tensor, kernel_map: PairMap, epilo
                 torch.index_select(features, 0, part.inputs, out=gathered[:count])
                 padded = _padded(count, features.dtype)
                 torch.mm(gathered[:padded], matrix, out=buffer[part.begin : part.begin + padded])
-        sums = torch.embedding_bag(buffer, chunk.products, chunk.bags, False, 0, False, None, True)[0]
+        sums = sum_bags(buffer, chunk.products, chunk.bags)
         if bias is not None and kernel_map.identity is None:
             sums += bias
         out[rows] = finish(sums, None if residual is None else residual[rows], slope)

@@ -11,6 +11,7 @@ import torch
 from tools import benchmark_growth
 from tools.benchmarking import growth, machine
 from tools.benchmarking.child import OUT_OF_MEMORY, Answer
+from tools.benchmarking.frame import CONFIG
 from tools.benchmarking.growth import Case, Row, explain, memory_before, questions, table
 from tools.benchmarking.growth_row import EVALUATION, TRAINING, Job, corner, measure, save_batch
 from tools.benchmarking.machine import ProcessMemory, memory_meter
@@ -95,7 +96,7 @@ def test_flags_that_make_no_sense(flags, capsys):
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory):
-    job = Job("", "", str(benchmark_growth.CONFIG), tuple(SMALL), "cpu", "32", 2, 60.0, None, 1)
+    job = Job("", "", str(CONFIG), tuple(SMALL), "cpu", "32", 2, 60.0, None, 1)
     return growth.Laboratory(tmp_path_factory.mktemp("growth"), job, 1, lambda title: None)
 
 

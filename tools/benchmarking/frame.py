@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -23,6 +24,21 @@ _FILES = ("velodyne/{}.bin", "labels/{}.label", "image_2/{}.png", "calib.txt")
 _LOADERS = ("train_data_loader", "val_data_loader")
 _LOST = 0.01  # share of the points that a copy of a frame lacks
 _DISTINCT = 64  # copies that differ; any more are links to them
+
+
+def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
+    """--config and --set, of every benchmark."""
+    parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
+    )
+
+
+def add_frame_flags(parser: argparse.ArgumentParser) -> None:
+    """--data_path, --sequence and --frame: which frame to measure on."""
+    parser.add_argument("--data_path", type=Path, help="the folder that holds the sequence folders (default: a demo)")
+    parser.add_argument("--sequence", default="00", help="such as 00")
+    parser.add_argument("--frame", default="000000", help="such as 000000")
 
 
 def prepare(
