@@ -1,0 +1,138 @@
+"""Files on disk: written whole or not at all, and read only where they are ordinary files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+_BUFFER = 1 << 20
+_PARTIAL = ".partial"
+
+
+class _Watched(io.RawIOBase):
+    """An open file descriptor that remembers the first error of a write.
+
+    Libraries hide such an error (torch, Pillow), or lose its number (`ndarray.tofile`). The descriptor itself is not
+    shown to them, so that all they write comes through here.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return os.lseek(self._descriptor, offset, whence)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        size = self.tell() if size is None else size
+        os.ftruncate(self._descriptor, size)
+        return size
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under its name when it is complete, or not at all.
+
+    It is written beside its place, brought to the disk and renamed: whoever reads `path` sees the old file or the new
+    one, also after a kill or on a full disk. Missing folders are made.
+
+    Args:
+        path: the file; one that exists is replaced.
+
+    Yields:
+        A binary file. Any exception in the block leaves `path` as it was.
+
+    Raises:
+        OSError: it cannot be written; `filename` is `path`, whatever a library has made of the error.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
+    raw = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            raw = _Watched(descriptor)
+            file = io.BufferedWriter(raw, _BUFFER)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        cause = raw.error if raw is not None and raw.error is not None else error
+        if not isinstance(cause, OSError) or isinstance(cause, io.UnsupportedOperation):
+            raise
+        if cause.filename not in (None, str(partial), partial):
+            raise
+        raise _named(cause, path) from error
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error, saying which file could not be written."""
+    number = error.errno or errno.EIO
+    return OSError(number, os.strerror(number) if error.errno else f"cannot be written ({error})", str(path))
+
+
+def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def remove_partials(folder: str | Path) -> None:
+    """Remove what killed writers have left in a folder that no other process writes to."""
+    for path in Path(folder).glob(f".*{_PARTIAL}"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def require_regular(path: str | Path) -> None:
+    """Refuse what is there but is no ordinary file: reading from a pipe, a socket or a device may never end.
+
+    Raises:
+        OSError: there is no such file (`FileNotFoundError`), it is a folder (`IsADirectoryError`), or something else
+            that is not a file of a certain length; names `path`.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not an ordinary file", str(path))
