@@ -32,6 +32,7 @@ from network.training import averaging_start, build_trainer, training_callbacks
 from utils import cli
 from utils.config import Config, ModelParams, load_config, save_config
 from utils.errors import UserError
+from utils.files import remove_partials
 from utils.labels import LabelMap
 from utils.run_folder import find_checkpoint, run_root, test_folder, training_folder
 from utils.test_output import TestOutput
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
     say(cli.device_notice(devices, args.cpu))
     label_map = load_label_map(config)
     root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
-    checkpoint = find_checkpoint(args.checkpoint, root) if args.checkpoint else None
+    checkpoint = find_checkpoint(args.checkpoint, root, say) if args.checkpoint else None
     pl.seed_everything(args.seed, workers=True, verbose=False)
     data = DataModule(
         config,
@@ -210,7 +211,7 @@ def _take_weights(
 @rank_zero_only
 def _announce(config: Config, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:
     assert data.trained is not None
-    folder.mkdir(parents=True, exist_ok=True)
+    remove_partials(folder)  # of a run that was killed while it wrote
     save_config(config, folder / "config.yaml")
     print(
         f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "

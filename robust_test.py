@@ -144,7 +144,7 @@ def prepare(args: argparse.Namespace) -> Experiment:
             f"--num_vote {args.num_vote}: Robo3D's protocol allows no test-time augmentation; leave out --num_vote, or "
             "give 1"
         )
-    checkpoint = find_checkpoint(args.checkpoint, run_root(data.pc_dataset_type, args.log_dir))
+    checkpoint = find_checkpoint(args.checkpoint, run_root(data.pc_dataset_type, args.log_dir), say)
     if args.corruption_path:
         root = expand_home(args.corruption_path)
     else:

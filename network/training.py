@@ -21,9 +21,11 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
+from network.checkpoint_io import WholeFileCheckpoints
 from network.segmentation_task import SegmentationTask
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
+from utils.files import write_text
 from utils.run_folder import HISTORY, LAST
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -63,6 +65,7 @@ def build_trainer(
         num_nodes=devices.num_nodes,
         strategy=strategy,
         precision=_PRECISION[devices.precision],
+        plugins=[WholeFileCheckpoints()],
         use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
         num_sanity_val_steps=0,
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
@@ -135,22 +138,36 @@ class History(Callback):
             return
         if pl_module.validated:  # otherwise the scores at hand are those of an earlier epoch
             values |= {name: value for name, value in metrics.items() if name.startswith("val/")}
-        with (self.folder / HISTORY).open("a") as file:
-            file.write(json.dumps({"epoch": trainer.current_epoch, **values}) + "\n")
-        curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in read_history(self.folder)]
+        epoch = trainer.current_epoch
+        # Later epochs are of a training that this one has gone back behind.
+        before = [line for line in read_history(self.folder) if line["epoch"] < epoch]
+        history = [*before, {"epoch": epoch, **values}]
+        write_text(self.folder / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
+        curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in history]
         draw_training_curve(curves, self.folder / "training_curve.png")
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run's history, one per epoch; an epoch that was trained again counts once."""
-    by_epoch = {}
-    for text in (folder / HISTORY).read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:  # a run was killed while it wrote this line
-            continue
-        by_epoch[line["epoch"]] = line
+    """Read the lines of a run's history, one per epoch, in order; what is damaged is left out.
+
+    Of an epoch that was trained twice the later line counts.
+    """
+    try:
+        text = (folder / HISTORY).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    by_epoch = {line["epoch"]: line for line in map(_history_line, text.splitlines()) if line is not None}
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def _history_line(text: str) -> dict[str, float] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or type(line.get("epoch")) is not int:
+        return None
+    return {name: value for name, value in line.items() if type(value) in (int, float)}
 
 
 class LateWeightAveraging(WeightAveraging):

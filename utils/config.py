@@ -26,6 +26,7 @@ from utils.config_schema import (
     spellings,
 )
 from utils.errors import UserError
+from utils.files import write_text
 
 __all__ = [
     "Config",
@@ -108,8 +109,7 @@ def save_config(config: Config, path: str | Path) -> None:
     content["dataset_params"] = dict(sorted(data, key=lambda item: isinstance(item[1], dict)))  # the loaders last
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise _error(path, f"cannot write the configuration ({error.strerror}); choose another folder") from error
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from utils.files import whole_file
 from utils.robustness import CLEAN, Family, Profile, robustness
 
 _OURS, _THEIRS, _CLEAN_BAR = "#1f6fb4", "#d9622b", "#8a929c"
@@ -66,8 +67,8 @@ def draw_robustness(picture: RobustPicture, path: Path) -> None:
         _draw_radar(figure.add_subplot(grid[1], projection="polar"), picture)
     lines = [textwrap.fill(line, 200 if wide else 140) for line in picture.headlines]
     figure.suptitle("\n".join(lines), fontsize=11, x=0.01, ha="left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _draw_bars(axes: Axes, picture: RobustPicture) -> None:

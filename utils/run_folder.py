@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from utils.config import expand_home
@@ -18,15 +21,16 @@ def _versions(root: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.removeprefix("version_")))
 
 
-def find_checkpoint(name: str, root: Path) -> Path:
-    """The checkpoint that --checkpoint names.
+def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print) -> Path:
+    """Find the checkpoint that --checkpoint names.
 
     Args:
         name: a path, or `last` or `best`: that of the newest run below `root` that has one.
         root: logs/<dataset>/<log_dir>.
+        note: takes a line for the user about checkpoints that are passed over.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or `last` is damaged; then it names what else there is.
     """
     if name not in (LAST, "best"):
         path = expand_home(name)
@@ -34,10 +38,34 @@ def find_checkpoint(name: str, root: Path) -> Path:
             raise UserError(f"{name}: no such checkpoint; --checkpoint takes a path, or `last` or `best` of --log_dir")
         return path
     for folder in reversed(_versions(root)):
-        found = sorted(folder.glob(f"{name}*.ckpt"), key=lambda p: p.stat().st_mtime)
-        if found:
-            return found[-1] if name == LAST else _best(found)
+        found = _in_folder(folder, name)
+        whole = [path for path in found if _is_whole(path)]
+        if name == LAST and found and found[-1] not in whole:
+            raise UserError(f"{found[-1]}: damaged or incomplete; {_instead(folder)}")
+        if name != LAST and len(whole) < len(found):
+            damaged = next(path for path in found if path not in whole)
+            note(f"note: {damaged} is damaged or incomplete and passed over ({len(found) - len(whole)} in {folder})")
+        if whole:
+            return whole[-1] if name == LAST else _best(whole)
     raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")
+
+
+def _in_folder(folder: Path, name: str) -> list[Path]:
+    """The checkpoints of a run whose names begin with `name`, the newest last."""
+    return sorted(folder.glob(f"{name}*.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the list of contents at the end of the file is there: it is written last."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def _instead(folder: Path) -> str:
+    """What to do where the last checkpoint of a run cannot be read."""
+    whole = [path for path in _in_folder(folder, "best") if _is_whole(path)]
+    if not whole:
+        return "the run has no other, so train anew"
+    return f"go on from the best one, of an earlier epoch: --checkpoint {shlex.quote(str(_best(whole)))}"
 
 
 def _best(checkpoints: list[Path]) -> Path:

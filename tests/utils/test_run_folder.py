@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from utils.run_folder import find_checkpoint, run_root, training_folder
 
 
 def make(folder: Path, *names: str) -> None:
-    """Empty files, the last one the newest."""
+    """Small zip files, as torch writes them, the last one the newest."""
     folder.mkdir(parents=True, exist_ok=True)
     for age, name in enumerate(reversed(names)):
-        (folder / name).write_bytes(b"")
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("archive/data.pkl", bytes(1000))
         os.utime(folder / name, (1000 - age, 1000 - age))
 
 
@@ -49,6 +51,38 @@ def test_paths_are_taken_as_they_are(tmp_path) -> None:
     assert find_checkpoint(str(tmp_path / "some model.ckpt"), tmp_path / "nowhere").name == "some model.ckpt"
     with pytest.raises(UserError, match="no such checkpoint"):
         find_checkpoint(str(tmp_path), tmp_path)
+
+
+def cut(path: Path) -> None:
+    """Leave half of a file, and its time as it is."""
+    times = path.stat().st_atime, path.stat().st_mtime
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    os.utime(path, times)
+
+
+def test_a_damaged_last_names_the_best(tmp_path) -> None:
+    best = "best-epoch=03-val_mIoU=0.5000.ckpt"
+    make(tmp_path / "version_0", best, "best-epoch=04-val_mIoU=0.4000.ckpt", "last.ckpt")
+    cut(tmp_path / "version_0/last.ckpt")
+    with pytest.raises(UserError, match="last.ckpt: damaged or incomplete.*--checkpoint .*" + best):
+        find_checkpoint("last", tmp_path)
+    make(tmp_path / "version_1", "last.ckpt")
+    (tmp_path / "version_1/last.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match="train anew"):
+        find_checkpoint("last", tmp_path)
+
+
+def test_a_damaged_best_does_not_hide_a_whole_one(tmp_path) -> None:
+    notes: list[str] = []
+    names = [f"best-epoch=0{epoch}-val_mIoU=0.{epoch}000.ckpt" for epoch in range(3)]
+    make(tmp_path / "version_0", *names)
+    make(tmp_path / "version_1", *names)
+    cut(tmp_path / "version_1" / names[2])
+    assert find_checkpoint("best", tmp_path, notes.append) == tmp_path / "version_1" / names[1]
+    assert len(notes) == 1 and names[2] in notes[0]
+    for name in names:
+        (tmp_path / "version_1" / name).write_bytes(b"")
+    assert find_checkpoint("best", tmp_path, notes.append) == tmp_path / "version_0" / names[2]
 
 
 def test_a_resumed_run_stays_in_its_folder(tmp_path) -> None:
