@@ -26,6 +26,7 @@ from network.segmentation_task import SegmentationTask
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
 from utils.files import write_text
+from utils.fp32 import set_fp32_arithmetic
 from utils.run_folder import HISTORY, LAST
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -47,7 +48,7 @@ def build_trainer(
         callbacks: see `training_callbacks`.
         settings: further arguments of `pl.Trainer`.
     """
-    torch.backends.cuda.matmul.allow_tf32 = devices.precision == "tf32"
+    set_fp32_arithmetic(tf32=devices.precision == "tf32")
     # On a GPU, reading the loss for the bar makes the host wait.
     watched = sys.stderr.isatty() and devices.accelerator == "cpu"
     strategy: Any = "auto"

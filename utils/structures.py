@@ -10,8 +10,7 @@ All are frozen: a step that changes something returns a new record. Shape legend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from utils.fp32 import exact_matmul
 
 
 @dataclass(frozen=True)
@@ -224,21 +225,11 @@ class Batch:
         matrices[:, 3, 3] = 1
         moved = torch.empty_like(self.points)
         # In half precision or TF32 the points would move by much of a voxel.
-        with torch.autocast(self.points.device.type, enabled=False), _without_tf32():
+        with torch.autocast(self.points.device.type, enabled=False), exact_matmul():
             scans = zip(shifts, self.points.split(self.lengths), matrices, moved.split(self.lengths), strict=True)
             for shift, points, matrix, out in scans:
                 torch.addmm(shift, points, matrix.T, out=out)
         return replace(self, points=moved)
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from triton import knobs
 
 from network.sparse.triton_geometry import TILE, Pairs, Tiles, blocks, launch
+from utils.fp32 import matmul_in_tf32
 
 INTERPRETED: bool = knobs.runtime.interpret  # the kernels below run in Triton's interpreter, on any device
 _WIDEN = tl.constexpr(INTERPRETED)  # the interpreter would multiply the bits of bf16 as if they were whole numbers
@@ -111,7 +112,7 @@ def _rows_together(tensor: Tensor) -> Tensor:
 
 def _precision(features: Tensor) -> str:
     """How products of fp32 are computed; the other types know one way only."""
-    return "tf32" if features.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    return "tf32" if features.dtype == torch.float32 and matmul_in_tf32() else "ieee"
 
 
 def _fits(block: int, channels: int, least: int, most: int) -> bool:

@@ -22,6 +22,7 @@ from tools.benchmarking.roofline import copy_rate, matrix_rate, network_work
 from tools.benchmarking.stage import largest_difference
 from tools.benchmarking.steps import autocast, labels, synchronize
 from tools.benchmarking.timing import Clock, quantile
+from utils.fp32 import set_fp32_arithmetic
 from utils.structures import Batch
 
 MODULE = "tools.benchmarking.gpu_row"
@@ -58,11 +59,11 @@ class Bench:
         self.device = self.inputs.device
         self.meter, self.clock = memory_meter(self.device), Clock(self.device)
         torch.set_num_threads(job.threads)
+        set_fp32_arithmetic(tf32=False)
 
     def machine(self) -> child.Values:
         """How fast the device copies and multiplies, and the work that one scan is."""
         on_gpu = self.device.type == "cuda"
-        torch.backends.cuda.matmul.allow_tf32 = False
         width = 8192 if on_gpu else self.inputs.subject.model.hiden_size
         shape = (8192, width, width)
         voxels = self.inputs.reference.voxelize(self.inputs.views[0])
