@@ -198,7 +198,8 @@ def make_tiles(table: Tensor) -> Tiles:
     order = torch.sort(codes, stable=True, descending=True).indices
     launch(
         _tile_kernel, num_tiles,
-        table, order, live, num_live, neighbours, hits, num_rows, num_tiles, VOLUME=volume, TILE=TILE,
+        table, order, live, num_live, neighbours, hits, num_rows, num_tiles,
+        VOLUME=volume, OFFSETS=triton.next_power_of_2(volume), TILE=TILE,
     )  # fmt: skip
     return Tiles(order, live, num_live, neighbours, hits)
 
@@ -223,22 +224,23 @@ def _code_kernel(table, codes, num_rows, BITS: tl.constexpr, VOLUME: tl.constexp
 
 @triton.jit(do_not_specialize=["num_rows", "num_tiles"])
 def _tile_kernel(
-    table, order, live, num_live, neighbours, hits, num_rows, num_tiles, VOLUME: tl.constexpr, TILE: tl.constexpr
-):
+    table, order, live, num_live, neighbours, hits, num_rows, num_tiles,
+    VOLUME: tl.constexpr, OFFSETS: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """One tile, all its offsets side by side: no load but that of the rows is waited for by another."""
     tile = tl.program_id(0)
-    places = tile * TILE + tl.arange(0, TILE)
-    inside = places < num_rows
-    rows = tl.load(order + places, mask=inside, other=0)
-    count = 0
-    for offset in range(VOLUME):
-        neighbour = tl.load(table + offset * num_rows + rows, mask=inside, other=-1)
-        hit = tl.sum((neighbour >= 0).to(tl.int32), axis=0)
-        tl.store(hits + offset * num_tiles + tile, hit)
-        entry = tile * VOLUME + count
-        tl.store(live + entry, offset, mask=hit > 0)
-        tl.store(neighbours + entry * TILE + tl.arange(0, TILE), neighbour, mask=hit > 0)
-        count += (hit > 0).to(tl.int32)
-    tl.store(num_live + tile, count)
+    offset, place = tl.arange(0, OFFSETS), tl.arange(0, TILE)  # OFFSETS is a power of 2, as shapes are
+    used, inside = offset < VOLUME, tile * TILE + place < num_rows
+    rows = tl.load(order + tile * TILE + place, mask=inside, other=0)
+    here = table + offset[:, None] * num_rows + rows[None, :]
+    neighbour = tl.load(here, mask=used[:, None] & inside[None, :], other=-1)
+    hit = tl.sum((neighbour >= 0).to(tl.int32), axis=1)
+    alive = (hit > 0).to(tl.int32)
+    entry = tile * VOLUME + tl.cumsum(alive, axis=0) - 1  # live offsets close up
+    tl.store(hits + offset * num_tiles + tile, hit, mask=used)
+    tl.store(live + entry, offset, mask=hit > 0)
+    tl.store(neighbours + entry[:, None] * TILE + place[None, :], neighbour, mask=(hit > 0)[:, None])
+    tl.store(num_live + tile, tl.sum(alive, axis=0))
 
 
 def make_pairs(tiles: Tiles, capacity: int) -> Pairs:

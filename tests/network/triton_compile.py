@@ -111,7 +111,8 @@ def others(capability: int) -> Iterator[dict]:
         (geometry._neighbour_kernel, {"ROWS": 64}),
         (geometry._halving_kernel, {"ROWS": 256}),
         (geometry._code_kernel, {"BITS": significance(27), "ROWS": 256, **volume}),
-        (geometry._tile_kernel, tile),
+        (geometry._tile_kernel, {**tile, "OFFSETS": 32}),
+        (geometry._tile_kernel, {"VOLUME": 8, "OFFSETS": 8, "TILE": TILE}),
         (geometry._pair_kernel, tile),
         (triton_kernels._sum_kernel, {"SHARES": 512, "SHARE": 128, "BLOCK": 256, **volume}),
     ):
