@@ -113,7 +113,7 @@ class SparseConvNorm(SparseConv3d):
     def __init__(self, c_in: int, c_out: int, kernel_size: int) -> None:
         super().__init__(c_in, c_out, kernel_size)
         self.norm = BatchNorm(c_out)
-        self._folded: _Folded | None = None
+        self._folded: dict[torch.dtype, _Folded] = {}
 
     def forward(
         self,
@@ -125,20 +125,21 @@ class SparseConvNorm(SparseConv3d):
     ) -> Tensor:
         """(V_in, C_in) -> (V_out, C_out): LeakyReLU(BN(convolution + bias) + residual), slope 1 for no activation."""
         if self.training or bias is not None:
-            self._folded = None  # no second copy of the weights in a training
+            self._folded = {}  # no second copy of the weights in a training
             return finish(self.norm(super().forward(features, kernel_map, bias)), residual, slope)
         return self._convolve(features, kernel_map, *self._fold(features), residual, slope)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_folded": None}  # no copies, and not in files
+        return {**super().__getstate__(), "_folded": {}}  # no copies, and not in files
 
     def train(self, mode: bool = True) -> SparseConvNorm:
         """As of any module; the folded weights are dropped."""
-        self._folded = None
+        self._folded = {}
         return super().train(mode)
 
     def _fold(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of convolution and norm together; kept as long as no tensor they are made of has changed.
+        """Weight and bias of convolution and norm together, in the type that is computed in; kept for each such type,
+        as long as no tensor they are made of has changed.
 
         What is written into a tensor through `.data` cannot be seen: `eval()` after that, as Lightning does.
         """
@@ -149,10 +150,13 @@ class SparseConvNorm(SparseConv3d):
             return _fold(self.weight, norm)
         dtype = compute_dtype(features)
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
-        if self._folded is None or (self._folded.dtype, self._folded.state) != (dtype, state):
+        kept = self._folded.get(dtype)
+        if kept is None or kept.state != state:
             weight, bias = _fold(self.weight, norm)
-            self._folded = _Folded(dtype, state, weight.to(dtype), bias.to(dtype))
-        return self._folded.weight, self._folded.bias
+            current = {of: folded for of, folded in self._folded.items() if folded.state == state}
+            kept = _Folded(state, weight.to(dtype), bias.to(dtype))
+            self._folded = {**current, dtype: kept}
+        return kept.weight, kept.bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,12 +164,10 @@ class _Folded:
     """Folded weights and what they were made of.
 
     Attributes:
-        dtype: of `weight` and `bias`.
         state: address and version of each tensor that they were made of.
         weight, bias: for `KernelMap.convolve`.
     """
 
-    dtype: torch.dtype
     state: tuple[tuple[int, int], ...]
     weight: Tensor
     bias: Tensor

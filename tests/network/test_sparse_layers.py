@@ -85,23 +85,29 @@ def test_a_copy_folds_its_own_weights() -> None:
     layer = make_layer()
     before = folded(layer)
     other = copy.deepcopy(layer)
-    assert other._folded is None
+    assert not other._folded
     with torch.no_grad():
         other.weight.mul_(2)
     assert torch.allclose(folded(other), one_after_the_other(other), atol=1e-5)
     assert torch.equal(folded(layer), before)
 
 
-def test_folded_once_for_many_scans() -> None:
+def test_folded_once_for_many_scans_in_each_type() -> None:
+    """An evaluation in bf16 within a training in fp32 must not throw the other's weights away, nor the other way round."""
     layer = make_layer()
+
+    def run() -> list[tuple[torch.dtype, torch.dtype, int, int]]:
+        folded(layer)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert folded(layer).dtype == torch.bfloat16
+        return [(dtype, f.weight.dtype, id(f.weight), id(f.bias)) for dtype, f in layer._folded.items()]
+
+    first = run()
+    assert [entry[:2] for entry in first] == [(t, t) for t in (torch.float32, torch.bfloat16)]
+    assert run() == first
+    layer.norm.running_var.mul_(3)
     folded(layer)
-    kept = layer._folded
-    folded(layer)
-    assert kept is not None and layer._folded is kept
-    with torch.autocast("cpu", torch.bfloat16):
-        assert folded(layer).dtype == torch.bfloat16
-    again = layer._folded
-    assert again is not None and again is not kept and again.dtype == torch.bfloat16
+    assert list(layer._folded) == [torch.float32], "those of another type are out of date, too"
 
 
 def test_no_second_copy_of_the_weights_in_a_training() -> None:
@@ -109,7 +115,7 @@ def test_no_second_copy_of_the_weights_in_a_training() -> None:
     folded(layer)
     layer.training = layer.norm.training = True  # as Lightning goes back to training, without `train()`
     layer(FEATURES, MAP)
-    assert layer._folded is None
+    assert not layer._folded
 
 
 def test_weights_made_in_inference_mode() -> None:
