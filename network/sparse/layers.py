@@ -49,8 +49,8 @@ class SparseBackend:
             sorted and distinct.
         halving_map: (keys, parent, number of coarse voxels) -> map of size 2 and stride 2 from the voxels `keys` (V,)
             onto coarser ones; `parent` (V,) is the one above each.
-        warm_up: (device, compute type, (kernel volume, C_in, C_out) of all layers, whether to train) -> compiles and
-            tunes what they need, so that no process does it while others wait.
+        warm_up: (device, compute type, all layers, whether to train) -> compiles, tunes and checks what they need, so
+            that no process does it while others wait.
     """
 
     name: str

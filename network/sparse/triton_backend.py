@@ -10,7 +10,6 @@ Nothing waits for the device. `triton_geometry` finds neighbours, tiles and pair
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from network.sparse import torch_backend
-from network.sparse.coordinates import halve, pack
-from network.sparse.layers import SparseBackend, compute_dtype, finish
+from network.sparse.backend_check import cases, first_wrong, made_up_surface
+from network.sparse.layers import KernelMap, Layer, SparseBackend, compute_dtype, finish
 from network.sparse.triton_geometry import Pairs, Tiles, find_children, find_neighbours, make_pairs, make_tiles
 from network.sparse.triton_kernels import INTERPRETED, convolve_tiles, interpreting, weight_gradient
 from utils.errors import UserError
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_TUNED_SIDE, _CHECKED_SIDE = (8, 5) if INTERPRETED else (128, 45)  # of the surfaces of voxels that it is done on
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,34 +192,52 @@ def is_available(device: torch.device) -> bool:
     return interpreting()
 
 
-def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[tuple[int, int, int]], training: bool) -> None:
-    """Compile and tune the kernels of all layers on made-up voxels, so that no process does it while others wait.
+def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> None:
+    """Compiles, tunes and checks the kernels of all layers, so that no process does it while others wait.
 
     Args:
         device: what the layers will run on.
         dtype: in which they will compute: that of autocast, or of the features.
-        layers: (kernel volume, C_in, C_out) of the convolutions: volume 27, and 8 for those that halve and their
-            transposes; others are passed over, since they need no kernel.
+        layers: of the network; those with neither 27 nor 8 offsets need no kernel.
         training: gradients as well.
+
+    Raises:
+        UserError: they do not run on the device, or compute something else than the torch backend there.
     """
-    with torch.inference_mode(False):
-        _warm_up(device, dtype, layers, training)
+    reason = why_not(device, dtype, layers, training)
+    if reason is not None:
+        raise UserError(
+            f"model_params.sparse_backend: triton does not work on {device} ({reason}); set "
+            "model_params.sparse_backend=torch"
+        )
 
 
-def _warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[tuple[int, int, int]], training: bool) -> None:
-    keys = _made_up_surface(device)
-    halving = halving_map(keys, *_parents(keys))
-    maps = {27: [submanifold_map(keys, 3)], 8: [halving, halving.transposed()]}
-    # Under an autocast of the caller, the features would be cast to its type.
-    with torch.autocast(device.type, enabled=False):
-        for volume, c_in, c_out in dict.fromkeys(layers):
-            for kernel_map in maps.get(volume, []):
-                features = torch.ones(kernel_map.num_inputs, c_in, device=device, dtype=dtype)
-                weight = torch.ones(volume, c_in, c_out, device=device, dtype=dtype)
-                _run_once(kernel_map, features, weight, training)
+def why_not(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> str | None:
+    """What is wrong with the kernels of all layers on a device, once they are tuned; None: nothing.
+
+    What goes wrong when kernels are compiled (without a C compiler, say) counts, too. Arguments as of `warm_up`.
+    """
+    layers = tuple(dict.fromkeys(layers))
+    try:
+        # Gradients are looked at. Under an autocast of the caller, features would be cast to its type.
+        with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
+            _tune(made_up_surface(device, _TUNED_SIDE), dtype, layers, training)
+            return first_wrong(BACKEND, made_up_surface(device, _CHECKED_SIDE), dtype, layers, training)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
-def _run_once(kernel_map: TritonMap, features: Tensor, weight: Tensor, training: bool) -> None:
+def _tune(keys: Tensor, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> None:
+    of_all_kinds = cases(BACKEND, keys)
+    for volume, c_in, c_out in layers:
+        for case in of_all_kinds:
+            if case.volume == volume:
+                features = torch.ones(case.num_inputs, c_in, device=keys.device, dtype=dtype)
+                weight = torch.ones(volume, c_in, c_out, device=keys.device, dtype=dtype)
+                _run_once(case.kernel_map, features, weight, training)
+
+
+def _run_once(kernel_map: KernelMap, features: Tensor, weight: Tensor, training: bool) -> None:
     """Every way in which a layer calls the kernels."""
     with torch.no_grad():
         out = kernel_map.convolve(features, weight)
@@ -231,70 +248,4 @@ def _run_once(kernel_map: TritonMap, features: Tensor, weight: Tensor, training:
             kernel_map.convolve(features.requires_grad_(), weight.requires_grad_()).sum().backward()
 
 
-def _made_up_surface(device: torch.device) -> Tensor:
-    """Sorted keys of voxels on a rough slope: as many neighbours as in a scan, and always the same ones."""
-    side = 8 if INTERPRETED else 128
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    z = (x + 2 * y) // 4 + x * y % 3 // 2
-    return pack(torch.zeros_like(x), z, y, x).view(-1).sort().values.to(device)
-
-
-def _parents(keys: Tensor) -> tuple[Tensor, int]:
-    """The row of the voxel above each voxel, and how many of those there are."""
-    coarse, parent = torch.unique(halve(keys), return_inverse=True)
-    return parent, len(coarse)
-
-
-def self_check(device: torch.device) -> bool:
-    """Whether the kernels compute on this device what the torch backend computes; warns of it if not.
-
-    Forward and backward of each kind of map, on a few made-up voxels, in fp32 and bf16. What goes wrong when kernels
-    are compiled (without a C compiler, say) counts as wrong, too.
-    """
-    try:
-        with torch.inference_mode(False):  # or there would be no gradients to look at
-            wrong = _first_wrong(device)
-    except Exception as error:
-        wrong = f"{type(error).__name__}: {error}"
-    if wrong is not None:
-        warnings.warn(f"the triton backend does not work on {device}: {wrong}", RuntimeWarning)
-    return wrong is None
-
-
-def _first_wrong(device: torch.device) -> str | None:
-    keys = _made_up_surface(device)[: 20 if INTERPRETED else 2000]
-    parent, num_coarse = _parents(keys)
-    halving = halving_map(keys, parent, num_coarse)
-    reference = torch_backend.halving_map(keys, parent, num_coarse)
-    for volume, found, expected in (
-        (27, submanifold_map(keys, 3), torch_backend.submanifold_map(keys, 3)),
-        (8, halving, reference),
-        (8, halving.transposed(), reference.transposed()),
-    ):
-        for dtype in (torch.float32, torch.bfloat16):
-            if not _agree(volume, found, expected, dtype, device):
-                return f"wrong results with {volume} offsets in {dtype}"
-    return None
-
-
-def _agree(
-    volume: int, found: TritonMap, expected: torch_backend.PairMap, dtype: torch.dtype, device: torch.device
-) -> bool:
-    generator = torch.Generator().manual_seed(volume)
-    shapes = [(found.num_inputs, 16), (volume, 16, 16), (16,), (found.num_outputs, 16)]
-    features, weight, bias, upstream = (
-        torch.randn(shape, generator=generator).to(device, dtype).requires_grad_() for shape in shapes
-    )
-    results = []
-    for kernel_map in (found, expected):
-        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            out = kernel_map.convolve(features, weight, bias)
-            gradients = torch.autograd.grad(out, [features, weight, bias], upstream.detach())
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            results.append([kernel_map.convolve(features, weight, bias, upstream, 0.1), out, *gradients])
-    # Relative to the largest number: products may be summed in any order, or computed in TF32.
-    tolerance = 2e-2 if dtype == torch.bfloat16 else 5e-3
-    return all(bool((f - e).abs().max() <= tolerance * e.abs().max()) for f, e in zip(*results, strict=True))
-
-
-BACKEND = SparseBackend("triton", submanifold_map, halving_map)
+BACKEND = SparseBackend("triton", submanifold_map, halving_map, warm_up)

@@ -31,6 +31,7 @@ from tests.network.test_sparse_convolution import (
 from tests.network.triton_support import interpreted_library, interpreted_modules, interpreter_asked_for
 from tests.network_support import relative_error
 from utils.errors import UserError
+from utils.fp32 import set_fp32_arithmetic
 
 MODULES = interpreted_modules()
 triton = MODULES["triton_backend"]
@@ -420,17 +421,39 @@ def test_availability(monkeypatch) -> None:
         assert triton.is_available(cuda) == expected
 
 
-def test_self_check_finds_right_right_and_wrong_wrong(monkeypatch, recwarn) -> None:
-    assert triton.self_check(CPU)
-    assert not recwarn
+def test_the_check_runs_the_kernels(monkeypatch) -> None:
+    """What it looks at is in test_backend_check.py."""
+    layers = [(8, 3, 5)]
+    assert triton.why_not(CPU, torch.float16, layers, training=False) is None
     right = triton.convolve_tiles
-    monkeypatch.setattr(triton, "convolve_tiles", lambda *a, **k: right(*a, **k) * 1.1)
-    with pytest.warns(RuntimeWarning, match=r"not work on cpu: wrong results with 27 offsets in torch\.float32"):
-        assert not triton.self_check(CPU)
-    monkeypatch.setattr(triton, "convolve_tiles", right)
-    monkeypatch.setattr(triton, "weight_gradient", lambda *a: 1 / 0)
-    with pytest.warns(RuntimeWarning, match="ZeroDivisionError: division by zero"):
-        assert not triton.self_check(CPU)
+    for wrong, found in (
+        (lambda *a, **k: right(*a, **k) * 1.1, "wrong results: sums, 8 offsets, 3 -> 5 channels, float16"),
+        (lambda *a, **k: 1 / 0, "ZeroDivisionError: division by zero"),
+    ):
+        monkeypatch.setattr(triton, "convolve_tiles", wrong)
+        assert triton.why_not(CPU, torch.float16, layers, training=False) == found
+        with pytest.raises(UserError, match="triton does not work on cpu .*set model_params.sparse_backend=torch"):
+            triton.BACKEND.warm_up(CPU, torch.float16, layers, training=False)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_fp32_is_computed_as_everywhere_in_the_process(tf32) -> None:
+    try:
+        set_fp32_arithmetic(tf32)
+        assert kernels._precision(torch.zeros(1)) == ("tf32" if tf32 else "ieee")
+        assert kernels._precision(torch.zeros(1).bfloat16()) == "ieee"
+    finally:
+        set_fp32_arithmetic(False)
+
+
+def test_tuned_before_checked(monkeypatch) -> None:
+    """The tuner must not choose on the few voxels of the check, nor the check see other kernels than the run."""
+    calls = []
+    monkeypatch.setattr(triton, "_tune", lambda keys, *rest: calls.append((len(keys), *rest)))
+    monkeypatch.setattr(triton, "first_wrong", lambda backend, keys, *rest: calls.append((len(keys), *rest)))
+    layers = ((27, 4, 32), (8, 4, 4))
+    assert triton.why_not(CPU, torch.float16, iter(layers * 2), True) is None
+    assert calls == [(64, torch.float16, layers, True), (25, torch.float16, layers, True)]
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -449,7 +472,7 @@ def test_warm_up_runs_every_kernel(training, monkeypatch) -> None:
     monkeypatch.setattr(kernels, "launch", launch)
     layers = [(27, 4, 6), (8, 6, 5), (1, 6, 6), (27, 4, 6)]
     with torch.autocast("cpu", torch.float16):
-        triton.warm_up(CPU, torch.bfloat16, layers, training)
+        triton.BACKEND.warm_up(CPU, torch.bfloat16, layers, training)
     expected = {("_convolution_kernel", 4, 6, 27), ("_convolution_kernel", 6, 5, 8)}
     if training:
         expected |= {("_convolution_kernel", 6, 4, 27), ("_convolution_kernel", 5, 6, 8)}

@@ -25,6 +25,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from network.sparse import triton_backend, triton_geometry, triton_kernels
+from network.sparse.backend_check import made_up_surface
 from network.sparse.triton_geometry import TILE, significance
 
 INTEGERS = {
@@ -178,7 +179,8 @@ def launches() -> Iterator[dict]:
     triton.JITFunction.run = all_but_launch
     triton.runtime.driver.set_active(NoDriver())  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
     triton_backend.INTERPRETED = True  # or tensors of the CPU would be refused
-    triton_backend.warm_up(torch.device("cpu"), torch.bfloat16, [(27, 16, 16), (8, 16, 16)], training=True)
+    keys = made_up_surface(torch.device("cpu"), 20)
+    triton_backend._tune(keys, torch.bfloat16, [(27, 16, 16), (8, 16, 16)], training=True)
     for kernel in (triton_kernels._convolution_kernel, triton_kernels._weight_gradient_kernel):
         yield {"kernel": kernel.base_fn.__name__, "tuned": len(kernel.cache), "launched": 0}
     for name in sorted(set(names)):
