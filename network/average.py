@@ -7,7 +7,8 @@ fast as `index_add`; on a GPU it is deterministic besides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,20 +26,24 @@ class Average:
     Attributes:
         source: (L,) row of the features of every entry; the entries of a target stand together.
         ends: (T + 1,) the entries of target t are ends[t] .. ends[t + 1] - 1; None: every target has one, its own.
-        weight: (L,) float32, or None: every weight is 1.
+        weight: (L,) float32, or None: every weight is 1, or for a `mean` 1 / the number of entries of its target.
         num_sources: rows of the features.
+        mean: see `weight`.
+        transpose: makes `transposed`, where that is known without a sort.
     """
 
     source: Tensor
     ends: Tensor | None
     weight: Tensor | None
     num_sources: int
+    mean: bool = False
+    transpose: Callable[[], Average] | None = None
 
     def __len__(self) -> int:
         return len(self.source) if self.ends is None else len(self.ends) - 1
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(num_sources, C) -> (T, C) in the features' type, summed in at least fp32."""
+        """(num_sources, C) -> (T, C) in the features' type, summed and weighted in at least fp32 and rounded once."""
         result = _WeightedSum.apply(features, self)
         assert isinstance(result, Tensor)
         return result
@@ -46,39 +51,77 @@ class Average:
     @staticmethod
     def within(groups: Distinct) -> Average:
         """The mean over the rows of each group: (N, C) -> (V, C)."""
-        counts = groups.ends.diff()
-        weight = (1 / counts.float()).repeat_interleave(counts, output_size=len(groups.order))
-        return Average(groups.order, groups.ends, weight, len(groups.order))
+        return _mean(groups.order, groups.ends, groups.inverse)
 
     @staticmethod
     def grouping(group: Tensor, num_groups: int) -> Average:
         """The mean over the rows of each group: (N, C) -> (num_groups, C); `group` (N,) is that of each row."""
         sorted_groups, order = group.sort(stable=True)
         ends = torch.searchsorted(sorted_groups, torch.arange(num_groups + 1, device=group.device))
-        weight = 1 / ends.diff().clamp(min=1).float()
-        return Average(order, ends, weight.index_select(0, sorted_groups), len(group))
+        return _mean(order, ends, group)
 
     @staticmethod
-    def picking(rows: Tensor, num_sources: int) -> Average:
-        """The rows themselves: (num_sources, C) -> (R, C), features[rows]."""
-        return Average(rows, None, None, num_sources)
+    def spreading(groups: Distinct) -> Average:
+        """Each row takes that of its group: (V, C) -> (N, C)."""
+        num_rows = len(groups.inverse)
+        there, back = groups.inverse, lambda: Average(groups.order, groups.ends, None, num_rows)
+        return Average(there, None, None, len(groups), transpose=back)
+
+    @staticmethod
+    def picking(rows: Tensor, num_sources: int, ascending: bool = False) -> Average:
+        """The rows themselves: (num_sources, C) -> (R, C), features[rows]; `ascending` if these are."""
+
+        def transpose() -> Average:
+            return _by_source(rows, torch.arange(len(rows), device=rows.device), num_sources)
+
+        return Average(rows, None, None, num_sources, transpose=transpose if ascending else None)
 
     @cached_property
     def transposed(self) -> Average:
         """The same entries by source: what the gradient of the features is."""
+        if self.transpose is not None:
+            return self.transpose()
         source, entry = self.source.sort(stable=True)
-        ends = torch.searchsorted(source, torch.arange(self.num_sources + 1, device=source.device))
         target = entry
         if self.ends is not None:
             numbers = torch.arange(len(self), device=source.device)
             target = numbers.repeat_interleave(self.ends.diff(), output_size=len(source))[entry]
-        return Average(target, ends, None if self.weight is None else self.weight.index_select(0, entry), len(self))
+        weight = None if self.weights is None else self.weights.index_select(0, entry)
+        return replace(_by_source(source, target, self.num_sources), weight=weight, num_sources=len(self))
+
+    @cached_property
+    def weights(self) -> Tensor | None:
+        """(L,) float32, of a mean too; None: every weight is 1."""
+        if not self.mean:
+            return self.weight
+        assert self.ends is not None
+        return _shares(self.ends).repeat_interleave(self.ends.diff(), output_size=len(self.source))
 
     @cached_property
     def bags(self) -> tuple[Tensor, Tensor]:
         """`source` and `ends` for `torch.embedding_bag`, in half the bytes."""
         assert self.ends is not None
         return self.source.int(), self.ends.int()
+
+
+def _mean(order: Tensor, ends: Tensor, group: Tensor) -> Average:
+    """The mean over the rows order[ends[v] : ends[v + 1]] of each group v; `group` (N,) is that of each row."""
+
+    def transpose() -> Average:
+        return Average(group, None, _shares(ends).index_select(0, group), len(ends) - 1)
+
+    return Average(order, ends, None, len(order), mean=True, transpose=transpose)
+
+
+def _shares(ends: Tensor) -> Tensor:
+    """(T,) 1 / the number of entries of each target."""
+    return 1 / ends.diff().clamp(min=1).float()
+
+
+def _by_source(source: Tensor, target: Tensor, num_sources: int) -> Average:
+    """The transpose of entries that ascend by source; every target has one."""
+    ends = torch.searchsorted(source, torch.arange(num_sources + 1, device=source.device))
+    return Average(target, ends, None, len(target))
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -94,25 +137,36 @@ class _WeightedSum(torch.autograd.Function):
 
 
 def _weighted_sum(features: Tensor, average: Average) -> Tensor:
+    """Weights are never rounded to the type of the features: in bf16 those of a mean would add up to 0.997 to 1.003."""
     if average.ends is None:
-        return features.index_select(0, average.source)
+        picked = features.index_select(0, average.source)
+        return picked if average.weight is None else picked.mul_(average.weight[:, None])
     if len(average.source) == 0:
         return features.new_zeros(len(average), features.shape[1])
-    weight = None if average.weight is None else average.weight.to(features.dtype)
-    return sum_bags(features.contiguous(), *average.bags, weight)
+    # A GPU divides the sum before it rounds it. A CPU afterwards, and takes ten times as long: there a mean is a sum
+    # with weights, and those have to be of the type of the rows.
+    divided = average.mean and features.device.type != "cpu"
+    if divided or average.weights is None:
+        return sum_bags(features.contiguous(), *average.bags, mean=divided)
+    wide = features.to(torch.promote_types(features.dtype, torch.float32)).contiguous()
+    return sum_bags(wide, *average.bags, average.weights.to(wide.dtype)).to(features.dtype)
 
 
-def sum_bags(rows: Tensor, source: Tensor, ends: Tensor, weight: Tensor | None = None) -> Tensor:
+def sum_bags(rows: Tensor, source: Tensor, ends: Tensor, weight: Tensor | None = None, mean: bool = False) -> Tensor:
     """out[t] = sum of weight * rows[source] over the entries ends[t] .. ends[t + 1] - 1, in at least fp32; no gradient.
 
     Args:
         rows: (R, C), contiguous.
         source, ends: (L,) and (T + 1,) int32.
         weight: (L,) in the type of the rows, or None for 1.
+        mean: divide by the number of entries.
 
     Returns:
         (T, C) in the type of the rows.
     """
+    mode = 1 if mean else 0
     # Detached: embedding_bag would prepare for its own gradient.
-    bags = torch.embedding_bag(rows.detach(), source, ends, mode=0, per_sample_weights=weight, include_last_offset=True)
+    bags = torch.embedding_bag(
+        rows.detach(), source, ends, mode=mode, per_sample_weights=weight, include_last_offset=True
+    )
     return bags[0]

@@ -90,14 +90,18 @@ class Decoder(nn.Sequential):
                 weight = self[0].weight
                 assert isinstance(weight, Tensor)
                 at_cells = F.relu(convolve_at(x, weight, needed.values), inplace=True)
-                return Average.picking(needed.inverse, len(needed))(at_cells)
+                return Average.spreading(needed)(at_cells)
         return sample(self(x), image_height, rows, pixels)
 
 
 def sample(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
     """Features of a map (B, C, h, w) under each pixel of the images, (M, C); arguments as of `Decoder.at`."""
     flat = feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
-    return flat.index_select(0, _cells(feature_map, image_height, rows, pixels))
+    cells = _cells(feature_map, image_height, rows, pixels)
+    if flat.device.type == "cpu":
+        return flat.index_select(0, cells)
+    # A GPU would add up the gradients of pixels in one cell in any order, and so never twice the same.
+    return Average.picking(cells, len(flat))(flat)
 
 
 def _cells(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:

@@ -139,8 +139,10 @@ class Voxels:
     @cached_property
     def signature_rows(self) -> tuple[Average, ...]:
         """For each scale, every tuple takes the row of its voxel there: (V_s, C) -> (U, C)."""
-        columns = self.signature.unbind(1)
-        return tuple(Average.picking(rows, len(at)) for rows, at in zip(columns, self.scales, strict=True))
+        columns = dict(zip(self.scales, self.signature.T.contiguous(), strict=True))  # one for equal scales
+        first = list(columns)[:2][-1]  # what the tuples are sorted by, see `_rank_tuples`
+        picks = {at: Average.picking(rows, len(at), ascending=at is first) for at, rows in columns.items()}
+        return tuple(picks[at] for at in self.scales)
 
 
 def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int], backend: SparseBackend) -> Voxels:
@@ -179,7 +181,7 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[
         tuple(means[couple] for couple in zip(scales, finer, strict=True)),
         tuple(pools[voxels] for voxels in finer),
         torch.stack([voxels.inverse.index_select(0, example) for voxels in scales], dim=1),
-        Average.picking(signature.inverse, len(signature)),
+        Average.spreading(signature),
     )
 
 
@@ -206,13 +208,14 @@ def _mean_between(coarse: VoxelSet, fine: VoxelSet, pairs: Distinct) -> Average:
 
 
 def _pool(groups: Distinct) -> Pool:
-    return Pool(Average.within(groups), Average.picking(groups.inverse, len(groups)))
+    return Pool(Average.within(groups), Average.spreading(groups))
 
 
 def _rank_tuples(scales: Sequence[VoxelSet], pairs: dict[tuple[VoxelSet, VoxelSet], Ranking]) -> Ranking:
     """Ranks the points' tuples of voxel rows over `scales` (distinct, fine to coarse).
 
-    A point's (second, first scale) pair is ranked already, and stands for two of its rows.
+    A point's (second, first scale) pair is ranked already, and stands for two of its rows. So the tuples are sorted by
+    their row at the second scale, if there is one.
     """
     if len(scales) == 1:
         return Ranking(scales[0].inverse)

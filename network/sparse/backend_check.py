@@ -117,9 +117,8 @@ def _results(kernel_map: KernelMap, inputs: list[Tensor], training: bool) -> dic
 
 def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Relative to the largest number: the products may be summed in any order."""
+    tolerance = 2 * torch.finfo(dtype).eps  # a narrow result is rounded once, or cut off
     if dtype == torch.float32:
         tolerance = 4e-3 if matmul_in_tf32() else 1e-4
-    else:  # results are rounded once, or cut off
-        tolerance = 2 * torch.finfo(dtype).eps
     difference = (found.float() - expected).abs().max()
     return found.shape == expected.shape and bool(difference <= tolerance * expected.abs().max())

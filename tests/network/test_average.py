@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from network.average import Average
+from network.average import Average, sum_bags
 from network.distinct import Ranking, collect
 
 
@@ -16,7 +18,7 @@ def matrix_of(average: Average) -> Tensor:
     ends = list(range(len(average) + 1)) if average.ends is None else average.ends.tolist()
     for target in range(len(average)):
         for entry in range(ends[target], ends[target + 1]):
-            weight = 1.0 if average.weight is None else float(average.weight[entry])
+            weight = 1.0 if average.weights is None else float(average.weights[entry])
             matrix[target, average.source[entry]] += weight
     return matrix
 
@@ -26,6 +28,8 @@ AVERAGES = {
     "grouping": Average.grouping(GROUPS, 7),
     "within": Average.within(collect([Ranking(GROUPS)])[0]),
     "picking": Average.picking(torch.tensor([3, 3, 0, 4]), 6),
+    "picking rows that ascend": Average.picking(torch.tensor([0, 3, 3, 4]), 6, ascending=True),
+    "spreading": Average.spreading(collect([Ranking(torch.tensor([2, 0, 2, 2, 5, 0, 1, 7, 8]))])[0]),
     "picking nothing": Average.picking(torch.zeros(0, dtype=torch.int64), 6),
     "entries that share sources": Average(
         torch.tensor([0, 1, 1, 5, 0]), torch.tensor([0, 2, 2, 5]), torch.tensor([0.25, 0.75, 0.5, 2.0, -1.0]), 6
@@ -58,7 +62,42 @@ def test_means_of_groups(name) -> None:
         assert torch.allclose(row, members.mean(0) if len(members) else torch.zeros(3).double(), atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+NARROW = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("size", [3, 7, 49, 257, 1000])
+@pytest.mark.parametrize("dtype", NARROW)
+def test_the_mean_of_equal_rows_is_that_row(dtype, size) -> None:
+    """And its gradient is a share of the result's, rounded once. Rounded to bf16, 49 times 1/49 is 1.0029."""
+    group = torch.arange(2 * size) % 2
+    row = torch.randn(2, 64).to(dtype)
+    features = row[group].requires_grad_()
+    averages = {
+        "grouping": Average.grouping(group, 2),
+        "within": Average.within(collect([Ranking(group)])[0]),
+        "any weights": replace(Average.grouping(group, 2), mean=False, weight=torch.full((2 * size,), 1 / size)),
+    }
+    upstream = torch.randn(2, 64).to(dtype)
+    for name, average in averages.items():
+        assert average.weights is not None
+        assert average.weights.dtype == torch.float32, name
+        assert torch.allclose(average.weights.view(2, size).sum(1), torch.ones(2)), name
+        out = average(features)
+        assert torch.equal(out, row), name
+        (gradient,) = torch.autograd.grad(out, features, upstream)
+        torch.testing.assert_close(
+            gradient.double(), upstream.double()[group] / size, rtol=0.51 * torch.finfo(dtype).eps, atol=6e-8
+        )
+
+
+def test_a_sum_divided_at_once_is_the_mean() -> None:
+    """As it is computed on a GPU."""
+    average = AVERAGES["grouping"]
+    features = torch.randn(6, 3, dtype=torch.float64)
+    assert torch.allclose(sum_bags(features, *average.bags, mean=True), matrix_of(average) @ features)
+
+
+@pytest.mark.parametrize("dtype", [*NARROW, torch.float32])
 def test_sums_are_kept_in_float32(dtype) -> None:
     """256 and 26 times 1: a sum in bfloat16, whose next number is 258, would stay at 256."""
     features = torch.ones(27, 40, dtype=dtype)

@@ -43,8 +43,10 @@ class Spoilt:
             features = Gradient.apply(features, "gradient of the features", self.spoil)
             weight = Gradient.apply(weight, "gradient of the weights", self.spoil)
         out = self.right.convolve(features, weight, bias, residual, slope)
-        kind = "sums with bias and residual" if residual is not None else "sums with bias" if bias is not None else "sums"
-        return self.spoil("sums in training" if torch.is_grad_enabled() else kind, out)
+        if torch.is_grad_enabled():
+            return self.spoil("sums in training", out)
+        more = " and ".join(name for name, t in (("bias", bias), ("residual", residual)) if t is not None)
+        return self.spoil(f"sums with {more}" if more else "sums", out)
 
     def transposed(self) -> Spoilt:
         return Spoilt(self.right.transposed(), self.spoil)

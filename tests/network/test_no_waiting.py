@@ -6,6 +6,7 @@ whose result the host would have to wait for (`item`, `nonzero`, `unique`, a mas
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from network import voxel_pyramid, voxelize
 from network.arch_2dpass import Arch2DPASS
@@ -134,6 +136,41 @@ def test_a_training_step(asked, name, optimizer) -> None:
     guard.judge(nn.utils.clip_grad_norm_(network.parameters(), 1.0), stepped)
     assert losses["loss"].device.type == "meta"
     assert len(asked) == WAITS[name]
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.split("::")[1]
+        self.counts[name] += 1
+        if name in ADDING:
+            assert not any(isinstance(t, Tensor) and t.is_floating_point() for t in args), name
+        return func(*args, **(kwargs or {}))
+
+
+ADDING = {"index_add", "index_add_", "index_put", "index_put_", "_index_put_impl_", "scatter_add", "scatter_add_"}
+
+# What is known, how points and voxels are grouped, is not sorted again for the gradients. What else there is: the means
+# between scales, the rows of the tuples at each scale but the one they are sorted by, the points in the image at each
+# scale, and what they see there; in SPVCNN the two interpolations.
+SORTED_BACKWARD = {"arch_2dpass": 4 + 2 + 4 + 3, "minkowskinet": 0, "spvcnn": 2}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_sort_only_what_is_not_known_and_add_in_a_fixed_order(asked, name) -> None:
+    """Where a GPU adds to one place of a result from several threads, the order of the sum is never the same twice."""
+    network = make(name).train()
+    with Operations() as forward:
+        loss = network.training_losses(fake_batch())["loss"]
+    with Operations() as backward:
+        loss.backward()
+    assert forward.counts["sort"] > 0
+    assert backward.counts["sort"] == SORTED_BACKWARD[name]
 
 
 @pytest.mark.parametrize("views", [0, 3])

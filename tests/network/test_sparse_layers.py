@@ -93,7 +93,7 @@ def test_a_copy_folds_its_own_weights() -> None:
 
 
 def test_folded_once_for_many_scans_in_each_type() -> None:
-    """An evaluation in bf16 within a training in fp32 must not throw the other's weights away, nor the other way round."""
+    """Evaluations in bf16 and in fp32 by turns do not throw each other's weights away."""
     layer = make_layer()
 
     def run() -> list[tuple[torch.dtype, torch.dtype, int, int]]:

@@ -432,7 +432,7 @@ def test_the_check_runs_the_kernels(monkeypatch) -> None:
     ):
         monkeypatch.setattr(triton, "convolve_tiles", wrong)
         assert triton.why_not(CPU, torch.float16, layers, training=False) == found
-        with pytest.raises(UserError, match="triton does not work on cpu .*set model_params.sparse_backend=torch"):
+        with pytest.raises(UserError, match=r"triton does not work on cpu .*set model_params.sparse_backend=torch"):
             triton.BACKEND.warm_up(CPU, torch.float16, layers, training=False)
 
 

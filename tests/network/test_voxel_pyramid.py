@@ -143,6 +143,9 @@ def test_interpolation_keeps_a_constant(batch) -> None:
     for level in range(LEVELS):
         out = voxels.trilinear(level)(torch.full((len(voxels.levels[level]), 2), 5.0))
         assert torch.allclose(out, torch.tensor(5.0), atol=1e-5)
+        row = torch.randn(1, 40).bfloat16()
+        features = row.expand(len(voxels.levels[level]), -1)
+        assert torch.equal(voxels.trilinear(level)(features), row.expand(len(out), -1)), "nor do they in bf16"
 
 
 def test_a_stray_point_far_away_leaves_the_others_apart(batch) -> None:

@@ -155,6 +155,9 @@ def test_means_between_scales_count_a_voxel_once_per_point(scale_list) -> None:
         upstream = torch.randn_like(found)
         (gradient,), (wanted,) = (torch.autograd.grad(t, features, upstream) for t in (found, expected))
         assert relative_error(gradient, wanted) < 1e-6
+        row = torch.randn(1, 40).bfloat16()
+        equal = voxels.means[i](row.expand(len(fine), -1))
+        assert torch.equal(equal, row.expand(len(coarse), -1)), "weights are not rounded to bf16"
 
 
 def test_mean_of_points() -> None:
@@ -219,6 +222,13 @@ def test_signatures_tell_every_points_voxels(scale_list) -> None:
     assert len(voxels.signature) == len(tuples), "every tuple is there once"
     if len(set(scale_list)) > 1:
         assert len(tuples) > len(voxels.scales[0]), "scales that nest would be an easier task"
+    for rows, at, inverse in zip(voxels.signature_rows, voxels.scales, expected.T, strict=True):
+        features = torch.randn(len(at), 3, dtype=torch.float64, requires_grad=True)
+        found, wanted = voxels.signature_of_point(rows(features)), features[inverse]
+        assert torch.equal(found, wanted)
+        upstream = torch.randn_like(wanted)
+        gradients = [torch.autograd.grad(out, features, upstream)[0] for out in (found, wanted)]
+        assert relative_error(*gradients) < 1e-12
 
 
 @pytest.mark.parametrize("scale_list", SCALE_LISTS, ids=str)
