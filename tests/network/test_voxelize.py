@@ -155,9 +155,15 @@ def test_means_between_scales_count_a_voxel_once_per_point(scale_list) -> None:
         upstream = torch.randn_like(found)
         (gradient,), (wanted,) = (torch.autograd.grad(t, features, upstream) for t in (found, expected))
         assert relative_error(gradient, wanted) < 1e-6
-        row = torch.randn(1, 40).bfloat16()
-        equal = voxels.means[i](row.expand(len(fine), -1))
-        assert torch.equal(equal, row.expand(len(coarse), -1)), "weights are not rounded to bf16"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_means_of_equal_rows_in_bf16_are_that_row(seed) -> None:
+    """The weights are not rounded to bf16, or they would not add up to 1."""
+    voxels = voxels_of(make_batch((600, 400), seed, spread=0.3))
+    row = torch.randn(1, 64, generator=torch.Generator().manual_seed(seed)).bfloat16()
+    for mean in (voxels.base.mean_of_points, *voxels.means, *(pool.mean for pool in voxels.pools)):
+        assert torch.equal(mean(row.expand(mean.num_sources, -1)), row.expand(len(mean), -1))
 
 
 def test_mean_of_points() -> None:
