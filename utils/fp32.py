@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch.backends import cuda, cudnn, mkldnn
 
-_ON_CUDA = (cuda.matmul, cudnn.conv, cudnn.rnn)
-_ON_CPU = (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
+_backends: Any = torch.backends  # whose switches appear when it is imported, so that type checkers know none
+_cuda, _cudnn, _mkldnn = _backends.cuda, _backends.cudnn, _backends.mkldnn
+_ON_CUDA = (_cuda.matmul, _cudnn.conv, _cudnn.rnn)
+_ON_CPU = (_mkldnn.matmul, _mkldnn.conv, _mkldnn.rnn)
 
 
 def set_fp32_arithmetic(tf32: bool) -> None:
@@ -26,7 +28,7 @@ def set_fp32_arithmetic(tf32: bool) -> None:
         tf32: in TF32 on a GPU; otherwise, and on a CPU always, in full precision.
     """
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    cudnn.allow_tf32 = tf32
+    _cudnn.allow_tf32 = tf32
     # The older switches leave some of the newer ones to what a wider one says ("none"), or change those of the CPU.
     for switch in _ON_CUDA:
         switch.fp32_precision = "tf32" if tf32 else "ieee"
@@ -36,13 +38,13 @@ def set_fp32_arithmetic(tf32: bool) -> None:
 
 def matmul_in_tf32() -> bool:
     """Whether matrix products of fp32 numbers are computed in TF32 on a GPU."""
-    return cuda.matmul.fp32_precision == "tf32"
+    return _cuda.matmul.fp32_precision == "tf32"
 
 
 @contextmanager
 def exact_matmul() -> Iterator[None]:
     """Matrix products of fp32 numbers are computed in full precision inside, on a GPU and on a CPU."""
-    reduced = [(s, s.fp32_precision) for s in (cuda.matmul, mkldnn.matmul) if s.fp32_precision in ("tf32", "bf16")]
+    reduced = [(s, s.fp32_precision) for s in (_cuda.matmul, _mkldnn.matmul) if s.fp32_precision in ("tf32", "bf16")]
     for switch, _ in reduced:
         switch.fp32_precision = "ieee"
     try:

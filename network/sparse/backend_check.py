@@ -106,9 +106,9 @@ def _results(kernel_map: KernelMap, inputs: list[Tensor], training: bool) -> dic
             "sums with bias and residual": kernel_map.convolve(features, weight, bias, residual, 0.1),
         }
     if training:
-        leaves = [tensor.detach().requires_grad_() for tensor in (features, weight, bias)]
+        leaves = features, weight, bias = [t.detach().requires_grad_() for t in (features, weight, bias)]
         with torch.enable_grad():
-            out = kernel_map.convolve(*leaves)
+            out = kernel_map.convolve(features, weight, bias)
             gradients = torch.autograd.grad(out, leaves, residual.to(out.dtype))
         names = ("gradient of the features", "gradient of the weights", "gradient of the bias")
         results |= {"sums in training": out.detach(), **dict(zip(names, gradients, strict=True))}

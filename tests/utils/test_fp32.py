@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from lightning_fabric.accelerators.cuda import _check_cuda_matmul_precision
-from torch.backends import cuda, cudnn, mkldnn
 
 from network.training import build_trainer
 from utils.cli import Devices
 from utils.fp32 import exact_matmul, matmul_in_tf32, set_fp32_arithmetic
 
-
-def switch_all(value: str) -> None:
-    torch.backends.fp32_precision = value
+backends: Any = torch.backends
+cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
 
 
 def older_matmul(tf32: bool) -> None:
@@ -38,9 +37,9 @@ BEFORE: dict[str, Callable[[], None]] = {
     "older, cudnn": lambda: setattr(cudnn, "allow_tf32", False),
     "older, high": lambda: torch.set_float32_matmul_precision("high"),
     "older, medium": lambda: torch.set_float32_matmul_precision("medium"),
-    "newer, all tf32": lambda: switch_all("tf32"),
-    "newer, all ieee": lambda: switch_all("ieee"),
-    "newer, all bf16": lambda: switch_all("bf16"),
+    "newer, all tf32": lambda: newer(backends, "tf32"),
+    "newer, all ieee": lambda: newer(backends, "ieee"),
+    "newer, all bf16": lambda: newer(backends, "bf16"),
     "newer, matmul": lambda: newer(cuda.matmul, "tf32"),
     "newer, convolutions": lambda: newer(cudnn.conv, "ieee"),
     "newer, of the CPU": lambda: newer(mkldnn.matmul, "bf16"),
@@ -52,7 +51,7 @@ def as_delivered() -> None:
     """PyTorch's switches as they are when it is imported."""
     torch.set_float32_matmul_precision("highest")
     cudnn.allow_tf32 = True
-    for module in (torch.backends, cuda.matmul, mkldnn.matmul, mkldnn.conv, mkldnn.rnn):
+    for module in (backends, cuda.matmul, mkldnn.matmul, mkldnn.conv, mkldnn.rnn):
         module.fp32_precision = "none"
 
 
@@ -98,8 +97,8 @@ def test_others_can_ask_as_they_are_used_to(tf32, monkeypatch) -> None:
 @pytest.mark.parametrize("before", BEFORE)
 def test_asking_never_raises(before) -> None:
     BEFORE[before]()
-    assert matmul_in_tf32() == (before in ("older, matmul", "older, high", "older, medium", "newer, matmul")
-                                or before == "newer, all tf32")  # fmt: skip
+    in_tf32 = {"older, matmul", "older, high", "older, medium", "newer, all tf32", "newer, matmul"}
+    assert matmul_in_tf32() == (before in in_tf32)
 
 
 @pytest.mark.parametrize("before", BEFORE)

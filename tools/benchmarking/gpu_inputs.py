@@ -21,6 +21,7 @@ from utils.structures import Batch
 
 VIEWS = 8  # differently moved scans, one after the other: nothing is served from a cache
 VOTES = 12
+DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Inputs:
         network = build_network(self.subject.config, baseline_only=True)
         assert isinstance(network, Baseline)
         network.load_state_dict(self.reference.state_dict())
+        network.warm_up(self.device, DTYPES[self.job.precision], training=False)
         return network.to(self.device).eval()
 
     def training_step(self, backend: str, precision: str) -> TrainingStep:
@@ -99,6 +101,7 @@ class Inputs:
         torch.manual_seed(0)
         network = build_network(config)
         assert isinstance(network, Arch2DPASS)
+        network.warm_up(self.device, DTYPES[precision], training=True)
         return TrainingStep(network.to(self.device).train(), config.train_params, precision)
 
     def evaluated(self, number: int, scans: int) -> Batch:

@@ -16,7 +16,7 @@ from torch import Tensor
 from network.arch_2dpass import Arch2DPASS
 from network.baseline import Baseline
 from tools.benchmarking import child
-from tools.benchmarking.gpu_inputs import Inputs, Job
+from tools.benchmarking.gpu_inputs import DTYPES, Inputs, Job
 from tools.benchmarking.machine import memory_meter
 from tools.benchmarking.roofline import copy_rate, matrix_rate, network_work
 from tools.benchmarking.stage import largest_difference
@@ -27,7 +27,6 @@ from utils.structures import Batch
 
 MODULE = "tools.benchmarking.gpu_row"
 BATCHES = 3  # different batches, one after the other
-DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
 
 def run_job(job: Job) -> child.Answer:
