@@ -29,6 +29,8 @@ class Average:
         weight: (L,) float32, or None: every weight is 1, or for a `mean` 1 / the number of entries of its target.
         num_sources: rows of the features.
         mean: see `weight`.
+        shares: (num_sources,) float32: of an average with neither `ends` nor `weight`, the weight of all entries of a
+            source.
         transpose: makes `transposed`, where that is known without a sort.
     """
 
@@ -37,6 +39,7 @@ class Average:
     weight: Tensor | None
     num_sources: int
     mean: bool = False
+    shares: Tensor | None = None
     transpose: Callable[[], Average] | None = None
 
     def __len__(self) -> int:
@@ -63,9 +66,11 @@ class Average:
     @staticmethod
     def spreading(groups: Distinct) -> Average:
         """Each row takes that of its group: (V, C) -> (N, C)."""
-        num_rows = len(groups.inverse)
-        there, back = groups.inverse, lambda: Average(groups.order, groups.ends, None, num_rows)
-        return Average(there, None, None, len(groups), transpose=back)
+
+        def transpose() -> Average:
+            return Average(groups.order, groups.ends, None, len(groups.inverse))
+
+        return Average(groups.inverse, None, None, len(groups), transpose=transpose)
 
     @staticmethod
     def picking(rows: Tensor, num_sources: int, ascending: bool = False) -> Average:
@@ -91,7 +96,9 @@ class Average:
 
     @cached_property
     def weights(self) -> Tensor | None:
-        """(L,) float32, of a mean too; None: every weight is 1."""
+        """(L,) float32 of every entry, however they are given; None: every weight is 1."""
+        if self.shares is not None:
+            return self.shares.index_select(0, self.source)
         if not self.mean:
             return self.weight
         assert self.ends is not None
@@ -108,7 +115,7 @@ def _mean(order: Tensor, ends: Tensor, group: Tensor) -> Average:
     """The mean over the rows order[ends[v] : ends[v + 1]] of each group v; `group` (N,) is that of each row."""
 
     def transpose() -> Average:
-        return Average(group, None, _shares(ends).index_select(0, group), len(ends) - 1)
+        return Average(group, None, None, len(ends) - 1, shares=_shares(ends))
 
     return Average(order, ends, None, len(order), mean=True, transpose=transpose)
 
@@ -139,8 +146,9 @@ class _WeightedSum(torch.autograd.Function):
 def _weighted_sum(features: Tensor, average: Average) -> Tensor:
     """Weights are never rounded to the type of the features: in bf16 those of a mean would add up to 0.997 to 1.003."""
     if average.ends is None:
-        picked = features.index_select(0, average.source)
-        return picked if average.weight is None else picked.mul_(average.weight[:, None])
+        if average.shares is not None:
+            features = torch.mul(features, average.shares[:, None], out=features.new_empty(features.shape))
+        return features.index_select(0, average.source)
     if len(average.source) == 0:
         return features.new_zeros(len(average), features.shape[1])
     # A GPU divides the sum before it rounds it. A CPU afterwards, and takes ten times as long: there a mean is a sum
