@@ -157,7 +157,7 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> TritonMap:
     """
     if kernel_size != 3:
         raise ValueError(f"the triton backend takes kernel size 3, got {kernel_size}")
-    _check_device(keys)
+    _check_device(keys.device)
     tiles = make_tiles(find_neighbours(keys.contiguous()))
     # out[p] takes in[p + d], hence out[p + d] takes in[p] under -d: the same tiles lead back.
     return TritonMap(len(keys), len(keys), tiles, tiles, True, 27 * len(keys))
@@ -175,13 +175,13 @@ def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> TritonMap:
         ValueError: too many voxels.
         UserError: the data is not on a CUDA device.
     """
-    _check_device(keys)
+    _check_device(keys.device)
     children, parents = find_children(keys.contiguous(), parent.contiguous(), num_coarse)
     return TritonMap(len(keys), num_coarse, make_tiles(children), make_tiles(parents), False, len(keys))
 
 
-def _check_device(keys: Tensor) -> None:
-    if not keys.is_cuda and not INTERPRETED:
+def _check_device(device: torch.device) -> None:
+    if device.type != "cuda" and not INTERPRETED:
         raise UserError("model_params.sparse_backend: triton runs on CUDA only; set model_params.sparse_backend=torch")
 
 
@@ -204,6 +204,7 @@ def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], t
     Raises:
         UserError: they do not run on the device, or compute something else than the torch backend there.
     """
+    _check_device(device)
     reason = why_not(device, dtype, layers, training)
     if reason is not None:
         raise UserError(

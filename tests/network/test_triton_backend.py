@@ -406,8 +406,9 @@ def test_what_is_not_supported_is_refused(monkeypatch) -> None:
     with pytest.raises(ValueError, match="up to 79536367 voxels at once, got 80000000"):
         geometry.find_neighbours(torch.empty(80_000_000, dtype=torch.int64, device="meta"))
     monkeypatch.setattr(triton, "INTERPRETED", False)
-    with pytest.raises(UserError, match="sparse_backend: triton runs on CUDA only"):
-        triton.submanifold_map(keys, 3)
+    for on_a_cpu in (lambda: triton.submanifold_map(keys, 3), lambda: triton.warm_up(CPU, torch.float32, [], False)):
+        with pytest.raises(UserError, match=r"^model_params\.sparse_backend: triton runs on CUDA only"):
+            on_a_cpu()
 
 
 def test_availability(monkeypatch) -> None:
