@@ -443,6 +443,9 @@ def test_fp32_is_computed_as_everywhere_in_the_process(tf32) -> None:
         set_fp32_arithmetic(tf32)
         assert kernels._precision(torch.zeros(1)) == ("tf32" if tf32 else "ieee")
         assert kernels._precision(torch.zeros(1).bfloat16()) == "ieee"
+        # Changed by somebody else, after which asking the older switch would raise.
+        torch.backends.cuda.matmul.fp32_precision = "ieee" if tf32 else "tf32"
+        assert kernels._precision(torch.zeros(1)) == ("ieee" if tf32 else "tf32")
     finally:
         set_fp32_arithmetic(False)
 
