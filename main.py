@@ -88,6 +88,8 @@ def main(argv: Sequence[str]) -> None:
         images=not (args.test or args.baseline_only),
         num_devices=devices.count,
     )
+    for note in data.notes:
+        say(f"note: {note}")
     if args.test:
         assert checkpoint is not None
         test(args, config, devices, data, label_map, root, checkpoint)

@@ -2,46 +2,100 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import torch
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from utils.errors import UserError
 from utils.structures import Scan
 
+_FORMATS: dict[str, Callable[[str | Path], PIL.ImageFile.ImageFile]] = {
+    ".png": PngImageFile,
+    ".jpg": JpegImageFile,
+    ".jpeg": JpegImageFile,
+}
+_MOST_PIXELS = 1 << 26  # 67 million; more is a mistake in the header, and would fill the memory
+
 _BRIGHTNESS, _CONTRAST = 0, 1  # and saturation: the order of `color_jitter.strength`
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8 RGB.
+    """An image file as (H, W, 3) uint8 RGB, in the order in which its pixels are stored.
+
+    16 bits are brought to 8, transparency is left out, of an animation the first picture counts. What EXIF says of the
+    camera's orientation is not followed: a calibration is of the stored pixels.
 
     Args:
-        path: the file.
+        path: the file, whose suffix says what it is: PNG or JPEG.
         size: (width, height) in pixels to bring the image to, whatever its proportions (bilinear, smoothed when it
             shrinks); None leaves it as it is. A JPEG is decoded at half its size, or a quarter or an eighth, where
             that is still not below `size`.
 
     Raises:
-        UserError: the file is missing, truncated or not an image.
+        UserError: the file is missing, truncated, too large or not what its suffix says.
     """
+    with _opened(path) as image:
+        if size is None:
+            return np.asarray(_rgb(image))
+        drafted = image.draft("RGB", size)  # only JPEG has drafts
+        # The part of the draft that the image covers: its last column and row may be cut by the edge.
+        box = None if drafted is None else drafted[1]
+        return np.asarray(_rgb(image).resize(size, PIL.Image.Resampling.BILINEAR, box))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image file, from its header.
+
+    Raises:
+        UserError: as of `read_image`, as far as the header betrays it.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[PIL.ImageFile.ImageFile]:
+    """An image file as Pillow has it, not decoded yet; what goes wrong with it in the block is the user's to mend."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise UserError(f"{path}: images must be {' or '.join(_FORMATS)} files")
     try:
-        with PIL.Image.open(path) as image:
-            if size is None:
-                return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-            drafted = image.draft("RGB", size)  # only JPEG has drafts
-            # The part of the draft that the image covers: its last column and row may be cut by the edge.
-            box = None if drafted is None else drafted[1]
-            return np.asarray(image.convert("RGB").resize(size, PIL.Image.Resampling.BILINEAR, box))
+        # Only this format, whatever else Pillow knows: other decoders are slower, laxer, or run other programs.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged EXIF entries, which are not looked at
+            opened = _FORMATS[suffix](path)
+        with opened as image:
+            width, height = image.size
+            if not 0 < width * height <= _MOST_PIXELS:
+                raise UserError(f"{path}: says that it has {width} x {height} pixels; replace the image")
+            yield image
     except FileNotFoundError as error:
         raise UserError(f"{path}: the image is missing; unpack the images there") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: cannot read the image (truncated or not an image); unpack it again") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise UserError(
+            f"{path}: cannot read the image (truncated or no {suffix[1:].upper()}); unpack it again"
+        ) from error
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode.startswith("I"):  # grey of 16 bits: `convert` would make what is above 255 white
+        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image.info.pop("transparency", None)  # Pillow warns of it
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def project(

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from dataloader import nuscenes, semantickitti
 from dataloader.corruptions.families import NOTE
-from dataloader.files import list_stems, read_point_file
+from dataloader.files import list_sizes, read_point_file
+from dataloader.first_look import KITTI, NUSCENES, check_sizes
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
@@ -67,6 +68,7 @@ class _Subset:
     """What the sources of both layouts are: scans that are there, without cameras."""
 
     absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     num_cameras = 0
     frames: list[Frame]
 
@@ -89,21 +91,25 @@ class CorruptedKITTI(_Subset):
     Attributes:
         frames: every scan.
         files: how predictions are filed: as the labels are, by raw id.
-        absent, num_cameras: as of any source; none.
+        absent, notes, num_cameras: as of any source; none.
 
     Raises:
-        UserError: a scan has no label file.
+        UserError: a scan is empty, or has no label file or one of another length.
     """
 
     def __init__(self, folder: Path, name: str, label_map: LabelMap) -> None:
         self.folder = folder
         self.label_map = label_map.ignoring_unknown()
-        names = sorted(list_stems(folder / "velodyne", ".bin"))
-        lacking = sorted(set(names) - list_stems(folder / "labels", ".label"))
+        scans, labels = list_sizes(folder / "velodyne", ".bin"), list_sizes(folder / "labels", ".label")
+        names = sorted(scans)
+        lacking = [frame for frame in names if frame not in labels]
         if lacking:
             raise _no_labels(folder / "labels" / f"{lacking[0]}.label", len(lacking), len(names), name)
         sequence = name.replace("/", "_")
         self.frames = [Frame(sequence, frame, str(folder / "velodyne" / f"{frame}.bin")) for frame in names]
+        for frame in self.frames:
+            label = folder / _kitti_labels(frame)
+            check_sizes(Path(frame.path), scans[frame.name], label, labels[frame.name], KITTI)
 
     def read(self, index: int, camera: int | None = None) -> Scan:
         """Scan number `index` as it lies on disk; there is no camera.
@@ -135,16 +141,16 @@ class CorruptedNuScenes(_Subset):
     Attributes:
         frames: every scan.
         files: how predictions are filed: where the labels are, but by learning id, as nuscenes-devkit has predictions.
-        absent, num_cameras: as of any source; none.
+        absent, notes, num_cameras: as of any source; none.
 
     Raises:
-        UserError: a scan has no label file.
+        UserError: a scan is empty, or has no label file or one of another length.
     """
 
     def __init__(self, folder: Path, name: str, clean: nuscenes.NuScenes, version: str) -> None:
         self.folder, self._version = folder, version
         self.label_map = clean.label_map.ignoring_unknown()
-        there = list_stems(folder / _SWEEPS, ".bin")
+        there = list_sizes(folder / _SWEEPS, ".bin")
         wanted = [clean.frame(index) for index in range(len(clean))]
         # The frame is that of the clean split, but for its path.
         self.frames = [
@@ -157,10 +163,13 @@ class CorruptedNuScenes(_Subset):
                 f"{folder / _SWEEPS}: its scans are none of those of the validation split of {version} (by file name); "
                 "correct --corruption_path or dataset_params.version"
             )
-        labelled = list_stems(folder / "lidarseg" / version, "_lidarseg.bin")
+        labelled = list_sizes(folder / "lidarseg" / version, "_lidarseg.bin")
         lacking = [frame for frame in self.frames if frame.name not in labelled]
         if lacking:
             raise _no_labels(folder / self._labels(lacking[0]), len(lacking), len(self.frames), name)
+        for frame in self.frames:
+            path = Path(frame.path)
+            check_sizes(path, there[path.stem], folder / self._labels(frame), labelled[frame.name], NUSCENES)
 
     def read(self, index: int, camera: int | None = None) -> Scan:
         """Scan number `index` as it lies on disk; there is no camera.

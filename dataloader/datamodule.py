@@ -95,6 +95,12 @@ class DataModule(pl.LightningDataModule):
 
     test_dataloader = val_dataloader
 
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the user about what is doubtful in the scans."""
+        datasets = [self.evaluated] if self.trained is None else [self.trained, self.evaluated]
+        return list(dict.fromkeys(note for dataset in datasets for note in dataset.source.notes))
+
     def expected_frames(self) -> Iterable[tuple[Frame, int | None]]:
         """Every frame that a test evaluates."""
         source = self.evaluated.source

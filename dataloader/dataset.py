@@ -32,6 +32,11 @@ class Source(Protocol):
         """Sequences that belong to the split but are not on disk."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user about what is doubtful in these scans."""
+        ...
+
     def __len__(self) -> int: ...
 
     def frame(self, index: int) -> Frame:

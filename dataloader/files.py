@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataloader.point_layout import FARTHEST, by_bytes_per_point, foreign_layout
 from utils.errors import UserError
 
 
@@ -28,32 +30,92 @@ def read_point_file(path: str | Path, columns: int) -> tuple[NDArray[np.float32]
     """A file of points, float32 N x `columns`, of which the first four are x, y, z (m) and intensity.
 
     Returns:
-        xyz: (N, 3) float32, metres, N > 0; a coordinate may be NaN or infinite if the file says so.
-        intensity: (N,) float32 as in the file; one that is not finite reads as 0.
+        xyz: (N, 3) float32, metres, N > 0; a coordinate may be NaN or infinite if the file says so. One farther away
+            than `FARTHEST` reads as NaN: nothing measures it, and its square overflows.
+        intensity: (N,) float32 as in the file; one that is not finite, or beyond `FARTHEST`, reads as 0.
 
     Raises:
-        UserError: the file is missing, empty, or not a whole number of points.
+        UserError: the file is missing, empty, not a whole number of points, or holds something else than such points
+            as far as its bytes betray it (`point_layout`).
     """
     content = read_bytes(path, "scan")
     size = 4 * columns
     if content.size == 0:
-        raise UserError(f"{path}: the scan holds no points; unpack it again or remove it with its label file")
+        raise empty_scan(path)
+    if foreign := foreign_layout(content, columns):
+        raise UserError(
+            f"{path}: holds {foreign}, where {columns} float32 columns are wanted ({_COLUMNS[columns]}); write such "
+            "files, or unpack it again"
+        )
     if content.size % size:
         raise UserError(f"{path}: {content.size} bytes are no multiple of {size} (truncated); unpack again")
-    points = content.view("<f4").reshape(-1, columns)
+    words = content.view("<f4")
+    points = words.reshape(-1, columns)
     xyz = np.empty((len(points), 3), dtype=np.float32)
     for axis in range(3):  # column by column: numpy is slow at copying rows of three
         xyz[:, axis] = points[:, axis]
     intensity = points[:, 3].copy()
-    if not np.isfinite(intensity).all():
-        # One NaN intensity would spread through the batch statistics to every point.
-        np.nan_to_num(intensity, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    if not (words.max() < FARTHEST and words.min() > -FARTHEST):  # also if one of them is NaN
+        xyz[(np.abs(xyz) > FARTHEST) & np.isfinite(xyz)] = np.nan
+        # One such intensity would spread through the batch statistics to every point.
+        intensity[~(np.abs(intensity) < FARTHEST)] = 0.0
     return xyz, intensity
+
+
+_COLUMNS = {4: "x, y, z, reflectance", 5: "x, y, z, intensity, ring"}
+
+
+def empty_scan(path: str | Path) -> UserError:
+    """The error of a scan file without content."""
+    return UserError(f"{path}: the scan holds no points; unpack it again or remove it with its label file")
+
+
+def unequal(path: str | Path, labels: float, points: float, bytes_per_label: float) -> UserError:
+    """The error of a label file that has another number of points than its scan.
+
+    Args:
+        path: the label file.
+        labels, points: how many there are.
+        bytes_per_label: size of the scan file, divided by the number of labels.
+    """
+    layout = by_bytes_per_point(bytes_per_label)
+    cause = f"the scan has {bytes_per_label:g} bytes for each label, as has {layout}: " if layout else ""
+    return UserError(
+        f"{path}: {labels:g} labels for {points:g} points; {cause}scan and labels do not belong together or one "
+        "is truncated: unpack both again"
+    )
 
 
 def list_stems(folder: Path, suffix: str) -> set[str]:
     """Names, without `suffix`, of the files in `folder` that have it; none if there is no such folder."""
     return {name[: -len(suffix)] for name in _names_in(folder) if name.endswith(suffix) and not name.startswith(".")}
+
+
+def list_sizes(folder: Path, suffix: str) -> dict[str, int]:
+    """Names, without `suffix`, of the files in `folder` that have it, and their sizes in bytes; as `list_stems` else.
+
+    The sizes come in the order of the folder, for which network file systems fetch them along with the names.
+
+    Raises:
+        UserError: one of them cannot be looked at, or is no ordinary file.
+    """
+    found: dict[str, int] = {}
+    if not folder.is_dir():
+        return found
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.endswith(suffix) or entry.name.startswith("."):
+                continue
+            try:
+                status = entry.stat()
+            except OSError as error:
+                raise UserError(
+                    f"{entry.path}: cannot look at the file ({error.strerror}); unpack it again"
+                ) from error
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{entry.path}: is not an ordinary file; remove it, and unpack the archive again")
+            found[entry.name[: -len(suffix)]] = status.st_size
+    return found
 
 
 def missing_files(root: Path, names: Iterable[str]) -> list[str]:

@@ -3,24 +3,31 @@
 <data_path>/<sequence>/velodyne/<frame>.bin     float32 N x 4: x, y, z (m), reflectance 0..1
 <data_path>/<sequence>/labels/<frame>.label     uint32 N: semantic id (low half), instance id (high half)
 <data_path>/<sequence>/image_2/<frame>.png      left colour camera
-<data_path>/<sequence>/calib.txt                P2 (camera 0 -> image), Tr (velodyne -> camera 0)
+<data_path>/<sequence>/calib.txt                P2 (camera 0 -> image), Tr (velodyne -> camera 0); see kitti_calibration
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.camera import project, read_image
-from dataloader.files import list_stems, read_bytes, read_point_file
+from dataloader.camera import image_size, project, read_image
+from dataloader.files import list_sizes, list_stems, read_bytes, read_point_file, unequal
+from dataloader.first_look import KITTI, Notes, check_sizes, look_at_scans, note_small_scans
+from dataloader.kitti_calibration import read_calibration
+from dataloader.kitti_frames import TEST_SCANS, missing_numbers, some_of, unlike_the_benchmark
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
 
 Split = Literal["train", "valid", "test", "trainval"]
+
+_LEAST_IN_VIEW = 1e-3  # of the points of a scan, before the calibration is doubtful; KITTI's camera sees 15 %
 
 _WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
 
@@ -39,12 +46,15 @@ class SemanticKITTI:
     Attributes:
         frames: every scan of the split.
         absent: the sequences of the split that are not on disk.
+        notes: lines for the user about what is doubtful.
         label_map: as given.
         num_cameras: images per scan to choose from: 1, or 0 without `load_image`.
 
     Raises:
-        UserError: the folder or every sequence is missing, `label_map` lists none, a sequence has no scans, a scan has
-            no label file (but for "test"), or, with `load_image`, an image or the calibration is missing.
+        UserError: the folder or every sequence is missing, `label_map` lists none, a sequence has no scans, a scan is
+            empty or has no label file (but for "test") or one of another length, the first scans of a sequence cannot
+            be used, in a sequence of the benchmark's test split a number is left out, or, with `load_image`, an image
+            or the calibration is missing, or the camera sees none of the points.
     """
 
     def __init__(self, data_path: str | Path, split: Split, label_map: LabelMap, load_image: bool = False) -> None:
@@ -61,10 +71,18 @@ class SemanticKITTI:
         self.absent = tuple(sequence for sequence in wanted if sequence not in present)
         self.frames: list[Frame] = []
         self._calibrations: dict[str, NDArray[np.float64]] = {}
+        notes = Notes()
         for sequence in present:
-            self.frames += self._list_frames(sequence)
+            frames = self._list_frames(sequence, notes)
+            look_at_scans((Path(frame.path) for frame in frames), KITTI, notes)
             if load_image:
                 self._calibrations[sequence] = read_calibration(self.root / sequence / "calib.txt")
+                self._check_view(frames, notes)
+            self.frames += frames
+        self.notes = notes.lines()
+        if split == "test" and set(label_map.split["test"]) == set(TEST_SCANS):
+            counts = Counter(frame.sequence for frame in self.frames)
+            self.notes += tuple(filter(None, [unlike_the_benchmark(counts)]))
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -108,23 +126,73 @@ class SemanticKITTI:
     def _file(self, frame: Frame, folder: str, suffix: str) -> Path:
         return self.root / frame.sequence / folder / (frame.name + suffix)
 
-    def _list_frames(self, sequence: str) -> list[Frame]:
+    def _list_frames(self, sequence: str, notes: Notes) -> list[Frame]:
         """The scans of a sequence; what must lie beside them is looked for now, not in the middle of an epoch."""
         folder = self.root / sequence
-        names = sorted(list_stems(folder / "velodyne", ".bin"))
+        sizes = list_sizes(folder / "velodyne", ".bin")
+        names = sorted(sizes)
         if not names:
             raise UserError(f"{folder / 'velodyne'}: no .bin scans; unpack the velodyne archive, or remove {folder}")
-        beside = [("labels", ".label")] if self.has_labels else []
-        beside += [("image_2", ".png")] if self.num_cameras else []
-        for kind, suffix in beside:
-            lacking = sorted(set(names) - list_stems(folder / kind, suffix))
-            if lacking:
-                first = folder / kind / (lacking[0] + suffix)
-                raise UserError(
-                    f"{first}: missing ({len(lacking)} of {len(names)} scans of sequence {sequence} have none); "
-                    f"unpack the {kind} archive there"
-                )
-        return [Frame(sequence, name, str(folder / "velodyne" / f"{name}.bin")) for name in names]
+        labels = list_sizes(folder / "labels", ".label")
+        if self.has_labels:
+            self._require(sequence, "labels", ".label", names, labels)
+        if self.num_cameras:
+            self._require(sequence, "image_2", ".png", names, list_stems(folder / "image_2", ".png"))
+        self._check_numbers(sequence, sizes, labels, notes)
+        scans = {name: folder / "velodyne" / f"{name}.bin" for name in names}
+        for name, scan in scans.items():
+            label = folder / "labels" / f"{name}.label" if self.has_labels else None
+            check_sizes(scan, sizes[name], label, labels.get(name, 0), KITTI)
+        note_small_scans({scan: sizes[name] for name, scan in scans.items()}, notes)
+        return [Frame(sequence, name, str(scan)) for name, scan in scans.items()]
+
+    def _require(self, sequence: str, kind: str, suffix: str, names: list[str], there: Collection[str]) -> None:
+        lacking = [name for name in names if name not in there]
+        if lacking:
+            first = self.root / sequence / kind / (lacking[0] + suffix)
+            raise UserError(
+                f"{first}: missing ({len(lacking)} of {len(names)} scans of sequence {sequence} have none); "
+                f"unpack the {kind} archive there"
+            )
+
+    def _check_numbers(
+        self, sequence: str, scans: Collection[str], labels: Collection[str], notes: Notes
+    ) -> None:
+        """Scans that were there once, by their label file or by their number; a submission must have all of them."""
+        folder = self.root / sequence / "velodyne"
+        lost = sorted(name for name in labels if name not in scans)
+        gaps = missing_numbers(scans)
+        strict = not self.has_labels and sequence in TEST_SCANS
+        if strict and (lost or gaps):
+            raise UserError(
+                f"{folder / (lost or gaps)[0]}.bin: missing, as {len(lost or gaps)} scans of sequence {sequence} are "
+                f"({some_of(lost or gaps)}); a submission needs all of them: unpack the velodyne archive again"
+            )
+        if lost:
+            notes.add("lost", folder, f"{len(lost)} label files have no scan ({some_of(lost)}); they are left out")
+        elif gaps and 2 * len(gaps) < len(scans):  # with more it is every second or every tenth scan, on purpose
+            notes.add("gap", folder, f"{len(gaps)} scans are missing from the numbering ({some_of(gaps)})")
+
+    def _check_view(self, frames: list[Frame], notes: Notes) -> None:
+        """Look whether the camera sees points of the first scan of a sequence; of others too, before it is refused."""
+        sequence = frames[0].sequence
+        calibration = self._calibrations[sequence]
+        for frame in (frames[0], frames[len(frames) // 2], frames[-1]):
+            width, height = image_size(self._file(frame, "image_2", ".png"))
+            xyz, _ = read_points(frame.path)
+            seen = np.count_nonzero(project(xyz, calibration, width, height)[:, 0] >= 0)
+            if seen:
+                break
+        else:
+            raise UserError(
+                f"{self.root / sequence / 'calib.txt'}: keys P2 and Tr put no point of {frames[0].path} into its image "
+                f"({width} x {height}); take calib.txt from the KITTI odometry calibration archive"
+            )
+        if seen < _LEAST_IN_VIEW * len(xyz):
+            notes.add(
+                "view", self.root / sequence / "calib.txt",
+                f"keys P2 and Tr put only {seen} of the {len(xyz)} points of {frame.path} into its image",
+            )  # fmt: skip
 
 
 def _sequences(split: Split, label_map: LabelMap) -> tuple[str, ...]:
@@ -165,38 +233,6 @@ def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDAr
     """
     content = read_bytes(path, "labels")
     if content.size != 4 * count:
-        raise UserError(
-            f"{path}: {content.size / 4:g} labels for {count} points; scan and labels do not belong together or one "
-            "is truncated: unpack both again"
-        )
+        raise unequal(path, content.size / 4, count, 4 * KITTI.point_bytes * count / max(content.size, 1))
     halves = content.view("<u2").reshape(-1, 2)
     return label_map.learning_ids(halves[:, 0], path), halves[:, 1].astype(np.int32)
-
-
-def read_calibration(path: str | Path) -> NDArray[np.float64]:
-    """The (3, 4) float64 map from (x, y, z, 1) in the velodyne frame to (u, v, w): P2 @ [Tr; 0 0 0 1].
-
-    Raises:
-        UserError: the file is missing, or lacks P2 or Tr, or one of them is not 12 finite numbers.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot read the calibration ({error.strerror}); unpack the KITTI odometry calibration there"
-        ) from error
-    entries = {key.strip(): numbers for key, colon, numbers in (line.partition(":") for line in lines) if colon}
-    p2, tr = (_matrix(entries, key, path) for key in ("P2", "Tr"))
-    return p2 @ np.vstack([tr, [0.0, 0.0, 0.0, 1.0]])
-
-
-def _matrix(entries: dict[str, str], key: str, path: str | Path) -> NDArray[np.float64]:
-    if key not in entries:
-        raise UserError(f"{path}: key {key} is missing; take calib.txt from the KITTI odometry calibration archive")
-    try:
-        matrix = np.array([float(number) for number in entries[key].split()]).reshape(3, 4)
-    except ValueError as error:
-        raise UserError(f"{path}: key {key} must hold 12 numbers; unpack the calibration again") from error
-    if not np.isfinite(matrix).all():
-        raise UserError(f"{path}: key {key} must hold finite numbers only; unpack the calibration again")
-    return matrix

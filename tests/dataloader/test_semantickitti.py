@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dataloader.dataset import SegmentationDataset
-from dataloader.semantickitti import SemanticKITTI, Split, read_calibration
+from dataloader.kitti_calibration import read_calibration
+from dataloader.semantickitti import SemanticKITTI, Split
 from utils.errors import UserError
 
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
@@ -69,7 +70,7 @@ def test_without_images_neither_image_nor_calibration_is_needed(tree, label_map,
     def refuse(*args, **kwargs):
         raise AssertionError("an image was opened")
 
-    monkeypatch.setattr("PIL.Image.open", refuse)
+    monkeypatch.setattr("dataloader.semantickitti.read_image", refuse)
     sample = SegmentationDataset(SemanticKITTI(tree, "valid", label_map), LOW, HIGH, num_vote=3)[0]
     assert sample.scan.image is None
 
@@ -80,7 +81,7 @@ def test_evaluation_opens_no_image_even_if_the_source_could(tree, label_map, mon
     def refuse(*args, **kwargs):
         raise AssertionError("an image was opened")
 
-    monkeypatch.setattr("PIL.Image.open", refuse)
+    monkeypatch.setattr("dataloader.semantickitti.read_image", refuse)
     assert SegmentationDataset(source, LOW, HIGH, num_vote=3)[0].scan.image is None
     with pytest.raises(AssertionError):  # the trap works
         source.read(0)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from dataloader.semantickitti import read_calibration
+from dataloader.kitti_calibration import read_calibration
 from network.voxelize import Volume
 from utils.structures import Frame, Scan
 
@@ -43,6 +43,7 @@ class PlainSource:
 
     num_cameras = 1
     absent = ()
+    notes = ()
 
     def __init__(self, folder: Path, name: str, learning_map: dict[int, int]) -> None:
         self.folder, self.name, self.learning_map = folder, name, learning_map

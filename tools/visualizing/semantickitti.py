@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.camera import project, read_image
-from dataloader.semantickitti import read_calibration, read_labels, read_points
+from dataloader.kitti_calibration import read_calibration
+from dataloader.semantickitti import read_labels, read_points
 from utils.drawing import draw_scan
 from utils.errors import UserError
 from utils.labels import LabelMap

@@ -1,0 +1,53 @@
+"""The scans of a SemanticKITTI sequence by their numbers: which are missing, and how many the benchmark has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+TEST_SCANS = {
+    "11": 921, "12": 1061, "13": 3281, "14": 631, "15": 1901, "16": 1731, "17": 491, "18": 1801, "19": 4981,
+    "20": 831, "21": 2721,
+}  # fmt: skip
+"""Scans of each test sequence of the benchmark (Behley et al., ICCV 2019); 20,351 in all."""
+
+_NAMED = 3  # frames that a line names
+
+
+def missing_numbers(names: Collection[str]) -> list[str]:
+    """Names that are lacking in the numbering 000000, 000001 and so on up to the last, in order.
+
+    None where the names are no numbers of six digits.
+    """
+    if not names or not all(len(name) == 6 and name.isdecimal() and name.isascii() for name in names):
+        return []
+    last = max(map(int, names))
+    return [name for name in (f"{number:06d}" for number in range(last + 1)) if name not in names]
+
+
+def some_of(names: Collection[str]) -> str:
+    """The first of `names`, and how many more there are: "000004, 000007"."""
+    first = ", ".join(list(names)[:_NAMED])
+    return first + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def unlike_the_benchmark(counts: Mapping[str, int]) -> str | None:
+    """What is there of the test scans, if it is not what the benchmark has.
+
+    Args:
+        counts: sequence -> scans; sequences that are not of the benchmark's test split are left out.
+
+    Returns:
+        A line for the user, or None.
+    """
+    other = [
+        f"{sequence}: {count} of {TEST_SCANS[sequence]}"
+        for sequence, count in counts.items()
+        if sequence in TEST_SCANS and count != TEST_SCANS[sequence]
+    ]
+    if not other:
+        return None
+    there, wanted = sum(counts.values()), sum(TEST_SCANS.values())
+    return (
+        f"of the {wanted:,} test scans of the benchmark {there:,} are here (scans of sequence {some_of(other)}); the "
+        "server takes complete submissions only"
+    )

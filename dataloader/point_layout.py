@@ -1,0 +1,159 @@
+"""What the bytes of a scan file are, where they are not the float32 columns that its data set has.
+
+A file of points has no header, so a wrong one reads without a complaint: as other points, and more or fewer of them.
+Text and files with a header are known by their first bytes. Other number types are known by numbers that no
+coordinate has. Another number of columns is known by the columns themselves: x, y, z and intensity differ in how
+their values are spread, and when a file is cut into rows of a wrong length every column is a mixture of all of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FARTHEST = 1e8
+"""Metres: a coordinate beyond it is none. Maps in UTM or around the Earth's centre stay below 1e8."""
+
+FEWEST_ROWS = 64
+"""Fewer points tell nothing of their file."""
+
+_TINIEST = 1e-20  # what is smaller but not 0 is no measurement
+_ROWS = 512  # of a scan that every reading looks at
+_MOST_ROWS = 1 << 18  # that a suspicion is tried on
+_CLIP = 3.0  # where the columns differ most: reflectance ends at 1, the ground is 2 m below the sensor
+_DIFFERENT = 0.02  # least share of the spread that lies between columns: of scans 0.05 to 0.9, of mixtures far less
+_CHANCE = 30  # divided by the words: what a mixture of so many may come to by chance
+
+_HEADERS = (
+    (b"\x93NUMPY", "a NumPy .npy file"),
+    (b"PK\x03\x04", "a zip archive (or .npz file)"),
+    (b"# .PCD", "a .pcd file"),
+    (b"ply\n", "a .ply file"),
+    (b"ply\r", "a .ply file"),
+    (b"LASF", "a .las file"),
+    (b"\x89PNG", "a PNG image"),
+)
+_NUMBERS = (
+    ("<f8", "float64 numbers", (1e-7, 1e7)),
+    (">f4", "big-endian float32 numbers", (1e-7, 1e7)),
+    (">f8", "big-endian float64 numbers", (1e-7, 1e7)),
+    ("<i4", "32-bit integers", (0, 1e7)),
+    ("<f2", "float16 numbers", (1e-4, 1e4)),
+)
+"""Type, name, and the sizes that nearly all coordinates and intensities of it have, but for 0."""
+
+_WIDTHS = {
+    8: "float16 of four columns or float32 of two",
+    12: "float32 of three columns (no intensity)",
+    16: "float32 of four columns",
+    20: "float32 of five columns",
+    24: "float32 of six columns or float64 of three",
+    28: "float32 of seven columns",
+    32: "float64 of four columns or float32 of eight",
+    40: "float64 of five columns",
+    48: "float64 of six columns",
+}
+_TEXT = np.zeros(256, dtype=bool)
+_TEXT[[*b"\t\n\v\f\r", *range(32, 127)]] = True
+
+
+def by_bytes_per_point(size: float) -> str | None:
+    """What has `size` bytes per point: "float32 of five columns"; None for a size that nothing has."""
+    return _WIDTHS.get(int(size)) if size == int(size) else None
+
+
+def foreign_layout(content: NDArray[np.uint8], columns: int) -> str | None:
+    """What a scan file holds instead of its columns, as far as its bytes betray it.
+
+    A sample decides that all is well, in some microseconds; a suspicion is tried on the whole file.
+
+    Args:
+        content: (bytes,) uint8, not empty; the number need not be that of whole points.
+        columns: of the data set, float32; the first four are x, y, z and intensity.
+
+    Returns:
+        None if these may be points; else what they are, such as "5 float32 columns".
+    """
+    head = content[:64].tobytes()
+    for magic, name in _HEADERS:
+        if head.startswith(magic):
+            return name
+    if _TEXT[content[:64]].all() and _TEXT[content].all():
+        return "text"
+    row = 4 * columns
+    start = max(len(content) // (2 * row) - _ROWS // 2, 0) // 2 * 2 * row  # as doubles lie, too
+    sample = content[start : start + _ROWS * row]
+    with np.errstate(invalid="ignore"):  # other numbers, read as these, may be NaNs that signal
+        if _foreign_numbers(sample, columns) is None:
+            return None
+        return _foreign_numbers(content[: _MOST_ROWS * row], columns)
+
+
+def _foreign_numbers(content: NDArray[np.uint8], columns: int) -> str | None:
+    words = content[: len(content) // 4 * 4].view("<f4")
+    rows = len(words) // columns
+    if rows < FEWEST_ROWS:
+        return None
+    size = np.abs(words)
+    if not size.any():
+        return "zeros alone (a copy that was cut off?)"
+    absurd = (size > FARTHEST) | ((size < _TINIEST) & (size > 0))  # NaN is neither: it is a point without a return
+    share = np.count_nonzero(absurd) / len(words)
+    points = size[: rows * columns].reshape(rows, columns)
+    # Doubles of few digits have zeros for every other word.
+    if share > 0.01 or (columns % 2 == 0 and not points[:, ::2].any()):
+        for kind, name, sizes in _NUMBERS:
+            if _are_coordinates(content, kind, sizes):
+                return name
+    if share > 0.5 and _not_a_marker(size, absurd) > 0.5:
+        return f"numbers such as {words[absurd.argmax()]:.3g}, which are no coordinates"
+    return f"{2 * columns} float32 columns" if _every_other_row_is_none(points) else _other_columns(words, columns)
+
+
+def _not_a_marker(size: NDArray[np.float32], absurd: NDArray[np.bool_]) -> float:
+    """Share of the words that are absurd, without the largest number: it may stand for "nothing measured"."""
+    return float(np.mean(absurd & (size < np.fmax.reduce(size))))
+
+
+def _every_other_row_is_none(points: NDArray[np.float32]) -> bool:
+    """Whether every second row has neither y nor z, but for a direction or a colour of 0..1: twice as many columns."""
+    for first in (0, 1):
+        flat, other = points[first::2, 1:3], points[1 - first :: 2, 1:3]
+        if np.fmax.reduce(flat, axis=None) <= 1 and np.median(np.nan_to_num(other.max(axis=1))) > 1:
+            return True
+    return False
+
+
+def _are_coordinates(content: NDArray[np.uint8], kind: str, sizes: tuple[float, float]) -> bool:
+    """Whether the content, read as numbers of `kind`, has the sizes of coordinates, NaN here and there."""
+    width = np.dtype(kind).itemsize
+    size = np.abs(content[: len(content) // width * width].view(kind).astype(np.float64))
+    fitting = ((size > sizes[0]) & (size < sizes[1])) | (size == 0)
+    missing = np.isnan(size)
+    return bool((fitting | missing).mean() > 0.99 and missing.mean() < 0.5 and (size > 0).any())
+
+
+def _other_columns(words: NDArray[np.float32], columns: int) -> str | None:
+    """How many columns there are if not `columns`."""
+    limited = np.clip(np.nan_to_num(words, nan=0.0, posinf=_CLIP, neginf=-_CLIP), -_CLIP, _CLIP).astype(np.float64)
+    features = np.stack([limited, np.abs(limited)])
+    features -= features.mean(axis=1, keepdims=True)
+    spread = float((features**2).sum())
+    if spread == 0:
+        return None
+    ours = _between_columns(features, columns) / spread
+    if ours >= 0.25:
+        return None  # no other can be four times that
+    # Not twice as many: beams that alternate make every second point different.
+    others = {c: _between_columns(features, c) / spread for c in range(3, 10) if c % columns}
+    best = max(others, key=lambda c: others[c])
+    smallest = min(c for c in others if others[c] > 0.95 * others[best])  # 6 explains whatever 3 does
+    clear = others[best] > max(_DIFFERENT, _CHANCE / len(words)) and ours < 0.25 * others[best]
+    return f"{smallest} float32 columns" if clear else None
+
+
+def _between_columns(features: NDArray[np.float64], columns: int) -> float:
+    """The part of the sum of squares of (2, W) centred `features` that lies between the columns."""
+    rows = features.shape[1] // columns
+    means = features[:, : rows * columns].reshape(2, rows, columns).mean(axis=1)
+    return float((means**2).sum()) * rows
