@@ -6,6 +6,7 @@ time the "points" of SPVCNN's point branch: one point per voxel, at the voxel's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,8 @@ from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, halve, pack, unpac
 from network.sparse.layers import KernelMap, SparseBackend
 from utils.structures import Batch
 
+_SAMPLE = 4096  # points that tell where a scan is
+_FARTHEST = 2.0**40  # cells: beyond what int64 can hold, a conversion gives anything
 _MISSING = 1e-8  # added to the sum of trilinear weights, so that a point without neighbours is no division by zero
 
 
@@ -130,9 +133,21 @@ def _cells(batch: Batch, voxel_size: float) -> Tensor:
     """(P,) keys of round(xyz / voxel size) minus the lowest of the scan, in float32 as published."""
     # Divided by a tensor: by a number, a GPU multiplies with the reciprocal and rounds some points differently.
     cell = torch.round(batch.points[:, :3] / constant((voxel_size,), batch.points.device))
-    # A stray point kilometres away must not push the others to the limit of the keys.
-    cell = cell.clamp(-(LIMIT // 2), LIMIT // 2).long()
+    cell = cell.clamp(-_FARTHEST, _FARTHEST).long()
+    # A stray point kilometres away must not push the others to the limit of the keys, and a cloud far from the origin
+    # must not be pressed against it: the middle of the cloud says where it is.
+    cell = (cell - _middle_of_scans(cell, batch.lengths)[batch.rows]).clamp(-(LIMIT // 2), LIMIT // 2)
     scan = batch.rows[:, None].expand(-1, 3)
     lowest = cell.new_zeros(batch.num_scans, 3).scatter_reduce_(0, scan, cell, "amin", include_self=False)
     x, y, z = (cell - lowest[batch.rows]).unbind(1)
     return pack(batch.rows, z, y, x)
+
+
+def _middle_of_scans(cell: Tensor, lengths: Sequence[int]) -> Tensor:
+    """(B, 3) int64: the median cell of each scan, of a sample of its points that is spread over them."""
+    middle = cell.new_zeros(len(lengths), 3)
+    for row, of_scan in zip(middle, cell.split(list(lengths)), strict=True):
+        if len(of_scan):
+            ordered = of_scan[:: -(-len(of_scan) // _SAMPLE)].sort(dim=0).values
+            row.copy_(ordered[len(ordered) // 2])
+    return middle

@@ -20,7 +20,7 @@ from torch import Tensor
 from network.average import Average
 from network.constant import constant
 from network.distinct import Distinct, Ranking, collect
-from network.sparse.coordinates import halve, pack, unpack
+from network.sparse.coordinates import LIMIT, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
 
 _ROW_BITS = 32  # of a voxel's row in a pair of rows
@@ -194,7 +194,8 @@ def _keys_by_scale(points: Tensor, rows: Tensor, volume: Volume, scale_list: Seq
         cells = constant(tuple(float(math.ceil(g / scale)) for g in volume.grid), points.device)
         # In float32, as published. Inside the volume floor is the published truncation; outside, truncation
         # would fold two cells into one at the low faces.
-        x, y, z = torch.floor(cells * from_low / extent).long().unbind(1)
+        # Clamped as floats: what is too large for int64 would come out as anything, on the wrong side too.
+        x, y, z = torch.floor(cells * from_low / extent).clamp(-LIMIT, LIMIT).long().unbind(1)
         keys[scale] = pack(rows, z, y, x)
     return keys
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -155,6 +156,29 @@ def test_a_stray_point_far_away_leaves_the_others_apart(batch) -> None:
     labels, pixels, none = torch.zeros(len(rows)).long(), torch.full((len(rows), 2), -1), torch.zeros(0).long()
     far = pyramid_of(Batch(points, rows, labels, pixels, none, None, (300, 201)))
     assert len(far.levels[0]) == len(near.levels[0]) + 1
+
+
+@pytest.mark.parametrize("move", [(900.0, 0.0, 0.0), (-3000.0, 5000.0, -40.0), (455_000.0, 2_423_000.0, 110.0)])
+def test_a_cloud_far_from_the_origin_has_the_voxels_of_its_coordinates(batch, move) -> None:
+    """A scan in map coordinates beside one that is around its sensor; nothing is pressed against a limit."""
+    points = batch.points.clone()
+    points[batch.rows == 0, :3] *= 50  # so wide that float32 has it in many cells even there
+    points[batch.rows == 0, :3] += torch.tensor(move)
+    moved = replace(batch, points=points)
+    cells = slow_cells(moved)
+    found = coordinates(pyramid_of(moved).levels[0].keys)
+    assert set(found) == set(cells)
+    assert len({cell for cell in found if cell[0] == 0}) > 100
+
+
+def test_points_that_no_number_of_cells_reaches_stay_on_their_side(batch) -> None:
+    far = torch.tensor([[3e38, 0.0, 0.0, 0.5], [-3e38, 0.0, 0.0, 0.5], [1e-42, -1e-42, 0.0, 0.5]])
+    points, rows = torch.cat([batch.points[batch.rows == 0], far]), torch.zeros(303, dtype=torch.int64)
+    labels, pixels, none = rows, torch.full((303, 2), -1), torch.zeros(0, dtype=torch.int64)
+    voxels = pyramid_of(Batch(points, rows, labels, pixels, none, None, (303,)))
+    x = [coordinates(voxels.levels[0].keys)[voxel][1] for voxel in voxels.inverse.tolist()]
+    assert min(x) == x[301] < min(x[:300]) and max(x) == x[300] > max(x[:300])
+    assert min(x[:300]) <= x[302] <= max(x[:300])
 
 
 def test_one_point() -> None:

@@ -112,6 +112,8 @@ def test_points_outside_get_voxels_of_their_own() -> None:
         assert len(voxel_set) == 9, "no two of these points may share a voxel"
         features = torch.rand(9, 3)
         assert voxel_set.kernel_map.convolve(features, torch.rand(27, 3, 3)).isfinite().all()
+    _, z, y, x = (axis[voxels.base.inverse].tolist() for axis in unpack(voxels.base.keys))
+    assert min(z) == z[8] and min(y) == y[7] == y[6] and max(x) == x[7] == x[6], "each on its own side"
     assert all(len(pool.back) == 9 for pool in voxels.pools)
     with torch.no_grad():
         logits = make_baseline((2, 4, 8, 16)).eval()(replace(voxels, features=voxels.features.clamp(-10, 10))).logits
