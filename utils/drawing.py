@@ -7,9 +7,12 @@ setting. Rasters are shown pixel for pixel, so that a class has exactly its colo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,8 +39,27 @@ DPI = 100
 MARGIN, GAP, TITLE = 28, 16, 34  # pixels
 STRIP = 64  # pixels, height of a range image before it is enlarged
 TEXT = "#e8eaed"
+_LONGEST_NAME, _LONGEST_TITLE = 40, 120  # characters
 
 
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Take text as it is while a picture is made: "$" starts no formula, a sign that the font lacks becomes a box.
+
+    Names of classes, scans and models come from files.
+    """
+    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
+
+
+def drawable(text: str, longest: int = _LONGEST_NAME) -> str:
+    """A text as it can be drawn: one line of printable characters, at most `longest`."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+@plain_text()
 def draw_scan(
     xyz: NDArray[np.float32],
     lidar: Lidar,
@@ -89,6 +111,7 @@ def draw_scan(
     _save_rows(rows, content, title, _legend(present, colors, names), path)
 
 
+@plain_text()
 def draw_panels(
     rows: list[list[tuple[str, Pixels]]], legend: Mapping[str, Sequence[int]], path: str | Path, title: str = ""
 ) -> None:
@@ -127,6 +150,7 @@ def _width_of_each(count: int, content: int) -> int:
     return (content - GAP * (count - 1)) // count
 
 
+@plain_text()
 def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
     """Draw what each class was taken for, in percent of its points, with its IoU at the right.
 
@@ -147,9 +171,10 @@ def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
     for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
         ink = "white" if share[row, column] > 35 else "#303030"
         axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=9, color=ink)
-    predicted = (ignored, *scores.class_names)[first:]
+    names = [drawable(name) for name in scores.class_names]
+    predicted = (drawable(ignored), *names)[first:]
     axes.set_xticks(range(len(predicted)), predicted, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(size), scores.class_names)
+    axes.set_yticks(range(size), names)
     axes.set_xlabel("prediction")
     axes.set_ylabel("ground truth")
     axes.set_title(f"What the points of each class were taken for (%), mIoU {100 * scores.miou:.2f} %", pad=14)
@@ -170,6 +195,7 @@ def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
     _save(figure, path)
 
 
+@plain_text()
 def draw_training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
     """Draw losses and mIoU over the epochs.
 
@@ -202,7 +228,7 @@ def _plot_keys(axes: Axes, history: Sequence[Mapping[str, float]], word: str, sc
 
 def _legend(present: NDArray[np.integer], colors: NDArray[np.uint8], names: Sequence[str]) -> list[Patch]:
     swatches = paint(np.arange(len(names)), colors).tolist()
-    return [Patch(facecolor=_unit(swatches[c]), label=names[c]) for c in present]
+    return [Patch(facecolor=_unit(swatches[c]), label=drawable(names[c])) for c in present]
 
 
 def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
@@ -222,7 +248,7 @@ def _save_rows(
     height = header + sum(TITLE + row[0][1].shape[0] + GAP for row in rows) + legend_height
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=_unit(BACKGROUND))
     if title:
-        figure.text(MARGIN / width, 1 - MARGIN / height, title, color=TEXT, fontsize=17, weight="bold", va="center")
+        figure.text(MARGIN / width, 1 - MARGIN / height, drawable(title, _LONGEST_TITLE), color=TEXT, fontsize=17, weight="bold", va="center")
     top = header
     for row in rows:
         left = MARGIN

@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from utils.drawing import drawable, plain_text
 from utils.files import whole_file
 from utils.robustness import CLEAN, Family, Profile, robustness
 
 _OURS, _THEIRS, _CLEAN_BAR = "#1f6fb4", "#d9622b", "#8a929c"
 _SHADES = ("#a6cbe8", "#4b97cf", "#124f88")  # from light to heavy
+_LONGEST_LINE = 1000  # characters
 _MARGIN = 0.16  # of a group, on either side of its bars
 
 
@@ -51,6 +53,7 @@ class RobustPicture:
         return max(values)
 
 
+@plain_text()
 def draw_robustness(picture: RobustPicture, path: Path) -> None:
     """Draw the mIoU of each corruption and severity as bars, and of each corruption against the baseline as a radar.
 
@@ -65,7 +68,7 @@ def draw_robustness(picture: RobustPicture, path: Path) -> None:
     _draw_bars(figure.add_subplot(grid[0]), picture)
     if wide:
         _draw_radar(figure.add_subplot(grid[1], projection="polar"), picture)
-    lines = [textwrap.fill(line, 200 if wide else 140) for line in picture.headlines]
+    lines = [textwrap.fill(drawable(line, _LONGEST_LINE), 200 if wide else 140) for line in picture.headlines]
     figure.suptitle("\n".join(lines), fontsize=11, x=0.01, ha="left")
     with whole_file(path) as file:
         figure.savefig(file, format="png")
@@ -121,7 +124,7 @@ def _bar_legend(picture: RobustPicture) -> list[Patch | Line2D]:
         by_shade, key=_SHADES.index)]  # fmt: skip
     if picture.baseline is not None:
         handles.append(
-            Line2D([], [], color=_THEIRS, linewidth=2.2, label=f"{picture.baseline.name}, mean of severities")
+            Line2D([], [], color=_THEIRS, linewidth=2.2, label=f"{drawable(picture.baseline.name)}, mean of severities")
         )
     return handles
 
@@ -132,9 +135,9 @@ def _draw_radar(axes: Any, picture: RobustPicture) -> None:
     figures = robustness(picture.model, family)
     corners = [CLEAN, *figures.means]
     angles = [2 * math.pi * k / len(corners) for k in range(len(corners))]
-    lines = [(picture.model.name, picture.model.clean, figures.means, _OURS)]
+    lines = [(drawable(picture.model.name), picture.model.clean, figures.means, _OURS)]
     if baseline is not None:
-        lines.append((baseline.name, baseline.clean, robustness(baseline, family).means, _THEIRS))
+        lines.append((drawable(baseline.name), baseline.clean, robustness(baseline, family).means, _THEIRS))
     for name, clean, means, color in lines:
         values = [math.nan if v is None else v for v in (clean, *(means.get(c) for c in figures.means))]
         axes.plot(
