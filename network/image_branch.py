@@ -23,18 +23,30 @@ _FEW = 0.4  # share of the cells of a map up to which it is faster to compute on
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
 
 
+class ImageNorm(nn.BatchNorm2d):
+    """BatchNorm over pixels that also accepts a single one in training, as `sparse.layers.BatchNorm` does a single row:
+    an image of 16 x 16 pixels ends as one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(input)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut (He et al., CVPR 2016); parameter names as in torchvision."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(c_out)
+        self.bn1 = ImageNorm(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(c_out)
+        self.bn2 = ImageNorm(c_out)
         self.downsample = None
         if stride != 1 or c_in != c_out:
-            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), ImageNorm(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
@@ -129,7 +141,7 @@ class ImageBranch(nn.Module):
             # Not persistent: they belong to the config, and published checkpoints have none.
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=1, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = ImageNorm(64)
         self.scales = [scale for scale in _STAGES if scale <= max(scale_list)]
         c_in = 64
         for scale in self.scales:
