@@ -215,7 +215,7 @@ def fog(
         hard = np.round(hard)
     soft = clear * surface**2 * (backscatter(beta, alpha) * np.pi / gamma) * maxima
 
-    foggy = soft > hard
+    foggy = (soft > hard) & (surface > 0.0)  # at the sensor there is no ray to move along
     intensity = np.where(foggy, np.minimum(soft, 255.0) if cap else soft, hard) / scale
     reported = noisy_ranges(peaks[foggy], surface[foggy], noise, variant, mode, rng)
     xyz = sweep.xyz.copy()

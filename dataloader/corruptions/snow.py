@@ -26,6 +26,8 @@ REFLECTIVITY = 0.9
 """Of a flake, as a fraction of the largest intensity."""
 SAME = 0.2
 """Metres: a return nearer than this to the point is the point itself."""
+FARTHEST = 1000.0
+"""Metres: nothing measures farther, and the ranges of a signal up to there would fill the memory."""
 WEAK_LINES = (53, 55, 56, 58)
 """Beam lines of one HDL-64 S3 whose calibration ends at 230 instead of 255; the published generators fix these."""
 
@@ -119,7 +121,7 @@ def scatter(
         (N,) intensity, 0..255, whole numbers where a flake touches the beam; (N,) metres; (N,) bool, a flake
         answered.
     """
-    touched = np.unique(shade.beam[shade.share > 0.0])
+    touched = np.unique(shade.beam[(shade.share > 0.0) & (distance[shade.beam] < FARTHEST)])
     row = np.full(len(distance), -1)
     row[touched] = np.arange(len(touched))
     hits = row[shade.beam] >= 0
