@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dataloader import nuscenes, semantickitti
 from dataloader.corruptions.families import NOTE
 from dataloader.files import list_sizes, read_point_file
-from dataloader.first_look import KITTI, NUSCENES, check_sizes
+from dataloader.scan_check import KITTI, NUSCENES, check_sizes
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -94,27 +94,46 @@ def list_stems(folder: Path, suffix: str) -> set[str]:
 def list_sizes(folder: Path, suffix: str) -> dict[str, int]:
     """Names, without `suffix`, of the files in `folder` that have it, and their sizes in bytes; as `list_stems` else.
 
-    The sizes come in the order of the folder, for which network file systems fetch them along with the names.
-
     Raises:
         UserError: one of them cannot be looked at, or is no ordinary file.
     """
+    wanted = _sizes_in(folder, lambda name: name.endswith(suffix) and not name.startswith("."))
+    return {name[: -len(suffix)]: size for name, size in wanted.items()}
+
+
+def file_sizes(root: Path, names: Iterable[str]) -> dict[str, int]:
+    """Sizes in bytes of those of `names` (paths below `root`, with "/") that are there.
+
+    Raises:
+        UserError: as `list_sizes`.
+    """
+    wanted: dict[str, set[str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        wanted.setdefault(folder, set()).add(file)
+    return {
+        f"{folder}/{name}" if folder else name: size
+        for folder, files in wanted.items()
+        for name, size in _sizes_in(root / folder, files.__contains__).items()
+    }
+
+
+def _sizes_in(folder: Path, wanted: Callable[[str], bool]) -> dict[str, int]:
+    """Size of each wanted file, in the order of the folder, for which network drives fetch sizes along with names."""
     found: dict[str, int] = {}
     if not folder.is_dir():
         return found
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.endswith(suffix) or entry.name.startswith("."):
+            if not wanted(entry.name):
                 continue
             try:
                 status = entry.stat()
             except OSError as error:
-                raise UserError(
-                    f"{entry.path}: cannot look at the file ({error.strerror}); unpack it again"
-                ) from error
+                raise UserError(f"{entry.path}: cannot look at the file ({error.strerror}); unpack it again") from error
             if not stat.S_ISREG(status.st_mode):
                 raise UserError(f"{entry.path}: is not an ordinary file; remove it, and unpack the archive again")
-            found[entry.name[: -len(suffix)]] = status.st_size
+            found[entry.name] = status.st_size
     return found
 
 

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from dataloader import nuscenes_tables as tables
 from dataloader.camera import project, read_image
-from dataloader.files import missing_files, read_bytes, read_point_file
+from dataloader.files import file_sizes, missing_files, read_bytes, read_point_file, unequal
 from dataloader.nuscenes_index import NuScenesIndex, open_index
+from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_small_scans
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
@@ -57,12 +58,14 @@ class NuScenes:
     Attributes:
         absent: the scenes of the split that are not in the tables.
         label_map: as given, but for the raw ids, which are those of this tree's category.json (not for "test").
+        notes: lines for the user about what is doubtful.
         num_cameras: images per scan to choose from: 6, or 0 without `image_size`.
 
     Raises:
         UserError: the folder, the version, a table or every scene is missing, a table is damaged, the split is none of
             the version's, labels are wanted and there are none, or a scan, a label file or, with `image_size`, an
-            image is missing.
+            image is missing, a scan is empty or has another number of points than its labels, the first scans cannot
+            be used, or no camera sees any of their points.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class NuScenes:
             raise UserError(f"{self._folder}: the tables hold no scene of the split {split}; {_WHERE}")
         self.label_map = self._match_categories(label_map) if self.has_labels else label_map
         self._check_files(version, split)
+        self.notes = self._look_at_scans()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -127,6 +131,39 @@ class NuScenes:
             pixels = project(xyz, scale[:, None] * record["matrices"][camera], *self._image_size, front="depth")
         instances = np.zeros(count, dtype=np.int32)
         return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels, image)
+
+    def _look_at_scans(self) -> tuple[str, ...]:
+        """Sizes of all files, contents of the first scans of the split; lines about what is doubtful."""
+        notes = Notes()
+        scans, labels = ([name.decode() for name in self._column(kind)] for kind in ("lidar", "lidarseg"))
+        sizes = file_sizes(self.root, scans + labels if self.has_labels else scans)
+        for scan, label in zip(scans, labels, strict=True):
+            labelled = self.root / label if self.has_labels else None
+            check_sizes(self.root / scan, sizes[scan], labelled, sizes.get(label, 0), NUSCENES)
+        note_small_scans({self.root / scan: sizes[scan] for scan in scans}, notes)
+        look_at_scans((self.root / scan for scan in scans), NUSCENES, notes)
+        if self.num_cameras:
+            self._check_view(notes)
+        return notes.lines()
+
+    def _check_view(self, notes: Notes) -> None:
+        """Look whether the cameras see points of the first scan of the split; of others too, before it is refused."""
+        blind = set(range(self.num_cameras))
+        for index in dict.fromkeys((0, len(self) // 2, len(self) - 1)):
+            record = self._record(index)
+            xyz, _ = read_point_file(self.frame(index).path, columns=5)
+            for camera in tuple(blind):
+                width, height = record["sizes"][camera].tolist()
+                if (project(xyz, record["matrices"][camera], width, height, front="depth")[:, 0] >= 0).any():
+                    blind.remove(camera)
+            if not blind:
+                return
+        names = ", ".join(CAMERAS[camera] for camera in sorted(blind))
+        text = f"no point of {self.frame(0).path} falls into the image of {names}"
+        table = self._folder / "calibrated_sensor.json"
+        if len(blind) == self.num_cameras:
+            raise UserError(f"{table}: {text}; unpack the metadata archive again")
+        notes.add("view", table, text)
 
     def _record(self, index: int) -> Any:
         return self._index.records[self._rows[index]]
@@ -252,8 +289,5 @@ def read_labels(path: str | Path, count: int, label_map: LabelMap) -> NDArray[np
     """
     raw = read_bytes(path, "labels")
     if raw.size != count:
-        raise UserError(
-            f"{path}: {raw.size} labels for {count} points; scan and labels do not belong together or one is "
-            "truncated: unpack both again"
-        )
+        raise unequal(path, raw.size, count, NUSCENES.point_bytes * count / max(raw.size, 1))
     return label_map.learning_ids(raw, path)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from dataloader.camera import image_size, project, read_image
 from dataloader.files import list_sizes, list_stems, read_bytes, read_point_file, unequal
-from dataloader.first_look import KITTI, Notes, check_sizes, look_at_scans, note_small_scans
 from dataloader.kitti_calibration import read_calibration
 from dataloader.kitti_frames import TEST_SCANS, missing_numbers, some_of, unlike_the_benchmark
+from dataloader.scan_check import KITTI, Notes, check_sizes, look_at_scans, note_small_scans
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
@@ -155,9 +155,7 @@ class SemanticKITTI:
                 f"unpack the {kind} archive there"
             )
 
-    def _check_numbers(
-        self, sequence: str, scans: Collection[str], labels: Collection[str], notes: Notes
-    ) -> None:
+    def _check_numbers(self, sequence: str, scans: Collection[str], labels: Collection[str], notes: Notes) -> None:
         """Scans that were there once, by their label file or by their number; a submission must have all of them."""
         folder = self.root / sequence / "velodyne"
         lost = sorted(name for name in labels if name not in scans)

@@ -248,7 +248,8 @@ def _save_rows(
     height = header + sum(TITLE + row[0][1].shape[0] + GAP for row in rows) + legend_height
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=_unit(BACKGROUND))
     if title:
-        figure.text(MARGIN / width, 1 - MARGIN / height, drawable(title, _LONGEST_TITLE), color=TEXT, fontsize=17, weight="bold", va="center")
+        shown = drawable(title, _LONGEST_TITLE)
+        figure.text(MARGIN / width, 1 - MARGIN / height, shown, color=TEXT, fontsize=17, weight="bold", va="center")
     top = header
     for row in rows:
         left = MARGIN
