@@ -60,6 +60,17 @@ def read_calibration(path: str | Path) -> NDArray[np.float64]:
     return calibration
 
 
+def axis_of(calibration: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The direction in which the camera looks, (3,) of length 1 in the lidar's frame."""
+    return calibration[2, :3] / np.linalg.norm(calibration[2, :3])
+
+
+def is_upright(calibration: NDArray[np.float64], height: int) -> bool:
+    """Whether what is higher for the lidar is higher in the image, of `height` rows, more than it is to the side."""
+    down = calibration[1, :3] - height / 2 * calibration[2, :3]
+    return bool(-down[2] > abs(down[1]))
+
+
 def _entries(path: Path) -> dict[str, str]:
     """Key -> numbers; of "key: numbers" and, in KITTI's tracking data, of "key numbers"."""
     try:

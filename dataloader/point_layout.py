@@ -34,9 +34,9 @@ _HEADERS = (
     (b"\x89PNG", "a PNG image"),
 )
 _NUMBERS = (
-    ("<f8", "float64 numbers", (1e-7, 1e7)),
+    ("<f8", "float64 numbers", (1e-12, 1e7)),
     (">f4", "big-endian float32 numbers", (1e-7, 1e7)),
-    (">f8", "big-endian float64 numbers", (1e-7, 1e7)),
+    (">f8", "big-endian float64 numbers", (1e-12, 1e7)),
     ("<i4", "32-bit integers", (0, 1e7)),
     ("<f2", "float16 numbers", (1e-4, 1e4)),
 )
@@ -101,7 +101,7 @@ def _foreign_numbers(content: NDArray[np.uint8], columns: int) -> str | None:
     share = np.count_nonzero(absurd) / len(words)
     points = size[: rows * columns].reshape(rows, columns)
     # Doubles of few digits have zeros for every other word.
-    if share > 0.01 or (columns % 2 == 0 and not points[:, ::2].any()):
+    if share > 0.01 or (columns % 2 == 0 and points[:, 1].any() and not points[:, ::2].any()):
         for kind, name, sizes in _NUMBERS:
             if _are_coordinates(content, kind, sizes):
                 return name
@@ -116,10 +116,17 @@ def _not_a_marker(size: NDArray[np.float32], absurd: NDArray[np.bool_]) -> float
 
 
 def _every_other_row_is_none(points: NDArray[np.float32]) -> bool:
-    """Whether every second row has neither y nor z, but for a direction or a colour of 0..1: twice as many columns."""
+    """Whether every second row has neither y nor z, but for a direction or a colour of 0..1: twice as many columns.
+
+    Rows of zeros alone may be points without a return.
+    """
     for first in (0, 1):
         flat, other = points[first::2, 1:3], points[1 - first :: 2, 1:3]
-        if np.fmax.reduce(flat, axis=None) <= 1 and np.median(np.nan_to_num(other.max(axis=1))) > 1:
+        if (
+            np.fmax.reduce(flat, axis=None) <= 1
+            and points[first::2].any()
+            and np.median(np.nan_to_num(other.max(axis=1))) > 1
+        ):
             return True
     return False
 

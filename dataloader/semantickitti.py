@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dataloader.camera import image_size, project, read_image
 from dataloader.files import list_sizes, list_stems, read_bytes, read_point_file, unequal
-from dataloader.kitti_calibration import read_calibration
+from dataloader.kitti_calibration import axis_of, is_upright, read_calibration
 from dataloader.kitti_frames import TEST_SCANS, missing_numbers, some_of, unlike_the_benchmark
 from dataloader.scan_check import KITTI, Notes, check_sizes, look_at_scans, note_small_scans
 from utils.errors import UserError
@@ -27,7 +27,8 @@ from utils.structures import Frame, Scan, no_pixels
 
 Split = Literal["train", "valid", "test", "trainval"]
 
-_LEAST_IN_VIEW = 1e-3  # of the points of a scan, before the calibration is doubtful; KITTI's camera sees 15 %
+_LEAST_AHEAD = 0.1  # cosine of the angle between the camera's axis and x of the lidar; points with x <= 0 get no pixel
+_LEAST_IN_VIEW = 0.01  # of the points of a scan, before the calibration is doubtful; KITTI's camera sees 15 %
 
 _WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
 
@@ -174,23 +175,30 @@ class SemanticKITTI:
     def _check_view(self, frames: list[Frame], notes: Notes) -> None:
         """Look whether the camera sees points of the first scan of a sequence; of others too, before it is refused."""
         sequence = frames[0].sequence
-        calibration = self._calibrations[sequence]
+        calibration, path = self._calibrations[sequence], self.root / sequence / "calib.txt"
+        x, y, z = axis_of(calibration)
+        if x < _LEAST_AHEAD:
+            raise UserError(
+                f"{path}: by keys P2 and Tr the camera looks along ({x:.2f}, {y:.2f}, {z:.2f}) of the lidar, not ahead "
+                "along its x; take calib.txt from the KITTI odometry calibration archive"
+            )
         for frame in (frames[0], frames[len(frames) // 2], frames[-1]):
             width, height = image_size(self._file(frame, "image_2", ".png"))
             xyz, _ = read_points(frame.path)
-            seen = np.count_nonzero(project(xyz, calibration, width, height)[:, 0] >= 0)
+            ahead = xyz[xyz[:, 0] > 0]
+            seen = np.count_nonzero(project(ahead, calibration, width, height, front="depth")[:, 0] >= 0)
             if seen:
                 break
         else:
             raise UserError(
-                f"{self.root / sequence / 'calib.txt'}: keys P2 and Tr put no point of {frames[0].path} into its image "
-                f"({width} x {height}); take calib.txt from the KITTI odometry calibration archive"
+                f"{path}: keys P2 and Tr put no point of {frames[0].path} into its image ({width} x {height}); take "
+                "calib.txt from the KITTI odometry calibration archive"
             )
         if seen < _LEAST_IN_VIEW * len(xyz):
-            notes.add(
-                "view", self.root / sequence / "calib.txt",
-                f"keys P2 and Tr put only {seen} of the {len(xyz)} points of {frame.path} into its image",
-            )  # fmt: skip
+            text = f"keys P2 and Tr put only {seen} of the {len(xyz)} points of {frame.path} into its image"
+            notes.add("view", path, text)
+        if not is_upright(calibration, height):
+            notes.add("upright", path, "by keys P2 and Tr the camera is not upright: z of the lidar must point up")
 
 
 def _sequences(split: Split, label_map: LabelMap) -> tuple[str, ...]:

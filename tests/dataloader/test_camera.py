@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,7 @@ import PIL.Image
 import pytest
 from PIL import ImageEnhance
 
-from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, project, random_left, read_image
+from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, image_size, project, random_left, read_image
 from utils.errors import UserError
 
 CALIBRATION = np.array([[16.0, -18.0, 0.0, 1.0], [5.0, 0.0, -18.0, 0.5], [1.0, 0.0, 0.0, -0.25]])
@@ -134,6 +136,108 @@ def test_a_bad_image_is_one_clear_line(ramp_file, suffix, size):
 def test_a_grey_jpeg_becomes_rgb(tmp_path):
     PIL.Image.new("L", (64, 32), 77).save(tmp_path / "grey.jpg")
     assert (read_image(tmp_path / "grey.jpg", (16, 16)) == 77).all()
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(width: int, height: int, bits: int, kind: int, rows: bytes, more: bytes = b"") -> bytes:
+    """A PNG file by its specification: kind 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA; rows begin with 0."""
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep(*values: int) -> bytes:
+    return b"\0" + np.array(values, ">u2").tobytes()
+
+
+def palette(*colors: int, alpha: bytes = b"") -> bytes:
+    return chunk(b"PLTE", bytes(colors)) + (chunk(b"tRNS", alpha) if alpha else b"")
+
+
+PICTURES = {
+    "16 bits, grey": (png(4, 1, 16, 0, deep(0, 256, 32768, 65535)), [[0] * 3, [1] * 3, [128] * 3, [255] * 3]),
+    "16 bits, RGB": (png(2, 1, 16, 2, deep(256, 512, 65535, 0, 40000, 100)), [[1, 2, 255], [0, 156, 0]]),
+    "16 bits, RGBA": (png(1, 1, 16, 6, deep(256, 512, 65535, 0)), [[1, 2, 255]]),
+    "16 bits, alpha": (png(2, 1, 16, 4, deep(256, 0, 65535, 9)), [[1] * 3, [255] * 3]),
+    "1 bit": (png(2, 1, 1, 0, b"\0\x40"), [[0] * 3, [255] * 3]),
+    "2 bits": (png(4, 1, 2, 0, b"\0\x1b"), [[0] * 3, [85] * 3, [170] * 3, [255] * 3]),
+    "palette": (png(2, 1, 8, 3, b"\0\1\0", palette(1, 2, 3, 40, 50, 60)), [[40, 50, 60], [1, 2, 3]]),
+    "palette, alpha": (png(2, 1, 8, 3, b"\0\1\0", palette(1, 2, 3, 4, 5, 6, alpha=b"\0\x80")), [[4, 5, 6], [1, 2, 3]]),
+    "alpha": (png(2, 1, 8, 4, b"\0\x10\0\x20\xff"), [[16] * 3, [32] * 3]),
+    "RGBA": (png(2, 1, 8, 6, b"\0\1\2\3\0\4\5\6\xff"), [[1, 2, 3], [4, 5, 6]]),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_kind_of_png_becomes_rgb_of_8_bits(tmp_path, name):
+    content, pixels = PICTURES[name]
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    image = read_image(path)
+    assert image.dtype == np.uint8 and image.tolist() == [pixels]
+    assert read_image(path, (len(pixels), 1)).tolist() == [pixels]
+    assert image_size(path) == (len(pixels), 1)
+
+
+BLOCK = PIL.Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "PPM", "EPS", "PDF", "JPEG", "PNG"])
+def test_a_name_promises_a_format(tmp_path, kind):
+    suffix = ".jpg" if kind == "PNG" else ".png"
+    BLOCK.save(tmp_path / f"image{suffix}", kind)
+    with pytest.raises(
+        UserError, match=rf"image\{suffix}: cannot read the image \(truncated or no {suffix[1:].upper()}\)"
+    ):
+        read_image(tmp_path / f"image{suffix}")
+    BLOCK.save(tmp_path / "image.other", kind)
+    with pytest.raises(UserError, match="image.other: images must be .png or .jpg"):
+        image_size(tmp_path / "image.other")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [(100_000, 100_000), (10_000, 9_500), (2**31 - 1, 1)])
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path, size):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(*size, 8, 2, b"\0"))
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match=rf"bomb\.png: says that it has {size[0]} x {size[1]} pixels"):
+            read(path)
+
+
+def test_pixels_are_those_that_are_stored(tmp_path):
+    """Neither turned as EXIF says, nor of another picture of an animation: calibrations are of stored pixels."""
+    exif = PIL.Image.Exif()
+    exif[0x112] = 6  # turned by 90 degrees
+    BLOCK.crop((0, 0, 16, 8)).save(tmp_path / "turned.png", exif=exif)
+    BLOCK.crop((0, 0, 16, 8)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.png").shape == read_image(tmp_path / "turned.jpg").shape == (8, 16, 3)
+    assert image_size(tmp_path / "turned.jpg") == (16, 8)
+    BLOCK.save(tmp_path / "moving.png", save_all=True, append_images=[BLOCK.rotate(90)])
+    assert np.array_equal(read_image(tmp_path / "moving.png"), np.asarray(BLOCK))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_damage_anywhere_in_an_image_is_one_line_or_harmless(ramp_file, suffix):
+    content = ramp_file(suffix, 40, 30).read_bytes()
+    rng = np.random.default_rng(0)
+    path = ramp_file(suffix, 40, 30)
+    failed = 0
+    for _ in range(150):
+        damaged = bytearray(content[: rng.integers(len(content)) if rng.random() < 0.3 else None])
+        for place in rng.integers(max(len(damaged), 1), size=rng.choice([1, 3, 20])) if damaged else ():
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            assert read_image(path).dtype == np.uint8
+        except UserError as error:
+            assert str(path) in str(error)
+            failed += 1
+    assert failed > 20
 
 
 @pytest.mark.parametrize("size, left", [((16, 10), 0), ((16, 10), 24), ((40, 24), 0), ((50, 10), 0), ((16, 30), 7)])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from dataloader.dataset import SegmentationDataset
 from dataloader.kitti_calibration import read_calibration
+from dataloader.kitti_frames import TEST_SCANS, unlike_the_benchmark
 from dataloader.semantickitti import SemanticKITTI, Split
 from utils.errors import UserError
 
@@ -123,6 +125,15 @@ def _damage(path: Path, done: str) -> None:
     elif done.startswith("first number "):
         number = done.removeprefix("first number ")
         path.write_text(re.sub(r"^(P2|Tr): \S+", rf"\1: {number}", path.read_text(), flags=re.MULTILINE))
+    elif done == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif done == "dangle":
+        path.unlink()
+        path.symlink_to("nowhere")
+    elif done == "five columns":
+        points = np.fromfile(path, np.float32).reshape(-1, 4)
+        np.c_[points, points[:, 3]].tofile(path)
     elif done == "unknown id":
         raw = np.fromfile(path, np.uint32)
         raw[:3] = (7 << 16) + 300
@@ -152,6 +163,9 @@ def _damage(path: Path, done: str) -> None:
         Damage("garble", "08/calib.txt", "12 numbers"),
         Damage("first number nan", "08/calib.txt", "key P2 must hold finite numbers"),
         Damage("first number -inf", "08/calib.txt", "key P2 must hold finite numbers"),
+        Damage("pipe", "08/velodyne/000001.bin", "not an ordinary file"),
+        Damage("dangle", "08/labels/000001.label", "cannot look at the file"),
+        Damage("five columns", "08/velodyne/000001.bin", "5 float32 columns"),
     ],
     ids=lambda damage: f"{damage.done} {damage.file}",
 )
@@ -209,6 +223,102 @@ def test_calibration_is_p2_times_tr(tree):
     camera = np.array([-y + 0.5, -z, x - 0.25])
     wanted = [2 * camera[0] + 3 * camera[2] + 1, 2 * camera[1] + 5 * camera[2], camera[2]]
     assert np.allclose(read_calibration(path) @ [x, y, z, 1], wanted)
+
+
+def add_frames(tree: Path, sequence: str, numbers: Iterable[int], labels: bool) -> None:
+    """Copies of the sequence's first scan."""
+    for number in numbers:
+        for kind, suffix in [("velodyne", ".bin")] + [("labels", ".label")] * labels:
+            folder = tree / sequence / kind
+            shutil.copy(folder / f"000000{suffix}", folder / f"{number:06d}{suffix}")
+
+
+def test_scans_that_are_missing_from_the_middle_are_noted_or_refused(tree, label_map):
+    add_frames(tree, "08", (2, 3, 5, 6), labels=True)
+    add_frames(tree, "11", (1, 2, 3, 5, 6), labels=False)
+    (note,) = SemanticKITTI(tree, "valid", label_map).notes
+    assert "1 scans are missing from the numbering (000004)" in note and str(tree / "08") in note
+    with pytest.raises(UserError, match=r"11.velodyne.000004\.bin: missing.*a submission needs all"):
+        SemanticKITTI(tree, "test", label_map)
+
+
+def test_every_fifth_scan_is_no_gap_but_makes_no_submission(tree, label_map):
+    add_frames(tree, "08", (5, 10, 15), labels=True)
+    for kind, suffix in (("velodyne", ".bin"), ("labels", ".label")):
+        (tree / "08" / kind / f"000001{suffix}").unlink()
+    assert SemanticKITTI(tree, "valid", label_map).notes == ()
+    add_frames(tree, "11", (5, 10), labels=False)
+    with pytest.raises(UserError, match=r"000001, 000002, 000003 and 5 more"):
+        SemanticKITTI(tree, "test", label_map)
+
+
+def test_a_label_file_without_its_scan_is_noted(tree, label_map):
+    add_frames(tree, "08", (2, 3), labels=True)
+    (tree / "08" / "velodyne" / "000003.bin").unlink()
+    (note,) = SemanticKITTI(tree, "valid", label_map).notes
+    assert "1 label files have no scan (000003)" in note
+    (tree / "11" / "labels").mkdir()
+    (tree / "11" / "labels" / "000001.label").touch()
+    with pytest.raises(UserError, match=r"000001\.bin: missing"):
+        SemanticKITTI(tree, "test", label_map)
+
+
+def test_names_that_are_no_numbers_have_no_gaps(tree, label_map):
+    for name in ("1305031102", "1305031109"):
+        shutil.copy(tree / "11" / "velodyne" / "000000.bin", tree / "11" / "velodyne" / f"{name}.bin")
+    assert len(SemanticKITTI(tree, "test", label_map)) == 3
+
+
+def test_fewer_scans_than_the_benchmark_has_are_noted(tree, label_map):
+    (note,) = SemanticKITTI(tree, "test", label_map).notes
+    assert "of the 20,351 test scans of the benchmark 1 are here (scans of sequence 11: 1 of 921)" in note
+    other = replace(label_map, split={**label_map.split, "test": ("11",)})
+    assert SemanticKITTI(tree, "test", other).notes == ()
+    assert unlike_the_benchmark(TEST_SCANS) is None and sum(TEST_SCANS.values()) == 20_351
+    more = unlike_the_benchmark({**TEST_SCANS, "21": 2722})
+    assert more is not None and "21: 2722 of 2721" in more
+
+
+def test_a_camera_that_sees_nothing_is_refused(tree, label_map):
+    path = tree / "08" / "calib.txt"
+    lines = path.read_text().splitlines()
+    nothing = {
+        "identity": "Tr: 1 0 0 0 0 1 0 0 0 0 1 0",
+        "backwards": "Tr: 0 1 0 0 0 0 -1 0 -1 0 0 0",
+        "behind": "Tr: 0 -1 0 0 0 0 -1 0 1 0 0 -999",
+        "zeros": "Tr: " + "0 " * 12,
+        "too large": "Tr: " + "1e300 " * 12,
+        "a line": "P2: " + "1 " * 12,
+        "overflow": "P2: 1e300 0 1e300 0 0 1e300 1e300 0 0 0 1 0",
+    }
+    for name, line in nothing.items():
+        path.write_text("\n".join([*lines, line]))
+        with pytest.raises(UserError, match=rf"08.calib\.txt: .*keys? .*{line[:2]}"):
+            SemanticKITTI(tree, "valid", label_map, load_image=True)
+            pytest.fail(name)
+    SemanticKITTI(tree, "valid", label_map)  # without images no calibration is needed
+
+
+def test_a_camera_that_sees_a_little_is_noted(tree, label_map):
+    points = np.zeros((5000, 4))
+    points[:, 0], points[:, 1] = -5 - np.arange(5000) % 7, 1
+    points[0, :3] = 10, 0, 0
+    _write_scan(tree, points)
+    (note,) = SemanticKITTI(tree, "valid", label_map, load_image=True).notes[-1:]
+    assert "keys P2 and Tr put only 1 of the 5000 points" in note
+
+
+def test_a_camera_on_its_side_is_noted(tree, label_map):
+    path = tree / "08" / "calib.txt"
+    assert SemanticKITTI(tree, "valid", label_map, load_image=True).notes == ()
+    path.write_text(path.read_text() + "\nTr: 0 0 -1 0 0 1 0 0 1 0 0 0\n")
+    (note,) = SemanticKITTI(tree, "valid", label_map, load_image=True).notes
+    assert "not upright" in note and str(path) in note
+
+
+def test_the_first_scan_may_be_blind(tree, label_map):
+    _write_scan(tree, np.full((100, 4), -3.0))
+    assert not any("P2" in note for note in SemanticKITTI(tree, "valid", label_map, load_image=True).notes)
 
 
 @pytest.mark.skipif("TWODPASS_REAL_DATA" not in os.environ, reason="set TWODPASS_REAL_DATA to a sequences folder")

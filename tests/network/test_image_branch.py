@@ -152,6 +152,16 @@ def test_sampling_equals_looking_up_after_nearest_upsampling(stride) -> None:
     assert torch.allclose(gradient, wanted, atol=1e-5)
 
 
+def test_an_image_that_ends_as_one_pixel_trains() -> None:
+    """16 x 16 pixels, one image: the deepest maps have a single value for each channel."""
+    branch = ImageBranch(4, (2, 4, 8, 16)).train()
+    rows, pixels = torch.zeros(5, dtype=torch.int64), torch.randint(16, (5, 2))
+    features = branch(torch.rand(1, 3, 16, 16), rows, pixels)
+    torch.stack([feature.square().sum() for feature in features.values()]).sum().backward()
+    gradients = [parameter.grad for parameter in branch.parameters() if parameter.grad is not None]
+    assert len(gradients) > 50 and all(gradient.isfinite().all() for gradient in gradients)
+
+
 def test_sampling_no_point() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     assert sample(torch.randn(2, 5, 8, 12), 32, none, none.view(0, 2)).shape == (0, 5)

@@ -165,3 +165,22 @@ def test_training_curve(tmp_path, epochs):
 def test_pyplot_is_left_alone(tmp_path):
     drawing.draw_training_curve([{"train/loss": 1.0}], tmp_path / "curve.png")
     assert plt.get_fignums() == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name",
+    ["$\\frac{$", "$a$ and $", "_hidden", "", "two\nlines", "nul\0", "\ud800", "\x1b[31m", "\u8f66", "x" * 3000],
+    ids=lambda name: ascii(name[:9]),
+)
+def test_a_name_is_taken_as_it_is(tmp_path, name):
+    """No formula, no error and no warning, whatever a class is called; its colour is in the legend."""
+    xyz, labels = street()
+    names = ("unlabeled", name, name, "building")
+    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, labels, labels, COLORS, names, tmp_path / "scan.png", title=name)
+    assert classes_in(read_png(tmp_path / "scan.png")[-40:]) == {1, 2, 3}
+    counts = np.array([[0, 1, 1], [0, 5, 2], [0, 1, 7]])
+    shares = np.array([0.5, 0.6])
+    card = ScoreCard((name, name), shares, 0.5, 0.5, 0.5, shares, 0.5, 0.5, counts, 17)
+    drawing.draw_confusion(card, name, tmp_path / "confusion.png")
+    assert read_png(tmp_path / "confusion.png").size
