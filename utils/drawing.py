@@ -39,7 +39,7 @@ DPI = 100
 MARGIN, GAP, TITLE = 28, 16, 34  # pixels
 STRIP = 64  # pixels, height of a range image before it is enlarged
 TEXT = "#e8eaed"
-_LONGEST_NAME, _LONGEST_TITLE = 40, 120  # characters
+_LONGEST_NAME, _LONGEST_TITLE = 24, 120  # characters
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def _plot_keys(axes: Axes, history: Sequence[Mapping[str, float]], word: str, sc
 
 def _legend(present: NDArray[np.integer], colors: NDArray[np.uint8], names: Sequence[str]) -> list[Patch]:
     swatches = paint(np.arange(len(names)), colors).tolist()
-    return [Patch(facecolor=_unit(swatches[c]), label=drawable(names[c])) for c in present]
+    return [Patch(facecolor=_unit(swatches[c]), label=drawable(names[int(c)])) for c in present]
 
 
 def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from utils.robustness import CLEAN, Family, Profile, robustness
 
 _OURS, _THEIRS, _CLEAN_BAR = "#1f6fb4", "#d9622b", "#8a929c"
 _SHADES = ("#a6cbe8", "#4b97cf", "#124f88")  # from light to heavy
-_LONGEST_LINE = 1000  # characters
+_LONGEST_MODEL, _LONGEST_LINE = 60, 1000  # characters
 _MARGIN = 0.16  # of a group, on either side of its bars
 
 
@@ -124,7 +124,13 @@ def _bar_legend(picture: RobustPicture) -> list[Patch | Line2D]:
         by_shade, key=_SHADES.index)]  # fmt: skip
     if picture.baseline is not None:
         handles.append(
-            Line2D([], [], color=_THEIRS, linewidth=2.2, label=f"{drawable(picture.baseline.name)}, mean of severities")
+            Line2D(
+                [],
+                [],
+                color=_THEIRS,
+                linewidth=2.2,
+                label=f"{drawable(picture.baseline.name, _LONGEST_MODEL)}, mean of severities",
+            )
         )
     return handles
 
@@ -135,9 +141,11 @@ def _draw_radar(axes: Any, picture: RobustPicture) -> None:
     figures = robustness(picture.model, family)
     corners = [CLEAN, *figures.means]
     angles = [2 * math.pi * k / len(corners) for k in range(len(corners))]
-    lines = [(drawable(picture.model.name), picture.model.clean, figures.means, _OURS)]
+    lines = [(drawable(picture.model.name, _LONGEST_MODEL), picture.model.clean, figures.means, _OURS)]
     if baseline is not None:
-        lines.append((drawable(baseline.name), baseline.clean, robustness(baseline, family).means, _THEIRS))
+        lines.append(
+            (drawable(baseline.name, _LONGEST_MODEL), baseline.clean, robustness(baseline, family).means, _THEIRS)
+        )
     for name, clean, means, color in lines:
         values = [math.nan if v is None else v for v in (clean, *(means.get(c) for c in figures.means))]
         axes.plot(

@@ -106,5 +106,5 @@ def test_what_is_wrong_is_named(tmp_path, text, wanted) -> None:
 def test_half_of_the_raw_files_is_named(tmp_path) -> None:
     write(tmp_path, "raw")
     (tmp_path / RAW_FILES[1]).unlink()
-    with pytest.raises(UserError, match="calib_velo_to_cam.txt: cannot read"):
+    with pytest.raises(UserError, match=r"calib_velo_to_cam\.txt: cannot read"):
         read_calibration(tmp_path / "calib.txt")

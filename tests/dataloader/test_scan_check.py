@@ -51,6 +51,9 @@ def test_doubtful_scans_are_noted_once(tmp_path, name) -> None:
     assert lines[0].startswith(str(tmp_path / "000000.bin")) and "\n" not in lines[0]
 
 
+SECOND = np.arange(4096)[:, None] % 2 > 0
+
+
 def crosstalk(scan: np.ndarray) -> np.ndarray:
     """A hundredth of the points off by 3 m and 3 of intensity, as in Robo3D."""
     rng = np.random.default_rng(0)
@@ -61,7 +64,7 @@ def crosstalk(scan: np.ndarray) -> np.ndarray:
     "scan",
     [
         sweep(), sweep()[sweep()[:, 0] > 0], sweep()[::50], sweep()[:3], np.zeros((3, 4)), crosstalk(sweep()),
-        np.where(np.arange(4096)[:, None] % 2 > 0, np.nan, sweep()), np.where(np.arange(4096)[:, None] % 2 > 0, 0, sweep()),
+        np.where(SECOND, np.nan, sweep()), np.where(SECOND, 0, sweep()),
         sweep() + np.array([30, 0, 1.7, 0]),
     ],
     ids=["whole", "front", "sparse", "three", "three zeros", "crosstalk", "half nan", "half zeros", "on a mast"],

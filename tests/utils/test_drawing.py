@@ -167,20 +167,26 @@ def test_pyplot_is_left_alone(tmp_path):
     assert plt.get_fignums() == []
 
 
+NAMES_AS_THEY_COME = (
+    "unlabeled", "$\\frac{$", "$a$ and $", "_hidden", "", "two\nlines", "nul\0", "\ud800", "\x1b[31m", "\u8f66",
+    "x" * 3000,
+)  # fmt: skip
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "name",
-    ["$\\frac{$", "$a$ and $", "_hidden", "", "two\nlines", "nul\0", "\ud800", "\x1b[31m", "\u8f66", "x" * 3000],
-    ids=lambda name: ascii(name[:9]),
-)
-def test_a_name_is_taken_as_it_is(tmp_path, name):
-    """No formula, no error and no warning, whatever a class is called; its colour is in the legend."""
-    xyz, labels = street()
-    names = ("unlabeled", name, name, "building")
-    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, labels, labels, COLORS, names, tmp_path / "scan.png", title=name)
-    assert classes_in(read_png(tmp_path / "scan.png")[-40:]) == {1, 2, 3}
-    counts = np.array([[0, 1, 1], [0, 5, 2], [0, 1, 7]])
-    shares = np.array([0.5, 0.6])
-    card = ScoreCard((name, name), shares, 0.5, 0.5, 0.5, shares, 0.5, 0.5, counts, 17)
-    drawing.draw_confusion(card, name, tmp_path / "confusion.png")
+def test_names_are_taken_as_they_are(tmp_path):
+    """No formula, no error and no warning, whatever classes are called; every one is in the legend."""
+    xyz, _ = street()
+    labels = np.arange(len(xyz)) % len(NAMES_AS_THEY_COME)
+    colors = np.array([(20 * number, 255 - 20 * number, 7) for number in range(len(NAMES_AS_THEY_COME))], np.uint8)
+    for title in ("$\\frac{$", "_\ud800\n" * 99):
+        args = (colors, NAMES_AS_THEY_COME, tmp_path / "scan.png")
+        drawing.draw_scan(xyz[:500], SEMANTICKITTI_LIDAR, labels[:500], None, *args, title=title)
+    legend = colors_in(read_png(tmp_path / "scan.png")[-90:])
+    assert {tuple(color) for color in colors[1:].tolist()} <= legend
+    classes = NAMES_AS_THEY_COME[1:]
+    shares = np.linspace(0, 1, len(classes))
+    counts = np.ones((len(classes) + 1,) * 2, dtype=np.int64)
+    card = ScoreCard(classes, shares, 0.5, 0.5, 0.5, shares, 0.5, 0.5, counts, 17)
+    drawing.draw_confusion(card, "$\\frac{$", tmp_path / "confusion.png")
     assert read_png(tmp_path / "confusion.png").size
