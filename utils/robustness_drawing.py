@@ -129,7 +129,7 @@ def _bar_legend(picture: RobustPicture) -> list[Patch | Line2D]:
                 [],
                 color=_THEIRS,
                 linewidth=2.2,
-                label=f"{drawable(picture.baseline.name, _LONGEST_MODEL)}, mean of severities",
+                label=f"{_model(picture.baseline)}, mean of severities",
             )
         )
     return handles
@@ -141,11 +141,9 @@ def _draw_radar(axes: Any, picture: RobustPicture) -> None:
     figures = robustness(picture.model, family)
     corners = [CLEAN, *figures.means]
     angles = [2 * math.pi * k / len(corners) for k in range(len(corners))]
-    lines = [(drawable(picture.model.name, _LONGEST_MODEL), picture.model.clean, figures.means, _OURS)]
+    lines = [(_model(picture.model), picture.model.clean, figures.means, _OURS)]
     if baseline is not None:
-        lines.append(
-            (drawable(baseline.name, _LONGEST_MODEL), baseline.clean, robustness(baseline, family).means, _THEIRS)
-        )
+        lines.append((_model(baseline), baseline.clean, robustness(baseline, family).means, _THEIRS))
     for name, clean, means, color in lines:
         values = [math.nan if v is None else v for v in (clean, *(means.get(c) for c in figures.means))]
         axes.plot(
@@ -163,6 +161,10 @@ def _draw_radar(axes: Any, picture: RobustPicture) -> None:
     axes.grid(color="#dfe3e8")
     axes.spines["polar"].set_color("#c5cad1")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
+
+
+def _model(profile: Profile) -> str:
+    return drawable(profile.name, _LONGEST_MODEL)
 
 
 def _shade(rank: int, count: int) -> str:

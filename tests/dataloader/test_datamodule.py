@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dataloader.datamodule import DataModule
@@ -26,3 +27,16 @@ def test_a_wrong_data_path_is_named_in_one_line(data_path, message, label_map):
     with pytest.raises(UserError, match=message) as error:
         DataModule(config, label_map, fit=False)
     assert "\n" not in str(error.value)
+
+
+def test_notes_of_training_and_validation_come_once_each(tree, label_map):
+    loaders = [f"dataset_params.{loader}_data_loader.data_path={tree}" for loader in ("train", "val")]
+    config = load_config(CONFIG, loaders)
+    assert DataModule(config, label_map, fit=True).notes == []
+    for path in tree.glob("*/velodyne/*.bin"):
+        points = np.fromfile(path, "<f4").reshape(-1, 4)
+        (points * [1, 1, 1, 255]).astype("<f4").tofile(path)
+    training, validation = DataModule(config, label_map, fit=True).notes
+    assert "00" in training and "08" in validation
+    assert all("the intensity goes up to" in note and "likewise 1 more" in note for note in (training, validation))
+    assert DataModule(config, label_map, fit=False).notes == [validation]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,18 @@ def test_every_subset_gives_a_sound_sweep(dataset, subset, mode):
     if subset.type != "motion_blur":
         assert np.array_equal(found.xyz[untouched], sweep.xyz[found.rows[untouched]])
     assert len(subset.apply(sweep.select(np.zeros(3000, bool)), np.random.default_rng(0))) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("dataset", "subset"), EVERY)
+def test_points_that_nothing_measures_do_no_harm(dataset, subset):
+    """At the sensor, farther than any return, of negative or huge intensity: finite points, in the memory there is."""
+    sweep = made_up_sweep(1200, SENSORS[dataset])
+    xyz, intensity = sweep.xyz.copy(), sweep.intensity.copy()
+    xyz[:30] = 0
+    xyz[30:60] *= 1e5
+    xyz[60:90] *= 1e-38
+    xyz[90] = 9e7
+    intensity[10:40], intensity[90:100] = -1, 9e7
+    corrupted = subset.apply(replace(sweep, xyz=xyz, intensity=intensity), np.random.default_rng(0))
+    assert np.isfinite(corrupted.xyz).all() and np.isfinite(corrupted.intensity).all()
