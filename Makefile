@@ -1,10 +1,11 @@
 # make demo   set up, make a street, train on it, test, draw pictures     (under 10 minutes on 2 cores)
-# make test   set up, check style, types and import directions, run the tests
+# make test   set up, check style, types and import directions, run the tests (in two processes; JOBS=n for others)
 # make benchmark | format | clean
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 RUN := demo
+JOBS := 2
 DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 
 .PHONY: demo test lint format benchmark clean setup
@@ -29,8 +30,10 @@ lint: setup
 	@$(PYTHON) -m ruff format --check .
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PYTHON) -m pyright --pythonpath $(PYTHON) --warnings
 
+# Tests go to the processes in their order, in halves that an idle one takes from: fixtures are made about once.
+# One thread each: more only wait for each other.
 test: lint
-	@$(PYTHON) -m pytest
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 format: setup
 	@$(PYTHON) -m ruff check --fix .
