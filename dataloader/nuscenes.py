@@ -1,18 +1,20 @@
 """nuScenes-lidarseg on disk -> `Scan` (Caesar et al., CVPR 2020; Fong et al., RA-L 2022).
 
-<data_path>/<version>/*.json                                 tables, read with nuscenes-devkit
+<data_path>/<version>/*.json                                 tables; see `dataloader.nuscenes_tables`
 <data_path>/samples/LIDAR_TOP/*.pcd.bin                      float32 N x 5: x, y, z (m), intensity 0..255, ring
 <data_path>/samples/CAM_*/*.jpg                              six cameras, 1600 x 900
 <data_path>/lidarseg/<version>/<token>_lidarseg.bin          uint8 N: index in category.json
 
-Key frames only. nuscenes-devkit is needed once for a version; see `dataloader.nuscenes_index`.
+Key frames only. The tables are read once for a version; see `dataloader.nuscenes_index`.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -27,8 +29,10 @@ from dataloader.camera import project, read_image
 from dataloader.files import file_sizes, missing_files, read_bytes, read_point_file, unequal
 from dataloader.nuscenes_index import NuScenesIndex, open_index
 from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_small_scans
+from dataloader.nuscenes_splits import scenes_of
 from utils.errors import UserError
 from utils.labels import LabelMap
+from utils.names import checked_name, checked_path
 from utils.structures import Frame, Scan, no_pixels
 
 CAMERAS = tables.CAMERAS
@@ -38,7 +42,6 @@ _SPLITS = {
     "v1.0-mini": ("mini_train", "mini_val"),
     "v1.0-test": ("test",),
 }
-_OFFICIAL = ("train", "val", "test", "mini_train", "mini_val")
 _WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
 
 
@@ -82,9 +85,9 @@ class NuScenes:
         self._image_size = image_size
         self._folder = _version_folder(self.root, version, split)
         self._index = open_index(self._folder, partial(_build_apart, self.root, version))
-        names = [name for part in _parts(split) for name in self._index.splits[part]]
+        names = scenes_of(split)
         scenes = self._index.records["scene"]
-        present = {name.decode() for name in np.unique(scenes)}
+        present = set(_decoded(np.unique(scenes)))
         self.absent = tuple(name for name in names if name not in present)
         self._rows = np.flatnonzero(np.isin(scenes, np.array([name.encode() for name in names]))).astype(np.int32)
         if not len(self._rows):
@@ -179,8 +182,13 @@ class NuScenes:
 
     def _check_files(self, version: str, split: str) -> None:
         """What is missing is looked for now, not in the middle of an epoch."""
+        origin = self._index.path or self._folder  # checked when it was built; but it may have come with the data
+        for token in _decoded(self._column("token")):
+            checked_name(token, "token", origin)
         sensors = f"the sensor archives of {version}"
         wanted = [(self._column("lidar"), tables.LIDAR, sensors)]
+        if self.num_cameras:
+            self._require_cameras(version, split)
         if self.has_labels:
             labels = self._column("lidarseg")
             lacking = np.flatnonzero(labels == b"")
@@ -192,20 +200,32 @@ class NuScenes:
             wanted.append((labels, "lidarseg", f"the nuScenes-lidarseg archive of {version}"))
         if self.num_cameras:
             wanted += zip(self._column("images").T, CAMERAS, [sensors] * len(CAMERAS), strict=True)
-        for names, kind, archive in wanted:
-            missing = missing_files(self.root, (name.decode() for name in names))
+        for files, kind, archive in wanted:
+            names = [checked_path(name, "filename", origin) for name in _decoded(files)]
+            missing = missing_files(self.root, names)
             if missing:
                 raise UserError(
                     f"{self.root / missing[0]}: missing ({len(missing)} of {len(self)} {kind} files of {split} are); "
                     f"unpack {archive} into {self.root}"
                 )
 
+    def _require_cameras(self, version: str, split: str) -> None:
+        lacking = self._column("images") == b""
+        if lacking.any():
+            row, camera = np.argwhere(lacking)[0]
+            raise UserError(
+                f"{self._folder}: the tables lack the key frame, calibration or pose of {CAMERAS[camera]} for "
+                f"{np.count_nonzero(lacking[:, camera])} of {len(self)} scans of {split}, such as "
+                f"{self.frame(row).name}; unpack the metadata archive of {version} again, or train without images"
+            )
+
     def _column(self, name: str) -> NDArray[Any]:
         return self._index.records[name][self._rows]
 
 
-def _parts(split: str) -> tuple[str, ...]:
-    return ("train", "val") if split == "trainval" else (split,)
+def _decoded(values: Iterable[bytes]) -> list[str]:
+    """What is no ASCII becomes a character that no name may hold."""
+    return [value.decode("ascii", errors="replace") for value in values]
 
 
 def _version_folder(root: Path, version: str, split: str) -> Path:
@@ -232,45 +252,35 @@ def _version_folder(root: Path, version: str, split: str) -> Path:
 
 
 def _build_apart(root: Path, version: str) -> NuScenesIndex:
-    """The index, built in a process of its own: its gigabytes are given back, and the devkit's imports stay out."""
+    """The index, built in a process of its own: its memory is given back, and want of it ends in a clear line."""
+    stopped = UserError(
+        f"{root / version}: reading the tables was stopped, probably for want of memory; free some, or open the data "
+        "set once on a larger machine: later starts need none"
+    )
     try:
-        with ProcessPoolExecutor(max_workers=1, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(max_workers=1, initializer=_prepare_reader) as pool:
             return pool.submit(build_index, root, version).result()
-    except BrokenProcessPool as error:
-        raise tables.out_of_memory(root / version) from error
+    except (BrokenProcessPool, MemoryError) as error:
+        raise stopped from error
 
 
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever, with all its memory."""
+def _prepare_reader() -> None:
+    # Millions of small objects without a cycle among them: looking for cycles takes a third of the time.
+    gc.disable()
     parent = multiprocessing.parent_process()
     assert parent is not None
+    # A process whose parent was killed would wait for work for ever, with all its memory.
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def build_index(root: Path, version: str) -> NuScenesIndex:
-    """What is kept of the tables in <root>/<version>; takes about a minute and 8 GB for v1.0-trainval.
+    """What is kept of the tables in <root>/<version>.
 
     Raises:
-        UserError: nuscenes-devkit is not installed, or cannot load the tables, or they do not fit together.
+        UserError: a table is damaged, or they do not fit together.
     """
-    try:
-        from nuscenes.nuscenes import NuScenes as DevKit
-        from nuscenes.utils.splits import create_splits_scenes
-    except ImportError as error:
-        raise UserError(
-            f"{root / version}: reading nuScenes' tables takes nuscenes-devkit, which cannot be imported ({error}); "
-            "pip install nuscenes-devkit"
-        ) from error
-    try:
-        devkit = DevKit(version, str(root), verbose=False)
-        records = tables.key_frames(devkit)
-        categories = tables.category_names(devkit)
-    except UserError:
-        raise
-    except Exception as error:
-        raise tables.explain(root, version, error) from error
-    official = create_splits_scenes()
-    return NuScenesIndex(records, categories, {split: tuple(official[split]) for split in _OFFICIAL})
+    folder = root / version
+    return NuScenesIndex(tables.key_frames(folder), tables.category_names(folder))
 
 
 def read_labels(path: str | Path, count: int, label_map: LabelMap) -> NDArray[np.uint8]:

@@ -1,10 +1,10 @@
 """The part of nuScenes' tables that reading scans takes, kept in a file that opens at once.
 
-The tables are JSON of more than a gigabyte: nuscenes-devkit needs about a minute and 8 GB for v1.0-trainval. What is
-needed of them is a few dozen megabytes of equal records, written once:
+The tables are JSON of more than a gigabyte. What is needed of them is a few dozen megabytes of equal records, written
+once:
 
     <data_path>/<version>/2dpass_index.npy     one record per key frame (`dataloader.nuscenes_tables.key_frames`)
-    <data_path>/<version>/2dpass_index.json    the tables it was made of, the categories, the official splits
+    <data_path>/<version>/2dpass_index.json    the tables it was made of, and the categories
 
 or, where the data cannot be written, in $XDG_CACHE_HOME/2dpass/<hash of the folder>/ (~/.cache if unset). The records
 are mapped into memory, so processes share them, and a process started afresh opens the file again.
@@ -29,11 +29,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.files import require_regular, whole_file, write_text
 
-_FORMAT = 1
+_FORMAT = 2
 """To be raised when what an index holds changes; older ones are then built anew."""
 
 _NAME = "2dpass_index"
+
+_COLUMNS = {
+    "scene": ("S", ()),
+    "token": ("S", ()),
+    "lidar": ("S", ()),
+    "lidarseg": ("S", ()),
+    "images": ("S", (6,)),
+    "matrices": ("f", (6, 3, 4)),
+    "sizes": ("i", (6, 2)),
+}
+"""Kind and shape of what a record holds."""
 
 Stamps = dict[str, list[int]]
 """Size and time of change (ns) of every table: an index made of other tables is stale."""
@@ -46,19 +58,22 @@ class NuScenesIndex:
     Attributes:
         records: (key frames,) structured, sorted by scene name, then time; see `nuscenes_tables.key_frames`.
         categories: raw label id -> category name; empty if category.json has no index (it came without lidarseg).
-        splits: official split -> names of its scenes, whether they are in the tables or not.
         kept: (folder, checksum) of the file that `records` is mapped from; None if they are in memory only.
     """
 
     records: NDArray[np.void]
     categories: dict[int, str]
-    splits: dict[str, tuple[str, ...]]
     kept: tuple[Path, int] | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file that `records` is mapped from, for error messages."""
+        return self.kept and self.kept[0] / f"{_NAME}.npy"
 
     def __reduce__(self) -> tuple[Callable[..., NuScenesIndex], tuple[Any, ...]]:
         """A process started afresh gets the place of the file, not its content."""
         if self.kept is None:
-            return NuScenesIndex, (self.records, self.categories, self.splits)
+            return NuScenesIndex, (self.records, self.categories)
         return _reopen, self.kept
 
 
@@ -99,7 +114,7 @@ def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesInde
 
 def _say(folder: Path, where: str) -> None:
     print(
-        f"{folder}: reading the nuScenes tables, once (v1.0-trainval takes about a minute and 8 GB); {where}",
+        f"{folder}: reading the nuScenes tables, once (v1.0-trainval takes about a minute); {where}",
         file=sys.stderr,
         flush=True,
     )
@@ -145,26 +160,19 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, index: NuScenesIndex, stamps: Stamps) -> None:
-    """Both files, each complete or not at all: they are written beside their place and moved there.
+    """Both files, each complete or not at all.
 
-    Between the two moves the header does not fit the records; then the checksum is wrong, and a reader waits or builds.
+    Between the two the header does not fit the records; then the checksum is wrong, and a reader waits or builds.
 
     Raises:
         OSError: they cannot be written.
     """
-    unfinished = {suffix: folder / f".{_NAME}.{uuid.uuid4().hex}{suffix}" for suffix in (".npy", ".json")}
-    try:
-        with open(unfinished[".npy"], "wb") as file:
-            np.save(file, index.records, allow_pickle=False)
-        categories = {str(raw): name for raw, name in index.categories.items()}
-        about = {"tables": stamps, "categories": categories, "splits": index.splits}
-        header = {"format": _FORMAT, "checksum": _checksum(unfinished[".npy"], about), **about}
-        unfinished[".json"].write_text(json.dumps(header), encoding="utf-8")
-        for suffix, path in unfinished.items():
-            path.replace(folder / (_NAME + suffix))
-    finally:
-        for path in unfinished.values():
-            path.unlink(missing_ok=True)
+    records = folder / f"{_NAME}.npy"
+    with whole_file(records) as file:
+        np.save(file, index.records, allow_pickle=False)
+    about = {"tables": stamps, "categories": {str(raw): name for raw, name in index.categories.items()}}
+    header = {"format": _FORMAT, "checksum": _checksum(records, about), **about}
+    write_text(folder / f"{_NAME}.json", json.dumps(header))
 
 
 def _checksum(records: Path, about: dict[str, Any]) -> int:
@@ -175,22 +183,31 @@ def _checksum(records: Path, about: dict[str, Any]) -> int:
 
 def _load(folder: Path, stamps: Stamps | None) -> NuScenesIndex | None:
     """The index kept in `folder`; None if there is none, or it is damaged, or not of the tables of `stamps`."""
-    records = folder / f"{_NAME}.npy"
+    path = folder / f"{_NAME}.npy"
     try:
+        for file in (path, folder / f"{_NAME}.json"):
+            require_regular(file)
         header = json.loads((folder / f"{_NAME}.json").read_bytes())
-        about = {key: header[key] for key in ("tables", "categories", "splits")}
+        about = {key: header[key] for key in ("tables", "categories")}
         if header["format"] != _FORMAT or (stamps is not None and about["tables"] != stamps):
             return None
-        if _checksum(records, about) != header["checksum"]:
+        if _checksum(path, about) != header["checksum"]:
             return None
-        return NuScenesIndex(
-            records=np.load(records, mmap_mode="r", allow_pickle=False),
-            categories={int(raw): name for raw, name in about["categories"].items()},
-            splits={split: tuple(scenes) for split, scenes in about["splits"].items()},
-            kept=(folder, header["checksum"]),
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        categories = {int(raw): name for raw, name in about["categories"].items()}
+        records = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not _are_key_frames(records) or not all(isinstance(name, str) for name in categories.values()):
+            return None
+        return NuScenesIndex(records, categories, kept=(folder, header["checksum"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _are_key_frames(records: NDArray[Any]) -> bool:
+    """Whether this can be what `nuscenes_tables.key_frames` gives: the file may come with a data set."""
+    if records.ndim != 1 or records.dtype.names != tuple(_COLUMNS):
+        return False
+    columns = {name: (records[name].dtype.kind, records[name].shape[1:]) for name in _COLUMNS}
+    return columns == _COLUMNS and np.array_equal(records["images"] != b"", (records["sizes"] > 0).all(axis=-1))
 
 
 def _reopen(folder: Path, checksum: int) -> NuScenesIndex:

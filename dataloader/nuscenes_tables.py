@@ -1,171 +1,229 @@
-"""nuScenes' tables, as nuscenes-devkit loads them -> one record per key frame (Caesar et al., CVPR 2020; nuScenes-
-lidarseg: Fong et al., RA-L 2022), and what to say of tables that cannot be loaded."""
+"""nuScenes' tables -> one record per key frame (Caesar et al., CVPR 2020; nuScenes-lidarseg: Fong et al., RA-L 2022).
+
+scene.json, sample.json, sample_data.json, sensor.json, calibrated_sensor.json     which scans there are
+ego_pose.json                                                                      where the cameras see them
+category.json, lidarseg.json                                                       their labels
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Container, Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataloader.json_records import Fields, Record, read_records
+from dataloader.nuscenes_poses import Poses, lidar_to_pixels, numbers
 from utils.errors import UserError
+from utils.names import checked_name, checked_path, shown
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 """The six cameras, clockwise; a camera's number is its place here."""
 
 LIDAR = "LIDAR_TOP"
 
-TABLES = (
-    "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation",
-    "sample_data", "scene", "sensor", "visibility",
-)  # fmt: skip
-"""The tables that every version has, and the devkit asks for."""
+TABLES = ("calibrated_sensor", "sample", "sample_data", "scene", "sensor")
+"""The tables without which there are no scans."""
 
-Record = dict[str, Any]
+_CHANNELS = (LIDAR, *CAMERAS)
+_LARGEST_IMAGE = 65535  # pixels along a side
 
 
-def key_frames(tables: Any) -> NDArray[np.void]:
+class _KeyFrame(NamedTuple):
+    """A record of sample_data that belongs to a sample; `sensor` is the row of its calibration."""
+
+    token: str
+    filename: str
+    sensor: int
+    ego_pose_token: str
+    size: tuple[int, int]
+
+
+_SAMPLE_DATA = {
+    "token": str,
+    "sample_token": str,
+    "calibrated_sensor_token": str,
+    "ego_pose_token": str,
+    "filename": str,
+    "is_key_frame": bool,
+}
+
+_Rows = list[list["_KeyFrame | None"]]
+"""The key frames of every sample, of each of `_CHANNELS`; None where the tables have none."""
+
+
+class _Sensors(NamedTuple):
+    """The calibrations of `_CHANNELS`: poses, (rows, 3, 3) intrinsics (0 for the LiDAR), and the channel of each."""
+
+    poses: Poses
+    intrinsics: NDArray[np.float64]
+    channels: list[int]
+
+
+def key_frames(folder: Path) -> NDArray[np.void]:
     """One record per sample, sorted by scene name, then time.
 
     Args:
-        tables: nuscenes-devkit's `NuScenes`.
+        folder: <data_path>/<version>, with the tables.
 
     Returns:
-        (samples,) structured, text in UTF-8: `scene`, its name; `token`, of the LIDAR_TOP sample_data; `lidar`,
-        `lidarseg` (empty if there is none) and `images` (6,), files below data_path; `matrices` (6, 3, 4) float64,
-        from (x, y, z, 1) in the lidar frame to (u, v, depth) in each of `CAMERAS`, depth in metres, u / depth and
-        v / depth in pixels of the full image; `sizes` (6, 2) int32, width and height of the full images.
+        (samples,) structured, text in ASCII: `scene`, its name; `token`, of the LIDAR_TOP sample_data; `lidar`,
+        `lidarseg` (empty if there is none) and `images` (6,) (empty where the tables lack a camera, its calibration or
+        its pose), files below data_path; `matrices` (6, 3, 4) float64, from (x, y, z, 1) in the lidar frame to
+        (u, v, depth) in each of `CAMERAS`, depth in metres, u / depth and v / depth in pixels of the full image, NaN
+        without an image; `sizes` (6, 2) int32, width and height of the full images.
 
     Raises:
-        UserError: a sample lacks a sensor, or a pose or calibration is no such thing.
-        KeyError, TypeError, ValueError: the tables do not fit together.
+        UserError: a table is damaged, tables do not fit together, a sample has no scan, a pose or calibration is no
+            such thing, or a name would lead out of its folder.
     """
-    scenes = {scene["token"]: scene["name"] for scene in tables.scene}
-    samples = sorted(tables.sample, key=lambda sample: (scenes[sample["scene_token"]], sample["timestamp"]))
-    lidarseg = {record["sample_data_token"]: record["filename"] for record in getattr(tables, "lidarseg", ())}
-    measured = [[_sample_data(tables, sample, channel) for channel in (LIDAR, *CAMERAS)] for sample in samples]
-    lidar, cameras = [row[0] for row in measured], [row[1:] for row in measured]
+    samples = _samples(folder)
+    order = sorted(samples, key=samples.__getitem__)
+    sensors = _sensors(folder)
+    measured = _measured(folder, order, sensors)
+    lidar = [row[0].token for row in measured if row[0] is not None]
+    if len(set(lidar)) < len(lidar):
+        raise UserError(f"{folder / 'sample_data.json'}: two key frames have one token; unpack the metadata again")
+    lidarseg = _lidarseg(folder, set(lidar))
+    matrices = _matrices(folder, measured, sensors)
+    seen = np.isfinite(matrices[:, :, 0, 0]).ravel()
+    in_turn = (camera for row in measured for camera in row[1:])
+    cameras = [camera if there else None for camera, there in zip(in_turn, seen, strict=True)]
     columns = {
-        "scene": _text([scenes[sample["scene_token"]] for sample in samples]),
-        "token": _text([record["token"] for record in lidar]),
-        "lidar": _text([record["filename"] for record in lidar]),
-        "lidarseg": _text([lidarseg.get(record["token"], "") for record in lidar]),
-        "images": _text([record["filename"] for row in cameras for record in row]).reshape(-1, len(CAMERAS)),
-        "matrices": _lidar_to_pixels(tables, measured),
-        "sizes": np.array([[(image["width"], image["height"]) for image in row] for row in cameras], dtype=np.int32),
+        "scene": _text(samples[token][0] for token in order),
+        "token": _text(lidar),
+        "lidar": _text(row[0].filename for row in measured if row[0] is not None),
+        "lidarseg": _text(lidarseg.get(token, "") for token in lidar),
+        "images": _text(m.filename if m else "" for m in cameras).reshape(-1, len(CAMERAS)),
+        "matrices": matrices,
+        "sizes": np.array([m.size if m else (0, 0) for m in cameras], dtype=np.int32).reshape(-1, len(CAMERAS), 2),
     }
-    records = np.empty(len(samples), dtype=[(name, a.dtype, a.shape[1:]) for name, a in columns.items()])
+    records = np.empty(len(order), dtype=[(name, a.dtype, a.shape[1:]) for name, a in columns.items()])
     for name, column in columns.items():
         records[name] = column
     return records
 
 
-def category_names(tables: Any) -> dict[int, str]:
-    """Raw label id -> category name; empty if the categories have no index."""
-    if any("index" not in category for category in tables.category):
+def category_names(folder: Path) -> dict[int, str]:
+    """Raw label id -> category name; empty if there are no categories, or they have no index.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    path = folder / "category.json"
+    categories = list(read_records(path)) if path.is_file() else []
+    if any("index" not in category for category in categories):
         return {}
-    names = {int(category["index"]): str(category["name"]) for category in tables.category}
-    if len(names) < len(tables.category):
-        raise UserError(f"{tables.table_root}/category.json: two categories have one index; unpack lidarseg again")
+    names = dict(map(Fields(path, index=int, name=str), categories))
+    if len(names) < len(categories):
+        raise UserError(f"{path}: two categories have one index; unpack lidarseg again")
     return names
 
 
-def _sample_data(tables: Any, sample: Record, channel: str) -> Record:
-    if channel not in sample["data"]:
+def _samples(folder: Path) -> dict[str, tuple[str, int]]:
+    """Token -> (scene name, timestamp)."""
+    path, scenes = folder / "scene.json", {}
+    for token, name in map(Fields(path, token=str, name=str), read_records(path)):
+        scenes[token] = checked_name(name, "scene name", path)
+    path, samples = folder / "sample.json", {}
+    for token, scene, time in map(Fields(path, token=str, scene_token=str, timestamp=int), read_records(path)):
+        if scene not in scenes:
+            raise _not_there(path, "scene_token", scene, token, "scene.json")
+        samples[token] = scenes[scene], time
+    return samples
+
+
+def _sensors(folder: Path) -> _Sensors:
+    path = folder / "sensor.json"
+    names = dict(map(Fields(path, token=str, channel=str), read_records(path)))
+    path = folder / "calibrated_sensor.json"
+    tokens, records, channels = [], [], []
+    fields = Fields(path, token=str, sensor_token=str)
+    for record in read_records(path):
+        token, sensor = fields(record)
+        if names.get(sensor) in _CHANNELS:
+            tokens.append(token)
+            records.append(record)
+            channels.append(_CHANNELS.index(names[sensor]))
+    rotations, translations = ([record.get(key) for record in records] for key in ("rotation", "translation"))
+    poses = Poses.of(tokens, rotations, translations, path)
+    cameras = [row for row, channel in enumerate(channels) if _CHANNELS[channel] != LIDAR]
+    found = [records[row].get("camera_intrinsic") for row in cameras]
+    intrinsics = np.zeros((len(tokens), 3, 3))
+    intrinsics[cameras] = numbers(found, "camera_intrinsic", (3, 3), [tokens[row] for row in cameras], path)
+    return _Sensors(poses, intrinsics, channels)
+
+
+def _measured(folder: Path, order: list[str], sensors: _Sensors) -> _Rows:
+    """The key frames of the samples `order`."""
+    path = folder / "sample_data.json"
+    rows: dict[str, list[_KeyFrame | None]] = {token: [None] * len(_CHANNELS) for token in order}
+    fields, of_image = Fields(path, **_SAMPLE_DATA), Fields(path, width=int, height=int)
+    for record in read_records(path):
+        if record.get("is_key_frame") is False:
+            continue
+        token, sample, sensor, pose, filename, _ = fields(record)
+        row = sensors.poses.rows.get(sensor)
+        if row is None:
+            continue  # a radar, or a camera that was left out
+        if sample not in rows:
+            raise _not_there(path, "sample_token", sample, token, "sample.json")
+        checked_name(token, "token", path)
+        checked_path(filename, "filename", path)
+        channel = sensors.channels[row]
+        size = _size(record, of_image, path) if _CHANNELS[channel] != LIDAR else (0, 0)
+        rows[sample][channel] = _KeyFrame(token, filename, row, pose, size)
+    for token, row in rows.items():
+        if row[0] is None:
+            raise UserError(
+                f"{path}: sample {shown(token)} has no key frame of {LIDAR}; unpack the metadata archive again"
+            )
+    return list(rows.values())
+
+
+def _size(record: Record, fields: Fields, path: Path) -> tuple[int, int]:
+    width, height = fields(record)
+    if not (0 < width <= _LARGEST_IMAGE and 0 < height <= _LARGEST_IMAGE):
         raise UserError(
-            f"{tables.table_root}/sample_data.json: sample {sample['token']} has no key frame of {channel}; unpack the "
-            "metadata archive again"
+            f"{path}: the image {shown(record['filename'])} must have 1 to {_LARGEST_IMAGE} pixels a side, not "
+            f"{shown(width)} x {shown(height)}; unpack the metadata archive again"
         )
-    return tables.get("sample_data", sample["data"][channel])
+    return width, height
 
 
-def _text(values: Sequence[str]) -> NDArray[np.bytes_]:
-    return np.array([value.encode() for value in values], dtype=np.bytes_)
+def _lidarseg(folder: Path, scans: Container[str]) -> dict[str, str]:
+    """Token of a scan -> file of its labels; those of `scans`, where there are any."""
+    path = folder / "lidarseg.json"
+    if not path.is_file():
+        return {}
+    files = map(Fields(path, sample_data_token=str, filename=str), read_records(path))
+    return {scan: checked_path(filename, "filename", path) for scan, filename in files if scan in scans}
 
 
-def _lidar_to_pixels(tables: Any, measured: list[list[Record]]) -> NDArray[np.float64]:
-    """(samples, 6, 3, 4): lidar -> ego (lidar time) -> global -> ego (camera time) -> camera -> pixels."""
-    sensors = [[tables.get("calibrated_sensor", m["calibrated_sensor_token"]) for m in row] for row in measured]
-    vehicles = [[tables.get("ego_pose", m["ego_pose_token"]) for m in row] for row in measured]
-    sensor_turn, sensor_at = _poses(sensors, f"{tables.table_root}/calibrated_sensor.json")
-    vehicle_turn, vehicle_at = _poses(vehicles, f"{tables.table_root}/ego_pose.json")
-    to_camera = np.swapaxes(sensor_turn[:, 1:], -1, -2)
-    to_later = np.swapaxes(vehicle_turn[:, 1:], -1, -2)
-    turn = to_camera @ to_later @ vehicle_turn[:, :1] @ sensor_turn[:, :1]
-    # The two vehicle positions are kilometres from the origin and metres apart: their difference comes first.
-    moved = vehicle_turn[:, :1] @ sensor_at[:, :1] + (vehicle_at[:, :1] - vehicle_at[:, 1:])
-    shift = to_camera @ (to_later @ moved - sensor_at[:, 1:])
-    return _intrinsics(sensors, tables) @ np.concatenate([turn, shift], axis=-1)
+def _matrices(folder: Path, measured: _Rows, sensors: _Sensors) -> NDArray[np.float64]:
+    path = folder / "ego_pose.json"
+    wanted = {m.ego_pose_token for row in measured for m in row if m is not None}
+    poses = map(Fields(path, token=str, rotation=list, translation=list), read_records(path) if path.is_file() else ())
+    tokens, rotations, translations = [], [], []
+    for token, rotation, translation in poses:
+        if token in wanted:
+            tokens.append(token)
+            rotations.append(rotation)
+            translations.append(translation)
+    vehicles = Poses.of(tokens, rotations, translations, path)
+    sensor_rows = np.array([[m.sensor if m else -1 for m in row] for row in measured])
+    vehicle_rows = np.array([[vehicles.rows.get(m.ego_pose_token, -1) if m else -1 for m in row] for row in measured])
+    return lidar_to_pixels(sensors.poses, sensors.intrinsics, vehicles, sensor_rows, vehicle_rows)
 
 
-def _poses(records: list[list[Record]], path: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rotation matrices (samples, 7, 3, 3) and positions (samples, 7, 3, 1) of poses that send p to R p + t."""
-    quaternions = _numbers(records, "rotation", (4,), path)
-    lengths = np.linalg.norm(quaternions, axis=-1, keepdims=True)
-    if not (lengths > 0).all():
-        raise UserError(f"{path}: a rotation is zero; unpack the metadata archive again")
-    w, x, y, z = np.moveaxis(quaternions / lengths, -1, 0)
-    rotations = np.empty((*w.shape, 3, 3))
-    rotations[..., 0, :] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], axis=-1)
-    rotations[..., 1, :] = np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], axis=-1)
-    rotations[..., 2, :] = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], axis=-1)
-    return rotations, _numbers(records, "translation", (3,), path)[..., None]
+def _text(values: Iterable[str]) -> NDArray[np.bytes_]:
+    return np.array([value.encode("ascii") for value in values], dtype=np.bytes_)
 
 
-def _intrinsics(sensors: list[list[Record]], tables: Any) -> NDArray[np.float64]:
-    """(samples, 6, 3, 3)."""
-    cameras = [row[1:] for row in sensors]
-    return _numbers(cameras, "camera_intrinsic", (3, 3), f"{tables.table_root}/calibrated_sensor.json")
-
-
-def _numbers(records: list[list[Record]], key: str, shape: tuple[int, ...], path: str) -> NDArray[np.float64]:
-    """The values of `key`, (samples, sensors, *shape), which must be finite."""
-    try:
-        values = np.array([[record[key] for record in row] for row in records], dtype=np.float64)
-    except (TypeError, ValueError):  # of different lengths, or no numbers
-        values = np.empty(0)
-    if values.shape[2:] == shape and np.isfinite(values).all():
-        return values
-    token = next(record["token"] for row in records for record in row if not _is_good(record[key], shape))
-    size = " x ".join(map(str, shape))
-    raise UserError(f"{path}: {key} of {token} must be {size} finite numbers; unpack the metadata archive again")
-
-
-def _is_good(value: Any, shape: tuple[int, ...]) -> bool:
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        return False
-    return array.shape == shape and bool(np.isfinite(array).all())
-
-
-def explain(root: Path, version: str, error: Exception) -> UserError:
-    """Why the tables could not be loaded, looked for only now: the devkit gives a traceback that names no file."""
-    folder = root / version
-    if isinstance(error, MemoryError):
-        return out_of_memory(folder)
-    for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_bytes())
-        except OSError as reason:
-            return UserError(f"{path}: cannot read the table ({reason.strerror}); correct it or unpack it again")
-        except (ValueError, RecursionError):
-            return UserError(f"{path}: not valid JSON (damaged or truncated); unpack the archive it came in again")
-        if path.stem in TABLES and not (isinstance(content, list) and all(isinstance(row, dict) for row in content)):
-            return UserError(f"{path}: not a list of records; unpack the archive it came in again")
-    if (folder / "lidarseg.json").exists():
-        if any("index" not in category for category in json.loads((folder / "category.json").read_bytes())):
-            return UserError(f"{folder / 'category.json'}: {without_index(version)}")
-        labels = root / "lidarseg" / version
-        if not labels.is_dir():
-            return UserError(f"{labels}: no such folder, but there is {version}/lidarseg.json; {get_lidarseg(version)}")
-    reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(" :")
-    return UserError(
-        f"{folder}: nuscenes-devkit cannot load the tables ({reason}); unpack the archives of {version} again"
-    )
+def _not_there(path: Path, key: str, value: str, token: str, other: str) -> UserError:
+    return UserError(f"{path}: {key} {shown(value)} of {shown(token)} is not in {other}; unpack both again")
 
 
 def without_index(version: str) -> str:
@@ -176,10 +234,3 @@ def without_index(version: str) -> str:
 def get_lidarseg(version: str) -> str:
     """Where labels come from."""
     return f"get the nuScenes-lidarseg archive of {version} at nuscenes.org and unpack it into data_path"
-
-
-def out_of_memory(folder: Path) -> UserError:
-    return UserError(
-        f"{folder}: reading the tables was stopped, probably for want of memory (v1.0-trainval takes about 8 GB); free "
-        "some, or open the data set once on a larger machine: later starts need none"
-    )
