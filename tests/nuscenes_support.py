@@ -1,5 +1,5 @@
 """A tiny made-up nuScenes tree: random poses and calibrations, tables that nuscenes-devkit loads. Independent of the
-demo data set."""
+demo data set, and of how the program reads tables."""
 
 from __future__ import annotations
 
@@ -195,3 +195,32 @@ def read_table(root: Path, name: str, version: str = "v1.0-mini") -> list[dict[s
 
 def write_table(root: Path, name: str, records: Any, version: str = "v1.0-mini") -> None:
     (root / version / f"{name}.json").write_text(json.dumps(records))
+
+
+class Tables:
+    """The tables of a tree, by token."""
+
+    def __init__(self, root: Path, version: str = "v1.0-mini") -> None:
+        self.root, self.version = root, version
+        self._read: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def _by_token(self, table: str) -> dict[str, dict[str, Any]]:
+        if table not in self._read:
+            self._read[table] = {record["token"]: record for record in read_table(self.root, table, self.version)}
+        return self._read[table]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return list(self._by_token(table).values())
+
+    def get(self, table: str, key: str) -> dict[str, Any]:
+        return self._by_token(table)[key]
+
+    def channel(self, data: dict[str, Any]) -> str:
+        """Which sensor a record of sample_data is of."""
+        calibration = self.get("calibrated_sensor", data["calibrated_sensor_token"])
+        return self.get("sensor", calibration["sensor_token"])["channel"]
+
+    def key_frame(self, sample: str, channel: str) -> dict[str, Any]:
+        """The record of sample_data that a sample has of a sensor."""
+        of_sample = (d for d in self.rows("sample_data") if d["sample_token"] == sample and d["is_key_frame"])
+        return next(data for data in of_sample if self.channel(data) == channel)

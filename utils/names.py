@@ -58,6 +58,8 @@ def checked_path(value: object, what: str, source: object) -> str:
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """A value from a file as it can be shown in one line: in ASCII, without control characters, not too long."""
+    """A value from a file as it can be shown in a line: a name as it is, else in ASCII, and not too long."""
+    if is_name(value):
+        return str(value)
     text = ascii(value[: 2 * longest] if isinstance(value, str) else value)
     return text if len(text) <= longest else text[: longest - 5] + " [..]"
