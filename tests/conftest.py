@@ -3,6 +3,8 @@ made-up data sets."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,10 +47,26 @@ def run_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
     return run
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, once for all processes of the test run; not to be written to."""
+    of_all = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    folder, done = of_all / name, of_all / f"{name}.done"
+    with open(of_all / f"{name}.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
+def _write_demo_trees(folder: Path) -> None:
+    semantickitti.write_tree(folder / "sequences", TINY)
+    nuscenes.write_tree(folder / "nuscenes", TINY_NUSCENES)
+
+
 @pytest.fixture(scope="session")
 def demo_trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """`data_path` of a tiny made-up data set of each kind, by `pc_dataset_type`; not to be written to."""
-    folder = tmp_path_factory.mktemp("demo")
-    semantickitti.write_tree(folder / "sequences", TINY)
-    nuscenes.write_tree(folder / "nuscenes", TINY_NUSCENES)
+    folder = made_once(tmp_path_factory, "demo", _write_demo_trees)
     return {"SemanticKITTI": folder / "sequences", "nuScenes": folder / "nuscenes"}

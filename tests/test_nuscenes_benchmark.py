@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nuscenes import NuScenes
-from nuscenes.eval.lidarseg.evaluate import LidarSegEval
-from nuscenes.eval.lidarseg.validate_submission import validate_submission
 
 import main as program
 from tests.conftest import ROOT
@@ -49,10 +46,13 @@ def run(demo_trees, tmp_path_factory):
 
 
 def test_the_devkit_scores_what_we_score(run, demo_trees) -> None:
+    nuscenes = pytest.importorskip("nuscenes")
+    evaluator = pytest.importorskip("nuscenes.eval.lidarseg.evaluate")
+    validator = pytest.importorskip("nuscenes.eval.lidarseg.validate_submission")
     folder = run("--debug", "--test", "--checkpoint", "last", "--num_vote", "2", "--save_prediction")
-    devkit = NuScenes("v1.0-mini", str(demo_trees["nuScenes"]), verbose=False)
-    validate_submission(devkit, str(folder / "predictions"), "mini_val")
-    judged = LidarSegEval(devkit, str(folder / "predictions"), eval_set="mini_val").evaluate()
+    devkit = nuscenes.NuScenes("v1.0-mini", str(demo_trees["nuScenes"]), verbose=False)
+    validator.validate_submission(devkit, str(folder / "predictions"), "mini_val")
+    judged = evaluator.LidarSegEval(devkit, str(folder / "predictions"), eval_set="mini_val").evaluate()
     ours = json.loads((folder / "scores.json").read_text())
     assert ours["val/mIoU"] == pytest.approx(judged["miou"], abs=1e-6)
     assert ours["val/mIoU"] > 0.02  # of nothing, any two agree
@@ -65,12 +65,14 @@ def test_the_devkit_scores_what_we_score(run, demo_trees) -> None:
 
 
 def test_a_submission_passes_the_devkits_check(run, demo_trees, capsys, tmp_path) -> None:
+    nuscenes = pytest.importorskip("nuscenes")
+    validator = pytest.importorskip("nuscenes.eval.lidarseg.validate_submission")
     folder = run("--test", "--checkpoint", "last", "--submit_to_server")
     assert "of the test split scene-" in capsys.readouterr().out
-    devkit = NuScenes("v1.0-test", str(demo_trees["nuScenes"]), verbose=False)
+    devkit = nuscenes.NuScenes("v1.0-test", str(demo_trees["nuScenes"]), verbose=False)
     with zipfile.ZipFile(folder / "submission" / "submission.zip") as archive:
         archive.extractall(tmp_path)
-    validate_submission(devkit, str(tmp_path), "test")
+    validator.validate_submission(devkit, str(tmp_path), "test")
     for sample in devkit.sample:
         token = sample["data"]["LIDAR_TOP"]
         xyz = np.fromfile(devkit.get_sample_data_path(token), "<f4").reshape(-1, 5)[:, :3]

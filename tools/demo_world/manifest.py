@@ -8,6 +8,7 @@ from typing import Any
 
 from tools.notes import read_note, write_note
 from utils.errors import UserError
+from utils.names import is_path_below
 
 NAME = "demo_world.json"
 FORMAT = 2
@@ -60,12 +61,15 @@ def complete(output: Path, **found: Any) -> None:
 
 def _read(output: Path) -> dict[str, Any] | None:
     types = {"options": dict, "files": list, "complete": bool, "format": int}
-    return read_note(output / NAME, types, harmless=lambda note: all(map(_stays_below, note["files"])))
+    return read_note(output / NAME, types, harmless=lambda note: _stay_below(output, note["files"]))
 
 
-def _stays_below(name: str) -> bool:
-    path = Path(name)
-    return not path.is_absolute() and ".." not in path.parts
+def _stay_below(output: Path, names: list[Any]) -> bool:
+    """Whether all of them lie in `output`, also where a folder on the way is a link."""
+    if not all(map(is_path_below, names)):
+        return False
+    folders = {(output / name).parent for name in names}
+    return all(folder.resolve().is_relative_to(output.resolve()) for folder in folders)
 
 
 def _write(output: Path, note: dict[str, Any]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from nuscenes import NuScenes
 
+from tests.conftest import made_once
 from tests.demo_support import EXACT_NUSCENES, SHORT, TINY
 from tools.demo_world import nuscenes
 from tools.demo_world.semantickitti import write_tree
@@ -14,32 +15,33 @@ from tools.demo_world.semantickitti import write_tree
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    output = tmp_path_factory.mktemp("tiny") / "sequences"
-    write_tree(output, TINY)
-    return output
+    return made_once(tmp_path_factory, "tiny", lambda folder: write_tree(folder / "sequences", TINY)) / "sequences"
 
 
 @pytest.fixture(scope="session")
 def short(tmp_path_factory):
     """The default sensor for a few frames."""
-    output = tmp_path_factory.mktemp("short") / "sequences"
-    write_tree(output, SHORT)
-    return output
+    return made_once(tmp_path_factory, "short", lambda folder: write_tree(folder / "sequences", SHORT)) / "sequences"
 
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     """The nuScenes tree of `EXACT_NUSCENES`."""
-    output = tmp_path_factory.mktemp("exact") / "nuscenes"
-    nuscenes.write_tree(output, replace(EXACT_NUSCENES, workers=2))
-    return output
+    options = replace(EXACT_NUSCENES, workers=2)
+    return made_once(tmp_path_factory, "exact", partial(_write_nuscenes, options)) / "nuscenes"
+
+
+def _write_nuscenes(options, folder):
+    nuscenes.write_tree(folder / "nuscenes", options)
 
 
 @pytest.fixture(scope="session")
 def mini(tree):
-    return NuScenes("v1.0-mini", str(tree), verbose=False)
+    devkit = pytest.importorskip("nuscenes.nuscenes")
+    return devkit.NuScenes("v1.0-mini", str(tree), verbose=False)
 
 
 @pytest.fixture(scope="session")
 def unlabelled(tree):
-    return NuScenes("v1.0-test", str(tree), verbose=False)
+    devkit = pytest.importorskip("nuscenes.nuscenes")
+    return devkit.NuScenes("v1.0-test", str(tree), verbose=False)

@@ -61,11 +61,19 @@ def test_foreign_tree_stays(tmp_path, overwrite):
     assert file_bytes(tmp_path) == {"00/velodyne/000000.bin": b"real data"}
 
 
-@pytest.mark.parametrize("names", [["../outside.txt"], "nothing", [3]])
+@pytest.mark.parametrize(
+    "names", [["../outside.txt"], ["link/outside.txt"], ["{tmp_path}/outside.txt"], "nothing", [3]]
+)
 def test_note_that_is_not_ours_removes_nothing(tmp_path, names):
     (tmp_path / "outside.txt").write_text("mine")
     output = tmp_path / "sequences"
     output.mkdir()
+    (output / "link").symlink_to(tmp_path)
+    names = (
+        [name.format(tmp_path=tmp_path) for name in names]
+        if isinstance(names, list) and isinstance(names[0], str)
+        else names
+    )
     note = {"options": {}, "format": 1, "complete": True, "files": names}
     (output / "demo_world.json").write_text(json.dumps(note))
     with pytest.raises(UserError, match=r"demo_world\.json"):

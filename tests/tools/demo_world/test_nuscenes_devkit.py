@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
+pytest.importorskip("nuscenes")
 from nuscenes.eval.lidarseg.evaluate import LidarSegEval
 from nuscenes.eval.lidarseg.utils import LidarsegClassMapper
 from nuscenes.eval.lidarseg.validate_submission import validate_submission
