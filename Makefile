@@ -14,9 +14,7 @@ DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 help:
 	@sed -n 's/^# //p' Makefile
 
-setup: .venv/installed
-
-.venv/installed: requirements.txt tools/setup.sh
+setup:
 	@bash tools/setup.sh
 
 demo: setup

@@ -1,23 +1,51 @@
 #!/usr/bin/env bash
-# Makes .venv from requirements.txt with the first Python 3.10 to 3.12 that can; `make` calls it when that file changes.
+# Makes .venv from requirements.txt with the first Python 3.10 to 3.14 that can. `make` calls it each time; it does
+# nothing while .venv is complete, no older than requirements.txt, and its Python works.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usable() { # a Python of the right version that can make virtual environments with pip
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+works() { # .venv was completed, and its Python, which may have been upgraded or removed since, still runs it
+  [ -f .venv/installed ] && .venv/bin/python -c \
+    'import pip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
 }
 
-python=
-for candidate in ${PYTHON3:-} python3 python3.12 python3.11 python3.10; do
-  if command -v "$candidate" >/dev/null && usable "$candidate"; then python=$candidate; break; fi
+if works && [ .venv/installed -nt requirements.txt ] && [ .venv/installed -nt tools/setup.sh ]; then exit 0; fi
+
+# Prints why a Python cannot be used, and nothing if it can. Any Python can run it.
+check='
+import sys
+version = "%d.%d" % sys.version_info[:2]
+if not (3, 10) <= sys.version_info[:2] <= (3, 14):
+    print("is Python %s, not 3.10 to 3.14" % version)
+else:
+    try:
+        import ensurepip, venv
+    except ImportError:
+        print("lacks the venv module (on Debian and Ubuntu: sudo apt install python%s-venv)" % version)
+'
+
+python= problem=
+for candidate in ${PYTHON3:-python3 python3.14 python3.13 python3.12 python3.11 python3.10}; do
+  command -v "$candidate" >/dev/null || continue
+  reason=$("$candidate" -c "$check" 2>/dev/null) || reason="does not run"
+  if [ -z "$reason" ]; then python=$candidate; break; fi
+  # A Python of the right version that only lacks venv is nearer to what is wanted than another one.
+  if [ -z "$problem" ] || [[ $reason == lacks* && $problem != *lacks* ]]; then problem="$candidate $reason"; fi
 done
 if [ -z "$python" ]; then
-  echo "error: no Python 3.10 to 3.12 with venv found; on Debian: sudo apt install python3-venv" \
-    "(or name one: make PYTHON3=/path/to/python3.11)" >&2
+  : "${problem:="${PYTHON3:-python3} is not there (on Debian and Ubuntu: sudo apt install python3-venv)"}"
+  echo "error: no Python 3.10 to 3.14 to make .venv with: $problem; another is named by" \
+    "make PYTHON3=/path/to/python3.13" >&2
   exit 2
 fi
 
-echo "setting up .venv with $("$python" --version) (once; a few minutes)"
-[ -x .venv/bin/python ] && usable .venv/bin/python || "$python" -m venv --clear .venv
-.venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+if ! works; then
+  echo "setting up .venv with $("$python" --version) (once; a few minutes)"
+  "$python" -m venv --clear .venv
+fi
+rm -f .venv/installed # until all is done: a set-up that was stopped half-way begins anew
+if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt; then
+  echo "error: pip could not install requirements.txt into .venv and says why above; mend that and run make again" >&2
+  exit 2
+fi
 touch .venv/installed
