@@ -114,7 +114,7 @@ def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesInde
 
 def _say(folder: Path, where: str) -> None:
     print(
-        f"{folder}: reading the nuScenes tables, once (v1.0-trainval takes about a minute); {where}",
+        f"{folder}: reading the nuScenes tables, once (v1.0-trainval takes about half a minute); {where}",
         file=sys.stderr,
         flush=True,
     )
