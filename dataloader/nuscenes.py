@@ -99,6 +99,11 @@ class NuScenes:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def knows_images(self) -> bool:
+        """Whether the tables have the images of all scans, so that `image_size` may be asked for."""
+        return bool((self._column("images") != b"").all())
+
     def frame(self, index: int) -> Frame:
         """Which scan number `index` is: its scene, and the token of its LIDAR_TOP sample_data."""
         record = self._record(index)

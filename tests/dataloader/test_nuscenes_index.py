@@ -215,6 +215,64 @@ def test_a_damaged_index_is_built_anew(tree, name, damage):
     assert same(open_index(tree / VERSION, build), whole) and build.times == 2
 
 
+def _forge(tree, change):
+    """Changes the records, and makes the header fit them again: an index may come with a data set."""
+    folder = tree / VERSION
+    records = change(np.load(folder / "2dpass_index.npy"))
+    np.save(folder / "2dpass_index.npy", records)
+    header = json.loads((folder / "2dpass_index.json").read_text())
+    about = {key: header[key] for key in ("tables", "categories")}
+    header["checksum"] = nuscenes_index._checksum(folder / "2dpass_index.npy", about)
+    (folder / "2dpass_index.json").write_text(json.dumps(header))
+
+
+def _set(column, value):
+    def change(records):
+        records[column] = value
+        return records
+
+    return change
+
+
+@pytest.mark.parametrize("column", ["token", "lidar", "lidarseg", "images"])
+@pytest.mark.parametrize("name", [b"../../x", b"/etc/x", b"a\nb", b"\xff", b"\x1b[0m"])
+def test_a_forged_index_leads_nowhere(tree, column, name):
+    open_index(tree / VERSION, Build(tree))
+    _forge(tree, _set(column, name))
+    with pytest.raises(UserError) as caught:
+        NuScenes(tree, VERSION, "mini_val", LabelMap.load(LABEL_MAPPING), (48, 32))
+    message = str(caught.value)
+    assert f"2dpass_index.npy: {'token' if column == 'token' else 'filename'} " in message and message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda records: records[["scene", "token"]],
+        lambda records: records.reshape(1, -1),
+        lambda records: records["matrices"],
+        lambda records: records.astype([(n, "U9" if n == "token" else records.dtype[n]) for n in records.dtype.names]),
+        _set("sizes", 0),
+    ],
+)
+def test_an_index_of_another_layout_is_built_anew(tree, change):
+    build = Build(tree)
+    whole = open_index(tree / VERSION, build)
+    whole = NuScenesIndex(np.array(whole.records), whole.categories)
+    _forge(tree, change)
+    assert same(open_index(tree / VERSION, build), whole) and build.times == 2
+
+
+def test_a_pipe_in_the_place_of_the_index_keeps_nobody_waiting(tree):
+    build = Build(tree)
+    for name in ("2dpass_index.npy", "2dpass_index.json"):
+        open_index(tree / VERSION, build)
+        (tree / VERSION / name).unlink()
+        os.mkfifo(tree / VERSION / name)
+        open_index(tree / VERSION, build)
+    assert build.times == 3 and (tree / VERSION / "2dpass_index.npy").is_file()
+
+
 @pytest.fixture
 def refuse_writing(monkeypatch: pytest.MonkeyPatch):
     """Nothing can be written below some folders; permissions alone do not stop root, who may run the tests."""

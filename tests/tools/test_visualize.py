@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -188,11 +189,16 @@ def test_nuscenes_cameras_are_shown_as_they_are_on_the_car(tree, tmp_path, monke
     assert len({c.image.tobytes() for row in cameras for c in row}) == 6
 
 
-def test_nuscenes_without_camera_pictures(tree, tmp_path):
+@pytest.mark.parametrize("lacking", ["pictures", "poses"])
+def test_nuscenes_without_cameras(tree, tmp_path, lacking):
     part = tmp_path / "part"
     (part / "samples").mkdir(parents=True)
-    for name in ("v1.0-mini", "lidarseg", "samples/LIDAR_TOP"):
-        (part / name).symlink_to(tree / name)
+    for name in ("lidarseg", "samples/LIDAR_TOP" if lacking == "pictures" else "samples/*"):
+        for path in tree.glob(name):
+            (part / path.relative_to(tree)).symlink_to(path)
+    shutil.copytree(tree / "v1.0-mini", part / "v1.0-mini")
+    if lacking == "poses":
+        (part / "v1.0-mini" / "ego_pose.json").unlink()
     assert draw_nuscenes(tmp_path / "with.png", tree) == 0
     assert draw_nuscenes(tmp_path / "without.png", part) == 0
     with_cameras, without = read(tmp_path / "with.png"), read(tmp_path / "without.png")

@@ -29,7 +29,7 @@ def visualize(
 
     Args:
         data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their
-            folders are in samples.
+            folders are in samples and the tables know them.
         version, split: see `dataloader.nuscenes.NuScenes`.
         frame: number of the scan in the split, from 0, or its LIDAR_TOP sample_data token.
         predictions: folder of a submission or of kept predictions, or None.
@@ -40,8 +40,10 @@ def visualize(
         UserError: a file of the split is missing or broken, it has no such frame, a prediction does not fit the scan,
             or there are neither labels nor predictions.
     """
-    with_images = all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
-    source = NuScenes(data_path, version, split, label_map, IMAGE_SIZE if with_images else None)
+    source = NuScenes(data_path, version, split, label_map)
+    with_images = source.knows_images and all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
+    if with_images:
+        source = NuScenes(data_path, version, split, label_map, IMAGE_SIZE)
     if not source.has_labels and predictions is None:
         raise UserError(f"{data_path}: the split {split} has no labels; give --predictions to draw those alone")
     index = _find(source, split, frame)
