@@ -35,6 +35,8 @@ from utils.errors import UserError
 from utils.files import remove_partials
 from utils.labels import LabelMap
 from utils.run_folder import find_checkpoint, run_root, test_folder, training_folder
+from utils.run_settings import Settings, check_settings, config_settings
+from utils.schedules import steps_per_epoch
 from utils.test_output import TestOutput
 
 say = rank_zero_only(print)
@@ -108,7 +110,8 @@ def fit(
 ) -> None:
     """Train; validate after every epoch; keep the best and the last checkpoint."""
     network = build_network(config, args.baseline_only, imagenet=checkpoint is None)
-    resume = None if checkpoint is None else _take_weights(args, config, network, checkpoint)
+    settings = _run_settings(args, config, devices, data, label_map)
+    resume = None if checkpoint is None else _take_weights(args, config, network, checkpoint, settings)
     folder = training_folder(root, resume)
     _announce(config, network, data, folder)
 
@@ -122,6 +125,7 @@ def fit(
         monitor=args.monitor,
         seed=args.seed,
         skip_unseen=skips_unseen(config),
+        settings=settings,
     )
     if training.sync_batchnorm and devices.accelerator == "cpu":
         say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
@@ -190,8 +194,27 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--submit_to_server wants every frame: leave out --debug")
 
 
+def _run_settings(
+    args: argparse.Namespace, config: Config, devices: cli.Devices, data: DataModule, label_map: LabelMap
+) -> Settings:
+    """What decides how a training goes, as far as it is known before it begins."""
+    assert data.trained is not None
+    batch_size = config.dataset_params.train_data_loader.batch_size
+    return config_settings(config) | {
+        "--seed": args.seed,
+        "--precision": devices.precision,
+        "--monitor": args.monitor,
+        "--SWA": args.SWA,
+        "number of devices": devices.count,
+        "steps per epoch": steps_per_epoch(len(data.trained), batch_size, devices.count),
+        "training scans": data.trained.fingerprint(),
+        "validation scans": data.evaluated.fingerprint(),
+        "classes": list(label_map.names),
+    }
+
+
 def _take_weights(
-    args: argparse.Namespace, config: Config, network: SegmentationNetwork, checkpoint: Path
+    args: argparse.Namespace, config: Config, network: SegmentationNetwork, checkpoint: Path, settings: Settings
 ) -> Path | None:
     """Load what the flags ask for; the checkpoint itself if training is to continue from it, optimiser and all."""
     content = read_checkpoint(checkpoint)
@@ -206,7 +229,10 @@ def _take_weights(
         say(f"{checkpoint} has no optimiser state of ours: its weights are taken, optimiser and epochs start anew")
         return None
     check_resumable(network, content, config.train_params, checkpoint)
+    notes = check_settings(content, settings, checkpoint)
     say(f"resuming from {checkpoint}, {content['epoch'] + 1} of {config.train_params.max_num_epochs} epochs done")
+    for line in notes:
+        say(line)
     return checkpoint
 
 

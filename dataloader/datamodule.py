@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dataloader.augment import AugmentOptions
@@ -25,6 +27,17 @@ from utils.structures import Frame, Sample
 
 DEBUG_ITEMS = 100
 _EVERYWHERE = (-math.inf,) * 3, (math.inf,) * 3
+
+
+class LazyLoader(DataLoader[Sample]):
+    """Asks for the first item when the first batch is wanted, not before.
+
+    Lightning makes an iterator before it tells the sampler which epoch it is; loader processes would by then have been
+    asked for items of another one.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 class DataModule(pl.LightningDataModule):
@@ -113,7 +126,7 @@ class DataModule(pl.LightningDataModule):
         self, dataset: SegmentationDataset, params: LoaderParams, sampler: Sampler, with_images: bool
     ) -> DataLoader[Sample]:
         workers = 0 if self.debug else params.num_workers
-        return DataLoader(
+        return LazyLoader(
             dataset,
             batch_size=params.batch_size,
             sampler=sampler,
@@ -121,6 +134,7 @@ class DataModule(pl.LightningDataModule):
             collate_fn=partial(collate, with_images=with_images),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=workers > 0,
+            generator=torch.Generator(),  # of the loader processes; else the network's dice would be thrown for them
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -82,6 +83,13 @@ class SegmentationDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return self._length
+
+    def fingerprint(self) -> str:
+        """Which scans these are: their number, and a digest of their names in order."""
+        digest = hashlib.sha256()
+        for frame in map(self.source.frame, range(self._length)):
+            digest.update(f"{frame.sequence}/{frame.name}\n".encode())
+        return f"{self._length} ({digest.hexdigest()[:8]})"
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Item `index` of epoch 0, or item (epoch, index).

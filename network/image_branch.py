@@ -149,10 +149,21 @@ class ImageBranch(nn.Module):
             blocks = [BasicBlock(c_in if i == 0 else c_out, c_out, stride if i == 0 else 1) for i in range(depth)]
             self.add_module(name, nn.Sequential(*blocks))
             c_in = c_out
+        self._start_as_torchvision()
         self.decoders = nn.ModuleDict({str(s): Decoder(s, channels) for s in sorted(set(scale_list))})
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def _start_as_torchvision(self) -> None:
+        """The random start of torchvision's ResNet, as published; call it before there are decoders.
+
+        He et al. (ICCV 2015): normal, variance 2 / (outputs of a weight). Torch's default is another distribution.
+        (BatchNorm starts at 1 and 0 in both.)
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def normalize(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to (value / 255 - mean) / std; other images are taken to be normalised already."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from network.checkpoints import FIXED_ON_RESUME
 from network.gradient_guard import GradientGuard
@@ -18,7 +20,8 @@ from network.voting import segment
 from utils.config import TrainParams
 from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
-from utils.schedules import build_optimizer, build_scheduler, fill_momentum
+from utils.run_settings import Settings
+from utils.schedules import Schedule, build_optimizer, build_scheduler, fill_momentum
 from utils.structures import Batch
 from utils.test_output import TestOutput
 
@@ -38,6 +41,7 @@ class SegmentationTask(pl.LightningModule):
         monitor: the score a plateau schedule watches.
         seed: of what is random in the network.
         skip_unseen: how classes that never occur count; see `SegmentationMetrics`.
+        settings: kept in checkpoints, to be compared by `utils.run_settings` when the run is resumed.
     """
 
     def __init__(
@@ -51,18 +55,21 @@ class SegmentationTask(pl.LightningModule):
         monitor: str = "val/mIoU",
         seed: int = 0,
         skip_unseen: bool = False,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.training_params = training
         self.steps_per_epoch, self.num_devices = steps_per_epoch, num_devices
         self.output, self.monitor, self.seed = output, monitor, seed
+        self.settings = dict(settings or {})
         self.metrics = SegmentationMetrics(class_names, skip_unseen)
         self.scores: ScoreCard | None = None
         self.validated = False  # in the current epoch
         self.best_miou = 0.0
         self.guard = GradientGuard(network)
-        self._plateau: Any = None
+        self._schedule: Schedule | None = None
+        self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
@@ -77,6 +84,8 @@ class SegmentationTask(pl.LightningModule):
         fill_momentum(self.trainer.optimizers[0])
 
     def on_train_epoch_start(self) -> None:
+        assert self._schedule is not None
+        self._schedule.place(self.current_epoch, int(self.trainer.num_training_batches))
         # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
         # processes drop the same features.
         torch.manual_seed(self.seed + self.current_epoch * self.trainer.world_size + self.trainer.global_rank)
@@ -116,10 +125,8 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         p = self.training_params
-        optimizer = build_optimizer(
-            self.network.parameters(), p.optimizer, p.learning_rate, p.momentum, p.nesterov, p.weight_decay
-        )
-        schedule = build_scheduler(
+        optimizer = self._build_optimizer(self.network.parameters())
+        schedule = self._schedule = build_scheduler(
             optimizer,
             p.lr_scheduler,
             p.max_num_epochs,
@@ -128,16 +135,21 @@ class SegmentationTask(pl.LightningModule):
             p.decay_step or 1,  # the config has both wherever the schedule uses them
             p.decay_rate or 1.0,
         )
-        if schedule.needs_monitor:
+        if isinstance(schedule.scheduler, ReduceLROnPlateau):
             # Lightning would advance it after the epoch's checkpoint is written, and a resumed run would miss a step.
             self._plateau = schedule.scheduler
             if self._plateau_state is not None:
-                self._plateau.load_state_dict(self._plateau_state)
+                counted = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+                self._plateau.load_state_dict({key: self._plateau_state[key] for key in counted})
             return optimizer
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule.scheduler, "interval": schedule.interval},
         }
+
+    def _build_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        p = self.training_params
+        return build_optimizer(parameters, p.optimizer, p.learning_rate, p.momentum, p.nesterov, p.weight_decay)
 
     # ---- evaluation: one loop for validation and test
 
@@ -208,16 +220,37 @@ class SegmentationTask(pl.LightningModule):
             "best_miou": self.best_miou,
             "skipped_batches": self.guard.skipped,
             "geometry": self.network.geometry(),
+            "settings": self.settings,
             "train_params": {key: getattr(self.training_params, key) for key in FIXED_ON_RESUME},
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
         }
 
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        # A checkpoint of an earlier version brings settings that would turn the fused step off, and the guard with it.
-        for state in checkpoint.get("optimizer_states", []):
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up a training: only what cannot be had from the settings comes from the file.
+
+        A checkpoint is of the end of an epoch. Lightning would close that epoch once more, with the number of steps
+        that it had then; here the next one begins as it does in a training that was not interrupted.
+        """
+        (options,) = self._build_optimizer([nn.Parameter(torch.zeros(1))]).param_groups
+        for state in checkpoint["optimizer_states"]:
             for group in state["param_groups"]:
-                group["fused"], group["foreach"] = True, None
-        ours = checkpoint.get("2dpass", {})
+                rate = {"lr": group["lr"]} if self.training_params.lr_scheduler == "ReduceLROnPlateau" else {}
+                group.update({key: value for key, value in options.items() if key != "params"} | rate)
+        checkpoint["lr_schedulers"], checkpoint["loops"] = [], None
+        _begin_after(self.trainer, checkpoint["epoch"] + 1, checkpoint["global_step"])
+        ours = checkpoint["2dpass"]
         self.best_miou = ours.get("best_miou", 0.0)
         self.guard.skipped = ours.get("skipped_batches", 0)
-        self._plateau_state = ours.get("plateau")
+        if ours.get("settings", {}).get("--monitor", self.monitor) == self.monitor:  # another score says nothing
+            self._plateau_state = ours.get("plateau")
+
+
+def _begin_after(trainer: pl.Trainer, epochs: int, steps: int) -> None:
+    """Have the trainer go on as one does that has finished so many epochs and optimiser steps."""
+    progress, loop = trainer.fit_loop.epoch_progress, trainer.fit_loop.epoch_loop
+    for counts in (progress.total, progress.current):
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(counts, name, epochs)
+    done = loop.automatic_optimization.optim_progress.optimizer.step.total
+    done.ready = done.completed = steps
+    loop._batches_that_stepped = steps  # what loggers count

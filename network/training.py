@@ -182,17 +182,20 @@ class LateWeightAveraging(WeightAveraging):
     def __init__(self, start_epoch: int) -> None:
         super().__init__(use_buffers=True)
         self.start_epoch = start_epoch
-        self._steps_per_epoch = 0
+        self._trainer: pl.Trainer | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._steps_per_epoch = int(trainer.num_training_batches)
+        self._trainer = trainer
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After the last step of an epoch, so that the validation that follows sees the new mean."""
-        if step_idx is None:
-            return False
-        epoch, step = divmod(step_idx, self._steps_per_epoch)
-        return epoch >= self.start_epoch and step == self._steps_per_epoch - 1
+        trainer = self._trainer
+        return (
+            step_idx is not None
+            and trainer is not None
+            and trainer.is_last_batch
+            and trainer.current_epoch >= self.start_epoch
+        )
 
     @property
     def _has_average(self) -> bool:
@@ -215,7 +218,12 @@ class LateWeightAveraging(WeightAveraging):
             super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        if "averaging_state" in checkpoint:
+        if "averaging_state" not in checkpoint:
+            return
+        if checkpoint["epoch"] < self.start_epoch:
+            # The run is to have more epochs than when it was begun: its average is of epochs that are too early now.
+            pl_module.load_state_dict(checkpoint["current_model_state"])
+        else:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 

@@ -3,8 +3,8 @@
 `mIoU` is the official figure: every labelled point of the file counts, also those outside the volume the network sees.
 The benchmarks differ in a class that neither occurs nor is predicted: for the semantic-kitti-api it counts 0, the
 nuscenes-devkit leaves it out of the mean (`skip_unseen`). The published 2DPASS code left the points outside at class 0
-and then dropped that class from its histogram; its figure is kept beside the official one so that published numbers
-can be compared.
+and then dropped that class from its histogram, and its mean is over the classes that are left in it; its figure is kept
+beside the official one so that published numbers can be compared.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class ScoreCard:
         miou: mean of `iou` over all classes but the NaN ones (0 if there is no other), as the benchmark computes it.
         miou_present: mean of `iou` over the classes that occur in the ground truth (0 if there is none).
         accuracy: share of the labelled points that are right.
-        published_iou: (K-1,) float64, the same without points outside the volume and points predicted 0.
-        published_miou: mean of `published_iou` likewise.
+        published_iou: (K-1,) float64, the same without points outside the volume and points predicted 0. A class that
+            then neither occurs nor is predicted has NaN.
+        published_miou: mean of `published_iou` over all classes but the NaN ones (0 if there is no other).
         published_accuracy: share that is right of the labelled points inside the volume (not predicted 0).
         confusion: (K, K) int64, confusion[prediction, ground truth]; the ground-truth 0 column is blanked.
         points: number of labelled points.
@@ -70,14 +71,14 @@ class ScoreCard:
         Args:
             counts: (2, K, K) int64, counts[inside the volume, prediction, ground truth].
             class_names: K names, the ignored class 0 first.
-            skip_unseen: leave classes that neither occur nor are predicted out of the means.
+            skip_unseen: leave classes that neither occur nor are predicted out of the official mean.
         """
         unseen = np.nan if skip_unseen else 0.0
         confusion = counts.sum(axis=0)
         confusion[:, 0] = 0
         iou = intersection_over_union(confusion, unseen)[1:]
         inside = counts[INSIDE, 1:, 1:]
-        published_iou = intersection_over_union(inside, unseen)
+        published_iou = intersection_over_union(inside, np.nan)
         present = confusion[:, 1:].sum(axis=0) > 0
         points = int(confusion.sum())
         return cls(
@@ -110,8 +111,8 @@ class SegmentationMetrics(Metric):
         """
         Args:
             class_names: K names, the ignored class 0 first.
-            skip_unseen: leave classes that neither occur nor are predicted out of the means, as nuscenes-devkit does;
-                else they count as 0, as in semantic-kitti-api.
+            skip_unseen: leave classes that neither occur nor are predicted out of the official mean, as nuscenes-devkit
+                does; else they count as 0, as in semantic-kitti-api.
         """
         super().__init__()
         self.class_names = tuple(class_names)

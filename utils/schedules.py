@@ -11,11 +11,11 @@ from typing import Literal
 import torch
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from utils.errors import UserError
 
-LAST_EPOCHS_AT_MINIMUM = 4  # CosineAnnealingLR reaches its minimum this many epochs before the end
+LAST_EPOCHS_AT_MINIMUM = 4  # the cosine per epoch reaches its minimum this many epochs before the end
 MINIMUM_RATE = 1e-5
 WARMUP_STEPS = 1000  # shared out over the GPUs
 
@@ -23,6 +23,9 @@ WARMUP_STEPS = 1000  # shared out over the GPUs
 @dataclass(frozen=True)
 class Schedule:
     """A learning-rate schedule and when to advance it.
+
+    All but the plateau are functions of the place in the training, so that a resumed run, also one whose epochs or
+    whose whole length have changed, goes on where an uninterrupted one would be.
 
     Attributes:
         scheduler: the torch scheduler.
@@ -33,6 +36,23 @@ class Schedule:
     scheduler: LRScheduler
     interval: Literal["step", "epoch"]
     needs_monitor: bool = False
+
+    def place(self, epochs: int, steps_per_epoch: int) -> None:
+        """The schedule stands where it is after so many epochs, whatever it has counted; a plateau stays as it is.
+
+        Args:
+            epochs: finished ones.
+            steps_per_epoch: optimiser steps that an epoch takes.
+        """
+        if not isinstance(self.scheduler, LambdaLR):
+            return
+        position = epochs * (steps_per_epoch if self.interval == "step" else 1)
+        self.scheduler.last_epoch = position
+        factors = [factor(position) for factor in self.scheduler.lr_lambdas]
+        rates = [base * factor for base, factor in zip(self.scheduler.base_lrs, factors, strict=True)]
+        for group, rate in zip(self.scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.scheduler._last_lr = rates
 
 
 def build_optimizer(
@@ -107,19 +127,31 @@ def build_scheduler(
         UserError: there is no such schedule.
     """
     if name == "StepLR":
-        return Schedule(StepLR(optimizer, step_size=decay_step, gamma=decay_rate), "epoch")
+        return Schedule(LambdaLR(optimizer, lambda epoch: decay_rate ** (epoch // decay_step)), "epoch")
     if name == "ReduceLROnPlateau":
         plateau = ReduceLROnPlateau(optimizer, mode="max", factor=decay_rate, patience=decay_step)
         return Schedule(plateau, "epoch", needs_monitor=True)
     if name == "CosineAnnealingLR":
         # A demo run of four epochs or fewer would otherwise divide by zero.
         length = max(max_num_epochs - LAST_EPOCHS_AT_MINIMUM, 1)
-        return Schedule(CosineAnnealingLR(optimizer, T_max=length, eta_min=MINIMUM_RATE), "epoch")
+        lowest = MINIMUM_RATE / optimizer.param_groups[0]["lr"]
+        return Schedule(LambdaLR(optimizer, partial(cosine_factor, length=length, lowest=lowest)), "epoch")
     if name == "CosineAnnealingWarmRestarts":
         factor = partial(warm_cosine_factor, warmup=warmup_steps(num_gpu), total_steps=max_num_epochs * steps_per_epoch)
         return Schedule(LambdaLR(optimizer, factor), "step")
     choices = "StepLR, ReduceLROnPlateau, CosineAnnealingLR or CosineAnnealingWarmRestarts"
     raise UserError(f"train_params.lr_scheduler: unknown schedule '{name}'; choose {choices}")
+
+
+def cosine_factor(epoch: int, length: int, lowest: float) -> float:
+    """The learning rate in an epoch, as a share of the base rate: half a cosine down to `lowest`, then up again.
+
+    Args:
+        epoch: from 0.
+        length: epochs of the way down.
+        lowest: the smallest share.
+    """
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * epoch / length)) / 2
 
 
 def warm_cosine_factor(step: int, warmup: int, total_steps: int) -> float:

@@ -49,6 +49,33 @@ def test_released_backbone_has_the_same_names_and_shapes() -> None:
     assert of_2d == {f"model_2d.{name}": shape for name, shape in resnet34_shapes().items()}
 
 
+def test_the_random_start_is_torchvisions() -> None:
+    """Every convolution of the ResNet: normal, variance 2 / (output channels x kernel area) (He et al., ICCV 2015, as
+    torchvision's ResNet: fan_out, ReLU). BatchNorm: 1 and 0. The decoders: torch's default, uniform of
+    +-1 / sqrt(inputs of an output)."""
+    torch.manual_seed(0)
+    branch = ImageBranch(16, (2, 4, 8, 16))
+    seen = 0
+    for name, module in branch.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
+        if not isinstance(module, nn.Conv2d):
+            continue
+        weight, area = module.weight.detach(), module.kernel_size[0] * module.kernel_size[1]
+        few = 5 / (2 * weight.numel()) ** 0.5  # five standard errors of a standard deviation
+        if name.startswith("decoders."):
+            largest = (module.in_channels * area) ** -0.5
+            assert weight.abs().max() <= largest and weight.std().item() == pytest.approx(largest / 3**0.5, rel=few)
+        else:
+            seen += 1
+            wanted = (2 / (module.out_channels * area)) ** 0.5
+            assert weight.std().item() == pytest.approx(wanted, rel=few), name
+            assert weight.mean().abs() < 5 * wanted / weight.numel() ** 0.5
+            assert weight.abs().max() > 2.5 * wanted, name  # a uniform one would end at 1.73
+            assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert seen == 1 + 2 * sum(DEPTHS.values()) + 3
+
+
 def test_imagenet_weights_go_in_whole(monkeypatch) -> None:
     weights = {name: torch.randn(shape) for name, shape in resnet34_shapes().items() if shape}
     asked = []

@@ -168,8 +168,9 @@ def test_skip_unseen_is_the_mean_of_the_nuscenes_devkit(no_truth, no_prediction)
     assert np.isnan(scores.iou).sum() == len(set(no_truth) & set(no_prediction))
 
 
-def test_skip_unseen_in_the_published_convention():
-    """Class 3 occurs outside the volume alone: the official figure counts it, the published one has not seen it."""
+def test_the_published_mean_is_over_what_occurs_or_is_predicted_inside():
+    """Class 3 occurs outside the volume alone: the official figure counts it, the published one has not seen it. That
+    one leaves classes out whatever the benchmark does."""
     labels, prediction = np.array([1, 1, 2, 3], np.uint8), np.array([1, 2, 2, 3], np.uint8)
     inside = np.array([True, True, True, False])
     scores = count(prediction, labels, inside, NAMES[:5], skip_unseen=True).scores()
@@ -177,8 +178,26 @@ def test_skip_unseen_in_the_published_convention():
     np.testing.assert_allclose(scores.published_iou, [0.5, 0.5, np.nan, np.nan])
     assert (scores.miou, scores.published_miou) == (pytest.approx(2 / 3), pytest.approx(0.5))
     every = count(prediction, labels, inside, NAMES[:5]).scores()
-    assert (every.miou, every.published_miou) == (pytest.approx(2 / 4), pytest.approx(1 / 4))
+    assert (every.miou, every.published_miou) == (pytest.approx(2 / 4), pytest.approx(0.5))
+    np.testing.assert_allclose(every.published_iou, scores.published_iou)
     assert every.miou_present == scores.miou_present and every.accuracy == scores.accuracy
+
+
+@pytest.mark.parametrize("skip_unseen", [False, True])
+def test_the_published_mean_is_numpys_nanmean_over_the_published_histogram(skip_unseen):
+    """As published: a histogram of classes 1..K-1 against themselves, and 0 / 0 for a class that is not in it."""
+    rng = np.random.default_rng(4)
+    prediction = rng.choice([0, 1, 2, 3, 5, 7], 3000).astype(np.uint8)  # 7 is predicted only
+    labels = rng.choice([0, 1, 2, 5, 6], 3000).astype(np.uint8)  # 6 occurs only; 4, 8 and 9 are nowhere
+    inside = rng.random(3000) < 0.8
+    kept = inside & (prediction > 0) & (labels > 0)
+    hist = np.histogram2d(labels[kept], prediction[kept], bins=9, range=[[0.5, 9.5]] * 2)[0]
+    with np.errstate(invalid="ignore"):
+        ious = np.diag(hist) / (hist.sum(0) + hist.sum(1) - np.diag(hist))
+    scores = count(prediction, labels, inside, NAMES[:10], skip_unseen).scores()
+    np.testing.assert_allclose(scores.published_iou, ious, atol=1e-12)
+    assert np.isnan(ious).sum() == 3 and scores.published_miou == pytest.approx(np.nanmean(ious))
+    assert scores.named()["val/mIoU_published"] == scores.published_miou
 
 
 def test_skip_unseen_counts_a_class_whose_points_have_no_prediction():
