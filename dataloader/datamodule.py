@@ -17,6 +17,7 @@ from dataloader.batch import collate
 from dataloader.corruptions.augment import CorruptionOptions
 from dataloader.corruptions.families import SENSORS
 from dataloader.dataset import SegmentationDataset, Source
+from dataloader.first_look import refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler
 from dataloader.sources import Part, open_source
 from utils.config import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
@@ -85,13 +86,17 @@ class DataModule(pl.LightningDataModule):
             raise UserError(
                 f"{len(self.evaluated)} scans to evaluate are too few for {num_devices} processes; use fewer devices"
             )
+        refuse_unusable(self.evaluated)
         self.trained: SegmentationDataset | None = None
         if fit:
+            refuse_unlabelled(self.evaluated, "val_data_loader")
             part: Part = "trainval" if config.train_params.trainval else "train"
             self.trained = make(
                 source=open_source(config, part, data.train_data_loader, label_map, self.images, debug),
                 augment=_augmentation(config, self.images),
             )
+            refuse_unusable(self.trained)
+            refuse_unlabelled(self.trained, "train_data_loader")
             size = len(self.trained) if debug or data.training_size is None else data.training_size
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
 

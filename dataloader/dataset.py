@@ -108,7 +108,7 @@ class SegmentationDataset(Dataset[Sample]):
         camera = int(rng.integers(self.source.num_cameras)) if self.source.num_cameras else None
         scan = self._cropped_and_dropped(index, camera, options, rng)
         if len(scan) == 0:
-            raise self._nothing_inside(scan.frame)
+            raise self.nothing_inside(scan.frame)
         if scan.image is not None:
             scan = _augment_image(scan, options, rng)
         scan = augment_points(scan, options, rng)
@@ -132,7 +132,7 @@ class SegmentationDataset(Dataset[Sample]):
         scan = self.source.read(index, None)
         inside = in_volume(scan.xyz, self.low, self.high)
         if not inside.any():
-            raise self._nothing_inside(scan.frame)
+            raise self.nothing_inside(scan.frame)
         whole = WholeScan(
             frame=scan.frame,
             xyz=torch.from_numpy(scan.xyz),
@@ -143,7 +143,8 @@ class SegmentationDataset(Dataset[Sample]):
         views = draw_views(self.num_vote, np.random.default_rng([self.seed, index]))
         return Sample(scan.select(inside), whole, views)
 
-    def _nothing_inside(self, frame: Frame) -> UserError:
+    def nothing_inside(self, frame: Frame) -> UserError:
+        """Make the error about a scan that has no point for the network."""
         if not np.isfinite([*self.low, *self.high]).all():
             return UserError(f"{frame.path}: no point has finite coordinates; unpack the scan again, or remove it")
         return UserError(

@@ -18,7 +18,6 @@ from network.gradient_guard import GradientGuard
 from network.segmentation_network import SegmentationNetwork
 from network.voting import segment
 from utils.config import TrainParams
-from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
 from utils.run_settings import Settings
 from utils.schedules import Schedule, build_optimizer, build_scheduler, fill_momentum
@@ -196,9 +195,7 @@ class SegmentationTask(pl.LightningModule):
     def _finish_evaluation(self) -> None:
         scores = self.scores = self.metrics.scores()
         if scores.points == 0:
-            if self.trainer.state.fn == "fit":
-                raise UserError("the validation scans hold no labelled point; check dataset_params.val_data_loader")
-            return  # a test split has no labels
+            return  # a test split has no labels; those of a validation are looked at before the training
         self.best_miou = max(self.best_miou, scores.miou)
         self.validated = True
         named = {**scores.named(), "val/best_miou": self.best_miou}
@@ -232,10 +229,9 @@ class SegmentationTask(pl.LightningModule):
         that it had then; here the next one begins as it does in a training that was not interrupted.
         """
         (options,) = self._build_optimizer([nn.Parameter(torch.zeros(1))]).param_groups
+        stored = ("params", "lr") if self.training_params.lr_scheduler == "ReduceLROnPlateau" else ("params",)
         for state in checkpoint["optimizer_states"]:
-            for group in state["param_groups"]:
-                rate = {"lr": group["lr"]} if self.training_params.lr_scheduler == "ReduceLROnPlateau" else {}
-                group.update({key: value for key, value in options.items() if key != "params"} | rate)
+            state["param_groups"] = [options | {key: group[key] for key in stored} for group in state["param_groups"]]
         checkpoint["lr_schedulers"], checkpoint["loops"] = [], None
         _begin_after(self.trainer, checkpoint["epoch"] + 1, checkpoint["global_step"])
         ours = checkpoint["2dpass"]

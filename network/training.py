@@ -21,6 +21,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from network.checkpoint_io import WholeFileCheckpoints
+from network.last_checkpoint import LastCheckpoint
 from network.segmentation_task import SegmentationTask
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
@@ -97,12 +98,15 @@ def training_callbacks(
         mode="max",
         save_top_k=save_top_k,
     )
-    last = ModelCheckpoint(
-        dirpath=folder, filename=LAST, save_on_train_epoch_end=True, every_n_epochs=1, enable_version_counter=False
-    )
     averaging = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
     # Averaging comes first: the checkpoints behind it then hold the average.
-    return [*averaging, EarlyStopping(monitor, mode="max", patience=stop_patience), History(folder), best, last]
+    return [
+        *averaging,
+        EarlyStopping(monitor, mode="max", patience=stop_patience),
+        History(folder),
+        best,
+        LastCheckpoint(folder, LAST),
+    ]
 
 
 class ProgressBar(TQDMProgressBar):
@@ -134,7 +138,7 @@ class History(Callback):
         assert isinstance(pl_module, SegmentationTask)
         metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
         values = {name: value for name, value in metrics.items() if name.endswith("_epoch")}
-        if not trainer.is_global_zero or not values:  # a resumed run closes the epoch of its checkpoint once more
+        if not trainer.is_global_zero:
             return
         if pl_module.validated:  # otherwise the scores at hand are those of an earlier epoch
             values |= {name: value for name, value in metrics.items() if name.startswith("val/")}

@@ -102,17 +102,23 @@ def test_a_poisoned_first_batch(optimizer) -> None:
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
 def test_an_optimizer_of_an_earlier_version_goes_on_with_the_guard(kind, steps) -> None:
-    """Its state says that it is not fused, and an SGD without a step has no momentum."""
+    """Its state says that it is not fused, and an SGD without a step has no momentum. The numbers beside the state are
+    those of the settings, whatever the file says."""
     weight = torch.nn.Parameter(torch.ones(3))
-    plain = torch.optim.SGD([weight], 0.1, 0.9, nesterov=True) if kind == "SGD" else torch.optim.Adam([weight], 0.1)
+    if kind == "SGD":
+        plain = torch.optim.SGD([weight], 0.05, 0.9, nesterov=True, weight_decay=1e-4)
+    else:
+        plain = torch.optim.Adam([weight], 0.05)
     for _ in range(steps):
         weight.grad = torch.ones(3)
         plain.step()
-    checkpoint = deepcopy({"optimizer_states": [plain.state_dict()]})
-    task, _ = train([random_batch(0)], "SGD")
+    checkpoint = deepcopy({"optimizer_states": [plain.state_dict()], "epoch": 2, "global_step": 12, "2dpass": {}})
+    checkpoint["optimizer_states"][0]["param_groups"][0] |= {"lr": float("nan"), "weight_decay": -1.0, "momentum": 7.0}
+    task, _ = train([random_batch(0)], kind)
     task.on_load_checkpoint(checkpoint)
+    assert (task.current_epoch, task.global_step) == (3, 12)
     ours = deepcopy(weight)
-    optimizer = build_optimizer([ours], kind, 0.1, 0.9, True, 0.0)
+    optimizer = build_optimizer([ours], kind, 0.05, 0.9, True, 1e-4)
     optimizer.load_state_dict(checkpoint["optimizer_states"][0])
     fill_momentum(optimizer)
 
