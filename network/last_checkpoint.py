@@ -15,9 +15,9 @@ BYTES_PER_SECOND = 10_000_000
 class LastCheckpoint(ModelCheckpoint):
     """Writes the checkpoint of the last finished epoch, but not all the time where epochs are short.
 
-    It is written after the last epoch, and after every epoch that ends at least so many seconds after it was written
-    before as the file has tens of megabytes. So a run of one-step epochs does not write its 213 MB fifty times over, and
-    a run that is killed has lost no more than those seconds (21 of them) and the epochs that they lie in.
+    It is written after the last epoch, and after every epoch that ends at least as many seconds after the last writing
+    as the file has tens of megabytes. So a run of one-step epochs does not write its 213 MB fifty times over, and a run
+    that is killed has lost no more than those 21 seconds and the epochs that they touch.
 
     Args:
         folder: the run's folder.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
@@ -151,42 +150,6 @@ SegmentationTask.training_step = die
 import main
 main.main(sys.argv[1:])
 """
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        ("CosineAnnealingWarmRestarts",),
-        ("CosineAnnealingLR",),
-        ("StepLR", "train_params.decay_step=2", "train_params.decay_rate=0.5"),
-        ("ReduceLROnPlateau", "train_params.decay_step=1", "train_params.decay_rate=0.5"),
-    ],
-    ids=lambda s: s[0],
-)
-def test_a_killed_run_resumes_exactly(run_main, schedule) -> None:
-    """kill -9 in the third epoch, --checkpoint last: losses, rates and weights as if nothing had happened."""
-    settings = (
-        f"train_params.lr_scheduler={schedule[0]}", *schedule[1:],
-        "train_params.max_num_epochs=4", "train_params.optimizer=SGD", "train_params.learning_rate=0.05",
-        "dataset_params.training_size=2",
-    )  # fmt: skip
-    command = small_command("--baseline_only", settings=settings)
-    killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_THIRD_EPOCH, *command], env=environment())
-    assert killed.returncode == -signal.SIGKILL
-    assert [line["epoch"] for line in read_history(RUN)] == [0, 1]
-
-    assert run_main("--baseline_only", "--checkpoint", "last", settings=settings) == 0
-    assert run_main("--baseline_only", "--log_dir", "whole", settings=settings) == 0
-    resumed, whole = read_history(RUN), read_history(Path("logs/SemanticKITTI/whole/version_0"))
-    assert [line["epoch"] for line in resumed] == [0, 1, 2, 3]
-    for a, b in zip(resumed, whole, strict=True):
-        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
-    final = [load(folder / "last.ckpt") for folder in (RUN, Path("logs/SemanticKITTI/whole/version_0"))]
-    assert final[0]["global_step"] == final[1]["global_step"] == 8
-    for name, tensor in final[0]["state_dict"].items():
-        torch.testing.assert_close(tensor, final[1]["state_dict"][name], rtol=1e-3, atol=1e-5)
-    assert final[0]["lr_schedulers"] == final[1]["lr_schedulers"]
-    assert final[0]["2dpass"] == final[1]["2dpass"]
 
 
 def environment() -> dict[str, str]:

@@ -47,11 +47,13 @@ class Schedule:
         if not isinstance(self.scheduler, LambdaLR):
             return
         position = epochs * (steps_per_epoch if self.interval == "step" else 1)
-        self.scheduler.last_epoch = position
+        self.scheduler.last_epoch, self.scheduler._step_count = position, position + 1
         factors = [factor(position) for factor in self.scheduler.lr_lambdas]
         rates = [base * factor for base, factor in zip(self.scheduler.base_lrs, factors, strict=True)]
-        for group, rate in zip(self.scheduler.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group, base, rate in zip(
+            self.scheduler.optimizer.param_groups, self.scheduler.base_lrs, rates, strict=True
+        ):
+            group["lr"], group["initial_lr"] = rate, base
         self.scheduler._last_lr = rates
 
 

@@ -64,9 +64,9 @@ def data(tmp_path) -> Path:
     return tmp_path / "sequences"
 
 
-def make(data: Path, label_map, **arguments: bool) -> DataModule:
+def make(data: Path, label_map, fit: bool, submit: bool = False) -> DataModule:
     paths = [f"dataset_params.{loader}_data_loader.data_path={data}" for loader in ("train", "val")]
-    return DataModule(load_config(CONFIG, paths), label_map, **arguments)
+    return DataModule(load_config(CONFIG, paths), label_map, fit, submit=submit)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -112,7 +112,7 @@ def test_an_optimizer_of_an_earlier_version_goes_on_with_the_guard(kind, steps) 
     for _ in range(steps):
         weight.grad = torch.ones(3)
         plain.step()
-    checkpoint = deepcopy({"optimizer_states": [plain.state_dict()], "epoch": 2, "global_step": 12, "2dpass": {}})
+    checkpoint: dict = deepcopy({"optimizer_states": [plain.state_dict()], "epoch": 2, "global_step": 12, "2dpass": {}})
     checkpoint["optimizer_states"][0]["param_groups"][0] |= {"lr": float("nan"), "weight_decay": -1.0, "momentum": 7.0}
     task, _ = train([random_batch(0)], kind)
     task.on_load_checkpoint(checkpoint)
