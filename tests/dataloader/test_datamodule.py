@@ -6,8 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from dataloader.batch import collate
 from dataloader.datamodule import DataModule
+from dataloader.sampler import EpochSampler
+from tests.conftest import TREE
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -40,3 +44,24 @@ def test_notes_of_training_and_validation_come_once_each(tree, label_map):
     assert "00" in training and "08" in validation
     assert all("the intensity goes up to" in note and "likewise 1 more" in note for note in (training, validation))
     assert DataModule(config, label_map, fit=False).notes == [validation]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_first_batch_is_of_the_epoch_that_is_set_last(workers, label_map):
+    """Lightning makes an iterator first and sets the epoch then. The network's random numbers are left alone."""
+    loaders = [f"dataset_params.{part}_data_loader" for part in ("train", "val")]
+    paths = [f"{loader}.data_path={TREE}" for loader in loaders]
+    config = load_config(CONFIG, [*paths, *(f"{loader}.num_workers={workers}" for loader in loaders)])
+    data = DataModule(config, label_map, fit=True, seed=5)
+    loader, state = data.train_dataloader(), torch.get_rng_state()
+    assert isinstance(loader.sampler, EpochSampler) and data.trained is not None
+    for epoch in (3, 4):
+        batches = iter(loader)
+        loader.sampler.set_epoch(epoch)
+        keys = list(loader.sampler)[: loader.batch_size]
+        expected = collate([data.trained[key] for key in keys], with_images=True)
+        for batch in batches:
+            assert torch.equal(batch.points, expected.points)
+            break
+    assert len(list(data.val_dataloader())) == 2
+    assert torch.equal(torch.get_rng_state(), state)
