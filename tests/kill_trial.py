@@ -102,14 +102,20 @@ def undisturbed(trial: Trial) -> tuple[float, float]:
     return first, time.monotonic() - begin
 
 
-def disturbed(trial: Trial, log_dir: str, kills: int, span: float, rng: random.Random) -> int:
-    """Train, killed up to `kills` times, each time within `span` seconds; the number of kills until it was done."""
+def disturbed(trial: Trial, log_dir: str, kills: int, pause: float, rng: random.Random) -> int:
+    """Train, killed up to `kills` times; the number of kills until it was done.
+
+    One kill in five comes while the processes start or are in their first epoch, the others up to `pause` seconds on.
+    """
     killed = 0
     while True:
         resume = (trial.run(log_dir) / "last.ckpt").is_file()  # killed before the first one, it begins anew
         process = trial.start(log_dir, resume)
+        early = rng.random() < 0.2
+        if not early:
+            wait_for_an_epoch(trial, log_dir, process)
         try:
-            process.wait(rng.uniform(0.0, span) if killed < kills else None)
+            process.wait(rng.uniform(0, 8 if early else pause) if killed < kills else None)
         except subprocess.TimeoutExpired:
             kill(process)
             killed += 1
@@ -119,6 +125,13 @@ def disturbed(trial: Trial, log_dir: str, kills: int, span: float, rng: random.R
         if process.returncode:
             sys.exit(f"{log_dir} ended with {process.returncode}; see {trial.folder / log_dir}.txt")
         return killed
+
+
+def wait_for_an_epoch(trial: Trial, log_dir: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the process has finished an epoch, or ended."""
+    before = read_history(trial.run(log_dir))
+    while process.poll() is None and read_history(trial.run(log_dir)) == before:
+        time.sleep(0.02)
 
 
 def differences(trial: Trial, log_dir: str) -> list[str]:
@@ -139,7 +152,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", type=Path, help="a new one; by default one that is removed when all is well")
     parser.add_argument("--temporary", type=Path, default=Path("/dev/shm"), help="a file system for TMPDIR")
@@ -162,11 +175,10 @@ def carry_out(trial: Trial, kills: int, rng: random.Random) -> bool:
     semantickitti.write_tree(trial.folder / "sequences", DATA)
     first, total = undisturbed(trial)
     print(f"undisturbed: {total:.1f} s, the first epoch after {first:.1f} s; runs in {trial.folder}", flush=True)
-    span = first + 2 * (total - first) / kills
-    left, wrong = kills, False
+    pause, left, wrong = 2 * (total - first) / kills, kills, False
     while left > 0:
         log_dir = f"killed_{left}"
-        left -= disturbed(trial, log_dir, left, span, rng)
+        left -= disturbed(trial, log_dir, left, pause, rng)
         found = differences(trial, log_dir)
         wrong |= bool(found)
         print(f"{log_dir}: " + ("the same to the last bit" if not found else "; ".join(found[:5])), flush=True)
