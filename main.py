@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from dataloader.datamodule import DataModule
 from dataloader.sources import lidar_of, load_label_map, prediction_format, skips_unseen
 from network.assemble import build_network, load_for_test, parameter_count
-from network.checkpoints import (
+from network.weights.loading import (
     check_resumable,
     has_image_branch,
     is_resumable,

@@ -28,7 +28,7 @@ from dataloader.sources import (
     skips_unseen,
 )
 from network.assemble import load_for_test
-from network.checkpoints import has_image_branch
+from network.weights.loading import has_image_branch
 from network.segmentation_network import SegmentationNetwork
 from network.segmentation_task import SegmentationTask
 from network.training import build_trainer

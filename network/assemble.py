@@ -9,7 +9,7 @@ from torch import nn
 
 from network.arch_2dpass import Arch2DPASS
 from network.baseline import Baseline
-from network.checkpoints import check_geometry, load_weights, read_checkpoint
+from network.weights.loading import check_geometry, load_weights, read_checkpoint
 from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights

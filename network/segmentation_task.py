@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from network.checkpoints import FIXED_ON_RESUME
+from network.weights.loading import FIXED_ON_RESUME
 from network.gradient_guard import GradientGuard
 from network.segmentation_network import SegmentationNetwork
 from network.voting import segment

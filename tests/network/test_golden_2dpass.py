@@ -16,7 +16,7 @@ from network.baseline import Baseline
 from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
-from network.released_weights import our_name, translate
+from network.weights.released import our_name, translate
 from network.sparse import torch_backend
 from network.voxelize import Volume
 from tests.golden_support import GOLDEN, golden_batch, released_state

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from network.checkpoints import load_weights
+from network.weights.loading import load_weights
 from network.losses import SegmentationLoss, class_weights
 from network.minkowskinet import MinkowskiNet
 from network.sparse import torch_backend

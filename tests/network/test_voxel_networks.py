@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from network.assemble import parameter_count
-from network.checkpoints import load_weights
+from network.weights.loading import load_weights
 from network.losses import SegmentationLoss
 from network.minkowskinet import MinkowskiNet
 from network.sparse import torch_backend

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from network.checkpoints import _FOREIGN_CLASSES, _FOREIGN_RECORDS, canonical_state, read_checkpoint
+from network.weights.loading import _FOREIGN_CLASSES, _FOREIGN_RECORDS, canonical_state, read_checkpoint
 from tests.network_support import refusal
 from utils.errors import UserError
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from network.released_weights import is_released, translate
+from network.weights.released import is_released, translate
 from network.segmentation_network import SegmentationNetwork
 from utils.config import TrainParams
 from utils.errors import UserError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from network.assemble import build_network
-from network.released_weights import our_layout, our_name
+from network.weights.released import our_layout, our_name
 from tests.golden_support import released_state
 from tests.network_support import golden_config
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from network.arch_2dpass import Arch2DPASS
 from network.assemble import build_network
-from network.checkpoints import (
+from network.weights.loading import (
     _FOREIGN_CLASSES,
     FIXED_ON_RESUME,
     canonical_state,
@@ -24,7 +24,7 @@ from network.checkpoints import (
     load_weights,
     read_checkpoint,
 )
-from network.released_weights import is_released
+from network.weights.released import is_released
 from network.voxelize import Volume
 from tests.golden_support import released_state
 from tests.network_support import golden_config, make_baseline, refusal
@@ -119,7 +119,7 @@ def test_nothing_of_a_checkpoint_is_more_than_data(tmp_path, monkeypatch, releas
         return {type(value)}.union(*map(kinds, inner))
 
     modules = {kind.__module__ for kind in kinds(read_checkpoint(tmp_path / "x.ckpt"))}
-    assert modules <= {"builtins", "collections", "numpy", "torch", "network.checkpoints"}
+    assert modules <= {"builtins", "collections", "numpy", "torch", "network.weights.loading"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""From a file of weights to a network: the file is untrusted input, all of it."""
