@@ -1,111 +1,110 @@
-"""Reading checkpoints, ours and published ones, as the untrusted input they are.
-
-They are read with torch's weights-only unpickler. Of the classes that Lightning 1.3 wrote beside the weights, a fixed
-list is let through as inert stand-ins; anything else in the pickle, above all anything callable, is refused.
-"""
+"""From the content of a checkpoint to the weights of a network, whoever wrote it: all of them fit, or none is taken."""
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
-from collections import OrderedDict
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from network.weights.released import is_released, translate
 from network.segmentation_network import SegmentationNetwork
-from utils.config import TrainParams
+from network.weights.pickled import OddTensor
+from network.weights.released import is_released, translate
 from utils.errors import UserError
 
+# Under which keys programs store weights; ours and Lightning's under the first.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights")
+_MAX_WRAPPERS = 3  # one in the other
+_PREFIXES = ("module.", "model.", "network.", "net.")
+_COMPILED = "_orig_mod."  # torch.compile's, anywhere in a name
+_SHOWN = 80  # characters of a name that a message shows
+_MAX_NUMBERS = 16  # of one entry of the geometry
 
-class _StandIn:
-    """Takes the place of a foreign class in a pickle: holds what was stored and can do nothing."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.stored: Any = arguments
-
-    def __setstate__(self, state: Any) -> None:
-        self.stored = state
-
-
-_FOREIGN_RECORDS = (  # dicts with attributes; an OrderedDict can take their entries, no other subclass of dict may
-    "easydict.EasyDict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-)
-_FOREIGN_CLASSES = (
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
-    "pytorch_lightning.callbacks.swa.StochasticWeightAveraging",
-    "argparse.Namespace",
-    "pathlib.PosixPath",
-)
-# How torch's unpickler names what it refuses: a global, or else the class or function it would have had to use.
-_CULPRIT = re.compile(r"GLOBAL (\S+) (?:was|whose)|but got <class '(\S+)'>|unrecognized function (<[^>]*>)")
-
-
-def _allowed() -> list[Any]:
-    scalar = np.dtype(np.float64).type(0).__reduce__()[0]  # what numpy scalars are rebuilt with
-    number_types = [type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
-    return [
-        *((OrderedDict, name) for name in _FOREIGN_RECORDS),
-        *((_StandIn, name) for name in _FOREIGN_CLASSES),
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        np.dtype,
-        *number_types,
-    ]
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint file, on the CPU, without running any code in it.
-
-    Raises:
-        UserError: no such file, not a checkpoint, truncated, or it holds something other than weights and settings.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such checkpoint file; give the path of a .ckpt file to --checkpoint")
-    try:
-        with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what the unpickler thinks of the pickle; the error below is enough
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can make the unpickler fail in any way
-        refused = _CULPRIT.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if refused is None:
-            raise UserError(f"{path}: not a checkpoint file, or a damaged one; download or copy it again") from None
-        raise UserError(
-            f"{path}: refused, it holds more than weights and settings ({refused[refused.lastindex or 0]}), which "
-            "could run code; use a checkpoint from a source you trust, saved as a state dict"
-        ) from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
-    return content
+_Entry = Tensor | OddTensor
 
 
 def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The network's tensors of a checkpoint, whoever wrote it, under our names (those of `Arch2DPASS` in full, also if
-    only its 3D network was stored).
+    """Find the network's tensors in a checkpoint, whoever wrote it, and give them our names.
+
+    Returns:
+        Plain dense tensors under the names of `Arch2DPASS` in full, also if only its 3D network was stored.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, one is not plain, or it is not clear which are meant.
     """
-    state = content.get("state_dict", content)
-    entries = state.items() if isinstance(state, Mapping) else ()
-    tensors = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, Tensor) and v.layout == torch.strided}
-    if not tensors:
+    entries = _entries(content)
+    for _ in range(_MAX_WRAPPERS):
+        wrappers = [key for key in _WRAPPERS if _holds_tensors(content.get(key))]
+        if not wrappers:
+            break
+        if len(wrappers) > 1 and wrappers[0] != "state_dict":
+            raise UserError(
+                f"{path}: holds weights under {' and under '.join(map(repr, wrappers))}; save those that are meant, "
+                "alone, under 'state_dict'"
+            )
+        content = content[wrappers[0]]
+        entries = _entries(content)
+    if not entries:
         raise UserError(f"{path}: holds no weights (no state_dict); is it a checkpoint?")
+    tensors = _unprefixed(_plain(entries, path), path)
     if is_released(tensors):
         return translate(tensors, path)
-    tensors = {k.removeprefix("network."): v for k, v in tensors.items()}
     if _is_baseline(tensors):
-        return {f"network_3d.{k}": v for k, v in tensors.items()}
+        return {f"network_3d.{name}": tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _entries(content: Any) -> dict[str, _Entry]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, (Tensor, OddTensor))}
+
+
+def _holds_tensors(content: Any, depth: int = _MAX_WRAPPERS) -> bool:
+    """Whether tensors are in there, or in a wrapper in there."""
+    if not isinstance(content, Mapping) or depth == 0:
+        return False
+    return bool(_entries(content)) or any(_holds_tensors(content.get(key), depth - 1) for key in _WRAPPERS)
+
+
+def _plain(entries: Mapping[str, _Entry], path: str | Path) -> dict[str, Tensor]:
+    """Refuse what is no plain dense tensor of numbers."""
+    plain = {}
+    for name, tensor in entries.items():
+        kind = _oddity(tensor)
+        if kind is not None or not isinstance(tensor, Tensor):
+            raise UserError(
+                f"{path}: tensor {shown(name)} is {kind}; only plain dense tensors of numbers are taken, save it as one"
+            )
+        plain[name] = tensor
+    return plain
+
+
+def _oddity(tensor: _Entry) -> str | None:
+    if isinstance(tensor, OddTensor):
+        return tensor.kind
+    if tensor.is_meta or tensor.is_nested or tensor.is_quantized:
+        return "without values, nested or quantised"
+    return None if tensor.layout == torch.strided else "sparse"
+
+
+def _unprefixed(tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Names without what a wrapper around the network put before all of them."""
+    names = {name: name.replace(_COMPILED, "") for name in tensors}
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in names.values())), None):
+        names = {name: short.removeprefix(prefix) for name, short in names.items()}
+    if len(set(names.values())) < len(names):
+        raise UserError(f"{path}: holds two tensors of one name, compiled and not; save one of them alone")
+    return {names[name]: tensor for name, tensor in tensors.items()}
+
+
+def shown(name: Any) -> str:
+    """A name from a file as a message shows it."""
+    text = str(name)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _is_baseline(names: Iterable[str]) -> bool:
@@ -116,25 +115,6 @@ def _is_baseline(names: Iterable[str]) -> bool:
 def has_image_branch(content: Mapping[str, Any], path: str | Path) -> bool:
     """Whether the network of a checkpoint was trained with camera images."""
     return any(name.startswith("image_branch.") for name in canonical_state(content, path))
-
-
-# Settings that must not change within a training; the number of epochs may.
-FIXED_ON_RESUME = (
-    "optimizer", "lr_scheduler", "learning_rate", "momentum", "nesterov", "weight_decay", "decay_step", "decay_rate",
-)  # fmt: skip
-
-
-def is_resumable(content: Mapping[str, Any]) -> bool:
-    """Whether training can continue from it exactly: our own checkpoint, optimiser included."""
-    ours, optimizers = content.get("2dpass"), content.get("optimizer_states")
-    return (
-        isinstance(ours, Mapping)
-        and isinstance(ours.get("train_params"), Mapping)
-        and isinstance(optimizers, list)
-        and len(optimizers) == 1
-        and isinstance(content.get("epoch"), int)
-        and "pytorch-lightning_version" in content
-    )
 
 
 def check_geometry(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> None:
@@ -148,40 +128,24 @@ def check_geometry(network: SegmentationNetwork, content: Mapping[str, Any], pat
     if not isinstance(before, Mapping):
         return  # a published checkpoint does not say
     now = network.geometry()
-    changed = [f"{key} was {_plain(before[key])}, is {_plain(value)}" for key, value in now.items()
+    for key in now:
+        numbers = before.get(key, [])
+        if not isinstance(numbers, (list, tuple)) or len(numbers) > _MAX_NUMBERS or not all(map(is_number, numbers)):
+            raise UserError(f"{path}: 2dpass.geometry.{key} is damaged; download or copy the file again")
+    changed = [f"{key} was {_listed(before[key])}, is {_listed(value)}" for key, value in now.items()
                if key in before and list(before[key]) != value]  # fmt: skip
     if changed:
         raise UserError(f"{path}: was trained with other voxels: {'; '.join(changed)}; give the config of its training")
 
 
-def _plain(value: list[float]) -> str:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite int or float."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _listed(value: Iterable[float]) -> str:
     """A list as the config has it, one number as itself."""
     return ", ".join(f"{number:g}" for number in value)
-
-
-def check_resumable(
-    network: SegmentationNetwork, content: Mapping[str, Any], training: TrainParams, path: str | Path
-) -> None:
-    """Refuse to continue a training with another network or other settings than it was begun with.
-
-    Raises:
-        UserError: they differ; says in what.
-    """
-    names = {f"network.{name}" for name in network.state_dict()}
-    if names != set(content["state_dict"]):
-        raise UserError(
-            f"{path}: was trained with another network (with or without --baseline_only); resume with the same, "
-            "or start anew from its weights with --fine_tune"
-        )
-    check_geometry(network, content, path)
-    before = content["2dpass"]["train_params"]
-    changed = [f"{key} was {before.get(key)}, is {getattr(training, key)}" for key in FIXED_ON_RESUME
-               if before.get(key) != getattr(training, key)]  # fmt: skip
-    if changed:
-        raise UserError(
-            f"{path}: train_params changed since: {'; '.join(changed)}; resume with the same, "
-            "or start anew from its weights with --fine_tune"
-        )
 
 
 def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> None:
@@ -193,14 +157,14 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
         path: for error messages.
 
     Raises:
-        UserError: tensors are missing, left over or of another shape; says which.
+        UserError: tensors are missing, left over, of another shape or kind, or not finite; says which.
     """
     state = canonical_state(content, path)
     own = network.state_dict()
     if _is_baseline(own):
         prefix = "network_3d."
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    _compare(own, state, path)
+    check_fit(own, state, path)
     network.load_state_dict(state, strict=False)
 
 
@@ -211,7 +175,7 @@ def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str 
         One line that says what was taken.
 
     Raises:
-        UserError: the network has no 2D branch, or nothing fits.
+        UserError: the network has no 2D branch, nothing fits, or what fits has no finite values.
     """
     prefix = "image_branch."
     own = {k: v for k, v in network.state_dict().items() if k.startswith(prefix)}
@@ -222,18 +186,29 @@ def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str 
     fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
     if not fitting:
         raise UserError(f"{path}: no tensor fits the 2D branch; --pretrain2d wants a 2DPASS or ResNet-34 checkpoint")
+    check_fit({k: own[k] for k in fitting}, fitting, path)
     network.load_state_dict(fitting, strict=False)
     return f"2D branch: {len(fitting)} of {len(own)} tensors taken from {path}"
 
 
-def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse tensors that are not exactly those of a network.
+
+    Args:
+        wanted: those of the network, by name.
+        found: plain dense tensors of the checkpoint, by name.
+        path: for error messages.
+
+    Raises:
+        UserError: some are missing, left over, of another shape or kind of number, or hold values that cannot be.
+    """
     shapes = [
         f"{k} is {list(found[k].shape)} in the file, {list(wanted[k].shape)} by the config"
         for k in wanted
         if k in found and found[k].shape != wanted[k].shape
     ]
     missing = [f"{k} is missing in the file" for k in wanted if k not in found]
-    extra = [f"{k} is only in the file" for k in found if k not in wanted]
+    extra = [f"{shown(k)} is only in the file" for k in found if k not in wanted]
     problems = shapes + missing + extra
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -241,3 +216,25 @@ def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: st
             f"{path}: a checkpoint of another model or config, {len(problems)} tensors differ: "
             f"{'; '.join(problems[:3])}{more}; give the --config (and --baseline_only) it was trained with"
         )
+    for name, tensor in wanted.items():
+        fault = _fault(name, found[name], tensor.dtype)
+        if fault is not None:
+            raise UserError(f"{path}: tensor {name} {fault}; the file is damaged or its training failed, use another")
+
+
+def _fault(name: str, found: Tensor, dtype: torch.dtype) -> str | None:
+    """What keeps a tensor of the right shape from being taken."""
+    whole = found.dtype not in (torch.bool,) and not found.is_floating_point() and not found.is_complex()
+    if not (found.is_floating_point() if dtype.is_floating_point else whole):
+        return f"is {plain_name(found.dtype)}, not {plain_name(dtype)}"
+    if dtype.is_floating_point and not bool(torch.isfinite(found.to(dtype)).all()):
+        return "holds NaN or inf"
+    # Of BatchNorm: a variance, and a number of batches.
+    if name.endswith(("running_var", "num_batches_tracked")) and bool((found < 0).any()):
+        return "is negative"
+    return None
+
+
+def plain_name(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")

@@ -70,6 +70,7 @@ _RENAMES = [
     ("point_transforms.2.", "point_mlp3."),
 ]
 _PATTERNS = [(re.compile(re.escape(theirs).replace(r"\#", r"(\d+)")), ours) for theirs, ours in _RENAMES]
+_OLDER_NORM = "bn."  # in older versions of torchsparse BatchNorm was a module around torch's
 _LOSS_BUFFERS = re.compile(r"criterion|ce_loss")
 
 
@@ -83,7 +84,7 @@ def our_name(released: str) -> str | None:
         return None
     for pattern, ours in _PATTERNS:
         if match := pattern.match(released):
-            rest = released[match.end() :]
+            rest = released[match.end() :].removeprefix(_OLDER_NORM)
             rest = "weight" if rest == "kernel" else rest
             return ours.replace("#", "{}").format(*match.groups()) + rest
     raise KeyError(released)
@@ -96,7 +97,7 @@ def our_layout(released: str, tensor: Tensor) -> Tensor:
     slowest at size 3 but x slowest at size 2, and [in, out] at size 1 (the voxel models, torchsparse 1.4).
     """
     if tensor.dim() == 5:
-        return tensor.permute(1, 2, 3, 4, 0).reshape(-1, tensor.shape[4], tensor.shape[0])
+        return tensor.permute(1, 2, 3, 4, 0).flatten(0, 2)
     if not released.endswith(".kernel"):
         return tensor
     if tensor.dim() == 2:
@@ -112,10 +113,10 @@ def is_released(state: Mapping[str, Any]) -> bool:
 
 
 def translate(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """A released state dict under our canonical names and layouts.
+    """Give a released state dict our canonical names and layouts.
 
     Raises:
-        UserError: a name is not of a known published model.
+        UserError: a name is not of a known published model, or two are of the same tensor.
     """
     translated = {}
     for name, tensor in state.items():
@@ -123,9 +124,11 @@ def translate(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor
             ours = our_name(name)
         except KeyError:
             raise UserError(
-                f"{path}: tensor {name!r} is not of a published 2DPASS, MinkowskiNet or SPVCNN; is it a checkpoint of "
-                "another model?"
+                f"{path}: tensor {name[:80]!r} is not of a published 2DPASS, MinkowskiNet or SPVCNN; is it a "
+                "checkpoint of another model?"
             ) from None
+        if ours in translated:
+            raise UserError(f"{path}: holds the tensor {name[:80]!r} twice, under an older name as well; remove one")
         if ours is not None:
             translated[ours] = our_layout(name, tensor)
     return translated
