@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -18,17 +19,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from dataloader.datamodule import DataModule
 from dataloader.sources import lidar_of, load_label_map, prediction_format, skips_unseen
 from network.assemble import build_network, load_for_test, parameter_count
-from network.weights.loading import (
-    check_resumable,
-    has_image_branch,
-    is_resumable,
-    load_image_branch,
-    load_weights,
-    read_checkpoint,
-)
 from network.segmentation_network import SegmentationNetwork
 from network.segmentation_task import SCORES, SegmentationTask
 from network.training import averaging_start, build_trainer, training_callbacks
+from network.weights.loading import has_image_branch, load_image_branch, load_weights
+from network.weights.reading import read_checkpoint
+from network.weights.resuming import TrainingState, check_resumable, is_resumable
 from utils import cli
 from utils.config import Config, ModelParams, load_config, save_config
 from utils.errors import UserError
@@ -111,8 +107,8 @@ def fit(
     """Train; validate after every epoch; keep the best and the last checkpoint."""
     network = build_network(config, args.baseline_only, imagenet=checkpoint is None)
     settings = _run_settings(args, config, devices, data, label_map)
-    resume = None if checkpoint is None else _take_weights(args, config, network, checkpoint, settings)
-    folder = training_folder(root, resume)
+    resumed = None if checkpoint is None else _take_weights(args, config, network, checkpoint, settings)
+    folder = training_folder(root, None if resumed is None else resumed.path)
     _announce(config, network, data, folder)
 
     training = config.train_params
@@ -134,16 +130,18 @@ def fit(
         devices,
         folder,
         training_callbacks(folder, args.monitor, args.stop_patience, args.save_top_k, swa_from),
+        resumed,
         max_epochs=training.max_num_epochs,
         check_val_every_n_epoch=args.check_val_every_n_epoch,
         log_every_n_steps=min(10, data.steps_per_epoch),
         sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
     )
-    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
+    trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else resumed.path)
     if task.guard.skipped:
         say(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
-    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    score = "no validation yet" if best is None else f"best {args.monitor} {100 * float(best):.3f} %"
+    best = -math.inf if (patience := trainer.early_stopping_callback) is None else float(patience.best_score)
+    kept = "" if args.save_top_k else " (its checkpoint was not kept: --save_top_k 0)"
+    score = f"best {args.monitor} {100 * best:.3f} %{kept}" if math.isfinite(best) else "no validation yet"
     say(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
 
 
@@ -215,8 +213,8 @@ def _run_settings(
 
 def _take_weights(
     args: argparse.Namespace, config: Config, network: SegmentationNetwork, checkpoint: Path, settings: Settings
-) -> Path | None:
-    """Load what the flags ask for; the checkpoint itself if training is to continue from it, optimiser and all."""
+) -> TrainingState | None:
+    """Load what the flags ask for; the state of a training if that is to be continued, optimiser and all."""
     content = read_checkpoint(checkpoint)
     if args.pretrain2d:
         say(load_image_branch(network, content, checkpoint))
@@ -228,12 +226,12 @@ def _take_weights(
     if not is_resumable(content):
         say(f"{checkpoint} has no optimiser state of ours: its weights are taken, optimiser and epochs start anew")
         return None
-    check_resumable(network, content, config.train_params, checkpoint)
-    notes = check_settings(content, settings, checkpoint)
-    say(f"resuming from {checkpoint}, {content['epoch'] + 1} of {config.train_params.max_num_epochs} epochs done")
+    state = check_resumable(network, content, config.train_params, checkpoint)
+    notes = check_settings(state.content, settings, checkpoint)
+    say(f"resuming from {checkpoint}, {state.epochs} of {config.train_params.max_num_epochs} epochs done")
     for line in notes:
         say(line)
-    return checkpoint
+    return state
 
 
 @rank_zero_only

@@ -28,10 +28,10 @@ from dataloader.sources import (
     skips_unseen,
 )
 from network.assemble import load_for_test
-from network.weights.loading import has_image_branch
 from network.segmentation_network import SegmentationNetwork
 from network.segmentation_task import SegmentationTask
 from network.training import build_trainer
+from network.weights.loading import has_image_branch
 from utils import cli
 from utils.config import Config, expand_home, load_config
 from utils.errors import UserError

@@ -9,7 +9,6 @@ from torch import nn
 
 from network.arch_2dpass import Arch2DPASS
 from network.baseline import Baseline
-from network.weights.loading import check_geometry, load_weights, read_checkpoint
 from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
@@ -20,6 +19,8 @@ from network.sparse.layers import SparseBackend
 from network.spvcnn import SPVCNN
 from network.voxel_network import VoxelNetwork
 from network.voxelize import Volume
+from network.weights.loading import check_geometry, load_weights
+from network.weights.reading import read_checkpoint
 from utils.config import Config, ModelParams, PointImageDataset, TrainParams, VoxelModelParams
 from utils.errors import UserError
 

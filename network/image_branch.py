@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from network.average import Average
 from network.distinct import Ranking, collect
 from network.grid_convolution import convolve_at
-from utils.errors import UserError
+from network.weights.imagenet import read_imagenet_weights
 
 Normalizer = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of R, G and B, for values 0..1."""
 
-IMAGENET_WEIGHTS = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 _LOWEST = 3  # rows of a map that oneDNN's bf16 gradients take
 _FEW = 0.4  # share of the cells of a map up to which it is faster to compute only those
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
@@ -201,16 +200,10 @@ class ImageBranch(nn.Module):
         return features
 
     def load_imagenet_weights(self) -> None:
-        """Take ResNet-34's ImageNet weights (downloaded once by torch.hub).
+        """Take ResNet-34's ImageNet weights (downloaded once into torch.hub's folder).
 
         Raises:
-            UserError: they cannot be downloaded.
+            UserError: they cannot be downloaded, or the file there is another one.
         """
-        try:
-            state = torch.hub.load_state_dict_from_url(IMAGENET_WEIGHTS, weights_only=True, check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"model_params.pretrained2d: the ImageNet weights could not be downloaded ({error}); "
-                f"put {IMAGENET_WEIGHTS.rpartition('/')[2]} into {torch.hub.get_dir()}/checkpoints, or set it to false"
-            ) from None
-        self.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")}, strict=False)
+        own = {k: v for k, v in self.state_dict().items() if not k.startswith("decoders.")}
+        self.load_state_dict(read_imagenet_weights(own), strict=False)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from network.weights.loading import FIXED_ON_RESUME
 from network.gradient_guard import GradientGuard
 from network.segmentation_network import SegmentationNetwork
 from network.voting import segment
+from network.weights.resuming import FIXED_ON_RESUME
 from utils.config import TrainParams
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
 from utils.run_settings import Settings

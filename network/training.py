@@ -12,7 +12,6 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import (
     Callback,
-    EarlyStopping,
     ModelCheckpoint,
     TQDMProgressBar,
     WeightAveraging,
@@ -20,9 +19,11 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
+from network.best_checkpoints import BestCheckpoints, Patience
 from network.checkpoint_io import WholeFileCheckpoints
 from network.last_checkpoint import LastCheckpoint
 from network.segmentation_task import SegmentationTask
+from network.weights.resuming import TrainingState
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
 from utils.files import write_text
@@ -38,7 +39,11 @@ _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 
 
 def build_trainer(
-    devices: Devices, folder: Path | None = None, callbacks: Sequence[Callback] = (), **settings: Any
+    devices: Devices,
+    folder: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    resumed: TrainingState | None = None,
+    **settings: Any,
 ) -> pl.Trainer:
     """A trainer on `devices`; with `folder` it logs to TensorBoard there.
 
@@ -46,6 +51,7 @@ def build_trainer(
         devices: where to run.
         folder: the run's folder; None for a test.
         callbacks: see `training_callbacks`.
+        resumed: the training to go on with; its path is to be given to `fit`.
         settings: further arguments of `pl.Trainer`.
     """
     set_fp32_arithmetic(tf32=devices.precision == "tf32")
@@ -66,7 +72,7 @@ def build_trainer(
         num_nodes=devices.num_nodes,
         strategy=strategy,
         precision=_PRECISION[devices.precision],
-        plugins=[WholeFileCheckpoints()],
+        plugins=[WholeFileCheckpoints(resumed)],
         use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
         num_sanity_val_steps=0,
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
@@ -89,22 +95,13 @@ def training_callbacks(
         save_top_k: how many of the best checkpoints are kept; -1: every one.
         swa_from_epoch: first epoch that --SWA averages; None: no averaging.
     """
-    name = monitor.replace("/", "_")
-    best = ModelCheckpoint(
-        dirpath=folder,
-        filename=f"best-epoch={{epoch:02d}}-{name}={{{monitor}:.4f}}",
-        auto_insert_metric_name=False,
-        monitor=monitor,
-        mode="max",
-        save_top_k=save_top_k,
-    )
     averaging = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
     # Averaging comes first: the checkpoints behind it then hold the average.
     return [
         *averaging,
-        EarlyStopping(monitor, mode="max", patience=stop_patience),
+        Patience(monitor, stop_patience),
         History(folder),
-        best,
+        BestCheckpoints(folder, monitor, save_top_k),
         LastCheckpoint(folder, LAST),
     ]
 

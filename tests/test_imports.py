@@ -27,6 +27,7 @@ WALLS = {
         "main.py",
         "robust_test.py",
         "dataloader/datamodule.py",
+        "network/best_checkpoints.py",
         "network/last_checkpoint.py",
         "network/segmentation_task.py",
         "network/training.py",

@@ -16,9 +16,9 @@ from network.baseline import Baseline
 from network.distillation import MSFSKD
 from network.image_branch import ImageBranch
 from network.losses import SegmentationLoss, class_weights
-from network.weights.released import our_name, translate
 from network.sparse import torch_backend
 from network.voxelize import Volume
+from network.weights.released import our_name, translate
 from tests.golden_support import GOLDEN, golden_batch, released_state
 
 SEMKITTI = yaml.safe_load(Path("config/2DPASS-semantickitti.yaml").read_text())

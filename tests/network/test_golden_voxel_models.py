@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from network.weights.loading import load_weights
 from network.losses import SegmentationLoss, class_weights
 from network.minkowskinet import MinkowskiNet
 from network.sparse import torch_backend
 from network.spvcnn import SPVCNN
 from network.voxel_network import VoxelNetwork
+from network.weights.loading import load_weights
 from tests.golden_support import GOLDEN, released_state
 from tests.network_support import golden_config, relative_error
 from utils.structures import Batch

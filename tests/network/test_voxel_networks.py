@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from network.assemble import parameter_count
-from network.weights.loading import load_weights
 from network.losses import SegmentationLoss
 from network.minkowskinet import MinkowskiNet
 from network.sparse import torch_backend
 from network.spvcnn import SPVCNN
 from network.voxel_network import VoxelNetwork
+from network.weights.loading import load_weights
 from tests.golden_support import released_state
 from tests.network_support import CLASSES, make_baseline, make_batch, randomize_norms, refusal, relative_error
 

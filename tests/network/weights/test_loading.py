@@ -13,19 +13,12 @@ from torch import Tensor, nn
 
 from network.arch_2dpass import Arch2DPASS
 from network.assemble import build_network
-from network.weights.loading import (
-    _FOREIGN_CLASSES,
-    FIXED_ON_RESUME,
-    canonical_state,
-    check_geometry,
-    check_resumable,
-    is_resumable,
-    load_image_branch,
-    load_weights,
-    read_checkpoint,
-)
-from network.weights.released import is_released
 from network.voxelize import Volume
+from network.weights.loading import canonical_state, check_geometry, load_image_branch, load_weights
+from network.weights.pickled import FOREIGN_CLASSES
+from network.weights.reading import read_checkpoint
+from network.weights.released import is_released
+from network.weights.resuming import is_resumable
 from tests.golden_support import released_state
 from tests.network_support import golden_config, make_baseline, refusal
 
@@ -65,7 +58,7 @@ def save_lightning_checkpoint(path: Path, state: dict[str, Tensor], monkeypatch)
         record.__dict__.update(record)  # an EasyDict keeps its entries as attributes, too
     callbacks = {
         foreign_class(monkeypatch, name): {"best_model_score": torch.tensor(0.68), "best": np.float32(0.5), "wait": 3}
-        for name in _FOREIGN_CLASSES
+        for name in FOREIGN_CLASSES
         if ".callbacks." in name
     }
     content = {
@@ -119,7 +112,7 @@ def test_nothing_of_a_checkpoint_is_more_than_data(tmp_path, monkeypatch, releas
         return {type(value)}.union(*map(kinds, inner))
 
     modules = {kind.__module__ for kind in kinds(read_checkpoint(tmp_path / "x.ckpt"))}
-    assert modules <= {"builtins", "collections", "numpy", "torch", "network.weights.loading"}
+    assert modules <= {"builtins", "torch", "network.weights.pickled"}
 
 
 @pytest.mark.parametrize(
@@ -176,41 +169,6 @@ def test_own_checkpoints_round_trip(network) -> None:
         source.load_state_dict({name.removeprefix("network."): tensor for name, tensor in saved.items()})
 
 
-def own_checkpoint(network, training) -> dict:
-    return {
-        "state_dict": {f"network.{name}": tensor for name, tensor in network.state_dict().items()},
-        "optimizer_states": [{}],
-        "epoch": 3,
-        "pytorch-lightning_version": "2",
-        "2dpass": {"train_params": {key: getattr(training, key) for key in FIXED_ON_RESUME}},
-    }
-
-
-def test_only_our_full_checkpoints_are_resumable(network) -> None:
-    ours = own_checkpoint(network, golden_config().train_params)
-    assert is_resumable(ours)
-    for key in ("optimizer_states", "2dpass", "epoch", "pytorch-lightning_version"):
-        assert not is_resumable({name: value for name, value in ours.items() if name != key})
-    for key, value in (("2dpass", 3), ("2dpass", {}), ("optimizer_states", []), ("epoch", "3")):
-        assert not is_resumable({**ours, key: value})
-    assert not is_resumable(network.state_dict())
-
-
-def test_resuming_under_other_settings_is_refused(network) -> None:
-    training = golden_config().train_params
-    content = own_checkpoint(network, training)
-    check_resumable(network, content, training, "x.ckpt")
-    content["2dpass"]["train_params"]["lr_scheduler"] = "StepLR"
-    message = refusal(check_resumable, network, content, training, "x.ckpt")
-    assert "lr_scheduler was StepLR" in message and "--fine_tune" in message
-
-
-def test_resuming_another_network_is_refused(network) -> None:
-    training = golden_config().train_params
-    content = own_checkpoint(network, training)
-    assert "--baseline_only" in refusal(check_resumable, network.network_3d, content, training, "x.ckpt")
-
-
 def test_image_branch_takes_what_fits(released) -> None:
     network = build_network(golden_config("model_params.hiden_size=32"))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -227,7 +185,7 @@ def test_image_branch_takes_what_fits(released) -> None:
 
 def test_image_branch_takes_a_torchvision_resnet(network) -> None:
     resnet = {
-        name.removeprefix("image_branch."): torch.randn(tensor.shape)
+        name.removeprefix("image_branch."): torch.rand(tensor.shape)
         for name, tensor in network.state_dict().items()
         if name.startswith("image_branch.") and "decoders" not in name and tensor.dim()
     }

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from network.weights.loading import _FOREIGN_CLASSES, _FOREIGN_RECORDS, canonical_state, read_checkpoint
+from network.weights.loading import canonical_state
+from network.weights.pickled import FOREIGN_CLASSES, FOREIGN_RECORDS, NUMPY_NAMES
+from network.weights.reading import read_checkpoint
 from tests.network_support import refusal
 from utils.errors import UserError
 
@@ -67,10 +69,7 @@ def text(value: str) -> bytes:
     return b"X" + len(value.encode()).to_bytes(4, "little") + value.encode()
 
 
-_NUMPY = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
-
-
-@pytest.mark.parametrize("name", (*_FOREIGN_CLASSES, *_FOREIGN_RECORDS, *_NUMPY))
+@pytest.mark.parametrize("name", (*FOREIGN_CLASSES, *FOREIGN_RECORDS, *NUMPY_NAMES))
 def test_allowed_names_can_do_nothing(tmp_path, name) -> None:
     """Called, made new, and given a state: the result is inert data or a refusal."""
     trap, path = tmp_path / "trap", tmp_path / "x.ckpt"

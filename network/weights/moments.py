@@ -1,0 +1,146 @@
+"""The optimiser's part of a checkpoint. A fused step trusts it: a moment of another size is memory not its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from network.weights.loading import is_number, shown
+from utils.config import TrainParams
+from utils.schedules import MINIMUM_RATE, build_optimizer
+
+_T = TypeVar("_T")
+_MAX_COUNT = 1 << 53
+_ROUNDING = 1e-6  # of a learning rate that a schedule has worked out
+
+
+class Wrong(Exception):
+    """An entry of a checkpoint is missing or cannot be; the text is its key."""
+
+
+def section(content: Mapping[Any, Any], key: str, where: str = "") -> Mapping[Any, Any]:
+    """The dict at a key.
+
+    Raises:
+        Wrong: there is none.
+    """
+    found = content.get(key)
+    if not isinstance(found, Mapping):
+        raise Wrong(where + shown(key))
+    return found
+
+
+def entry(content: Mapping[Any, Any], key: str, check: Callable[[Any], _T | None], where: str = "") -> _T:
+    """The value at a key, as `check` gives it back; None: it is none.
+
+    Raises:
+        Wrong: it is missing or not what it should be.
+    """
+    value = check(content[key]) if key in content else None
+    if value is None:
+        raise Wrong(where + shown(key))
+    return value
+
+
+def count(value: Any) -> int | None:
+    """A number of things, if it is one."""
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
+
+
+def checked_optimizer(
+    content: Mapping[str, Any], network: nn.Module, training: TrainParams, steps: int
+) -> dict[str, Any]:
+    """Check the optimiser of a checkpoint, and take its moments and its learning rate.
+
+    Args:
+        content: of the checkpoint.
+        network: whose parameters it optimises, in their order.
+        training: the optimiser's settings.
+        steps: that were taken.
+
+    Returns:
+        `state` (moments of each parameter, of its shape, dtype and memory layout) and `param_groups` (one, with
+        `params` and `lr`), as the optimiser's `state_dict` has them.
+
+    Raises:
+        Wrong: something of it cannot be.
+    """
+    states = content.get("optimizer_states")
+    if type(states) is not list or len(states) != 1 or not isinstance(states[0], Mapping):
+        raise Wrong("optimizer_states")
+    groups, where = states[0].get("param_groups"), "optimizer_states.param_groups"
+    if type(groups) is not list or len(groups) != 1 or not isinstance(groups[0], Mapping):
+        raise Wrong(where)
+    parameters = list(network.parameters())
+    _check_group(groups[0], len(parameters), training, where)
+    state = section(states[0], "state", "optimizer_states.")
+    numbers = set(range(len(parameters))) if _kinds(training) else set()
+    if not all(type(number) is int for number in state) or not numbers <= set(state) <= set(range(len(parameters))):
+        raise Wrong("optimizer_states.state")
+    moments = {number: _moments(state, number, parameters[number], training, steps) for number in sorted(numbers)}
+    group = {"params": list(range(len(parameters))), "lr": float(groups[0]["lr"])}
+    return {"state": moments, "param_groups": [group]}
+
+
+def _kinds(training: TrainParams) -> tuple[str, ...]:
+    """Which moments the optimiser keeps of each parameter."""
+    if training.optimizer == "Adam":
+        return ("exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if training.momentum else ()
+
+
+def _check_group(group: Mapping[Any, Any], parameters: int, training: TrainParams, where: str) -> None:
+    numbers = group.get("params")
+    if type(numbers) is not list or any(type(n) is not int for n in numbers) or numbers != list(range(parameters)):
+        raise Wrong(f"{where}.params")
+    highest = max(training.learning_rate, MINIMUM_RATE) * (1 + _ROUNDING)  # schedules only lower it
+    entry(group, "lr", lambda rate: rate if is_number(rate) and 0 <= rate <= highest else None, f"{where}.")
+    fresh = build_optimizer(
+        [nn.Parameter(torch.zeros(1))], training.optimizer, training.learning_rate, training.momentum,
+        training.nesterov, training.weight_decay,
+    ).param_groups[0] | {"initial_lr": training.learning_rate}  # fmt: skip
+    for key, value in fresh.items():
+        settled = key not in ("params", "lr", "fused", "foreach", "capturable")
+        if settled and key in group and not _same(group[key], value):
+            raise Wrong(f"{where}.{key}")
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Whether a value from a file is the number, the pair or the flag that the settings give."""
+    if isinstance(wanted, tuple):
+        return type(found) in (tuple, list) and len(found) == len(wanted) and all(map(_same, found, wanted))
+    return type(found) in (int, float, bool, type(None)) and found == wanted
+
+
+def _moments(
+    state: Mapping[Any, Any], number: int, parameter: Tensor, training: TrainParams, steps: int
+) -> dict[str, Tensor]:
+    """The moments of a parameter, laid out in memory as it is: a fused step does not look how they are."""
+    found, where = state[number], f"optimizer_states.state.{number}"
+    if not isinstance(found, Mapping):
+        raise Wrong(where)
+    moments: dict[str, Tensor] = {}
+    if training.optimizer == "Adam":
+        moments["step"] = torch.tensor(entry(found, "step", lambda value: _steps(value, steps), f"{where}."))
+    for kind in _kinds(training):
+        moment = found.get(kind)
+        if not isinstance(moment, Tensor) or moment.layout != torch.strided or moment.device.type != "cpu":
+            raise Wrong(f"{where}.{kind}")
+        fits = moment.shape == parameter.shape and moment.dtype == parameter.dtype
+        if not fits or not bool(torch.isfinite(moment).all()) or (kind == "exp_avg_sq" and bool((moment < 0).any())):
+            raise Wrong(f"{where}.{kind}")
+        moments[kind] = torch.empty_like(parameter, device="cpu", requires_grad=False).copy_(moment)
+    return moments
+
+
+def _steps(value: Any, most: int) -> float | None:
+    """A number of steps; torch counts in a float32 tensor, earlier ones did in an int."""
+    if isinstance(value, Tensor):
+        value = value.item() if value.dtype == torch.float32 and value.shape == () else None
+    if type(value) not in (int, float) or not math.isfinite(value) or value != int(value) or not 0 <= value <= most:
+        return None
+    return float(value)

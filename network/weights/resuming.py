@@ -1,0 +1,244 @@
+"""From the content of a checkpoint to a training that goes on: checked throughout before anything is built on it.
+
+What Lightning restores is made anew here from the parts that are needed: weights, moments of the optimiser, and
+numbers. Nothing else of a file reaches the trainer, above all no path.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from network.segmentation_network import SegmentationNetwork
+from network.weights.loading import check_fit, check_geometry, is_number, shown
+from network.weights.moments import Wrong, checked_optimizer, count, entry, section
+from utils.config import TrainParams
+from utils.errors import UserError
+
+# Settings that must not change within a training; the number of epochs may.
+FIXED_ON_RESUME = (
+    "optimizer", "lr_scheduler", "learning_rate", "momentum", "nesterov", "weight_decay", "decay_step", "decay_rate",
+)  # fmt: skip
+# The file of a best checkpoint: a name in the run's folder, never a path.
+BEST_FILE = re.compile(r"best-epoch=\d{1,9}-\w{1,40}=-?\d{1,9}\.\d{1,9}(-v\d{1,9})?\.ckpt")
+_MAX_SETTINGS = 10_000  # values in all
+_MAX_TEXT = 4096  # characters
+_MAX_DEPTH = 4  # of lists in lists
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A training as a checkpoint left it.
+
+    Attributes:
+        path: the checkpoint.
+        epochs: finished ones.
+        content: what the trainer restores from, in Lightning's layout; made of checked parts alone.
+    """
+
+    path: Path
+    epochs: int
+    content: dict[str, Any]
+
+
+def is_resumable(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is to be resumed from: it is ours, optimiser included. If not, it is of weights alone."""
+    return "2dpass" in content and "optimizer_states" in content
+
+
+def check_resumable(
+    network: SegmentationNetwork, content: Mapping[str, Any], training: TrainParams, path: str | Path
+) -> TrainingState:
+    """Check that a training can be continued from a checkpoint, and take from it what that needs.
+
+    Args:
+        network: that of this run, as the optimiser will have it.
+        content: from `read_checkpoint`; one that `is_resumable`.
+        training: the settings of this run.
+        path: of the checkpoint.
+
+    Raises:
+        UserError: it is of another network or other settings, or something of it is missing or damaged; says what.
+    """
+    try:
+        state = section(content, "state_dict")
+        if {f"network.{name}" for name in network.state_dict()} != set(state):
+            raise UserError(
+                f"{path}: was trained with another network (with or without --baseline_only); resume with the same, "
+                "or start anew from its weights with --fine_tune"
+            )
+        check_geometry(network, content, path)
+        return _training_state(network, content, training, path)
+    except Wrong as wrong:
+        raise UserError(
+            f"{path}: {wrong} is missing or damaged; resume from another checkpoint of the run, or start anew from its "
+            "weights with --fine_tune"
+        ) from None
+
+
+def _training_state(
+    network: SegmentationNetwork, content: Mapping[str, Any], training: TrainParams, path: str | Path
+) -> TrainingState:
+    ours = section(content, "2dpass")
+    _check_settings(section(ours, "train_params", "2dpass."), training, path)
+    epoch, steps = entry(content, "epoch", count), entry(content, "global_step", count)
+    restored = {
+        "epoch": epoch,
+        "global_step": steps,
+        "state_dict": _weights(network, content, "state_dict", path),
+        "optimizer_states": [checked_optimizer(content, network, training, steps)],
+        "lr_schedulers": [],  # follow from the settings and the epochs that are done, as do the loops
+        "loops": None,
+        "callbacks": _callbacks(section(content, "callbacks"), steps),
+        "2dpass": _own_record(ours, training),
+        **_averages(network, content, path),
+        **_loss_scale(content),
+    }
+    return TrainingState(Path(path), epoch + 1, restored)
+
+
+def _check_settings(before: Mapping[str, Any], training: TrainParams, path: str | Path) -> None:
+    for key in FIXED_ON_RESUME:
+        if type(before.get(key)) not in (str, int, float, bool, type(None)):
+            raise Wrong(f"2dpass.train_params.{key}")
+    changed = [f"{key} was {shown(before.get(key))}, is {getattr(training, key)}" for key in FIXED_ON_RESUME
+               if before.get(key) != getattr(training, key)]  # fmt: skip
+    if changed:
+        raise UserError(
+            f"{path}: train_params changed since: {'; '.join(changed)}; resume with the same, "
+            "or start anew from its weights with --fine_tune"
+        )
+
+
+def _weights(network: SegmentationNetwork, content: Mapping[str, Any], key: str, path: str | Path) -> dict[str, Tensor]:
+    state, wanted = section(content, key), {f"network.{name}": v for name, v in network.state_dict().items()}
+    if set(state) != set(wanted):
+        raise Wrong(key)
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            raise Wrong(f"{key}.{name}")
+    check_fit(wanted, state, path)
+    return dict(state)
+
+
+def _callbacks(states: Mapping[Any, Any], steps: int) -> dict[str, Any]:
+    """Of early stopping its count, of the best checkpoints their scores by file name, of averaging its last step."""
+    checked: dict[str, Any] = {}
+    for key in states:
+        if type(key) is not str:
+            continue
+        kind = key.partition("{")[0]
+        if kind == "EarlyStopping":
+            state, where = section(states, key, "callbacks."), f"callbacks.{kind}."
+            checked[key] = {
+                "wait_count": entry(state, "wait_count", count, where),
+                "best_score": entry(state, "best_score", _score, where),
+            }
+        elif kind == "ModelCheckpoint" and not key.startswith("ModelCheckpoint{'monitor': None"):
+            state = section(states, key, "callbacks.")
+            best = section(state, "best_k_models", f"callbacks.{kind}.")
+            names = [(PurePath(path).name, path) for path in best if type(path) is str]
+            checked[key] = {
+                "best_k_models": {
+                    name: entry(best, path, _score, f"callbacks.{kind}.best_k_models.")
+                    for name, path in names
+                    if BEST_FILE.fullmatch(name)
+                }
+            }
+        elif kind == "LateWeightAveraging":
+            state, where = section(states, key, "callbacks."), f"callbacks.{kind}."
+            last = entry(state, "latest_update_step", count, where)
+            if last > steps:
+                raise Wrong(f"{where}latest_update_step")
+            checked[key] = {"latest_update_step": last}
+    return checked
+
+
+def _own_record(ours: Mapping[str, Any], training: TrainParams) -> dict[str, Any]:
+    best_miou = entry(ours, "best_miou", _real, "2dpass.")
+    if not 0 <= best_miou <= 1:
+        raise Wrong("2dpass.best_miou")
+    checked = {
+        "best_miou": best_miou,
+        "skipped_batches": entry(ours, "skipped_batches", count, "2dpass."),
+        "train_params": {key: ours["train_params"].get(key) for key in FIXED_ON_RESUME},
+        "plateau": None,
+    }
+    if training.lr_scheduler == "ReduceLROnPlateau":
+        plateau, where = section(ours, "plateau", "2dpass."), "2dpass.plateau."
+        checked["plateau"] = {
+            "best": entry(plateau, "best", _score, where),
+            **{key: entry(plateau, key, count, where) for key in ("num_bad_epochs", "cooldown_counter", "last_epoch")},
+        }
+    if "settings" in ours:  # earlier versions kept none
+        checked["settings"] = _settings(section(ours, "settings", "2dpass."))
+    return checked
+
+
+def _settings(found: Mapping[Any, Any]) -> dict[str, Any]:
+    """Settings are plain values and lists of them."""
+    left = _MAX_SETTINGS
+
+    def check(value: Any, name: str, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > _MAX_DEPTH:
+            raise Wrong(name)
+        if type(value) is list:
+            return [check(item, name, depth + 1) for item in value]
+        plain = value is None or type(value) in (bool, float) or (type(value) is int and abs(value) < 1 << 64)
+        if not plain and not (type(value) is str and len(value) <= _MAX_TEXT):
+            raise Wrong(name)
+        return value
+
+    for key in found:
+        if type(key) is not str:
+            raise Wrong("2dpass.settings")
+    return {key: check(value, f"2dpass.settings.{shown(key)}", 0) for key, value in found.items()}
+
+
+def _averages(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """Of --SWA: the weights in training beside their average, and of how many it is."""
+    if "averaging_state" not in content:
+        return {}
+    number = section(content, "averaging_state").get("n_averaged")
+    if not isinstance(number, Tensor) or number.dtype != torch.int64 or number.shape != () or number < 1:
+        raise Wrong("averaging_state.n_averaged")
+    return {
+        "averaging_state": {"n_averaged": number},
+        "current_model_state": _weights(network, content, "current_model_state", path),
+    }
+
+
+def _loss_scale(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Of --precision 16: the factor of the loss, and how it is steered."""
+    if "MixedPrecision" not in content:
+        return {}
+    scaler, where = section(content, "MixedPrecision"), "MixedPrecision."
+    scale, growth, backoff = (entry(scaler, key, _real, where) for key in ("scale", "growth_factor", "backoff_factor"))
+    interval = entry(scaler, "growth_interval", count, where)
+    if not (0 < scale <= 2.0**64 and 1 < growth <= 1024 and 0 < backoff < 1 and interval > 0):
+        raise Wrong("MixedPrecision")
+    tracker = entry(scaler, "_growth_tracker", count, where)
+    numbers = {"scale": scale, "growth_factor": growth, "backoff_factor": backoff, "growth_interval": interval}
+    return {"MixedPrecision": {**numbers, "_growth_tracker": tracker}}
+
+
+def _real(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
+
+
+def _score(value: Any) -> float | None:
+    """A score: finite, or -inf where there was none."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.numel() == 1:
+        value = value.item()
+    if type(value) not in (int, float) or math.isnan(value) or value == math.inf:
+        return None
+    return float(value)

@@ -1,0 +1,247 @@
+"""A checkpoint to be resumed from: nothing in it is trusted, and nothing but checked numbers and tensors is taken."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from network.weights.loading import check_geometry, has_image_branch, load_weights
+from network.weights.pickled import OddTensor
+from network.weights.reading import read_checkpoint
+from network.weights.resuming import BEST_FILE, TrainingState, check_resumable, is_resumable
+from tests.network.training_support import ADAM, PLATEAU, make_network, train
+from tests.network_support import refusal
+from utils.config import TrainParams
+from utils.errors import UserError
+
+PATH = Path("last.ckpt")
+EARLY = "EarlyStopping{'monitor': 'val/mIoU', 'mode': 'max'}"
+BEST = (
+    "ModelCheckpoint{'monitor': 'val/mIoU', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
+    "'train_time_interval': None}"
+)
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """What real checkpoints of two trainings hold."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder / "adam" / "version_0", ADAM, swa_from_epoch=1)
+    train(folder / "plateau" / "version_0", PLATEAU)
+    return {kind: read_checkpoint(folder / kind / "version_0" / "last.ckpt") for kind in ("adam", "plateau")}
+
+
+def changed(content: dict[str, Any], place: list[Any], value: Any) -> dict[str, Any]:
+    """A copy with another value at a place; tensors are shared."""
+    whole = copy.copy(content)
+    inner: Any = whole
+    for key in place[:-1]:
+        inner[key] = copy.copy(inner[key])
+        inner = inner[key]
+    inner[place[-1]] = value
+    return whole
+
+
+def without(content: dict[str, Any], place: list[Any]) -> dict[str, Any]:
+    whole = changed(content, place, None)
+    inner: Any = whole
+    for key in place[:-1]:
+        inner = inner[key]
+    del inner[place[-1]]
+    return whole
+
+
+def places(value: Any, depth: int = 5) -> Iterator[list[Any]]:
+    """The ways to every entry; of long containers to the first ones and the last."""
+    if depth == 0 or not isinstance(value, dict | list):
+        return
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    for key in keys if len(keys) <= 14 else keys[:2]:
+        yield [key]
+        for rest in places(value[key], depth - 1):
+            yield [key, *rest]
+
+
+def endless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def laughing() -> list[Any]:
+    """A list whose text would have a billion entries."""
+    value: list[Any] = ["ha"]
+    for _ in range(30):
+        value = [value, value]
+    return value
+
+
+OTHERS: dict[str, Callable[[Any], Any]] = {
+    "nothing": lambda old: None,
+    "a number": lambda old: -1,
+    "an endless number": lambda old: 1 << 200,
+    "NaN": lambda old: math.nan,
+    "a text": lambda old: "../x",
+    "a list": lambda old: [old],
+    "an endless list": lambda old: endless(),
+    "a billion laughs": lambda old: laughing(),
+    "a dict": lambda old: {"x": old, 1: 2},
+    "a tensor": lambda old: torch.full((2, 3), math.nan),
+    "an odd tensor": lambda old: OddTensor("sparse"),
+    "the same with NaN": lambda old: torch.full_like(old, math.nan) if _is_float(old) else True,
+    "another shape": lambda old: old[None] if isinstance(old, Tensor) else (),
+    "another type": lambda old: old.to(torch.complex64) if isinstance(old, Tensor) else b"x",
+    "expanded": lambda old: torch.zeros(()).expand(old.shape) if isinstance(old, Tensor) else set(),
+}
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def attempt(content: dict[str, Any], training: TrainParams, network: Any) -> TrainingState | None:
+    """What main.py does with a checkpoint: to test it, to fine-tune from it, to resume from it."""
+    load_weights(network, content, PATH)
+    check_geometry(network, content, PATH)
+    has_image_branch(content, PATH)
+    return check_resumable(network, content, training, PATH) if is_resumable(content) else None
+
+
+def numbers_in(value: Any) -> Iterator[float | Tensor]:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers_in(item)
+    elif isinstance(value, int | float | Tensor):
+        yield value
+
+
+@pytest.mark.parametrize(("kind", "training"), [("adam", ADAM), ("plateau", PLATEAU)])
+def test_whatever_is_changed_ends_in_one_line_or_in_a_sound_state(contents, kind, training) -> None:
+    network = make_network()
+    content = contents[kind]
+    ways = [place for place in places(content) if place[0] not in ("loops", "lr_schedulers") or len(place) < 2]
+    if kind == "plateau":  # what the other one has not
+        ways = [place for place in ways if place[:2] in (["2dpass", "plateau"], ["optimizer_states", 0])]
+    refused = 0
+    for place in ways:
+        variants = {name: make(_at(content, place)) for name, make in OTHERS.items()}
+        for name, candidate in [
+            ("missing", without(content, place)),
+            *((name, changed(content, place, value)) for name, value in variants.items()),
+        ]:
+            try:
+                state = attempt(candidate, training, network)
+            except UserError as error:
+                refused += 1
+                assert str(PATH) in str(error) and "\n" not in str(error) and len(str(error)) < 700, (place, name)
+            else:
+                assert_sound(state, network, (place, name))
+    assert refused > 4 * len(ways)
+
+
+def _at(content: Any, place: list[Any]) -> Any:
+    for key in place:
+        content = content[key]
+    return content
+
+
+def assert_sound(state: TrainingState | None, network: Any, where: Any) -> None:
+    """Of a state that was taken: weights and moments that fit, finite numbers, no path."""
+    if state is None:
+        return
+    content = state.content
+    own = {f"network.{name}": tensor.shape for name, tensor in network.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in content["state_dict"].items()} == own, where
+    (optimizer,) = content["optimizer_states"]
+    for number, parameter in enumerate(network.parameters()):
+        for key, moment in optimizer["state"][number].items():
+            assert key == "step" or (moment.shape, moment.dtype) == (parameter.shape, parameter.dtype), where
+            assert moment.stride() == (parameter.stride() if key != "step" else ()), where
+    taken = {key: content[key] for key in ("epoch", "global_step", "optimizer_states")}
+    for number in numbers_in([taken, {**content["2dpass"], "settings": None}]):
+        assert bool(torch.as_tensor(float(number) if isinstance(number, int) else number).isfinite().all()), where
+    best = content["callbacks"].get(BEST, {"best_k_models": {}})["best_k_models"]
+    assert all(BEST_FILE.fullmatch(name) and "/" not in name for name in best), where
+    assert content["loops"] is None and content["lr_schedulers"] == [], where
+
+
+PARTS = {
+    "another epoch": (["epoch"], -1),
+    "another type of number": (["global_step"], True),
+    "no optimiser": (["optimizer_states"], [None]),
+    "no moments": (["optimizer_states", 0, "state"], {}),
+    "two groups": (["optimizer_states", 0, "param_groups"], [{}, {}]),
+    "a rate of NaN": (["optimizer_states", 0, "param_groups", 0, "lr"], math.nan),
+    "a rate that no schedule has": (["optimizer_states", 0, "param_groups", 0, "lr"], 0.5),
+    "another decay": (["optimizer_states", 0, "param_groups", 0, "weight_decay"], 0.5),
+    "another momentum": (["optimizer_states", 0, "param_groups", 0, "betas"], (0.9, math.inf)),
+    "more steps than were taken": (["optimizer_states", 0, "state", 0, "step"], torch.tensor(1e6)),
+    "half a step": (["optimizer_states", 0, "state", 0, "step"], torch.tensor(0.5)),
+    "small moments": (["optimizer_states", 0, "state", 0, "exp_avg"], torch.zeros(3)),
+    "negative squares": (["optimizer_states", 0, "state", 1, "exp_avg_sq"], torch.full((4,), -1.0)),
+    "moments of doubles": (["optimizer_states", 0, "state", 1, "exp_avg"], torch.zeros(4, dtype=torch.float64)),
+    "no count": (["callbacks", EARLY, "wait_count"], None),
+    "a score of NaN": (["callbacks", EARLY, "best_score"], math.nan),
+    "more than all": (["2dpass", "best_miou"], 1.5),
+    "averages of none": (["averaging_state", "n_averaged"], torch.tensor(0)),
+    "no plain settings": (["2dpass", "settings", "--seed"], {}),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_cannot_be_is_named(contents, name) -> None:
+    place, value = PARTS[name]
+    message = refusal(check_resumable, make_network(), changed(contents["adam"], place, value), ADAM, PATH)
+    last = [key for key in place if isinstance(key, str)][-1]
+    assert last.split("{")[0] in message and "--fine_tune" in message
+
+
+def test_moments_take_the_layout_of_their_parameters(contents) -> None:
+    """A fused step on a CPU reads memory as it lies."""
+    number, moment = next(
+        (number, state["exp_avg"])
+        for number, state in contents["adam"]["optimizer_states"][0]["state"].items()
+        if state["exp_avg"].dim() > 1 and min(state["exp_avg"].shape) > 1
+    )
+    turned = moment.t().contiguous().t() if moment.dim() == 2 else moment.transpose(0, 1).contiguous().transpose(0, 1)
+    assert turned.stride() != moment.stride()
+    content = changed(contents["adam"], ["optimizer_states", 0, "state", number, "exp_avg"], turned)
+    state = check_resumable(make_network(), content, ADAM, PATH)
+    taken = state.content["optimizer_states"][0]["state"][number]["exp_avg"]
+    assert taken.stride() == moment.stride() and torch.equal(taken, moment)
+
+
+def test_only_our_full_checkpoints_are_resumable(contents) -> None:
+    assert is_resumable(contents["adam"])
+    for key in ("optimizer_states", "2dpass"):
+        assert not is_resumable(without(contents["adam"], [key])), "weights alone"
+    assert not is_resumable(make_network().state_dict())
+
+
+def test_other_settings_and_other_networks_are_refused(contents) -> None:
+    other = ADAM.model_copy(update={"lr_scheduler": "StepLR"})
+    message = refusal(check_resumable, make_network(), contents["adam"], other, PATH)
+    assert "lr_scheduler was CosineAnnealingWarmRestarts, is StepLR" in message and "--fine_tune" in message
+    content = without(contents["adam"], ["state_dict", next(iter(contents["adam"]["state_dict"]))])
+    assert "--baseline_only" in refusal(check_resumable, make_network(), content, ADAM, PATH)
+
+
+def test_checkpoints_of_earlier_versions_are_resumable(contents) -> None:
+    """They held what Lightning's own callbacks keep, and no settings."""
+    score = torch.tensor(0.25)
+    best = "/elsewhere/run/best-epoch=00-val_mIoU=0.2500.ckpt"
+    content = without(contents["adam"], ["2dpass", "settings"])
+    early = {"wait_count": 1, "stopped_epoch": 0, "best_score": score, "patience": 50, "stopping_reason": 0}
+    kept = {"best_model_path": best, "best_k_models": {best: score}, "dirpath": "/elsewhere/run", "kth_value": score}
+    content = changed(changed(content, ["callbacks", EARLY], early), ["callbacks", BEST], kept)
+    state = check_resumable(make_network(), content, ADAM, PATH)
+    assert state.epochs == 2
+    assert state.content["callbacks"][EARLY] == {"wait_count": 1, "best_score": 0.25}
+    assert state.content["callbacks"][BEST] == {"best_k_models": {"best-epoch=00-val_mIoU=0.2500.ckpt": 0.25}}
