@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 MAX_PICKLE = 8 << 20  # bytes; that of a checkpoint with its optimiser has some hundred thousand
-_MAX_STEPS = 3_000_000  # instructions; a tensor takes thirty
+_MAX_STEPS = 2_000_000  # instructions; a tensor takes thirty
 _MAX_INTEGER = 32  # bytes
 _MAX_KEY = 8  # elements of a tuple that is a key
 _MAX_COPIED = 4 << 20  # elements and bytes that all calls together copy: a call may name one large list again and again

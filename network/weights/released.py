@@ -84,7 +84,7 @@ def our_name(released: str) -> str | None:
         return None
     for pattern, ours in _PATTERNS:
         if match := pattern.match(released):
-            rest = released[match.end() :].removeprefix(_OLDER_NORM)
+            rest = released[match.end() :].removeprefix(_OLDER_NORM if ours.endswith(".norm.") else "")
             rest = "weight" if rest == "kernel" else rest
             return ours.replace("#", "{}").format(*match.groups()) + rest
     raise KeyError(released)

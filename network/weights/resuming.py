@@ -92,14 +92,14 @@ def _training_state(
     restored = {
         "epoch": epoch,
         "global_step": steps,
-        "state_dict": _weights(network, content, "state_dict", path),
-        "optimizer_states": [checked_optimizer(content, network, training, steps)],
         "lr_schedulers": [],  # follow from the settings and the epochs that are done, as do the loops
         "loops": None,
         "callbacks": _callbacks(section(content, "callbacks"), steps),
         "2dpass": _own_record(ours, training),
-        **_averages(network, content, path),
         **_loss_scale(content),
+        "optimizer_states": [checked_optimizer(content, network, training, steps)],
+        "state_dict": _weights(network, content, "state_dict", path),
+        **_averages(network, content, path),
     }
     return TrainingState(Path(path), epoch + 1, restored)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.grid_convolution import convolve_at
-from network.image_branch import IMAGENET_WEIGHTS, Decoder, ImageBranch, sample
+from network.image_branch import Decoder, ImageBranch, sample
 from tests.golden_support import released_state
 
 DEPTHS = {1: 3, 2: 4, 3: 6, 4: 3}
@@ -74,22 +74,6 @@ def test_the_random_start_is_torchvisions() -> None:
             assert weight.abs().max() > 2.5 * wanted, name  # a uniform one would end at 1.73
             assert weight.is_contiguous(memory_format=torch.channels_last)
     assert seen == 1 + 2 * sum(DEPTHS.values()) + 3
-
-
-def test_imagenet_weights_go_in_whole(monkeypatch) -> None:
-    weights = {name: torch.randn(shape) for name, shape in resnet34_shapes().items() if shape}
-    asked = []
-
-    def download(url: str, **options: bool) -> dict[str, Tensor]:
-        asked.append((url, options))
-        return {**weights, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
-
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
-    branch = ImageBranch(8, (2, 4, 8, 16))
-    branch.load_imagenet_weights()
-    state = branch.state_dict()
-    assert all(torch.equal(state[name], weight) for name, weight in weights.items())
-    assert asked == [(IMAGENET_WEIGHTS, {"weights_only": True, "check_hash": True})]
 
 
 def every_pixel(images: int, height: int, width: int) -> tuple[Tensor, Tensor]:

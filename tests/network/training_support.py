@@ -19,13 +19,8 @@ from utils.config import TrainParams
 from utils.structures import Batch, Frame, WholeScan
 
 ADAM = TrainParams(max_num_epochs=2, learning_rate=0.01, optimizer="Adam", lr_scheduler="CosineAnnealingWarmRestarts")
-PLATEAU = TrainParams(
-    max_num_epochs=2,
-    learning_rate=0.01,
-    optimizer="SGD",
-    lr_scheduler="ReduceLROnPlateau",
-    decay_step=1,
-    decay_rate=0.5,
+PLATEAU = ADAM.model_copy(
+    update={"optimizer": "SGD", "lr_scheduler": "ReduceLROnPlateau", "decay_step": 1, "decay_rate": 0.5}
 )
 
 

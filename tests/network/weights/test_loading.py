@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +150,122 @@ def test_incomplete_checkpoint(network, released) -> None:
     part = {name: tensor for name, tensor in released.items() if name != "fusion.fcs2.0.0.bias"}
     message = refusal(load_weights, network, {"state_dict": part}, "x.ckpt")
     assert "distillation.blocks.0.gate.bias is missing in the file" in message
+
+
+def tiny_state() -> dict[str, Tensor]:
+    return make_baseline((2,), 4).state_dict()
+
+
+ODD = {
+    "meta": lambda w: w.to("meta"),
+    "sparse": lambda w: w.to_sparse(),
+    "rows": lambda w: w.to_sparse_csr(),
+    "quantised": lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
+    "nested": lambda w: torch.nested.nested_tensor([w, w[:2]]),
+    "complex": lambda w: w.to(torch.complex64),
+    "bool": lambda w: w > 0,
+    "whole numbers": lambda w: w.long(),
+    "NaN": lambda w: w * math.nan,
+    "one inf": lambda w: w.index_fill(0, torch.tensor(0), math.inf),
+    "too large for float32": lambda w: w.double() * 1e300 + 1e300,
+    "expanded": lambda w: torch.zeros(()).expand(w.shape),
+    "a dimension of nothing": lambda w: w.new_empty(0, *w.shape),
+    "five dimensions of nothing": lambda w: w.new_empty(0, 3, 3, 3, 0),
+    "a number": lambda w: 3.0,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.filterwarnings("ignore")
+def test_only_plain_finite_tensors_of_numbers_are_taken(tmp_path, kind, legacy) -> None:
+    network, state = make_baseline((2,), 4), tiny_state()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state["embed_points.weight"] = ODD[kind](state["embed_points.weight"])
+    path = tmp_path / "x.ckpt"
+    try:
+        torch.save({"state_dict": dict(state)}, path, _use_new_zipfile_serialization=not legacy)
+    except (RuntimeError, NotImplementedError, AttributeError):
+        pytest.skip("torch cannot write it")
+    if kind == "expanded" or (kind == "quantised" and legacy):  # said before it is looked what is wanted of the file
+        message = refusal(read_checkpoint, path)
+    else:
+        message = refusal(load_weights, network, read_checkpoint(path), path)
+        assert "embed_points.weight" in message
+    assert message.startswith(f"{path}: ") and unchanged(network, before)
+
+
+@pytest.mark.parametrize(
+    ("ending", "value"),
+    [("num_batches_tracked", 2.0), ("num_batches_tracked", True), ("num_batches_tracked", -1), ("running_var", -0.5)],
+)
+def test_buffers_of_batchnorm_are_what_they_can_be(ending, value) -> None:
+    state = tiny_state()
+    name = next(name for name in state if name.endswith(ending))
+    state[name] = torch.full_like(state[name], value, dtype=torch.tensor(value).dtype)
+    message = refusal(load_weights, make_baseline((2,), 4), {"state_dict": state}, "x.ckpt")
+    assert name in message
+
+
+def test_names_of_released_tensors_with_nothing_in_them(released, network) -> None:
+    """Found in one line, also where their layout is changed."""
+    name = next(name for name, tensor in released.items() if tensor.dim() == 5)
+    state = {**released, name: torch.empty(0, 3, 3, 3, 0)}
+    assert "by the config" in refusal(load_weights, network, {"state_dict": state}, "x.ckpt")
+
+
+def wrapped(state: dict[str, Any], *prefixes: str) -> dict[str, Any]:
+    return {"".join(prefixes) + name: tensor for name, tensor in state.items()}
+
+
+WRAPPERS = {
+    "model": lambda state: {"model": state, "optimizer": {"state": {0: {"x": torch.ones(2)}}}, "epoch": 3},
+    "model_state_dict": lambda state: {"model_state_dict": state},
+    "two": lambda state: {"model": {"state_dict": state}, "epoch": torch.tensor(3)},
+    "module.": lambda state: wrapped(state, "module."),
+    "compiled": lambda state: {"state_dict": wrapped(state, "_orig_mod.")},
+    "compiled inside": lambda state: wrapped({f"_orig_mod.{n}" if i % 2 else n: v for i, (n, v) in enumerate(state.items())}),  # noqa: E501
+    "all": lambda state: {"model": wrapped(state, "module.", "_orig_mod.", "model.")},
+    "ours and theirs": lambda state: {"state_dict": wrapped(state, "network.", "module."), "model": None},
+    "a preferred one": lambda state: {"state_dict": state, "model": {"w": torch.ones(1)}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("published", [False, True])
+def test_weights_are_found_in_their_wrappers(wrapper, published, released, network) -> None:
+    """Of our own 3D network, and of the published whole one."""
+    state = released if published else tiny_state()
+    target = network if published else make_baseline((2,), 4, seed=1)
+    load_weights(target, WRAPPERS[wrapper](state), "x.ckpt")
+    expected = canonical_state({"state_dict": state}, "x.ckpt")
+    expected = expected if published else {n.removeprefix("network_3d."): v for n, v in expected.items()}
+    assert unchanged(target, expected)
+
+
+def test_wrappers_that_are_not_clear_are_refused(network) -> None:
+    state = tiny_state()
+    message = refusal(canonical_state, {"model": state, "network": state}, "x.ckpt")
+    assert "'model'" in message and "'network'" in message
+    twice = {**state, **wrapped(state, "_orig_mod.")}
+    assert "two tensors of one name" in refusal(canonical_state, twice, "x.ckpt")
+
+
+@pytest.mark.parametrize("name", ["minkowskinet", "spvcnn"])
+def test_older_names_of_the_voxel_models(name) -> None:
+    """Their BatchNorms were modules around torch's: `stem.1.bn.weight`."""
+    state = released_state(f"{name}_semantickitti")
+    norms = {other.rpartition(".")[0] for other in state if other.endswith("running_mean")}
+    older = {
+        f"{part}.bn.{last}" if part in norms and not part.startswith("point") else whole: tensor
+        for whole, tensor in state.items()
+        for part, _, last in [whole.rpartition(".")]
+    }
+    assert sum(".bn." in other for other in older) > 100
+    expected, found = canonical_state({"model": state}, "x"), canonical_state({"model": older}, "x")
+    assert list(found) == list(expected) and all(torch.equal(found[key], expected[key]) for key in expected)
+    both = {**state, "stem.1.bn.weight": state["stem.1.weight"]}
+    assert "twice" in refusal(canonical_state, {"model": both}, "x")
 
 
 def test_own_checkpoints_round_trip(network) -> None:
