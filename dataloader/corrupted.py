@@ -58,7 +58,7 @@ class Origin:
             note = json.loads(path.read_text(encoding="utf-8"))
             finished = {name: int(entry.get("frames", 0)) for name, entry in note["subsets"].items()}
             return Origin(dict(note["options"]), finished)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise UserError(
                 f"{path}: not readable as the note of tools/make_corruptions.py; make the subsets again elsewhere"
             ) from error

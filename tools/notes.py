@@ -28,7 +28,7 @@ def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], 
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         known = all(isinstance(note[key], kind) for key, kind in types.items()) and (harmless is None or harmless(note))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         known, note = False, None
     if not known:
         raise UserError(f"{path}: not readable as this tool's note; remove it and the data beside it by hand")

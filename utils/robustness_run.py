@@ -137,15 +137,23 @@ def _result(row: Mapping[str, str]) -> SubsetResult:
     for which in CONVENTIONS:
         prefix = f"IoU_{which} "
         cells = {key.removeprefix(prefix): cell for key, cell in row.items() if key.startswith(prefix)}
-        iou[which] = {name: float(cell) if cell else None for name, cell in cells.items()}
+        iou[which] = {name: _from_cell(cell) if cell else None for name, cell in cells.items()}
     return SubsetResult(
         Subset(row["subset"], row["corruption"], row["severity"]),
         int(row["scans"]),
         int(row["points"]),
-        {which: float(row[f"mIoU_{which}"]) for which in CONVENTIONS},
-        {which: float(row[f"accuracy_{which}"]) for which in CONVENTIONS},
+        {which: _from_cell(row[f"mIoU_{which}"]) for which in CONVENTIONS},
+        {which: _from_cell(row[f"accuracy_{which}"]) for which in CONVENTIONS},
         iou,
     )
+
+
+def _from_cell(cell: str) -> float:
+    """A figure in percent."""
+    figure = float(cell)
+    if not 0 <= figure <= 100:  # NaN neither
+        raise ValueError("a percentage that is none")
+    return figure
 
 
 def profile_of(name: str, results: Iterable[SubsetResult], convention: Convention) -> Profile:
@@ -232,7 +240,7 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
     """None if there are none: it is not a run, or one that was killed before it began."""
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return settings if isinstance(settings, dict) else None
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from network.segmentation_network import SegmentationNetwork
-from network.weights.pickled import OddTensor
+from network.weights.pickled import OddTensor, shown
 from network.weights.released import is_released, translate
 from utils.errors import UserError
 
@@ -20,7 +20,6 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "ne
 _MAX_WRAPPERS = 3  # one in the other
 _PREFIXES = ("module.", "model.", "network.", "net.")
 _COMPILED = "_orig_mod."  # torch.compile's, anywhere in a name
-_SHOWN = 80  # characters of a name that a message shows
 _MAX_NUMBERS = 16  # of one entry of the geometry
 
 _Entry = Tensor | OddTensor
@@ -99,12 +98,6 @@ def _unprefixed(tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, Te
     if len(set(names.values())) < len(names):
         raise UserError(f"{path}: holds two tensors of one name, compiled and not; save one of them alone")
     return {names[name]: tensor for name, tensor in tensors.items()}
-
-
-def shown(name: Any) -> str:
-    """A name from a file as a message shows it."""
-    text = str(name)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _is_baseline(names: Iterable[str]) -> bool:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from network.weights.loading import is_number, shown
+from network.weights.loading import is_number
+from network.weights.pickled import shown
 from utils.config import TrainParams
 from utils.schedules import MINIMUM_RATE, build_optimizer
 

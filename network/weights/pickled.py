@@ -19,12 +19,20 @@ from torch import Tensor
 MAX_PICKLE = 8 << 20  # bytes; that of a checkpoint with its optimiser has some hundred thousand
 _MAX_STEPS = 2_000_000  # instructions; a tensor takes thirty
 _MAX_INTEGER = 32  # bytes
+_SHOWN = 80  # characters of a name
 _MAX_KEY = 8  # elements of a tuple that is a key
 _MAX_COPIED = 4 << 20  # elements and bytes that all calls together copy: a call may name one large list again and again
 
 
 class Refused(Exception):
     """A pickle names something that is neither weights nor settings; the text is the name."""
+
+
+def shown(name: Any) -> str:
+    """A name from a file as a message shows it: short, and without characters that a terminal would obey."""
+    text = str(name)[:_SHOWN]
+    text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return text if len(str(name)) <= _SHOWN else f"{text}…"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from network.weights.pickled import MAX_PICKLE, Name, OddTensor, Refused, read_pickle
+from network.weights.pickled import MAX_PICKLE, Name, OddTensor, Refused, read_pickle, shown
 from utils.errors import UserError
 from utils.files import require_regular
 
@@ -57,7 +57,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             content = _read(file)
     except Refused as name:
         raise UserError(
-            f"{path}: refused, it holds more than weights and settings ({str(name)[:80]}), which could run code; "
+            f"{path}: refused, it holds more than weights and settings ({shown(name)}), which could run code; "
             "use a checkpoint from a source you trust, saved as a state dict"
         ) from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from network.segmentation_network import SegmentationNetwork
-from network.weights.loading import check_fit, check_geometry, is_number, shown
+from network.weights.loading import check_fit, check_geometry, is_number
 from network.weights.moments import Wrong, checked_optimizer, count, entry, section
+from network.weights.pickled import shown
 from utils.config import TrainParams
 from utils.errors import UserError
 

@@ -152,7 +152,16 @@ def test_the_note_of_the_tool(tmp_path):
     (tmp_path / "corruptions.json").write_text(json.dumps(note))
     origin = Origin.read(tmp_path)
     assert origin is not None and origin.options["seed"] == 3 and origin.finished == {"fog_light": 2}
-    for text in ("{", "[]", '{"options": 3, "subsets": {}}', '{"options": {}}', '{"options": {}, "subsets": [1]}'):
+    large, deep = '{"options": {}, "subsets": {"x": {"frames": 1e999}}}', "[" * 100_000
+    for text in (
+        large,
+        deep,
+        "{",
+        "[]",
+        '{"options": 3, "subsets": {}}',
+        '{"options": {}}',
+        '{"options": {}, "subsets": [1]}',
+    ):
         (tmp_path / "corruptions.json").write_text(text)
         with pytest.raises(UserError, match=r"corruptions\.json: not readable"):
             Origin.read(tmp_path)

@@ -48,10 +48,9 @@ def test_checkpoints_hold_names_and_no_paths(folder) -> None:
 
 def test_fewer_are_kept_when_fewer_are_wanted(folder) -> None:
     before = scores(folder)
-    train_again = resume(folder, 3, save_top_k=1)
+    resume(folder, 3, save_top_k=1)
     (left,) = best_files(folder)
     assert scores(folder)[left] >= max(before.values())
-    assert train_again.checkpoint_callback.best_model_path.endswith(left)
 
 
 @pytest.mark.parametrize("save_top_k", [0, -1])

@@ -83,6 +83,16 @@ def test_a_row_of_other_length_ends_in_one_line(tmp_path, end) -> None:
         read_results(path)
 
 
+@pytest.mark.parametrize("figure", ["nan", "inf", "-1", "101"])
+def test_a_figure_that_cannot_be_ends_in_one_line(tmp_path, figure) -> None:
+    path = tmp_path / "summary.csv"
+    written = result("clean")
+    write_results([written], "official", path)
+    path.write_text(path.read_text().replace(str(written.miou["official"]), figure))
+    with pytest.raises(UserError, match="or a damaged one"):
+        read_results(path)
+
+
 def test_a_run_is_found_again_by_its_settings(tmp_path) -> None:
     assert find_run(tmp_path / "nowhere", SETTINGS, FAMILY) is None
     run = start_run(tmp_path, SETTINGS, FAMILY)
@@ -105,6 +115,9 @@ def test_what_a_killed_run_leaves_is_no_hindrance(tmp_path) -> None:
     half = tmp_path / "robust_test_2999-01-01_00-00-01"
     half.mkdir()
     (half / "settings.json").write_text('{"family": ')
+    nested = tmp_path / "robust_test_2999-01-01_00-00-02"
+    nested.mkdir()
+    (nested / "settings.json").write_text("[" * 100_000)
     run = start_run(tmp_path, SETTINGS, FAMILY)
     found = find_run(tmp_path, SETTINGS, FAMILY)
     assert found is not None and found.folder == run.folder and not found.results
