@@ -28,8 +28,8 @@ from dataloader import nuscenes_tables as tables
 from dataloader.camera import project, read_image
 from dataloader.files import file_sizes, missing_files, read_bytes, read_point_file, unequal
 from dataloader.nuscenes_index import NuScenesIndex, open_index
-from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_small_scans
 from dataloader.nuscenes_splits import scenes_of
+from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_small_scans
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.names import checked_name, checked_path
