@@ -321,16 +321,22 @@ def test_an_output_that_is_a_file(clean, tmp_path, capsys, below):
     assert taken.read_text() == "mine"
 
 
-def test_a_truncated_scan_is_named(clean, tmp_path, capsys):
+def test_a_truncated_scan_is_named_before_anything_is_made(clean, tmp_path, capsys):
     path = clean / "08" / "velodyne" / "000001.bin"
-    content = path.read_bytes()
-    flags = ("--output", tmp_path / "c", "--subsets", "crosstalk/light")
     size = path.stat().st_size
-    path.write_bytes(content[:-2])
-    assert run(clean, *flags, family="robo3d") == 2
+    path.write_bytes(path.read_bytes()[:-2])
+    assert run(clean, "--output", tmp_path / "c", "--subsets", "crosstalk/light", family="robo3d") == 2
     assert f"{path}: {size - 2} bytes are no multiple of 16 (truncated)" in complaint(capsys)
-    finished = tmp_path / "c" / "crosstalk/light/labels/000000.label"
-    assert finished.is_file()
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_scan_that_cannot_be_read_is_named_and_what_is_finished_stays(clean, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("dataloader.scan_check._LOOKED_AT", 0)  # as if it came later in the sequence
+    path = clean / "08" / "velodyne" / "000001.bin"
+    path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+    assert run(clean, "--output", tmp_path / "c", "--subsets", "crosstalk/light", family="robo3d") == 2
+    assert f"{path}: holds numbers such as" in complaint(capsys)
+    assert (tmp_path / "c" / "crosstalk/light/labels/000000.label").is_file()
     assert not list((tmp_path / "c" / "crosstalk/light").rglob("*000001*"))
 
 
