@@ -363,7 +363,9 @@ def test_other_options_are_refused(clean, tmp_path, capsys):
     assert run(clean, "--output", tmp_path / "c", family="robo3d") == 2
     assert "made with other options" in complaint(capsys)
     path = clean / "08" / "velodyne" / "000001.bin"
-    path.write_bytes(path.read_bytes() + bytes(16))
+    labels = clean / "08" / "labels" / "000001.label"
+    for file, point in ((path, bytes(16)), (labels, bytes(4))):  # one more point
+        file.write_bytes(file.read_bytes() + point)
     assert run(clean, *flags) == 2
     assert "clean.fingerprint" in complaint(capsys)
     assert file_bytes(tmp_path / "c") == before
