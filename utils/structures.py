@@ -104,7 +104,7 @@ def no_pixels(count: int) -> NDArray[np.float32]:
 def _rows_of(column: NDArray[Any], rows: NDArray[np.bool_] | NDArray[np.int64]) -> NDArray[Any]:
     """Rows of (N,) or (N, C); faster than plain indexing, several times so for a mask."""
     if not any(column.strides):  # one number, repeated
-        count = np.count_nonzero(rows) if rows.dtype == np.bool_ else len(rows)
+        count = int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
         return np.broadcast_to(column[:1], (count, *column.shape[1:]))
     if rows.dtype != np.bool_:
         return column.take(rows, axis=0)

@@ -73,7 +73,7 @@ def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sen
     if name not in severities:
         raise ValueError(f"{name} is no corruption; there are {', '.join(severities)}")
     subset = severities[name][int(rng.integers(len(severities[name])))]
-    finite = np.isfinite(scan.xyz).all(axis=1)
+    finite = np.all(np.isfinite(scan.xyz), axis=1)
     return _scan_of(subset.apply(_sweep_of(scan, sensor).select(finite), rng), scan)
 
 

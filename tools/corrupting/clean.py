@@ -81,7 +81,7 @@ class CleanSet:
             altered=np.zeros(count, dtype=bool),
             sensor=self.sensor,
         )
-        finite = np.isfinite(xyz).all(axis=1)
+        finite = np.all(np.isfinite(xyz), axis=1)
         return sweep if finite.all() else sweep.select(finite)
 
     def count(self, frame: CleanFrame) -> int:

@@ -7,20 +7,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-
-pytest.importorskip("nuscenes")
-from nuscenes.eval.lidarseg.evaluate import LidarSegEval
-from nuscenes.eval.lidarseg.utils import LidarsegClassMapper
-from nuscenes.eval.lidarseg.validate_submission import validate_submission
-from nuscenes.utils.data_classes import LidarPointCloud
-from nuscenes.utils.geometry_utils import points_in_box
-from nuscenes.utils.splits import create_splits_scenes
 from pyquaternion import Quaternion
 from scipy.spatial import KDTree
 
 from tests.demo_support import EXACT_NUSCENES, samples_of, sweep_of
 from tools.demo_world import nuscenes
 from tools.demo_world.nuscenes_rig import CAMERAS, drives
+
+LidarSegEval = pytest.importorskip("nuscenes.eval.lidarseg.evaluate").LidarSegEval
+LidarsegClassMapper = pytest.importorskip("nuscenes.eval.lidarseg.utils").LidarsegClassMapper
+validate_submission = pytest.importorskip("nuscenes.eval.lidarseg.validate_submission").validate_submission
+LidarPointCloud = pytest.importorskip("nuscenes.utils.data_classes").LidarPointCloud
+points_in_box = pytest.importorskip("nuscenes.utils.geometry_utils").points_in_box
+create_splits_scenes = pytest.importorskip("nuscenes.utils.splits").create_splits_scenes
 
 
 def to_global(devkit, token, points):
