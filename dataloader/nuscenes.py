@@ -262,8 +262,9 @@ def _build_apart(root: Path, version: str) -> NuScenesIndex:
         f"{root / version}: reading the tables was stopped, probably for want of memory; free some, or open the data "
         "set once on a larger machine: later starts need none"
     )
+    fork = multiprocessing.get_context("fork")  # from Python 3.14 on the default would import everything again
     try:
-        with ProcessPoolExecutor(max_workers=1, initializer=_prepare_reader) as pool:
+        with ProcessPoolExecutor(max_workers=1, mp_context=fork, initializer=_prepare_reader) as pool:
             return pool.submit(build_index, root, version).result()
     except (BrokenProcessPool, MemoryError) as error:
         raise stopped from error
