@@ -79,6 +79,8 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(descriptor)
         finally:
+            if raw is not None:
+                raw.close()  # or what is left in the buffer would go to whichever file gets this descriptor next
             os.close(descriptor)
         os.replace(partial, path)
     except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import signal
@@ -86,6 +87,16 @@ def test_an_error_of_the_block_passes_through(error: BaseException, tmp_path: Pa
         file.write(b"half")
         raise error
     assert caught.value is error and not os.listdir(tmp_path)
+
+
+def test_what_an_error_left_unwritten_goes_into_no_other_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), whole_file(tmp_path / "file") as file:
+        file.write(b"half")
+        raise ValueError
+    with open(tmp_path / "other", "wb", buffering=0):  # gets the descriptor that has become free
+        del file
+        gc.collect()
+    assert (tmp_path / "other").read_bytes() == b""
 
 
 def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
