@@ -2,22 +2,22 @@
 
 How a data set files its predictions is a `PredictionFormat`. That of SemanticKITTI is here:
 `sequences/<seq>/predictions/<frame>.label`, one uint32 raw class id per point of the scan, in file order; a submission
-is a zip with `sequences/` at its top.
+is a zip with `sequences/` at its top, and with an entry for every folder, as the benchmark's validator asks.
 """
 
 from __future__ import annotations
 
-import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.files import whole_file, write_bytes
 from utils.labels import LabelMap
 from utils.structures import Frame, Segmentation
 
@@ -81,7 +81,7 @@ class PredictionWriter:
     def write(self, segmentation: Segmentation) -> None:
         """Write the file of one scan; a reader sees the whole file or none."""
         values = self._files.values[segmentation.prediction.cpu().numpy()]
-        _write_whole(self._path(segmentation.whole.frame), values.tobytes())
+        write_bytes(self._path(segmentation.whole.frame), values.tobytes())
 
     def finish(self, expected: Iterable[Expected]) -> Path:
         """The folder; raises UserError unless every expected frame is in it with its number of points."""
@@ -95,7 +95,7 @@ class PredictionWriter:
         """Check the scans' files, then add those of the whole."""
         self._check_sizes(expected)
         for name, content in self._files.extra.items():
-            _write_whole(self.directory / name, content)
+            write_bytes(self.directory / name, content)
 
     def _check_sizes(self, expected: list[Expected]) -> None:
         """Raise UserError unless every expected frame has a file of the right size."""
@@ -127,7 +127,7 @@ class SubmissionWriter(PredictionWriter):
     """
 
     def finish(self, expected: Iterable[Expected]) -> Path:
-        """Check the files and zip exactly the expected ones.
+        """Check the files and zip exactly the expected ones. The same files give the same zip, byte by byte.
 
         Args:
             expected: every frame of the split, with its number of points (None: any number).
@@ -137,24 +137,22 @@ class SubmissionWriter(PredictionWriter):
 
         Raises:
             UserError: a frame is missing, has another number of points, or holds a point without a class.
+            OSError: the zip cannot be written; there is none then, or that of an earlier test.
         """
         frames = list(expected)
         self._complete(frames)
         target = self.directory / "submission.zip"
-        partial = target.with_suffix(".zip.partial")
-        try:
-            # The fastest level: predictions shrink tenfold at any level, and a test set is 10 GB.
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                for frame, _ in frames:
-                    content = self._path(frame).read_bytes()
-                    self._check_values(frame, content)
-                    archive.writestr(self._files.path(frame), content)
-                for name, content in self._files.extra.items():
-                    archive.writestr(name, content)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(target) as file, zipfile.ZipFile(file, "w") as archive:
+            _add(archive, self._members(frames))
         return target
+
+    def _members(self, frames: Iterable[Expected]) -> Iterator[tuple[str, bytes]]:
+        """Path and content of every file of the zip."""
+        for frame, _ in frames:
+            content = self._path(frame).read_bytes()
+            self._check_values(frame, content)
+            yield self._files.path(frame), content
+        yield from self._files.extra.items()
 
     def _check_values(self, frame: Frame, content: bytes) -> None:
         ids = np.frombuffer(content, dtype=self._files.values.dtype)
@@ -191,9 +189,21 @@ def _kitti_path(frame: Frame) -> str:
     return f"sequences/{frame.sequence}/predictions/{frame.name}.label"
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file that a reader sees whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _add(archive: zipfile.ZipFile, members: Iterable[tuple[str, bytes]]) -> None:
+    """Add files, and before the first file in a folder an entry for that folder."""
+    folders: set[str] = set()
+    for name, content in members:
+        above = [f"{folder}/" for folder in reversed(PurePosixPath(name).parents) if folder.name]
+        for folder in above:
+            if folder not in folders:
+                archive.writestr(_entry(folder, 0o40755), b"")
+                folders.add(folder)
+        # The fastest level: predictions shrink tenfold at any level, and a test set is 10 GB.
+        archive.writestr(_entry(name, 0o100644), content, zipfile.ZIP_DEFLATED, compresslevel=1)
+
+
+def _entry(name: str, mode: int) -> zipfile.ZipInfo:
+    """An entry with the date that stands for none, so that the time of day changes no byte of the zip."""
+    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.external_attr = mode << 16 | (0x10 if entry.is_dir() else 0)
+    return entry

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.full_disk import files_of_at_most
 from utils.files import remove_partials, require_regular, whole_file, write_bytes, write_text
 
 NOISE = np.random.default_rng(0).integers(0, 256, (1024, 1200, 3), dtype=np.uint8)
@@ -52,12 +51,8 @@ WRITERS: dict[str, Callable[[IO[bytes]], object]] = {
 @pytest.fixture
 def small_files() -> Iterator[None]:
     """The system refuses files of more than LIMIT bytes (EFBIG), as a full disk or a quota would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    with files_of_at_most(LIMIT):
+        yield
 
 
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)

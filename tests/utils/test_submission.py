@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import stat
 import struct
 import zipfile
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from tests.full_disk import files_of_at_most
 from tests.submission_support import expected, segmentation_of
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -34,7 +36,7 @@ def read_labels(content: bytes) -> list[int]:
 
 
 def validate_zip(path, points_of):
-    """What semantic-kitti-api's validate_submission.py asks for, step by step.
+    """What semantic-kitti-api's validate_submission.py asks for, step by step, from the names and sizes in the zip.
 
     Args:
         path: the zip.
@@ -43,13 +45,21 @@ def validate_zip(path, points_of):
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
-        assert {name.split("/")[0] for name in names} == {"sequences"}
-        for sequence, frames in points_of.items():
-            folder = f"sequences/{sequence}/predictions/"
-            assert any(name.startswith(folder) for name in names), f"no {folder}"
-            assert len([name for name in names if name.startswith(folder)]) == len(frames)
-            for frame, points in frames.items():
-                assert archive.getinfo(f"{folder}{frame}.label").file_size == 4 * points
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    assert len(set(names)) == len(names)
+    folders = [name for name in names if name.endswith("/")]
+    wanted = ["sequences/", *(f"sequences/{s}/{below}" for s in points_of for below in ("", "predictions/"))]
+    for folder in wanted:
+        assert folder in folders, f"Directory {folder} missing inside zip file"
+    files = {
+        f"sequences/{sequence}/predictions/{frame}.label": 4 * points
+        for sequence, frames in points_of.items()
+        for frame, points in frames.items()
+    }
+    assert {name: size for name, size in sizes.items() if name not in folders} == files
+    assert sorted(folders) == sorted(wanted)
+    for name in files:  # whoever unpacks entry by entry has the folder first
+        assert names.index(name) > max(names.index(folder) for folder in folders if name.startswith(folder))
 
 
 @pytest.fixture(params=["predictions", "submission"])
@@ -88,6 +98,47 @@ def test_only_expected_frames_are_zipped(tmp_path):
         sink.write(result)
     path = sink.finish([(done[0].whole.frame, None)])
     validate_zip(path, {"11": {"000000": 50}})
+
+
+def filled(folder):
+    sink = FORMAT.submission(folder)
+    done = results()
+    for result in done:
+        sink.write(result)
+    return sink, expected(done)
+
+
+def test_the_same_predictions_are_the_same_zip_whenever_it_is_made(tmp_path, monkeypatch):
+    zips = []
+    for number, clock in enumerate((1e9, 1.7e9)):
+        sink, frames = filled(tmp_path / str(number))
+        monkeypatch.setattr("time.time", lambda clock=clock: clock)
+        zips.append(sink.finish(frames).read_bytes())
+    assert zips[0] == zips[1]
+
+
+def test_the_zip_unpacks_into_files_and_folders_that_can_be_read(tmp_path):
+    sink, frames = filled(tmp_path / "out")
+    with zipfile.ZipFile(sink.finish(frames)) as archive:
+        modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
+        archive.extractall(tmp_path / "unpacked")
+    for name, mode in modes.items():
+        assert stat.S_ISDIR(mode) == name.endswith("/") and mode & 0o444 == 0o444, name
+        assert (tmp_path / "unpacked" / name).is_dir() == name.endswith("/")
+
+
+def test_a_full_disk_leaves_no_half_zip(tmp_path):
+    sink = FORMAT.submission(tmp_path)
+    done = [segmentation("11", f"{frame:06d}", [1, 2]) for frame in range(40)]
+    for result in done:
+        sink.write(result)
+    (tmp_path / "submission.zip").write_bytes(b"that of an earlier test")
+    with files_of_at_most(3000), pytest.raises(OSError) as caught:
+        sink.finish(expected(done))
+    assert caught.value.filename == str(tmp_path / "submission.zip")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sequences", "submission.zip"]
+    assert (tmp_path / "submission.zip").read_bytes() == b"that of an earlier test"
+    validate_zip(sink.finish(expected(done)), {"11": {f"{frame:06d}": 2 for frame in range(40)}})
 
 
 def test_written_again_takes_the_new(tmp_path):
