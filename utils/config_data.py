@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo
 from pydantic import field_validator as check
 
-from utils.config_fields import Multiple16, NotNegative, PositiveInt, Section, Share, Text, Triple, list_of, only
+from utils.config_fields import Multiple16, NotNegative, PositiveInt, Section, Share, Text, Triple, list_of
 
 CORRUPTIONS = (
     "fog", "wet_ground", "snow", "motion_blur", "beam_missing", "crosstalk", "incomplete_echo", "cross_sensor",
@@ -69,7 +69,7 @@ class DatasetParams(Section):
     collate_type: Literal["collate_fn_default", "collate_fn_voxel"] = Field(
         default="collate_fn_default", description="How scans batch; it follows from dataset_type."
     )
-    ignore_label: Annotated[int, only(0)] = Field(default=0, description="The learning id left out of loss and mIoU.")
+    ignore_label: int = Field(default=0, description="The learning id left out of loss and mIoU: 0.")
     label_mapping: Text = Field(description="YAML of label ids and names, from here or from the repository root.")
     seg_labelweights: Annotated[tuple[NotNegative, ...], list_of()] | None = Field(
         default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
@@ -94,6 +94,16 @@ class DatasetParams(Section):
         if version is not None and info.data.get("pc_dataset_type") == "SemanticKITTI":
             raise ValueError(f"is for pc_dataset_type nuScenes, remove it from SemanticKITTI, found {version}")
         return version
+
+    @check("ignore_label")
+    @classmethod
+    def _zero_is_ignored(cls, found: int) -> int:
+        if found != 0:
+            raise ValueError(
+                f"must be 0, found {found}: what is left out of loss and mIoU has the learning id 0, so send its raw "
+                "ids to 0 in learning_map of the file that label_mapping names"
+            )
+        return found
 
     @check("seg_labelweights")
     @classmethod

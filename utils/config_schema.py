@@ -128,7 +128,7 @@ class Config(Section):
             return None
         return (
             f"dataset_params.seg_labelweights must have {classes} entries (model_params.num_classes), "
-            f"found {len(weights)}"
+            f"found {len(weights)}: one for each learning id, the ignored 0 first"
         )
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.label_files import NUMBERING, RAW_IDS, LabelFile
 
 UNKNOWN = 255
 """Entry of `LabelMap.to_learning` for a raw id that the map does not know."""
-
-_RAW_IDS = 1 << 16
-_SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,7 @@ class LabelMap:
         colors: (K, 3) uint8, RGB.
         split: "train", "valid", "test" -> names of their sequences ("00"); empty where the data set defines its own.
         raw_names: name of every raw id; several of them can be one class.
+        added: raw ids that are no category of the data set; see `adding`.
     """
 
     names: tuple[str, ...]
@@ -39,6 +36,7 @@ class LabelMap:
     colors: NDArray[np.uint8]
     split: dict[str, tuple[str, ...]]
     raw_names: dict[int, str]
+    added: tuple[int, ...] = ()
 
     @staticmethod
     def load(path: str | Path) -> LabelMap:
@@ -46,26 +44,30 @@ class LabelMap:
 
         Args:
             path: YAML with `labels` (raw id: name), `color_map` (raw id: [b, g, r]), `learning_map` (raw id: learning
-                id), `learning_map_inv` (learning id: raw id); where needed also `split` (train, valid, test: sequence
-                numbers) and `class_names` (learning id: name, where the class is not called as its raw id is).
+                id, 0 for what is ignored), `learning_map_inv` (learning id: raw id); where needed also `split` (train,
+                valid, test: names of sequences) and `class_names` (learning id: name, where the class is not called as
+                its raw id is). `learning_ignore` may say again that 0 is ignored, and nothing else.
 
         Raises:
             UserError: the file is missing or not YAML, a key is missing, or its entries contradict each other.
         """
-        content = _read_yaml(path)
-        names, colors = _ids(content, "labels", path), _ids(content, "color_map", path)
-        forward, inverse = _ids(content, "learning_map", path), _ids(content, "learning_map_inv", path)
-        to_raw = _inverse_table(inverse, forward, path)
+        file = LabelFile(path)
+        names, colors = file.names("labels"), file.table("color_map")
+        inverse = _inverse_table(file)
+        to_learning = _forward_table(file, len(inverse))
+        to_raw = _checked(file, inverse, to_learning)
         missing = [raw for raw in to_raw if raw not in names or raw not in colors]
         if missing:
-            raise UserError(f"{path}: raw id {missing[0]} of learning_map_inv must be in labels and color_map; add it")
+            raise file.error(f"raw id {missing[0]} of learning_map_inv must be in labels and color_map; add it")
+        classes = _class_names(file, [names[raw] for raw in to_raw])
+        _check_ignored(file, classes)
         return LabelMap(
-            names=_class_names(content, [str(names[raw]) for raw in to_raw], path),
-            to_learning=_forward_table(forward, len(to_raw), path),
+            names=classes,
+            to_learning=to_learning,
             to_raw=np.array(to_raw, dtype=np.uint32),
-            colors=np.array([_rgb(colors[raw], raw, path) for raw in to_raw], dtype=np.uint8),
-            split=_split(content, path),
-            raw_names={raw: str(name) for raw, name in names.items()},
+            colors=np.array([file.color(raw, colors[raw]) for raw in to_raw], dtype=np.uint8),
+            split=file.split(),
+            raw_names=names,
         )
 
     def with_raw_names(self, names: Mapping[int, str], path: str | Path) -> LabelMap:
@@ -87,17 +89,36 @@ class LabelMap:
         known = {name: raw for raw, name in self.raw_names.items()}
         to_learning = np.full_like(self.to_learning, UNKNOWN)
         for raw, name in names.items():
-            if not _is_id(raw):
-                raise UserError(f"{path}: category {name} has id {raw}, not 0 to {_RAW_IDS - 1}; unpack it again")
+            if not 0 <= raw < RAW_IDS:
+                raise UserError(f"{path}: category {name} has id {raw}, not 0 to {RAW_IDS - 1}; unpack it again")
             if name not in known or self.to_learning[known[name]] == UNKNOWN:
                 raise UserError(
                     f"{path}: category {name} is not in the label mapping; add it to labels and learning_map of the "
                     "file that dataset_params.label_mapping names"
                 )
             to_learning[raw] = self.to_learning[known[name]]
+        for raw in set(self.added) - set(names):
+            to_learning[raw] = self.to_learning[raw]
         ids = {name: raw for raw, name in names.items()}
         to_raw = [ids.get(self.raw_names[raw], raw) for raw in self.to_raw.tolist()]
         return replace(self, to_learning=to_learning, to_raw=np.array(to_raw, dtype=np.uint32), raw_names=dict(names))
+
+    def adding(self, names: Mapping[int, str], color: Sequence[int] | None = None) -> LabelMap:
+        """The same map for scans with points that a corruption has put there, which have raw ids of their own.
+
+        Args:
+            names: of these raw ids. One that the map has already stays what it is.
+            color: None: the points are ignored (learning id 0). RGB: for pictures they get learning ids of their own,
+                behind those of the K classes, with that colour and their names.
+        """
+        new = [raw for raw in names if self.to_learning[raw] == UNKNOWN]
+        to_learning = self.to_learning.copy()
+        to_learning[new] = 0 if color is None else np.arange(len(self.names), len(self.names) + len(new))
+        wider = replace(self, to_learning=to_learning, added=(*self.added, *new))
+        if color is None:
+            return wider
+        colors = np.concatenate([self.colors, np.array([color] * len(new), dtype=np.uint8).reshape(-1, 3)])
+        return replace(wider, names=(*self.names, *(names[raw] for raw in new)), colors=colors)
 
     def ignoring_unknown(self) -> LabelMap:
         """The same map, but a raw id that it does not know is ignored (learning id 0) instead of an error.
@@ -132,84 +153,57 @@ class LabelMap:
         return learning
 
 
-def _read_yaml(path: str | Path) -> Mapping[str, Any]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: cannot read it ({reason}); correct dataset_params.label_mapping") from error
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: the label mapping is not valid YAML{line}; repair it") from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: the label mapping must hold keys such as labels and learning_map; repair it")
-    return content
-
-
-def _ids(content: Mapping[str, Any], key: str, path: str | Path) -> dict[int, Any]:
-    """The table under `key`, which must map ids to something."""
-    if key not in content:
-        raise UserError(f"{path}: key {key} is missing from the label mapping; add it")
-    table = content[key]
-    if not isinstance(table, Mapping) or not table or not all(_is_id(entry) for entry in table):
-        raise UserError(f"{path}: key {key} must map ids from 0 to {_RAW_IDS - 1} to their values; correct it")
-    return dict(table)
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _RAW_IDS
-
-
-def _inverse_table(inverse: dict[int, Any], forward: dict[int, Any], path: str | Path) -> list[int]:
-    """Raw ids by learning id; each must come back to the learning id that names it."""
-    if sorted(inverse) != list(range(len(inverse))) or len(inverse) > UNKNOWN:
-        raise UserError(f"{path}: learning_map_inv must have the learning ids 0, 1, 2, ... without a gap; correct it")
-    for learning in range(len(inverse)):
-        if not _is_id(inverse[learning]) or forward.get(inverse[learning]) != learning:
-            raise UserError(
-                f"{path}: learning_map_inv sends {learning} to {inverse[learning]}, which learning_map does not send "
-                f"back to {learning}; correct one of them"
-            )
+def _inverse_table(file: LabelFile) -> list[int | None]:
+    """What stands for each learning id in `learning_map_inv`."""
+    inverse = file.ids("learning_map_inv")
+    if sorted(inverse) != list(range(len(inverse))) or not 1 < len(inverse) <= UNKNOWN:
+        raise file.error(f"learning_map_inv must have the learning ids 0, 1, 2, ... without a gap: {NUMBERING}")
     return [inverse[learning] for learning in range(len(inverse))]
 
 
-def _forward_table(forward: dict[int, Any], num_classes: int, path: str | Path) -> NDArray[np.uint8]:
-    table = np.full(_RAW_IDS, UNKNOWN, dtype=np.uint8)
-    for raw, learning in forward.items():
-        if not _is_id(learning) or learning >= num_classes:
-            raise UserError(
-                f"{path}: learning_map sends {raw} to {learning}, which is not in learning_map_inv; correct one of them"
-            )
+def _forward_table(file: LabelFile, num_classes: int) -> NDArray[np.uint8]:
+    table = np.full(RAW_IDS, UNKNOWN, dtype=np.uint8)
+    for raw, learning in file.ids("learning_map").items():
+        if learning is None or learning >= num_classes:
+            found = file.written("learning_map", raw)
+            raise file.error(f"learning_map sends {raw} to {found}, which is not in learning_map_inv: {NUMBERING}")
         table[raw] = learning
     return table
 
 
-def _rgb(bgr: Any, raw: int, path: str | Path) -> tuple[int, ...]:
-    if not isinstance(bgr, list) or len(bgr) != 3 or not all(_is_id(value) and value < 256 for value in bgr):
-        raise UserError(f"{path}: color_map of {raw} must be [blue, green, red], each 0 to 255; correct it")
-    return tuple(reversed(bgr))
+def _checked(file: LabelFile, inverse: Sequence[int | None], to_learning: NDArray[np.uint8]) -> list[int]:
+    """Raw ids by learning id; each must come back to the learning id that names it."""
+    to_raw = []
+    for learning, raw in enumerate(inverse):
+        if raw is None or to_learning[raw] != learning:
+            found = file.written("learning_map_inv", learning)
+            raise file.error(
+                f"learning_map_inv sends {learning} to {found}, which learning_map does not send back to {learning}; "
+                "correct one of them"
+            )
+        to_raw.append(raw)
+    return to_raw
 
 
-def _class_names(content: Mapping[str, Any], names: list[str], path: str | Path) -> tuple[str, ...]:
+def _class_names(file: LabelFile, names: list[str]) -> tuple[str, ...]:
     """Names by learning id: those of the raw ids, but where `class_names` gives another."""
-    if "class_names" in content:
-        for learning, name in _ids(content, "class_names", path).items():
+    if "class_names" in file:
+        for learning, name in file.names("class_names").items():
             if learning >= len(names):
-                raise UserError(f"{path}: class_names has {learning}, which is not in learning_map_inv; correct one")
-            names[learning] = str(name)
+                raise file.error(f"class_names has {learning}, which is not in learning_map_inv; correct one")
+            names[learning] = name
+    for learning, name in enumerate(names):
+        if (first := names.index(name)) != learning:
+            raise file.error(f"the classes {first} and {learning} are both called {name}; name one in class_names")
     return tuple(names)
 
 
-def _split(content: Mapping[str, Any], path: str | Path) -> dict[str, tuple[str, ...]]:
-    if "split" not in content:
-        return {}
-    split = content["split"]
-    if not isinstance(split, Mapping):
-        raise UserError(f"{path}: key split must hold train, valid and test, lists of sequence numbers; correct it")
-    for name in _SPLITS:
-        if not isinstance(split.get(name), list) or not all(_is_id(number) for number in split[name]):
-            raise UserError(f"{path}: key split.{name} must be a list of sequence numbers; add or correct it")
-    return {name: tuple(f"{number:02d}" for number in split[name]) for name in _SPLITS}
+def _check_ignored(file: LabelFile, names: Sequence[str]) -> None:
+    """Raise UserError if `learning_ignore` leaves out another class than 0."""
+    ignored = file.flags("learning_ignore") if "learning_ignore" in file else {}
+    for learning, ignore in ignored.items():
+        if learning >= len(names):
+            raise file.error(f"learning_ignore has {learning}, which is not in learning_map_inv: {NUMBERING}")
+        if ignore != (learning == 0):
+            does = "ignores" if ignore else "does not ignore"
+            raise file.error(f"learning_ignore {does} {learning} ({names[learning]}), but {NUMBERING}")

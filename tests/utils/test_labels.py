@@ -148,17 +148,30 @@ def _set(key, entry, value):
         (lambda content: content.__setitem__("split", None), "split"),
         (lambda content: content["split"].pop("valid"), "split.valid"),
         (_set("split", "test", "11"), "split.test"),
+        (_set("split", "test", ["11", "../11"]), r"found ../11"),
+        (_set("split", "test", [["11"]]), "found a list"),
+        (_set("split", "test", [".."]), "found .."),
+        (_set("split", "test", [""]), "found ''"),
+        (_set("split", "train", [3, "03"]), "split.train lists the sequence 03 twice"),
         (_set("learning_map", 60, 20), "60 to 20"),
+        (_set("learning_map", 60, "road"), "60 to road"),
         (_set("learning_map", 70000, 1), "learning_map"),
         (_set("learning_map", "car", 1), "learning_map"),
         (_set("learning_map_inv", 21, 40), "without a gap"),
         (_set("learning_map_inv", 1, 40), "sends 1 to 40"),
+        (_set("learning_map_inv", 1, {}), "sends 1 to a table"),
         (lambda content: content.__setitem__("class_names", {20: "tram"}), "class_names has 20"),
         (lambda content: content.__setitem__("class_names", ["tram"]), "class_names"),
+        (lambda content: content.__setitem__("class_names", {3: "car"}), "classes 1 and 3 are both called car"),
+        (lambda content: content.__setitem__("class_names", {3: "\x1b[2J"}), r"class_names of 3"),
+        (lambda content: content.__setitem__("class_names", {3: ["tram"]}), "class_names of 3"),
         (_set("color_map", 10, [1, 2]), "color_map of 10"),
         (_set("color_map", 10, [1, 2, 256]), "color_map of 10"),
+        (_set("color_map", 10, [1, 2, 0.5]), "color_map of 10"),
         (lambda content: content["labels"].pop(10), "raw id 10"),
         (lambda content: content.__setitem__("labels", ["car"]), "labels"),
+        (_set("learning_ignore", 5, 1), "learning_ignore of 5 must be true or false, found 1"),
+        (_set("learning_ignore", 20, False), "learning_ignore has 20"),
     ],
 )
 def test_a_wrong_map_is_one_clear_line(change, word, content, tmp_path):
@@ -169,7 +182,145 @@ def test_a_wrong_map_is_one_clear_line(change, word, content, tmp_path):
     with pytest.raises(UserError) as caught:
         LabelMap.load(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: ") and word in message and "\n" not in message
+    assert message.startswith(f"{path}: ") and word in message and message.isprintable()
+
+
+def _ignore(*learning):
+    return lambda content: content.__setitem__("learning_ignore", {k: k in learning for k in range(20)})
+
+
+def _send(raw, learning):
+    """What a map of another code base has, which ignores 255 or -1."""
+    return _set("learning_map", raw, learning)
+
+
+def _renumber(ignored):
+    """The classes are 0 to 18, and what is ignored is `ignored`."""
+
+    def change(content):
+        learning = {k: k - 1 if k else ignored for k in range(20)}
+        content["learning_map"] = {raw: learning[k] for raw, k in content["learning_map"].items()}
+        content["learning_map_inv"] = {learning[k]: raw for k, raw in content["learning_map_inv"].items()}
+        content["learning_ignore"] = {learning[k]: k == 0 for k in range(20)}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        (_ignore(19), "learning_ignore does not ignore 0 (unlabeled)"),
+        (_ignore(), "learning_ignore does not ignore 0 (unlabeled)"),
+        (_ignore(0, 19), "learning_ignore ignores 19 (traffic-sign)"),
+        (lambda content: content.__setitem__("learning_ignore", {19: True}), "learning_ignore ignores 19"),
+        (_send(0, 255), "learning_map sends 0 to 255"),
+        (_send(0, -1), "learning_map sends 0 to -1"),
+        (_renumber(19), "learning_ignore ignores 19 (unlabeled)"),
+        (_renumber(255), "learning_map_inv must have"),
+        (_renumber(-1), "learning_map_inv must map ids from 0 to 65535, found -1"),
+    ],
+)
+def test_another_ignored_class_than_0_is_refused_with_the_rule(change, found, content, tmp_path):
+    changed = yaml.safe_load(yaml.safe_dump(content))
+    change(changed)
+    path = tmp_path / "map.yaml"
+    path.write_text(yaml.safe_dump(changed, sort_keys=False))
+    with pytest.raises(UserError) as caught:
+        LabelMap.load(path)
+    assert found in str(caught.value)
+    assert "the learning id 0 is what is left out of loss and score, and the classes are 1, 2, 3" in str(caught.value)
+
+
+def test_learning_ignore_may_be_left_out_or_name_0_alone(content, tmp_path):
+    shipped = LabelMap.load(SHIPPED)
+    for ignore in (None, {0: True}, {5: False}):
+        changed = {key: value for key, value in content.items() if key != "learning_ignore"}
+        changed |= {} if ignore is None else {"learning_ignore": ignore}
+        (tmp_path / "map.yaml").write_text(yaml.safe_dump(changed))
+        labels = LabelMap.load(tmp_path / "map.yaml")
+        assert labels.names == shipped.names and np.array_equal(labels.to_learning, shipped.to_learning)
+
+
+def with_split(tmp_path, train):
+    """The shipped map, its training sequences written as `train`, letter by letter."""
+    text = SHIPPED.read_text()
+    before, _, after = text.partition("  train: [0, 1, 2, 3, 4, 5, 6, 7, 9, 10]")
+    assert after
+    path = tmp_path / "map.yaml"
+    path.write_text(f"{before}  train: {train}{after}")
+    return LabelMap.load(path)
+
+
+@pytest.mark.parametrize(
+    "written, names",
+    [
+        ("[00, 01, 07, 08, 09, 10]", "00 01 07 08 09 10"),  # 08 and 09 are no numbers to YAML 1.1
+        ("[0, 7, 8, 10]", "00 07 08 10"),  # as the semantic-kitti-api writes them
+        ("[010, 0x10, 0o7, 1_0, 1e3, 0b1, 1.0, 12:30:00]", None),  # numbers to YAML, and a colon is none of the names
+        ("[010, 0x10, 0o7, 1_0, 1e3, 0b1, 1.0]", "010 0x10 0o7 1_0 1e3 0b1 1.0"),
+        ("['8', \"00\", 'a']", "8 00 a"),  # in quotes: as it is written
+        ("[2013_05_28_drive_0000_sync, no, null, 2024-01-01]", "2013_05_28_drive_0000_sync no null 2024-01-01"),
+        ("[100, 2013]", "100 2013"),
+        ("\n  - 08 # the eighth\n  - ..9", "08 ..9"),
+        ("[-1, +1]", None),
+        ("[~]", None),
+        ("[a/b]", None),
+        ("[08, 8]", None),
+    ],
+)
+def test_a_sequence_is_what_is_written(written, names, tmp_path):
+    if names is not None:
+        assert with_split(tmp_path, written).split["train"] == tuple(names.split())
+        return
+    with pytest.raises(UserError, match=r"map\.yaml: key split\.train ") as caught:
+        with_split(tmp_path, written)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_and_ids_are_what_is_written(tmp_path, content):
+    text = SHIPPED.read_text()
+    for old, new in (('10: "car"', "010: no"), ("10: 1  # car", '"10": 01'), ("15: 3 ", "015: 3 ")):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "map.yaml").write_text(text)
+    labels, shipped = LabelMap.load(tmp_path / "map.yaml"), LabelMap.load(SHIPPED)
+    assert labels.names == ("unlabeled", "no", *shipped.names[2:])
+    assert np.array_equal(labels.to_learning, shipped.to_learning)
+
+
+def test_endless_yaml_ends(tmp_path):
+    """Anchors that would unfold into 10^9 entries, in each place of the file."""
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    shipped = SHIPPED.read_text()
+    for old in ("10: 1  # car", '10: "car"', "10: [245, 150, 100]", "1: 10  # car", "1: false", "train: [0, 1"):
+        new = "train: [*a8, 1" if "train" in old else old.partition(":")[0] + ": *a8"
+        (tmp_path / "map.yaml").write_text(bomb + shipped.replace(old, new))
+        with pytest.raises(UserError) as caught:
+            LabelMap.load(tmp_path / "map.yaml")
+        assert len(str(caught.value)) < 600, old
+
+
+def test_points_that_a_corruption_has_added():
+    labels = LabelMap.load(SHIPPED)
+    raw = np.array([10, 21, 23, 0, 10], np.uint16)
+    wider = labels.adding({21: "fog", 23: "crosstalk", 10: "not that"})
+    assert wider.learning_ids(raw, "a.label").tolist() == [1, 0, 0, 0, 1]
+    with pytest.raises(UserError, match="label id 22 on 1 points"):
+        wider.learning_ids(np.array([22, 21], np.uint16), "a.label")
+    with pytest.raises(UserError, match="label id 21"):
+        labels.learning_ids(raw, "a.label")
+    shown = labels.adding({21: "fog", 23: "crosstalk", 10: "not that"}, color=(1, 2, 3))
+    assert shown.learning_ids(raw, "a.label").tolist() == [1, 20, 21, 0, 1]
+    assert shown.names == (*labels.names, "fog", "crosstalk") and shown.colors[20:].tolist() == [[1, 2, 3]] * 2
+    assert np.array_equal(shown.colors[:20], labels.colors) and np.array_equal(shown.to_raw, labels.to_raw)
+
+
+def test_added_points_in_a_data_set_that_numbers_its_ids_itself():
+    labels = LabelMap.load(NUSCENES).adding({41: "fog", 42: "snow"})
+    matched = labels.with_raw_names({5: "vehicle.car", 42: "animal", 43: "vehicle.car"}, "category.json")
+    assert matched.learning_ids(np.array([5, 41, 42, 43], np.uint8), "a.bin").tolist() == [4, 0, 0, 4]
+    assert (matched.to_learning != UNKNOWN).sum() == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""The YAML file of a label mapping and what its tables may hold; every mistake is one line that names file and key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import UserError
+from utils.files import require_regular
+
+RAW_IDS = 1 << 16
+SPLITS = ("train", "valid", "test")
+NUMBERING = (
+    "the learning id 0 is what is left out of loss and score, and the classes are 1, 2, 3, ... without a gap; number "
+    "them so in learning_map, learning_map_inv and learning_ignore (and in seg_labelweights of the config)"
+)
+"""The rule, for messages about what breaks it."""
+
+_OF_LEARNING_IDS = ("learning_map_inv", "learning_ignore", "class_names")
+_ID = re.compile("0*([0-9]{1,5})")
+_NAME = re.compile("[A-Za-z0-9._-]+")
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # those of YAML 1.1
+
+
+class _Quoted(str):
+    """A scalar that stands in quotes."""
+
+
+class _TextLoader(yaml.BaseLoader):
+    """YAML whose scalars stay the text of the file: to others, 00 and 010 are the numbers 0 and 8, and 08 is none."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        text = str(super().construct_scalar(node))
+        return text if node.style is None else _Quoted(text)
+
+
+class LabelFile:
+    """A label mapping as it is written: tables of ids, in the vocabulary of the semantic-kitti-api.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: it is missing, no ordinary file, or not a YAML mapping. So do the methods, for a table that is
+            missing or holds something else than it should.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self._content = _read(path)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._content
+
+    def error(self, problem: str) -> UserError:
+        """A line about this file."""
+        return UserError(f"{self.path}: {problem}")
+
+    def table(self, key: str) -> dict[int, Any]:
+        """What the table `key` has for each id."""
+        if key not in self:
+            raise self.error(f"key {key} is missing from the label mapping; add it")
+        table = self._content[key]
+        if not isinstance(table, Mapping) or not table:
+            raise self.error(f"key {key} must map ids from 0 to {RAW_IDS - 1} to their values; correct it")
+        found: dict[int, Any] = {}
+        for entry, value in table.items():
+            if (number := _id(entry)) is None:
+                remedy = f": {NUMBERING}" if key in _OF_LEARNING_IDS else "; correct it"
+                raise self.error(f"key {key} must map ids from 0 to {RAW_IDS - 1}, found {shown(entry)}{remedy}")
+            found[number] = value
+        return found
+
+    def ids(self, key: str) -> dict[int, int | None]:
+        """What the table `key` sends each id to; None for anything that is no id."""
+        return {entry: _id(value) for entry, value in self.table(key).items()}
+
+    def written(self, key: str, entry: int) -> str:
+        """What the table `key` has for an id, for a message."""
+        return shown(self.table(key)[entry])
+
+    def names(self, key: str) -> dict[int, str]:
+        """The name of each id."""
+        table = self.table(key)
+        for entry, name in table.items():
+            if not isinstance(name, str) or not name.strip() or not name.isprintable():
+                raise self.error(f"{key} of {entry} must be a name in letters, found {shown(name)}; correct it")
+        return table
+
+    def flags(self, key: str) -> dict[int, bool]:
+        """Yes or no for each id."""
+        table = self.table(key)
+        for entry, value in table.items():
+            if not isinstance(value, str) or value.lower() not in _TRUTH:
+                raise self.error(f"{key} of {entry} must be true or false, found {shown(value)}; correct it")
+        return {entry: _TRUTH[value.lower()] for entry, value in table.items()}
+
+    def color(self, raw: int, bgr: Any) -> tuple[int, ...]:
+        """RGB of what `color_map` has for a raw id."""
+        levels = [_id(level) for level in bgr] if isinstance(bgr, list) else []
+        known = [level for level in levels if level is not None and level < 256]
+        if len(levels) != 3 or len(known) != 3:
+            raise self.error(f"color_map of {raw} must be [blue, green, red], each 0 to 255; correct it")
+        return tuple(reversed(known))
+
+    def split(self) -> dict[str, tuple[str, ...]]:
+        """The names of the sequences to train, validate and test on; none if the file has no split."""
+        if "split" not in self:
+            return {}
+        split = self._content["split"]
+        if not isinstance(split, Mapping):
+            raise self.error("key split must hold train, valid and test, lists of sequences; correct it")
+        return {part: self._sequences(part, split.get(part)) for part in SPLITS}
+
+    def _sequences(self, part: str, entries: Any) -> tuple[str, ...]:
+        if not isinstance(entries, list):
+            raise self.error(f"key split.{part} must be a list of sequences such as [00, 01]; add or correct it")
+        for entry in entries:
+            if not isinstance(entry, str) or not is_plain_name(entry):
+                raise self.error(
+                    f"key split.{part} must list sequences, which are names of folders in letters, digits, '.', '_' "
+                    f"and '-', found {shown(entry)}; correct it"
+                )
+        # The numbers of the semantic-kitti-api: 0 is the folder 00. In quotes a name is what it says.
+        names = [e.zfill(2) if e.isdigit() and not isinstance(e, _Quoted) else str(e) for e in entries]
+        for name in names:
+            if names.count(name) > 1:
+                raise self.error(f"key split.{part} lists the sequence {name} twice; remove it once")
+        return tuple(names)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can be that of a file or folder and lead nowhere else."""
+    return _NAME.fullmatch(name) is not None and name not in (".", "..")
+
+
+def shown(value: Any) -> str:
+    """What somebody wrote, in a few words; anything nested is not spelled out, since it may be endless."""
+    if isinstance(value, str):
+        text = value if len(value) <= 40 else value[:40] + "..."
+        return text if text.strip() and text.isprintable() else repr(str(text))
+    return "a list" if isinstance(value, list) else "a table"
+
+
+def _id(value: Any) -> int | None:
+    """The number of a scalar that is an id, 0 to 65535 in decimal digits, else None."""
+    found = _ID.fullmatch(value) if isinstance(value, str) else None
+    return int(found[1]) if found and int(found[1]) < RAW_IDS else None
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
+    try:
+        require_regular(path)
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path}: cannot read it ({reason}); correct dataset_params.label_mapping") from error
+    try:
+        content = yaml.load(text, _TextLoader)  # it makes nothing but text, lists and tables
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: the label mapping is not valid YAML{line}; repair it") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: the label mapping must hold keys such as labels and learning_map; repair it")
+    return content
