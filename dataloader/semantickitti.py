@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -68,7 +68,7 @@ class SemanticKITTI:
             raise UserError(f"{data_path}: no such folder; {_WHERE}")
         present = [sequence for sequence in wanted if (self.root / sequence).is_dir()]
         if not present:
-            raise UserError(f"{data_path}: holds none of the sequences {', '.join(wanted)} ({split}); {_WHERE}")
+            raise UserError(_no_sequences(self.root, split, wanted))
         self.absent = tuple(sequence for sequence in wanted if sequence not in present)
         self.frames: list[Frame] = []
         self._calibrations: dict[str, NDArray[np.float64]] = {}
@@ -204,11 +204,26 @@ class SemanticKITTI:
 def _sequences(split: Split, label_map: LabelMap) -> tuple[str, ...]:
     names = ("train", "valid") if split == "trainval" else (split,)
     for name in names:
-        if name not in label_map.split:
+        if not label_map.split.get(name):
             raise UserError(
                 f"dataset_params.label_mapping: the file has no sequences under split.{name}; take SemanticKITTI's"
             )
-    return tuple(sequence for name in names for sequence in label_map.split[name])
+    return tuple(dict.fromkeys(sequence for name in names for sequence in label_map.split[name]))
+
+
+def _no_sequences(root: Path, split: Split, wanted: Sequence[str]) -> str:
+    there = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
+    found = f"the folders there are {_some(there)}" if there else "there are no folders"
+    return (
+        f"{root}: holds none of the sequences {_some(wanted)} ({split}), {found}; {_WHERE}, or list the folders under "
+        "split in the file of dataset_params.label_mapping: any names in letters, digits, '.', '_' and '-', such as 08 "
+        "or 2013_05_28_drive_0000_sync"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = [name if name.isprintable() else repr(name) for name in names[:12]]
+    return ", ".join(shown) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

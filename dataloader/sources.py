@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dataloader.corrupted import CorruptedKITTI, CorruptedNuScenes
+from dataloader.corruptions.families import added_labels
 from dataloader.dataset import Source
 from dataloader.nuscenes import NuScenes
 from dataloader.semantickitti import SemanticKITTI
@@ -84,7 +85,7 @@ def open_corrupted(
 
 
 def load_label_map(config: Config) -> LabelMap:
-    """The label map of a config.
+    """The label map of a config; it ignores the points that a corruption has added to scans of its data set.
 
     Raises:
         UserError: its file is damaged, or has another number of classes than the config.
@@ -96,7 +97,7 @@ def load_label_map(config: Config) -> LabelMap:
             f"model_params.num_classes is {classes}, but {data.label_mapping} has {len(label_map.names)} classes (0, "
             "the ignored one, among them)"
         )
-    return label_map
+    return label_map.adding(added_labels(data.pc_dataset_type))
 
 
 def skips_unseen(config: Config) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from tests.conftest import ROOT, TREE
 from tests.robustness_support import ROBO3D, YAN, write_nuscenes, write_semantickitti
 from tests.test_every_config import reduced
 from tests.test_main import environment
+from tools import visualize
+from tools.visualizing import nuscenes as of_nuscenes
+from tools.visualizing import semantickitti as of_semantickitti
 from utils import cli
 from utils.config import load_config
 from utils.labels import LabelMap
@@ -103,12 +107,22 @@ def yan(sequences: Path, names=FEW) -> Path:
     return write_semantickitti(sequences / "08", sequences.parent / "SemanticKITTI-C", names)
 
 
+def drawn(monkeypatch, *flags: object) -> dict[str, Any]:
+    """What tools/visualize.py hands to the pen: ground truth and prediction as learning ids, and the names of both."""
+    keys = ("xyz", "lidar", "labels", "prediction", "colors", "names")
+    found: dict[str, Any] = {}
+    for dataset in (of_semantickitti, of_nuscenes):
+        monkeypatch.setattr(dataset, "draw_scan", lambda *args, **_: found.update(zip(keys, args, strict=False)))
+    assert visualize.main([*map(str, flags), "--output", "scan.png"]) == 0
+    return found
+
+
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:
     with (folder / "summary.csv").open(newline="") as file:
         return {row["subset"]: row for row in csv.DictReader(file)}
 
 
-def test_all_of_yan(bench, sequences, capsys) -> None:
+def test_all_of_yan(bench, sequences, capsys, monkeypatch) -> None:
     root = yan(sequences, YAN)
     assert bench.run("2DPASS-demo", sequences, "--num_vote", "2", "--save_prediction") == 0
     (folder,) = bench.results()
@@ -117,6 +131,11 @@ def test_all_of_yan(bench, sequences, capsys) -> None:
     assert tuple(rows_of(folder)) == YAN
     for name in ("clean_data", "fog_moderate"):
         check_against_files(folder / "subsets" / name / "predictions", root / name, rows_of(folder)[name])
+    picture = drawn(monkeypatch, "--data_path", sequences, "--subset", "fog_light", "--predictions", folder)
+    label_map = LabelMap.load(ROOT / "config/label_mapping/semantic-kitti.yaml")
+    kept = np.fromfile(folder / "subsets/fog_light/predictions/labels/000000.label", "<u4")
+    np.testing.assert_array_equal(label_map.to_raw[picture["prediction"]], kept)
+    assert (picture["labels"] == 20 + 1).sum() == 5  # id 22, of the first points of the second subset
     report = (folder / "summary.md").read_text()
     for text in ("yan: SemanticKITTI-C (Yan", "augmentation: 2 votes", "convention: official", "baseline: 2DPASS"):
         assert text in report
@@ -195,7 +214,7 @@ def test_a_wrong_checkpoint_leaves_no_folder(bench, sequences, capsys) -> None:
 
 
 @pytest.mark.parametrize("config", ["2DPASS-demo", "MinkowskiNet-demo", "SPVCNN-demo"])
-def test_robo3d_starts_from_the_validation_split(bench, sequences, config) -> None:
+def test_robo3d_starts_from_the_validation_split(bench, sequences, config, monkeypatch) -> None:
     names = ("fog/light", "fog/moderate", "fog/heavy", "crosstalk/heavy")
     write_semantickitti(sequences / "08", sequences.parent / "Robo3D" / "SemanticKITTI-C", names)
     arguments = ("--family", "robo3d", "--subsets", "clean", *names, "--save_prediction", "--baseline_only")
@@ -210,6 +229,10 @@ def test_robo3d_starts_from_the_validation_split(bench, sequences, config) -> No
         for name in ("fog/light", "clean")
     )
     assert all((a == b).all() for a, b in zip(first, clean, strict=True))
+    of_subset = ("--subset", "fog/light", "--predictions", folder / "subsets/fog/light/predictions")
+    of_clean = ("--predictions", folder / "subsets/clean/predictions")
+    pictures = [drawn(monkeypatch, "--data_path", sequences, *flags) for flags in (of_subset, of_clean)]
+    assert all((pictures[0][key] == pictures[1][key]).all() for key in ("xyz", "labels", "prediction"))
     assert rows["fog/light"]["mIoU"] == rows["clean"]["mIoU"]
     report = (folder / "summary.md").read_text()
     assert "test-time augmentation: none" in report and "baseline: MinkUNet18" in report
@@ -217,7 +240,7 @@ def test_robo3d_starts_from_the_validation_split(bench, sequences, config) -> No
 
 
 @pytest.mark.parametrize("config", ["2DPASS-nuscenes-demo", "SPVCNN-nuscenes"])
-def test_nuscenes_c(bench, demo_trees, tmp_path, config) -> None:
+def test_nuscenes_c(bench, demo_trees, tmp_path, config, monkeypatch) -> None:
     names = tuple(name for name in ROBO3D if name.startswith(("fog", "snow", "beam_missing")))
     root = write_nuscenes(demo_trees["nuScenes"], "v1.0-mini", tmp_path / "nuScenes-C", names)
     arguments = ("--family", "robo3d", "--corruption_path", str(root), "--allow_missing", "--save_prediction")
@@ -232,6 +255,12 @@ def test_nuscenes_c(bench, demo_trees, tmp_path, config) -> None:
         labels = root / "snow/heavy/lidarseg/v1.0-mini" / path.name
         assert path.stat().st_size == labels.stat().st_size
         assert set(np.fromfile(path, np.uint8).tolist()) <= set(range(1, 17))
+    where = ("--dataset", "nuscenes", "--data_path", demo_trees["nuScenes"], "--corruption_path", root, "--frame", 0)
+    picture = drawn(monkeypatch, *where, "--subset", "snow/heavy", "--predictions", folder)
+    assert any(picture["prediction"].tobytes() == path.read_bytes() for path in files)
+    added = picture["labels"] >= 17
+    assert added.sum() == 5 * names.index("snow/heavy") and added[: added.sum()].all()
+    assert {picture["names"][label] for label in picture["labels"][added]} == {"snow (added, ignored)"}
 
 
 def test_a_killed_run_goes_on_after_the_last_finished_subset(bench, sequences, capsys) -> None:

@@ -51,15 +51,16 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
 
     label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
     data_path = expand_home(config.dataset_params.val_data_loader.data_path, key="data_path")
-    sequence = data_path / label_map.split["valid"][0]
+    sequence = label_map.split["valid"][0]
     for frame in FRAMES:
-        if (sequence / "velodyne" / f"{frame}.bin").is_file():
-            visualize(sequence, frame, folder / "predictions", label_map, folder / f"street_{frame}.png")
+        if (data_path / sequence / "velodyne" / f"{frame}.bin").is_file():
+            picture = folder / f"street_{frame}.png"
+            visualize(data_path, sequence, frame, folder / "predictions", label_map, picture)
     console.print(
         f"\nLook at   {folder}/street_*.png (the street, from above, from the sensor, through the camera)\n"
         f"          {folder}/confusion.png, {folder}/pictures/\n"
         f"Training  {Path(scores['checkpoint']).parent} (checkpoints, training_curve.png, TensorBoard logs)\n"
-        f"Data      {sequence.parent}",
+        f"Data      {data_path}",
         soft_wrap=True,  # paths stay in one piece
     )
 

@@ -2,8 +2,10 @@
 
     python tools/visualize.py --data_path dataset/demo/sequences --sequence 08 --frame 000000 --output scan.png
     python tools/visualize.py --dataset nuscenes --data_path dataset/demo/nuscenes --frame 0 --output scan.png
+    python tools/visualize.py --data_path dataset/demo/sequences --subset fog/light --frame 000000 --output scan.png
 
-Labels and camera pictures are shown where they are on disk, predictions with `--predictions`.
+Labels and camera pictures are shown where they are on disk, predictions with `--predictions`. `--subset` draws a scan
+of a corrupted set, and `--predictions` then takes what robust_test.py has saved.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from tools.visualizing import nuscenes, semantickitti
 from utils.config import REPOSITORY
 from utils.errors import run_command
 from utils.labels import LabelMap
+from utils.robustness import default_folder, load_family
 
+DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
 LABEL_MAPPINGS = {
     "semantickitti": REPOSITORY / "config" / "label_mapping" / "semantic-kitti.yaml",
     "nuscenes": REPOSITORY / "config" / "label_mapping" / "nuscenes.yaml",
@@ -33,15 +37,21 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--data_path", type=Path, required=True, help="SemanticKITTI: the folder of the sequence folders; "
         "nuScenes: the folder of samples, lidarseg and the version folders",
     )  # fmt: skip
-    parser.add_argument("--sequence", default="08", help="SemanticKITTI: default 08")
+    parser.add_argument("--sequence", default="08", help="SemanticKITTI: name of the folder, default 08")
     parser.add_argument("--version", default="v1.0-mini", help="nuScenes: default v1.0-mini")
     parser.add_argument("--split", default="mini_val", help="nuScenes: split of the version, default mini_val")
     parser.add_argument(
         "--frame", default="000000", help="such as 000000; nuScenes: number in the split, or token of the scan"
     )
     parser.add_argument(
-        "--predictions", type=Path, help="folder that a test has written with --save_prediction or --submit_to_server"
-    )
+        "--predictions", type=Path, help="folder that a test has written with --save_prediction or --submit_to_server, "
+        "or that of a run of robust_test.py"
+    )  # fmt: skip
+    parser.add_argument(
+        "--subset", metavar="NAME", help="of a corrupted set, in place of a sequence or of the clean scans: fog_light "
+        "(Yan et al.), fog/light (Robo3D)"
+    )  # fmt: skip
+    parser.add_argument("--corruption_path", type=Path, metavar="FOLDER", help="that of the subsets, if not the usual")
     parser.add_argument("--label_mapping", type=Path, help="names, colours and ids of the classes, if not the usual")
     parser.add_argument("--output", type=Path, required=True, help="the PNG to write")
     return parser.parse_args(arguments)
@@ -51,11 +61,27 @@ def draw(flags: argparse.Namespace) -> None:
     """Draw what the flags say."""
     label_map = LabelMap.load(flags.label_mapping or LABEL_MAPPINGS[flags.dataset])
     what = (flags.frame, flags.predictions, label_map, flags.output)
+    root = None if flags.subset is None else subset_root(flags)
     if flags.dataset == "nuscenes":
-        nuscenes.visualize(flags.data_path, flags.version, flags.split, *what)
+        subset = None if root is None else (root, flags.subset)
+        nuscenes.visualize(flags.data_path, flags.version, flags.split, *what, subset)
+    elif root is None:
+        semantickitti.visualize(flags.data_path, flags.sequence, *what)
     else:
-        semantickitti.visualize(flags.data_path / flags.sequence, *what)
+        semantickitti.visualize(root, flags.subset, *what, is_subset=True)
     print(f"wrote {flags.output}")
+
+
+def subset_root(flags: argparse.Namespace) -> Path:
+    """The folder of the corrupted subsets: where make_corruptions.py puts and robust_test.py looks for them.
+
+    Raises:
+        UserError: it cannot be found from --data_path.
+    """
+    if flags.corruption_path is not None:
+        return flags.corruption_path
+    family = "robo3d" if "/" in flags.subset or flags.dataset == "nuscenes" else "yan"
+    return default_folder(flags.data_path, load_family(family, DATASETS[flags.dataset]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -70,6 +70,7 @@ def draw_scan(
     path: str | Path,
     cameras: Sequence[Sequence[CameraPicture]] = (),
     title: str = "",
+    num_classes: int | None = None,
 ) -> None:
     """Draw a scan from above and as the sensor sees it, and over the camera pictures where there are any.
 
@@ -85,6 +86,7 @@ def draw_scan(
         path: the PNG to write; its folder is made.
         cameras: rows of pictures of one shape, laid out as the cameras are on the car.
         title: a line above the picture.
+        num_classes: of the K, those that are judged: labels from there on are shown and named, but count as unlabelled.
 
     Raises:
         ValueError: neither labels nor prediction.
@@ -97,9 +99,10 @@ def draw_scan(
     content = 2 * RANGE_COLUMNS if len(painted) == 2 else RANGE_COLUMNS
     above = dict(painted)
     if labels is not None and prediction is not None:
-        judged = labels > 0
-        share = 100 * np.mean(labels[judged] == prediction[judged]) if judged.any() else 0.0
-        above[f"Errors (red): {share:.1f} % of the points are right"] = paint_errors(labels, prediction)
+        truth = labels if num_classes is None else np.where(labels < num_classes, labels, 0)
+        judged = truth > 0
+        share = 100 * np.mean(truth[judged] == prediction[judged]) if judged.any() else 0.0
+        above[f"Errors (red): {share:.1f} % of the points are right"] = paint_errors(truth, prediction)
     size = _width_of_each(len(above), content)
     rows = [[(name, birds_eye_view(xyz, lidar, rgb, size)) for name, rgb in above.items()]]
     for name, rgb in painted.items():

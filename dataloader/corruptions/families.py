@@ -238,3 +238,8 @@ FAMILIES: dict[str, dict[str, tuple[CorruptedSubset, ...]]] = {
     "robo3d": {"SemanticKITTI": robo3d("SemanticKITTI"), "nuScenes": robo3d("nuScenes")},
 }
 """Family -> data set -> its subsets in order, with the default choices."""
+
+
+def added_labels(dataset: str) -> dict[int, str]:
+    """Raw ids that Robo3D gives to points which are no surface, with the corruption that put them there: 21 "fog"."""
+    return {subset.label: subset.type for subset in FAMILIES["robo3d"][dataset] if subset.label}

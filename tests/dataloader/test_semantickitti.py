@@ -14,8 +14,12 @@ from dataloader.dataset import SegmentationDataset
 from dataloader.kitti_calibration import read_calibration
 from dataloader.kitti_frames import TEST_SCANS, unlike_the_benchmark
 from dataloader.semantickitti import SemanticKITTI, Split
+from dataloader.sources import load_label_map
+from utils.config import load_config
 from utils.errors import UserError
+from utils.structures import Frame
 
+ROOT = Path(__file__).parents[2]
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
 
 
@@ -39,8 +43,43 @@ def test_absent_sequences_are_listed(tree, label_map):
 
 @pytest.mark.parametrize(("split", "named"), [("train", "train"), ("trainval", "train"), ("test", "test")])
 def test_a_label_map_without_the_split_is_refused(tree, label_map, split: Split, named):
-    with pytest.raises(UserError, match=rf"label_mapping.*split\.{named}"):
-        SemanticKITTI(tree, split, replace(label_map, split={}))
+    for sequences in ({}, {"train": (), "valid": ("08",), "test": ()}):
+        with pytest.raises(UserError, match=rf"label_mapping.*split\.{named}"):
+            SemanticKITTI(tree, split, replace(label_map, split=sequences))
+
+
+def test_a_sequence_may_have_any_plain_name(tree, label_map):
+    names = {"00": "2013_05_28_drive_0000_sync", "08": "8", "11": "night.drive-2"}
+    for number, name in names.items():
+        (tree / number).rename(tree / name)
+    split = {part: (name,) for part, name in zip(("train", "valid", "test"), names.values(), strict=True)}
+    other = replace(label_map, split=split)
+    assert SemanticKITTI(tree, "trainval", other).frame(0) == Frame(
+        names["00"], "000000", str(tree / names["00"] / "velodyne" / "000000.bin")
+    )
+    scan = SemanticKITTI(tree, "test", other, load_image=True).read(0)
+    assert scan.frame.sequence == "night.drive-2" and scan.image is not None
+    with pytest.raises(UserError) as caught:
+        SemanticKITTI(tree, "valid", label_map)
+    for words in ("none of the sequences 08 (valid)", "folders there are 2013_05_28_drive_0000_sync, 8, night.drive-2"):
+        assert words in str(caught.value)
+    (tree / "empty").mkdir()
+    with pytest.raises(UserError, match=r"none of the sequences 8 \(valid\), there are no folders; .*letters, digits"):
+        SemanticKITTI(tree / "empty", "valid", other)
+
+
+def test_points_that_a_corruption_added_are_ignored_and_other_ids_named(tree):
+    label_map = load_label_map(load_config(ROOT / "config" / "MinkowskiNet-demo.yaml"))
+    path = tree / "08" / "labels" / "000000.label"
+    labels = np.fromfile(path, "<u4")
+    labels[:6] = (21, 22, 23, 21 | 7 << 16, 10, 10 | 3 << 16)
+    labels.tofile(path)
+    scan = SemanticKITTI(tree, "valid", label_map).read(0)
+    assert scan.labels[:6].tolist() == [0, 0, 0, 0, 1, 1] and scan.instances[:6].tolist() == [0, 0, 0, 7, 0, 3]
+    labels[2] = 41  # an added point of nuScenes
+    labels.tofile(path)
+    with pytest.raises(UserError, match=r"08/labels/000000\.label: label id 41 on 1 points is not in the"):
+        SemanticKITTI(tree, "valid", label_map).read(0)
 
 
 def test_read_gives_the_files_content(tree, label_map):

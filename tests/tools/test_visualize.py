@@ -14,6 +14,7 @@ from PIL import Image
 from tools import visualize
 from tools.visualizing import nuscenes
 from utils.labels import LabelMap
+from utils.raster import NOT_JUDGED
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
@@ -84,6 +85,7 @@ def test_the_camera_is_shown_where_it_is(tmp_path):
         ("000000", "11", [], r"labels.000000\.label: missing; give --predictions"),
         ("000000", "08", ["--predictions", "nowhere"], r"nowhere.sequences.08.predictions.000000\.label"),
         ("000000", "08", ["--label_mapping", "nowhere.yaml"], r"nowhere\.yaml"),
+        ("000000", "08", ["--subset", "rain/heavy"], r"Robo3D.SemanticKITTI-C.rain.heavy.velodyne.000000\.bin"),
     ],
 )
 def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, frame, sequence, flags, message):
@@ -111,6 +113,50 @@ def test_runs_as_a_script_from_anywhere(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "scan.png").is_file()
+
+
+def corrupted(folder, raw, count=400):
+    """The golden scan as a sequence or subset in `folder`, its first points labelled `raw`."""
+    labels = np.fromfile(TREE / "08" / "labels" / "000000.label", "<u4")
+    labels[:count] = raw
+    for kind in ("velodyne", "labels"):
+        (folder / kind).mkdir(parents=True)
+    shutil.copy(TREE / "08" / "velodyne" / "000000.bin", folder / "velodyne")
+    labels.tofile(folder / "labels" / "000000.label")
+
+
+@pytest.mark.parametrize("where", ["sequences/08", "Robo3D/SemanticKITTI-C/fog/heavy"])
+def test_added_points_are_white_and_named_but_not_judged(tmp_path, where, monkeypatch):
+    legends = []
+    monkeypatch.setattr("utils.drawing._legend", lambda present, _, names: legends.append([names[c] for c in present]))
+    monkeypatch.setattr("utils.drawing._save_rows", lambda rows, *_: legends.append([name for name, _ in rows[0]]))
+    shown = []
+    monkeypatch.setattr("utils.drawing.birds_eye_view", lambda xyz, lidar, rgb, size: shown.append(rgb))
+    (tmp_path / "sequences").mkdir()
+    corrupted(tmp_path / where, raw=23 | 5 << 16)
+    # Of the points that are left, the prediction has one class right.
+    raw = np.fromfile(tmp_path / where / "labels" / "000000.label", "<u4")[400:] & 0xFFFF
+    learning = KITTI.to_learning[raw]
+    common = np.bincount(learning, minlength=20)[1:].argmax() + 1
+    predict_everything_as(KITTI.to_raw[common], tmp_path)
+    share = 100 * (learning == common).sum() / (learning > 0).sum()
+    subset = ["--subset", "fog/heavy"] if "Robo3D" in where else []
+    (tmp_path / "labels").mkdir()
+    shutil.copy(tmp_path / "08" / "predictions" / "000000.label", tmp_path / "labels")
+    flags = [*subset, "--predictions", tmp_path]
+    assert draw(tmp_path / "scan.png", *flags, data_path=tmp_path / "sequences") == 0
+    assert "crosstalk (added, ignored)" in legends[0]
+    assert f"Errors (red): {share:.1f} % of the points are right" in legends[1]
+    assert (shown[0][:400] == 255).all() and not (shown[0][400:] == 255).all(axis=1).any()
+    assert (shown[2][:400] == NOT_JUDGED).all()
+
+
+def test_an_unknown_id_is_an_error_in_a_sequence_and_ignored_in_a_subset(tmp_path, capsys):
+    corrupted(tmp_path / "sequences" / "08", raw=24)
+    assert draw(tmp_path / "scan.png", data_path=tmp_path / "sequences") == 2
+    assert "label id 24 on 400 points is not in the label mapping" in capsys.readouterr().err
+    corrupted(tmp_path / "SemanticKITTI-C" / "fog_light", raw=24)
+    assert draw(tmp_path / "scan.png", "--subset", "fog_light", data_path=tmp_path / "sequences") == 0
 
 
 @pytest.fixture
@@ -213,6 +259,7 @@ def test_nuscenes_without_cameras(tree, tmp_path, lacking):
         (["--frame", "-1"], r"--frame -1: "),
         (["--split", "val"], r"val: no split of v1\.0-mini"),
         (["--version", "v1.0-test", "--split", "test"], r"the split test has no labels; give --predictions"),
+        (["--subset", "rain/heavy"], r"Robo3D.nuScenes-C.rain.heavy: no scans of the subset rain/heavy there"),
         (["--predictions", "nowhere"], r"nowhere.lidarseg.mini_val.*_lidarseg\.bin: missing"),
         (["--label_mapping", "nowhere.yaml"], r"nowhere\.yaml"),
     ],

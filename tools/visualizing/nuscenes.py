@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataloader.corrupted import CorruptedNuScenes
 from dataloader.files import read_bytes
 from dataloader.nuscenes import CAMERAS, NuScenes
+from tools.visualizing.added import naming_added
+from tools.visualizing.predictions import find_prediction
 from utils.drawing import draw_scan
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -23,7 +26,14 @@ IMAGE_SIZE = (800, 450)  # a JPEG of 1600 x 900 is decoded at half its size in a
 
 
 def visualize(
-    data_path: Path, version: str, split: str, frame: str, predictions: Path | None, label_map: LabelMap, output: Path
+    data_path: Path,
+    version: str,
+    split: str,
+    frame: str,
+    predictions: Path | None,
+    label_map: LabelMap,
+    output: Path,
+    subset: tuple[Path, str] | None = None,
 ) -> None:
     """Draw a scan of nuScenes.
 
@@ -31,42 +41,59 @@ def visualize(
         data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their
             folders are in samples and the tables know them.
         version, split: see `dataloader.nuscenes.NuScenes`.
-        frame: number of the scan in the split, from 0, or its LIDAR_TOP sample_data token.
+        frame: number of the scan in the split (or in the subset), from 0, or its LIDAR_TOP sample_data token.
         predictions: folder of a submission or of kept predictions, or None.
         label_map: names and colours of the classes.
         output: the PNG to write.
+        subset: of a corrupted set, to draw in place of the clean scans, without cameras: the folder of the subsets,
+            and its name ("fog/light").
 
     Raises:
         UserError: a file of the split is missing or broken, it has no such frame, a prediction does not fit the scan,
             or there are neither labels nor predictions.
     """
-    source = NuScenes(data_path, version, split, label_map)
-    with_images = source.knows_images and all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
+    shown = naming_added(label_map, "nuScenes")
+    clean = NuScenes(data_path, version, split, shown)
+    there = all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
+    with_images = subset is None and clean.knows_images and there
     if with_images:
-        source = NuScenes(data_path, version, split, label_map, IMAGE_SIZE)
-    if not source.has_labels and predictions is None:
+        clean = NuScenes(data_path, version, split, shown, IMAGE_SIZE)
+    source = clean if subset is None else _open_subset(subset, clean, version)
+    if not clean.has_labels and predictions is None:
         raise UserError(f"{data_path}: the split {split} has no labels; give --predictions to draw those alone")
     index = _find(source, split, frame)
     scan = source.read(index, camera=None)
     token = scan.frame.name
     prediction = None
     if predictions is not None:
-        path = predictions / prediction_path(split, token)
-        prediction = _read_prediction(path, split, len(scan), len(label_map.names))
+        # robust_test.py files the predictions of a subset as its labels are: by the version.
+        names = [prediction_path(split if subset is None else version, token)]
+        path = find_prediction(predictions, names, "" if subset is None else subset[1])
+        prediction = _read_prediction(path, len(scan), len(label_map.names))
+    where = split if subset is None else subset[1]
     draw_scan(
         scan.xyz,
         NUSCENES_LIDAR,
-        scan.labels if source.has_labels else None,
+        scan.labels if clean.has_labels else None,
         prediction,
-        label_map.colors,
-        label_map.names,
+        shown.colors,
+        shown.names,
         output,
-        _cameras(source, index) if with_images else (),
-        title=f"{scan.frame.sequence}, scan {index} of {split} ({token})",
+        _cameras(clean, index) if with_images else (),
+        title=f"{scan.frame.sequence}, scan {index} of {where} ({token})",
+        num_classes=len(label_map.names),
     )
 
 
-def _find(source: NuScenes, split: str, frame: str) -> int:
+def _open_subset(subset: tuple[Path, str], clean: NuScenes, version: str) -> CorruptedNuScenes:
+    root, name = subset
+    source = CorruptedNuScenes(root / name, name, clean, version)
+    if not len(source):
+        raise UserError(f"{root / name}: no scans of the subset {name} there; correct --subset or --corruption_path")
+    return source
+
+
+def _find(source: NuScenes | CorruptedNuScenes, split: str, frame: str) -> int:
     """The place in the split of a scan, given by that or by its token."""
     tokens = [source.frame(index).name for index in range(len(source))]
     if frame in tokens:
@@ -91,10 +118,8 @@ def _cameras(source: NuScenes, index: int) -> list[list[CameraPicture]]:
     return rows
 
 
-def _read_prediction(path: Path, split: str, count: int, num_classes: int) -> NDArray[np.uint8]:
+def _read_prediction(path: Path, count: int, num_classes: int) -> NDArray[np.uint8]:
     """(count,) uint8 learning ids."""
-    if not path.is_file():
-        raise UserError(f"{path}: missing; --predictions must be a folder that a test of {split} has written")
     prediction = read_bytes(path, "predictions")
     if prediction.size != count:
         raise UserError(f"{path}: {prediction.size} predictions for {count} points; they belong to other data")

@@ -10,31 +10,49 @@ from numpy.typing import NDArray
 from dataloader.camera import project, read_image
 from dataloader.kitti_calibration import read_calibration
 from dataloader.semantickitti import read_labels, read_points
+from tools.visualizing.added import naming_added
+from tools.visualizing.predictions import find_prediction
 from utils.drawing import draw_scan
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.raster import SEMANTICKITTI_LIDAR, CameraPicture
 
 
-def visualize(folder: Path, frame: str, predictions: Path | None, label_map: LabelMap, output: Path) -> None:
-    """Draw the scan `frame` of the sequence of SemanticKITTI in `folder`.
+def visualize(
+    data_path: Path,
+    sequence: str,
+    frame: str,
+    predictions: Path | None,
+    label_map: LabelMap,
+    output: Path,
+    is_subset: bool = False,
+) -> None:
+    """Draw a scan of a sequence of SemanticKITTI, or of a subset of a corrupted set, which has the same files.
 
     Args:
-        folder: <data_path>/<sequence>, with velodyne/ and, where there are any, labels/, image_2/ and calib.txt.
+        data_path: the folder of the sequences or of the subsets.
+        sequence: name of the folder in it ("08", "fog_light", "fog/light"), with velodyne/ and, where there are any,
+            labels/, image_2/ and calib.txt.
         frame: name of the scan, such as "000000".
         predictions: folder of a submission or of kept predictions, or None.
         label_map: names, colours and ids of the classes.
         output: the PNG to write.
+        is_subset: it is a subset, whose labels may have ids that the label mapping does not know; they are ignored.
 
     Raises:
         UserError: a file is missing or broken, or there are neither labels nor predictions.
     """
+    folder = data_path / sequence
     xyz, _ = read_points(folder / "velodyne" / f"{frame}.bin")
     label_file = folder / "labels" / f"{frame}.label"
-    labels = read_labels(label_file, len(xyz), label_map)[0] if label_file.is_file() else None
+    shown = naming_added(label_map, "SemanticKITTI")
+    shown = shown.ignoring_unknown() if is_subset else shown
+    labels = read_labels(label_file, len(xyz), shown)[0] if label_file.is_file() else None
     prediction = None
     if predictions is not None:
-        prediction, _ = read_labels(_prediction_file(predictions, folder.name, frame), len(xyz), label_map)
+        below = f"{sequence}/predictions/{frame}.label"
+        path = find_prediction(predictions, [f"sequences/{below}", below, f"labels/{frame}.label"], subset=sequence)
+        prediction, _ = read_labels(path, len(xyz), label_map)
     if labels is None and prediction is None:
         raise UserError(f"{label_file}: missing; give --predictions to draw those alone")
     draw_scan(
@@ -42,18 +60,13 @@ def visualize(folder: Path, frame: str, predictions: Path | None, label_map: Lab
         SEMANTICKITTI_LIDAR,
         labels,
         prediction,
-        label_map.colors,
-        label_map.names,
+        shown.colors,
+        shown.names,
         output,
         _cameras(folder, frame, xyz),
-        title=f"Sequence {folder.name}, scan {frame}",
+        title=f"{'Subset' if is_subset else 'Sequence'} {sequence}, scan {frame}",
+        num_classes=len(label_map.names),
     )
-
-
-def _prediction_file(predictions: Path, sequence: str, frame: str) -> Path:
-    """The file of the frame, whether `predictions` is the folder above `sequences` or `sequences` itself."""
-    below = Path(sequence) / "predictions" / f"{frame}.label"
-    return predictions / below if (predictions / below).is_file() else predictions / "sequences" / below
 
 
 def _cameras(folder: Path, frame: str, xyz: NDArray[np.float32]) -> list[list[CameraPicture]]:
