@@ -29,6 +29,7 @@ from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor
 from utils.drawing import draw_panels
 from utils.errors import UserError, run_command
+from utils.files import whole_file
 from utils.labels import LabelMap
 from utils.raster import ALTERED, SEMANTICKITTI_LIDAR, Pixels, birds_eye_view, paint, paint_altered, range_view
 
@@ -142,7 +143,8 @@ def _shrink(path: Path) -> None:
     nearest = np.abs(rgb[:, None].astype(int) - palette[None].astype(int)).sum(axis=2).argmin(axis=1)
     picture = Image.fromarray(nearest[places].reshape(height, width).astype(np.uint8))
     picture.putpalette(palette.astype(np.uint8).tobytes())
-    picture.save(path, optimize=True)
+    with whole_file(path) as file:
+        picture.save(file, "PNG", optimize=True)
 
 
 def _packed(pixels: Pixels) -> NDArray[np.uint32]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.files import write_text
 
 Note = dict[str, Any]
 
@@ -37,6 +38,4 @@ def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], 
 
 def write_note(path: Path, note: Note) -> None:
     """Writes the note, complete or not at all."""
-    unfinished = path.with_name(f".{path.name}.partial")
-    unfinished.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, json.dumps(note, indent=1) + "\n")

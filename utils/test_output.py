@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.drawing import draw_confusion, draw_scan
+from utils.files import write_text
 from utils.labels import LabelMap
 from utils.metrics import ScoreCard
 from utils.raster import Lidar
@@ -78,7 +79,7 @@ class TestOutput:
         lines = [f"pictures: {self.folder / 'pictures'}"]
         if scores is not None and scores.points:
             draw_confusion(scores, self._label_map.names[0], self.folder / "confusion.png")
-            (self.folder / "scores.json").write_text(json.dumps(self._record(scores), indent=2) + "\n")
+            write_text(self.folder / "scores.json", json.dumps(self._record(scores), indent=2) + "\n")
             lines.append(f"scores: {self.folder / 'scores.json'}, confusion matrix: {self.folder / 'confusion.png'}")
         expected = list(self._expected())
         for name, sink in self._sinks.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
 from utils.config import REPOSITORY, Config, ModelParams, SemanticKITTIImages, load_config, resolve_path
 from utils.errors import UserError
+from utils.files import write_bytes
 from utils.labels import LabelMap
 
 CONFIG = REPOSITORY / "config" / "2DPASS-semantickitti.yaml"
@@ -97,14 +97,14 @@ def configure(config: str | Path, overrides: Sequence[str], folder: Path) -> Con
 def _copy_frame(source: Path, frame: str, target: Path) -> None:
     for pattern in _FILES:
         name = pattern.format(frame)
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(source / name, target / name)
+            content = (source / name).read_bytes()
         except OSError as error:
             raise UserError(
                 f"{source / name}: cannot read it ({error.strerror}); a frame is measured with its scan, labels, image "
                 "and calibration: choose another with --data_path, --sequence and --frame"
             ) from error
+        write_bytes(target / name, content)
 
 
 def _vary_frame(folder: Path, frame: int, number: int) -> None:
@@ -117,9 +117,9 @@ def _vary_frame(folder: Path, frame: int, number: int) -> None:
     else:
         rows = np.fromfile(folder / points.format(f"{frame:06d}"), "<f4").reshape(-1, 4)
         kept = np.random.default_rng(number).random(len(rows)) >= _LOST
-        rows[kept].tofile(folder / points.format(f"{frame + number:06d}"))
+        write_bytes(folder / points.format(f"{frame + number:06d}"), rows[kept].tobytes())
         ids = np.fromfile(folder / labels.format(f"{frame:06d}"), "<u4")
-        ids[kept].tofile(folder / labels.format(f"{frame + number:06d}"))
+        write_bytes(folder / labels.format(f"{frame + number:06d}"), ids[kept].tobytes())
     _link(folder / image.format(f"{frame:06d}"), folder / image.format(f"{frame + number:06d}"))
 
 
@@ -127,7 +127,7 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without links
-        shutil.copyfile(source, target)
+        write_bytes(target, source.read_bytes())
 
 
 def describe(subject: Subject) -> list[str]:

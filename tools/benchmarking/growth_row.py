@@ -22,6 +22,7 @@ from tools.benchmarking.machine import Company, device_of, limit_memory, memory_
 from tools.benchmarking.steps import TrainingStep, labels
 from tools.benchmarking.timing import repeat
 from utils.config import Config, load_config
+from utils.files import whole_file
 from utils.structures import Batch, Frame, WholeScan
 
 MODULE = "tools.benchmarking.growth_row"
@@ -59,7 +60,8 @@ class Job:
 
 
 def save_batch(batch: Batch, path: Path) -> None:
-    torch.save(batch, path)
+    with whole_file(path) as file:
+        torch.save(batch, file)
 
 
 def _load_batch(path: str) -> Batch:

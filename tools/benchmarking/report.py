@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as Drawing
 
 from utils.errors import UserError
+from utils.files import write_text
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def show(
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise UserError(f"{path}: cannot write the table ({error.strerror}); choose another --output") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +10,10 @@ import numpy as np
 
 from dataloader.corruptions.families import CLEAN, CorruptedSubset
 from dataloader.corruptions.sweep import Sweep
+from dataloader.files import read_bytes
 from tools.corrupting.clean import CleanFrame, CleanSet, semantic
 from utils.errors import UserError
+from utils.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Corruptor:
         scan, labels = self.files(name, frame)
         self.clean.read_scan(frame)  # complains if the file is damaged
         entries = self.clean.read_labels(frame.labels, self.clean.count(frame))
-        _copy(frame.scan, scan)
+        # A copy and no link: who writes into one tree does not change the other.
+        write_bytes(scan, read_bytes(frame.scan, "scan").data)
         _write(labels, entries, self.clean.label_type)
 
     def _write_corrupted(self, name: str, frame: CleanFrame) -> None:
@@ -102,14 +104,4 @@ class FrameResult:
 
 
 def _write(path: Path, values: np.ndarray, kind: str) -> None:
-    """Writes a file, complete or not at all: a run that is stopped leaves nothing half done under the final name."""
-    unfinished = path.with_name(f".{path.name}.partial")
-    values.astype(kind).tofile(unfinished)
-    unfinished.replace(path)
-
-
-def _copy(source: Path, path: Path) -> None:
-    """A copy and no link: who writes into one tree does not change the other."""
-    unfinished = path.with_name(f".{path.name}.partial")
-    shutil.copyfile(source, unfinished)
-    unfinished.replace(path)
+    write_bytes(path, values.astype(kind).tobytes())

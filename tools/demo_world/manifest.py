@@ -8,6 +8,7 @@ from typing import Any
 
 from tools.notes import read_note, write_note
 from utils.errors import UserError
+from utils.files import remove_partials
 from utils.names import is_path_below
 
 NAME = "demo_world.json"
@@ -84,6 +85,7 @@ def _remove(output: Path, names: list[str]) -> None:
         path.unlink(missing_ok=True)
         folders.update(parent for parent in path.parents if output in parent.parents)
     for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        remove_partials(folder)  # of a run that was killed
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     (output / NAME).unlink()

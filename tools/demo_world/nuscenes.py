@@ -31,6 +31,7 @@ from tools.demo_world.options import DemoOptions
 from tools.demo_world.raycast import Scene
 from tools.demo_world.tree import Frame, Summary, lidar_spec
 from tools.frames import Progress, map_frames
+from utils.files import whole_file, write_bytes, write_text
 
 Array = NDArray[Any]
 
@@ -94,8 +95,6 @@ def write_tree(
     note = manifest.claim(output, identity, [output / name for name in names], overwrite, _indices(output))
     if note is not None:
         return Summary(False, len(frames), note["points"], note["classes"], BENCHMARK_CLASSES)
-    for name in names:
-        (output / name).parent.mkdir(parents=True, exist_ok=True)
     boxes: dict[Frame, list[Box]] = {}
     ids: dict[str, set[int]] = {drive.split: set() for drive in every if drive.split != "test"}
     points = 0
@@ -105,7 +104,7 @@ def write_tree(
         boxes[order, sample] = hit
         ids.get(every[order].split, set()).update(np.flatnonzero(labels).tolist())
     _draw_map(output / map_name(options.seed), every)
-    (output / _NO_LABELS).write_text("The test scenes come without labels.\n", encoding="ascii")
+    write_text(output / _NO_LABELS, "The test scenes come without labels.\n")
     _write_tables(output, options, every, boxes)
     classes = {split: class_names(found) for split, found in ids.items()}
     mean = int(points) // len(frames)
@@ -134,12 +133,14 @@ def _write_sample(output: Path, options: DemoOptions, which: Frame) -> tuple[Arr
     drive, sample = drives(options)[which[0]], which[1]
     scene, swept = sweep(options, drive, sample)
     intensity, ring = np.round(swept.reflectance * 255), options.beams - 1 - swept.beam
-    np.column_stack([swept.xyz, intensity, ring]).astype("<f4").tofile(output / data_name(drive, sample, LIDAR))
+    points = np.column_stack([swept.xyz, intensity, ring]).astype("<f4")
+    write_bytes(output / data_name(drive, sample, LIDAR), points.tobytes())
     labels = raw_ids(scene.primitives["kind"][swept.primitive])
     if drive.split != "test":
-        labels.tofile(output / label_name(drive, sample))
+        write_bytes(output / label_name(drive, sample), labels.tobytes())
     for sensor, _, picture in pictures(options, drive, sample):
-        Image.fromarray(picture.image).save(output / data_name(drive, sample, sensor), quality=_JPEG_QUALITY)
+        with whole_file(output / data_name(drive, sample, sensor)) as file:
+            Image.fromarray(picture.image).save(file, "JPEG", quality=_JPEG_QUALITY)
     return np.bincount(labels, minlength=256), _boxes(scene, swept)
 
 
@@ -183,7 +184,8 @@ def _draw_map(path: Path, every: list[Drive]) -> None:
         edges = [(s, -BANDS[0]) for s in along] + [(s, BANDS[0]) for s in along[::-1]]
         spots = np.array([(*drive.street.street.place(s, d)[:2], 0.0, 1.0) for s, d in edges]) @ drive.city.T
         pen.polygon([(x * 10, pixels - y * 10) for x, y, *_ in spots.tolist()], fill=255)
-    mask.save(path)
+    with whole_file(path) as file:
+        mask.save(file, "PNG")
 
 
 def _write_tables(output: Path, options: DemoOptions, every: list[Drive], boxes: dict[Frame, list[Box]]) -> None:
@@ -191,5 +193,4 @@ def _write_tables(output: Path, options: DemoOptions, every: list[Drive], boxes:
         own = [drive for drive in every if drive.split in splits]
         found = tables(own, boxes, options.image_size, labelled=version != "v1.0-test")
         for name in TABLES:
-            text = json.dumps(found[name], indent=0)
-            (output / version / f"{name}.json").write_text(text + "\n", encoding="ascii")
+            write_text(output / version / f"{name}.json", json.dumps(found[name], indent=0) + "\n")

@@ -26,6 +26,7 @@ from tools.demo_world.poses import turn
 from tools.demo_world.raycast import Scene
 from tools.demo_world.tree import Summary, lidar_spec
 from tools.frames import Progress, map_frames
+from utils.files import whole_file, write_bytes, write_text
 
 Array = NDArray[Any]
 
@@ -197,19 +198,17 @@ def _write_frame(output: Path, options: DemoOptions, which: tuple[int, int]) -> 
     """Writes one frame; returns its number of points and the raw semantic ids among them."""
     scene, sweep, picture = observe(options, *which)
     scan_file, image_file, label_file = _frame_files(output, *which)
-    np.column_stack([sweep.xyz, sweep.reflectance]).astype("<f4").tofile(scan_file)
-    Image.fromarray(picture.image).save(image_file)
+    write_bytes(scan_file, np.column_stack([sweep.xyz, sweep.reflectance]).astype("<f4").tobytes())
+    with whole_file(image_file) as file:
+        Image.fromarray(picture.image).save(file, "PNG")
     labels = raw_labels(scene, sweep.primitive)
     if label_file is not None:
-        labels.astype("<u4").tofile(label_file)
+        write_bytes(label_file, labels.astype("<u4").tobytes())
     return len(labels), set(np.unique(labels & np.uint32(0xFFFF)).tolist())
 
 
 def _write_geometry(output: Path, options: DemoOptions, sequence: int, frames: int) -> None:
-    """The sequence's folders, calib.txt and poses.txt (camera 0 of each frame in camera 0 of the first)."""
-    for path in _frame_files(output, sequence, 0):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+    """The sequence's calib.txt and poses.txt (camera 0 of each frame in camera 0 of the first)."""
     calib = calibration(options.image_size)
     matrices = [(f"P{i}", matrix) for i, matrix in enumerate(calib.projections)]
     matrices.append(("Tr", calib.velodyne_to_camera[:3]))
@@ -226,4 +225,4 @@ def _write_geometry(output: Path, options: DemoOptions, sequence: int, frames: i
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
-    path.write_bytes(("\n".join(lines) + "\n").encode("ascii"))
+    write_text(path, "\n".join(lines) + "\n")
