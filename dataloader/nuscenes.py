@@ -29,7 +29,7 @@ from dataloader.camera import project, read_image
 from dataloader.files import file_sizes, missing_files, read_bytes, read_point_file, unequal
 from dataloader.nuscenes_index import NuScenesIndex, open_index
 from dataloader.nuscenes_splits import scenes_of
-from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_small_scans
+from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_added, note_small_scans
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.names import checked_name, checked_path
@@ -150,6 +150,9 @@ class NuScenes:
             check_sizes(self.root / scan, sizes[scan], labelled, sizes.get(label, 0), NUSCENES)
         note_small_scans({self.root / scan: sizes[scan] for scan in scans}, notes)
         look_at_scans((self.root / scan for scan in scans), NUSCENES, notes)
+        if self.has_labels:
+            path = self.root / labels[0]
+            note_added(path, read_bytes(path, "labels"), self.label_map.added, notes)
         if self.num_cameras:
             self._check_view(notes)
         return notes.lines()

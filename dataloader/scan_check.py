@@ -6,7 +6,7 @@ Sizes are looked at of all files, contents of the first scans of each sequence o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,6 +105,14 @@ def look_at_scans(paths: Iterable[Path], form: ScanFormat, notes: Notes) -> None
             raise UserError(f"{path}: every coordinate is 0; unpack the scan again, or remove it with its label file")
         for kind, text in (_doubts_about_places(finite, len(xyz)) | _doubts_about_intensity(intensity, form)).items():
             notes.add(kind, path, text)
+
+
+def note_added(path: Path, raw: NDArray[np.unsignedinteger], added: Collection[int], notes: Notes) -> None:
+    """Note that points of a label file, whose raw ids are (N,) `raw`, have ids that a corruption has `added`."""
+    ids = np.unique(raw[np.isin(raw, list(added))])
+    if len(ids):
+        names = ", ".join(map(str, ids))
+        notes.add("added", path, f"a corruption has added points to the scan (label ids {names}); they are ignored")
 
 
 def _doubts_about_places(finite: NDArray[np.float32], count: int) -> dict[str, str]:

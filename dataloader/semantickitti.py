@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,8 @@ from dataloader.camera import image_size, project, read_image
 from dataloader.files import list_sizes, list_stems, read_bytes, read_point_file, unequal
 from dataloader.kitti_calibration import axis_of, is_upright, read_calibration
 from dataloader.kitti_frames import TEST_SCANS, missing_numbers, some_of, unlike_the_benchmark
-from dataloader.scan_check import KITTI, Notes, check_sizes, look_at_scans, note_small_scans
+from dataloader.kitti_sequences import none_there, sequences_of, unlisted
+from dataloader.scan_check import KITTI, Notes, check_sizes, look_at_scans, note_added, note_small_scans
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
@@ -63,19 +64,24 @@ class SemanticKITTI:
         self.label_map = label_map
         self.has_labels = split != "test"
         self.num_cameras = 1 if load_image else 0
-        wanted = _sequences(split, label_map)
+        wanted = sequences_of(split, label_map)
         if not self.root.is_dir():
             raise UserError(f"{data_path}: no such folder; {_WHERE}")
         present = [sequence for sequence in wanted if (self.root / sequence).is_dir()]
         if not present:
-            raise UserError(_no_sequences(self.root, split, wanted))
+            raise none_there(self.root, split, wanted, _WHERE)
         self.absent = tuple(sequence for sequence in wanted if sequence not in present)
         self.frames: list[Frame] = []
         self._calibrations: dict[str, NDArray[np.float64]] = {}
         notes = Notes()
+        if said := unlisted(self.root, self.absent, label_map):
+            notes.add("unlisted", self.root, said)
         for sequence in present:
             frames = self._list_frames(sequence, notes)
             look_at_scans((Path(frame.path) for frame in frames), KITTI, notes)
+            if self.has_labels:
+                path = self._file(frames[0], "labels", ".label")
+                note_added(path, read_bytes(path, "labels").view("<u2")[::2], label_map.added, notes)
             if load_image:
                 self._calibrations[sequence] = read_calibration(self.root / sequence / "calib.txt")
                 self._check_view(frames, notes)
@@ -199,31 +205,6 @@ class SemanticKITTI:
             notes.add("view", path, text)
         if not is_upright(calibration, height):
             notes.add("upright", path, "by keys P2 and Tr the camera is not upright: z of the lidar must point up")
-
-
-def _sequences(split: Split, label_map: LabelMap) -> tuple[str, ...]:
-    names = ("train", "valid") if split == "trainval" else (split,)
-    for name in names:
-        if not label_map.split.get(name):
-            raise UserError(
-                f"dataset_params.label_mapping: the file has no sequences under split.{name}; take SemanticKITTI's"
-            )
-    return tuple(dict.fromkeys(sequence for name in names for sequence in label_map.split[name]))
-
-
-def _no_sequences(root: Path, split: Split, wanted: Sequence[str]) -> str:
-    there = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
-    found = f"the folders there are {_some(there)}" if there else "there are no folders"
-    return (
-        f"{root}: holds none of the sequences {_some(wanted)} ({split}), {found}; {_WHERE}, or list the folders under "
-        "split in the file of dataset_params.label_mapping: any names in letters, digits, '.', '_' and '-', such as 08 "
-        "or 2013_05_28_drive_0000_sync"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = [name if name.isprintable() else repr(name) for name in names[:12]]
-    return ", ".join(shown) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

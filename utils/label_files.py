@@ -11,6 +11,7 @@ import yaml
 
 from utils.errors import UserError
 from utils.files import require_regular
+from utils.names import is_folder_name
 
 RAW_IDS = 1 << 16
 SPLITS = ("train", "valid", "test")
@@ -22,7 +23,6 @@ NUMBERING = (
 
 _OF_LEARNING_IDS = ("learning_map_inv", "learning_ignore", "class_names")
 _ID = re.compile("0*([0-9]{1,5})")
-_NAME = re.compile("[A-Za-z0-9._-]+")
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # those of YAML 1.1
 
 
@@ -120,7 +120,7 @@ class LabelFile:
         if not isinstance(entries, list):
             raise self.error(f"key split.{part} must be a list of sequences such as [00, 01]; add or correct it")
         for entry in entries:
-            if not isinstance(entry, str) or not is_plain_name(entry):
+            if not is_folder_name(entry):
                 raise self.error(
                     f"key split.{part} must list sequences, which are names of folders in letters, digits, '.', '_' "
                     f"and '-', found {shown(entry)}; correct it"
@@ -131,11 +131,6 @@ class LabelFile:
             if names.count(name) > 1:
                 raise self.error(f"key split.{part} lists the sequence {name} twice; remove it once")
         return tuple(names)
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name can be that of a file or folder and lead nowhere else."""
-    return _NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def shown(value: Any) -> str:

@@ -10,6 +10,7 @@ _LONGEST_NAME, _LONGEST_PATH = 128, 255
 """Characters. Real tokens have 32 and real paths about 100; file systems take 255 in a part of a path."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_FOLDER = re.compile(r"[A-Za-z0-9._-]+")
 _PATH = re.compile(r"[ -.0-~]+(?:/[ -.0-~]+)*")
 """Printable ASCII; "/" only between two parts."""
 
@@ -17,6 +18,11 @@ _PATH = re.compile(r"[ -.0-~]+(?:/[ -.0-~]+)*")
 def is_name(value: object) -> bool:
     """Whether `value` can be a part of a path: letters, digits, "_" and "-", at most 128 of them."""
     return isinstance(value, str) and len(value) <= _LONGEST_NAME and _NAME.fullmatch(value) is not None
+
+
+def is_folder_name(value: object) -> bool:
+    """Whether `value` can be a part of a path, with "." allowed: sequences may be called "night.2"."""
+    return is_path_below(value) and _FOLDER.fullmatch(str(value)) is not None
 
 
 def is_path_below(value: object) -> bool:

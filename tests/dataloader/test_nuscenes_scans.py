@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from dataloader.nuscenes import CAMERAS, NuScenes
+from dataloader.sources import load_label_map
+from utils.config import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 
@@ -59,6 +62,25 @@ def test_doubtful_scans_are_noted_once(root, labels) -> None:
         points.tofile(path)
     (note,) = open_mini(root, labels, images=True).notes
     assert "multiply it by 255" in note and "LIDAR_TOP" in note
+
+
+def test_points_that_a_corruption_added_are_ignored_and_noted(root) -> None:
+    label_map = load_label_map(load_config(ROOT / "config" / "MinkowskiNet-nuscenes.yaml"))
+    token = open_mini(root, label_map).frame(0).name
+    path = root / "lidarseg" / "v1.0-mini" / f"{token}_lidarseg.bin"
+    raw = np.fromfile(path, np.uint8)
+    raw[:4] = (41, 42, 43, 41)
+    raw.tofile(path)
+    source = open_mini(root, label_map)
+    assert not source.read(0, camera=None).labels[:4].any()
+    assert source.notes == (
+        f"{path}: a corruption has added points to the scan (label ids 41, 42, 43); they are ignored",
+    )
+    names = {entry["index"] for entry in json.loads((root / "v1.0-mini" / "category.json").read_text())}
+    raw[1] = next(number for number in (60, 61, 200) if number not in names)
+    raw.tofile(path)
+    with pytest.raises(UserError, match=f"label id {raw[1]} on 1 points"):
+        open_mini(root, label_map).read(0, camera=None)
 
 
 def test_cameras_that_see_nothing(root, labels) -> None:

@@ -63,6 +63,8 @@ def test_a_sequence_may_have_any_plain_name(tree, label_map):
         SemanticKITTI(tree, "valid", label_map)
     for words in ("none of the sequences 08 (valid)", "folders there are 2013_05_28_drive_0000_sync, 8, night.drive-2"):
         assert words in str(caught.value)
+    (line,) = SemanticKITTI(tree, "valid", replace(other, split={"valid": ("08", "8")})).notes
+    assert f"no split lists {names['00']}, {names['11']}, so their scans are left out (not there: 08)" in line
     (tree / "empty").mkdir()
     with pytest.raises(UserError, match=r"none of the sequences 8 \(valid\), there are no folders; .*letters, digits"):
         SemanticKITTI(tree / "empty", "valid", other)
@@ -74,7 +76,9 @@ def test_points_that_a_corruption_added_are_ignored_and_other_ids_named(tree):
     labels = np.fromfile(path, "<u4")
     labels[:6] = (21, 22, 23, 21 | 7 << 16, 10, 10 | 3 << 16)
     labels.tofile(path)
-    scan = SemanticKITTI(tree, "valid", label_map).read(0)
+    source = SemanticKITTI(tree, "valid", label_map)
+    assert f"{path}: a corruption has added points to the scan (label ids 21, 22, 23); they are ignored" in source.notes
+    scan = source.read(0)
     assert scan.labels[:6].tolist() == [0, 0, 0, 0, 1, 1] and scan.instances[:6].tolist() == [0, 0, 0, 7, 0, 3]
     labels[2] = 41  # an added point of nuScenes
     labels.tofile(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.names import checked_name, checked_path, shown
+from utils.names import checked_name, checked_path, is_folder_name, shown
 
 BAD = [
     *("", ".", "..", "/", "/etc/passwd", "a//b", "a/", "a/../b", "../a", "a/..", "./a", "a/./b", "~/\t"),
@@ -18,6 +18,12 @@ def test_what_is_no_name(value):
     with pytest.raises(UserError, match=r"^x\.json: token .* must be made of letters, digits, _ and - only") as caught:
         checked_name(value, "token", "x.json")
     assert str(caught.value).isprintable() and str(caught.value).isascii()
+
+
+@pytest.mark.parametrize("value", [*BAD, "a/b", "a b", "a+b", "~", "a" * 256], ids=ascii)
+def test_what_is_no_name_of_a_folder(value):
+    assert not is_folder_name(value)
+    assert all(map(is_folder_name, ("night.2", "...", ".a", "08", "2013_05_28_drive_0000_sync")))
 
 
 @pytest.mark.parametrize("value", [*BAD, "a" * 256, "a/" * 127 + "bb"], ids=ascii)
