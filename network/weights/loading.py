@@ -20,6 +20,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "ne
 _MAX_WRAPPERS = 3  # one in the other
 _PREFIXES = ("module.", "model.", "network.", "net.")
 _COMPILED = "_orig_mod."  # torch.compile's, anywhere in a name
+_SHARED = 4  # of how many tensors, on average, one value may be
 _MAX_NUMBERS = 16  # of one entry of the geometry
 
 _Entry = Tensor | OddTensor
@@ -70,7 +71,7 @@ def _holds_tensors(content: Any, depth: int = _MAX_WRAPPERS) -> bool:
 
 
 def _plain(entries: Mapping[str, _Entry], path: str | Path) -> dict[str, Tensor]:
-    """Refuse what is no plain dense tensor of numbers."""
+    """Refuse what is no plain dense tensor of numbers, or one that stands there again and again."""
     plain = {}
     for name, tensor in entries.items():
         kind = _oddity(tensor)
@@ -79,6 +80,10 @@ def _plain(entries: Mapping[str, _Entry], path: str | Path) -> dict[str, Tensor]
                 f"{path}: tensor {shown(name)} is {kind}; only plain dense tensors of numbers are taken, save it as one"
             )
         plain[name] = tensor
+    held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in plain.values()}
+    if sum(tensor.nbytes for tensor in plain.values()) > _SHARED * sum(held.values()):
+        # A change of layout would make a copy for each of the names.
+        raise UserError(f"{path}: the same values stand under many names; save every tensor with its own")
     return plain
 
 

@@ -11,8 +11,7 @@ import torch
 
 from network.weights.reading import read_checkpoint
 from network.weights.resuming import check_resumable
-from tests.network.training_support import ADAM, make_network, train
-from tests.network.weights.test_resuming import BEST
+from tests.network.training_support import ADAM, BEST, EARLY, make_network, train
 
 
 def longer(epochs: int):
@@ -79,8 +78,7 @@ def test_a_moved_run_goes_on_with_its_files(folder) -> None:
 
 def test_patience_is_that_of_the_flag(folder) -> None:
     content = copy.deepcopy(read_checkpoint(folder / "last.ckpt"))
-    key = next(key for key in content["callbacks"] if key.startswith("EarlyStopping"))
-    content["callbacks"][key] = {"wait_count": 0, "best_score": torch.tensor(1.0), "patience": 50}  # never better
+    content["callbacks"][EARLY] = {"wait_count": 0, "best_score": torch.tensor(1.0), "patience": 50}  # never better
     assert resume(folder, 20, content, patience=2).current_epoch == 4
 
 

@@ -18,6 +18,12 @@ from utils.cli import Devices
 from utils.config import TrainParams
 from utils.structures import Batch, Frame, WholeScan
 
+# Under which keys checkpoints hold the states of early stopping and of the best checkpoints.
+EARLY = "EarlyStopping{'monitor': 'val/mIoU', 'mode': 'max'}"
+BEST = (
+    "ModelCheckpoint{'monitor': 'val/mIoU', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
+    "'train_time_interval': None}"
+)
 ADAM = TrainParams(max_num_epochs=2, learning_rate=0.01, optimizer="Adam", lr_scheduler="CosineAnnealingWarmRestarts")
 PLATEAU = ADAM.model_copy(
     update={"optimizer": "SGD", "lr_scheduler": "ReduceLROnPlateau", "decay_step": 1, "decay_rate": 0.5}

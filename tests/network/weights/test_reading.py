@@ -317,8 +317,12 @@ def write_bomb(path: Path, kind: str) -> None:
         name = "model_3d.spv_enc.0.v_enc.0.layers.0.weight"
         torch.save({name: torch.zeros(1).expand(1000, 10, 10, 10, 1000)}, path)
     elif kind == "one storage under many names":
-        values = torch.zeros(500_000).view(50, 1, 1, 1, -1)
-        torch.save({f"model_3d.spv_enc.0.v_enc.{i}.layers.0.weight": values for i in range(2000)}, path)
+        values = torch.zeros(500_000)
+        views = [values.view(50, 1, 1, 1, -1) for _ in range(2000)]
+        torch.save({f"model_3d.spv_enc.0.v_enc.{i}.layers.0.weight": view for i, view in enumerate(views)}, path)
+    elif kind == "one tensor under many names":
+        values = torch.zeros(10, 20, 20, 20, 6).transpose(1, 3)
+        torch.save({f"model_3d.spv_enc.0.v_enc.{i}.layers.0.weight": values for i in range(1000)}, path)
     elif kind == "legacy":
         torch.save({"w": torch.zeros(1000)}, path, _use_new_zipfile_serialization=False)
         old, new = (b"M\xe8\x03", number(BIG))
@@ -329,7 +333,7 @@ def write_bomb(path: Path, kind: str) -> None:
 
 BOMBS = (
     "bytearray", "numpy number", "one text many times", "a large index", "stride 0", "deflated values", "bzip2 values",
-    "released stride 0", "one storage under many names", "legacy",
+    "released stride 0", "one storage under many names", "one tensor under many names", "legacy",
 )  # fmt: skip
 
 

@@ -16,17 +16,12 @@ from network.weights.loading import check_geometry, has_image_branch, load_weigh
 from network.weights.pickled import OddTensor
 from network.weights.reading import read_checkpoint
 from network.weights.resuming import BEST_FILE, TrainingState, check_resumable, is_resumable
-from tests.network.training_support import ADAM, PLATEAU, make_network, train
+from tests.network.training_support import ADAM, BEST, EARLY, PLATEAU, make_network, train
 from tests.network_support import refusal
 from utils.config import TrainParams
 from utils.errors import UserError
 
 PATH = Path("last.ckpt")
-EARLY = "EarlyStopping{'monitor': 'val/mIoU', 'mode': 'max'}"
-BEST = (
-    "ModelCheckpoint{'monitor': 'val/mIoU', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
-    "'train_time_interval': None}"
-)
 
 
 @pytest.fixture(scope="module")
