@@ -140,7 +140,7 @@ def fit(
     if task.guard.skipped:
         say(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
     best = -math.inf if (patience := trainer.early_stopping_callback) is None else float(patience.best_score)
-    kept = "" if args.save_top_k else " (its checkpoint was not kept: --save_top_k 0)"
+    kept = "" if args.save_top_k else " (--save_top_k 0: no new best checkpoint was kept)"
     score = f"best {args.monitor} {100 * best:.3f} %{kept}" if math.isfinite(best) else "no validation yet"
     say(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
 

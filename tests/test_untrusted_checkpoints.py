@@ -95,7 +95,15 @@ def test_a_resumed_run_leaves_the_folders_that_its_checkpoint_names(command, tra
     for key, state in content["callbacks"].items():
         if key.startswith("ModelCheckpoint"):
             state["best_model_path"] = state["kth_best_model_path"] = f"local://{precious}"
-            state["best_k_models"] = {f"local://{precious}": torch.tensor(-1.0)}
+            state["best_k_models"] = {f"local://{precious}": torch.tensor(0.0)}
     torch.save(content, "x.ckpt")
     assert cli.run(lambda: program.main(["--checkpoint", "x.ckpt", *command])) == 0
     assert (precious / "file").read_text() == "x"
+
+
+def test_no_best_checkpoint_wanted_is_not_no_validation(command, trained, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(lambda: program.main(["--save_top_k", "0", "--checkpoint", str(trained), *command])) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("best val/mIoU ") and "--save_top_k 0" in last
+    assert not list(tmp_path.rglob("best*.ckpt"))

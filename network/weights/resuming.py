@@ -237,9 +237,8 @@ def _real(value: Any) -> float | None:
 
 
 def _score(value: Any) -> float | None:
-    """A score: finite, or -inf where there was none."""
+    """A score: a share, or -inf where there was none."""
     if isinstance(value, Tensor) and value.is_floating_point() and value.numel() == 1:
         value = value.item()
-    if type(value) not in (int, float) or math.isnan(value) or value == math.inf:
-        return None
-    return float(value)
+    known = type(value) in (int, float) and (0 <= value <= 1 or value == -math.inf)
+    return float(value) if known else None

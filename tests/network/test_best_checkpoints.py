@@ -101,9 +101,9 @@ def test_nothing_outside_of_the_run_is_removed(folder, tmp_path) -> None:
     states = content["callbacks"]
     for key in [key for key in states if key.startswith("ModelCheckpoint")]:
         states[key] = {
-            "best_k_models": {name: torch.tensor(-1.0) for name in names},
+            "best_k_models": {name: torch.tensor(0.0) for name in names},
             "best_model_path": f"local://{outside}", "kth_best_model_path": str(outside), "dirpath": str(outside),
-            "last_model_path": str(outside), "best_model_score": None, "kth_value": torch.tensor(-1.0),
+            "last_model_path": str(outside), "best_model_score": None, "kth_value": torch.tensor(0.0),
         }  # fmt: skip
     before = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if "best-epoch=0" not in path.parent.name}
     resume(folder, 4, content, save_top_k=1)

@@ -184,6 +184,7 @@ PARTS = {
     "moments of doubles": (["optimizer_states", 0, "state", 1, "exp_avg"], torch.zeros(4, dtype=torch.float64)),
     "no count": (["callbacks", EARLY, "wait_count"], None),
     "a score of NaN": (["callbacks", EARLY, "best_score"], math.nan),
+    "a score of all and more": (["callbacks", EARLY, "best_score"], torch.tensor(1.5)),
     "more than all": (["2dpass", "best_miou"], 1.5),
     "averages of none": (["averaging_state", "n_averaged"], torch.tensor(0)),
     "no plain settings": (["2dpass", "settings", "--seed"], {}),
@@ -240,3 +241,20 @@ def test_checkpoints_of_earlier_versions_are_resumable(contents) -> None:
     assert state.epochs == 2
     assert state.content["callbacks"][EARLY] == {"wait_count": 1, "best_score": 0.25}
     assert state.content["callbacks"][BEST] == {"best_k_models": {"best-epoch=00-val_mIoU=0.2500.ckpt": 0.25}}
+
+
+SCALER = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+
+def test_the_loss_scale_is_taken_from_numbers(contents) -> None:
+    content = {**contents["adam"], "MixedPrecision": SCALER.state_dict() | {"_growth_tracker": 7}}
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.load_state_dict(check_resumable(make_network(), content, ADAM, PATH).content["MixedPrecision"])
+    assert scaler.get_scale() == 1024 and scaler.state_dict()["_growth_tracker"] == 7
+
+
+@pytest.mark.parametrize("key", SCALER.state_dict())
+@pytest.mark.parametrize("value", [None, math.nan, -1, "2", 1 << 80])
+def test_a_loss_scale_that_cannot_be_is_named(contents, key, value) -> None:
+    content = {**contents["adam"], "MixedPrecision": SCALER.state_dict() | {key: value}}
+    assert "MixedPrecision" in refusal(check_resumable, make_network(), content, ADAM, PATH)
