@@ -8,7 +8,7 @@ fast as `index_add`; on a GPU it is deterministic besides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,7 @@ class Average:
     mean: bool = False
     shares: Tensor | None = None
     transpose: Callable[[], Average] | None = None
+    _weighted: dict[torch.dtype, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.source) if self.ends is None else len(self.ends) - 1
@@ -110,6 +111,22 @@ class Average:
         assert self.ends is not None
         return self.source.int(), self.ends.int()
 
+    def weighted_bags(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """`bags` with weights in the type of the rows, which `torch.embedding_bag` wants.
+
+        Rounded to bf16 the weights of a mean would add up to 0.997 to 1.003. So in a narrow type every entry comes
+        twice, with its weight and with what rounding took from that: products are added up in fp32.
+        """
+        if dtype not in self._weighted:
+            (source, ends), weights = self.bags, self.weights
+            assert weights is not None
+            rounded = weights.to(dtype)
+            if dtype.itemsize < weights.dtype.itemsize:
+                rounded = torch.stack([rounded, (weights - rounded).to(dtype)], dim=1).view(-1)
+                source, ends = source[:, None].expand(-1, 2).reshape(-1), 2 * ends
+            self._weighted[dtype] = source, ends, rounded
+        return self._weighted[dtype]
+
 
 def _mean(order: Tensor, ends: Tensor, group: Tensor) -> Average:
     """The mean over the rows order[ends[v] : ends[v + 1]] of each group v; `group` (N,) is that of each row."""
@@ -144,20 +161,18 @@ class _WeightedSum(torch.autograd.Function):
 
 
 def _weighted_sum(features: Tensor, average: Average) -> Tensor:
-    """Weights are never rounded to the type of the features: in bf16 those of a mean would add up to 0.997 to 1.003."""
     if average.ends is None:
         if average.shares is not None:
             features = torch.mul(features, average.shares[:, None], out=features.new_empty(features.shape))
         return features.index_select(0, average.source)
     if len(average.source) == 0:
         return features.new_zeros(len(average), features.shape[1])
-    # A GPU divides the sum before it rounds it. A CPU afterwards, and takes ten times as long: there a mean is a sum
-    # with weights, and those have to be of the type of the rows.
+    # A GPU divides the sum before it rounds it. A CPU does so afterwards, and takes ten times as long: there a mean is
+    # a sum with weights.
     divided = average.mean and features.device.type != "cpu"
     if divided or average.weights is None:
         return sum_bags(features.contiguous(), *average.bags, mean=divided)
-    wide = features.to(torch.promote_types(features.dtype, torch.float32)).contiguous()
-    return sum_bags(wide, *average.bags, average.weights.to(wide.dtype)).to(features.dtype)
+    return sum_bags(features.contiguous(), *average.weighted_bags(features.dtype))
 
 
 def sum_bags(rows: Tensor, source: Tensor, ends: Tensor, weight: Tensor | None = None, mean: bool = False) -> Tensor:
