@@ -22,11 +22,14 @@ from network.weights.moments import Wrong, checked_optimizer, count, entry, sect
 from network.weights.pickled import shown
 from utils.config import TrainParams
 from utils.errors import UserError
+from utils.run_settings import RULES, Rule
 
-# Settings that must not change within a training; the number of epochs may.
-FIXED_ON_RESUME = (
-    "optimizer", "lr_scheduler", "learning_rate", "momentum", "nesterov", "weight_decay", "decay_step", "decay_rate",
-)  # fmt: skip
+# Of the settings that must not change within a training, those that checkpoints of every version name.
+FIXED_ON_RESUME = tuple(
+    key.removeprefix("train_params.")
+    for key, rule in RULES.items()
+    if rule is Rule.REFUSE and key.startswith("train_params.")
+)
 # The file of a best checkpoint: a name in the run's folder, never a path.
 BEST_FILE = re.compile(r"best-epoch=\d{1,9}-\w{1,40}=-?\d{1,9}\.\d{1,9}(-v\d{1,9})?\.ckpt")
 _MAX_SETTINGS = 10_000  # values in all
