@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -61,7 +62,8 @@ class SegmentationTask(pl.LightningModule):
         self.training_params = training
         self.steps_per_epoch, self.num_devices = steps_per_epoch, num_devices
         self.output, self.monitor, self.seed = output, monitor, seed
-        self.settings = dict(settings or {})
+        # Plain values, whatever classes of text or number they had: a checkpoint with others could not be read again.
+        self.settings: Settings = json.loads(json.dumps(settings or {}))
         self.metrics = SegmentationMetrics(class_names, skip_unseen)
         self.scores: ScoreCard | None = None
         self.validated = False  # in the current epoch

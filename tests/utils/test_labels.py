@@ -40,6 +40,7 @@ def test_the_shipped_map_is_consistent(content):
     assert np.array_equal(labels.to_learning[labels.to_raw], np.arange(20))
     assert (labels.to_learning != UNKNOWN).sum() == len(content["learning_map"]) == 34
     assert labels.raw_names == content["labels"]
+    assert {type(name) for name in (*labels.names, *labels.raw_names.values())} == {str}  # they go into checkpoints
 
 
 def test_look_up_equals_a_dictionary(content):
