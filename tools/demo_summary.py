@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 from rich.console import Console
 from rich.table import Table
 
+from dataloader.kitti_sequences import sequences_of
 from network.training import read_history
 from tools.visualizing.semantickitti import visualize
 from utils.config import REPOSITORY, expand_home, load_config, resolve_path
@@ -51,7 +52,7 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
 
     label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
     data_path = expand_home(config.dataset_params.val_data_loader.data_path, key="data_path")
-    sequence = label_map.split["valid"][0]
+    sequence = sequences_of("valid", label_map)[0]
     for frame in FRAMES:
         if (data_path / sequence / "velodyne" / f"{frame}.bin").is_file():
             picture = folder / f"street_{frame}.png"

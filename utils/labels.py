@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,10 @@ from utils.label_files import NUMBERING, RAW_IDS, LabelFile
 
 UNKNOWN = 255
 """Entry of `LabelMap.to_learning` for a raw id that the map does not know."""
+
+
+_NO_CLASS = re.compile("unl|unk|unc|und|ignore|noise|void|outlier|invalid|none|other|background|no.?label|care", re.I)
+"""In the name of what no data set means to be learnt."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ def _class_names(file: LabelFile, names: list[str]) -> tuple[str, ...]:
 
 
 def _check_ignored(file: LabelFile, names: Sequence[str]) -> None:
-    """Raise UserError if `learning_ignore` leaves out another class than 0."""
+    """Raise UserError if another class than 0 is to be left out, as far as the file tells."""
     ignored = file.flags("learning_ignore") if "learning_ignore" in file else {}
     for learning, ignore in ignored.items():
         if learning >= len(names):
@@ -207,3 +212,8 @@ def _check_ignored(file: LabelFile, names: Sequence[str]) -> None:
         if ignore != (learning == 0):
             does = "ignores" if ignore else "does not ignore"
             raise file.error(f"learning_ignore {does} {learning} ({names[learning]}), but {NUMBERING}")
+    if 0 not in ignored and not _NO_CLASS.search(names[0]):
+        raise file.error(
+            f"learning_map_inv has {names[0]} for 0, but {NUMBERING}; or say learning_ignore: {{0: true}} if "
+            f"{names[0]} is to be left out"
+        )

@@ -232,6 +232,18 @@ def test_another_ignored_class_than_0_is_refused_with_the_rule(change, found, co
     assert "the learning id 0 is what is left out of loss and score, and the classes are 1, 2, 3" in str(caught.value)
 
 
+def test_a_class_that_0_leaves_out_by_accident_is_named(content, tmp_path):
+    changed = yaml.safe_load(yaml.safe_dump(content))
+    _renumber(19)(changed)
+    path = tmp_path / "map.yaml"
+    for ignore in ({}, {"learning_ignore": {5: False}}):
+        path.write_text(yaml.safe_dump({k: v for k, v in changed.items() if k != "learning_ignore"} | ignore))
+        with pytest.raises(UserError, match="learning_map_inv has car for 0, but the learning id 0 is"):
+            LabelMap.load(path)
+    path.write_text(yaml.safe_dump(changed | {"learning_ignore": {0: True}}))
+    assert LabelMap.load(path).names[0] == "car"
+
+
 def test_learning_ignore_may_be_left_out_or_name_0_alone(content, tmp_path):
     shipped = LabelMap.load(SHIPPED)
     for ignore in (None, {0: True}, {5: False}):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataloader.kitti_sequences import sequences_of
 from tools.benchmarking.subject import Subject
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
@@ -71,9 +72,9 @@ def prepare(
         data_path = folder / "demo"
         write_tree(data_path, demo)
         sequence, frame = "00", "000000"
-    split = LabelMap.load(resolve_path(checked.dataset_params.label_mapping)).split
+    label_map = LabelMap.load(resolve_path(checked.dataset_params.label_mapping))
     for part, count in zip(("train", "valid"), copies, strict=True):
-        target = folder / split[part][0]
+        target = folder / sequences_of(part, label_map)[0]
         _copy_frame(data_path / sequence, frame, target)
         for number in range(1, count):
             _vary_frame(target, int(frame), number)
