@@ -89,7 +89,7 @@ class LabelFile:
         for entry, name in table.items():
             if not isinstance(name, str) or not name.strip() or not name.isprintable():
                 raise self.error(f"{key} of {entry} must be a name in letters, found {shown(name)}; correct it")
-        return {entry: str(name) for entry, name in table.items()}  # whether it was quoted is no longer of interest
+        return {entry: str(name) for entry, name in table.items()}  # plain text: checkpoints hold nothing else
 
     def flags(self, key: str) -> dict[int, bool]:
         """Yes or no for each id."""

@@ -375,6 +375,13 @@ def test_nuscenes_is_what_the_devkit_says():
     assert {labels.raw_names[raw]: tuple(reversed(bgr)) for raw, bgr in colors.items()} == color_map
 
 
+def test_names_in_quotes_are_plain_text():
+    """A checkpoint holds the names, and nothing that is more than data."""
+    labels = LabelMap.load(NUSCENES)
+    assert "'" in NUSCENES.read_text() or '"' in NUSCENES.read_text()
+    assert {type(name) for name in (*labels.names, *labels.raw_names.values())} == {str}
+
+
 def test_the_shipped_nuscenes_map_is_consistent():
     content = yaml.safe_load(NUSCENES.read_text())
     labels = LabelMap.load(NUSCENES)
