@@ -23,7 +23,11 @@ from utils.config import VoxelModelParams, load_config, save_config
         ("model_params.layer_num[3]", [32, 32, 64, 0, 256, 256, 128, 96, 96], "must be greater than 0, found 0"),
         ("model_params.input_dims", 5, "must be 4, found 5: no other value is supported"),
         ("dataset_params.val_data_loader.batch_size", 0, "must be greater than 0, found 0"),
-        ("dataset_params.seg_labelweights", [0, 3, 5], "must have 17 entries (model_params.num_classes), found 3"),
+        (
+            "dataset_params.seg_labelweights",
+            [0, 3, 5],
+            "must have 17 entries (model_params.num_classes), found 3: one for each learning id, the ignored 0 first",
+        ),
     ],
 )
 def test_a_wrong_value_for_a_voxel_model_is_refused(key: str, value: Any, words: str, write) -> None:
