@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from utils.config_schema import (
 )
 from utils.errors import UserError
 from utils.files import write_text
+from utils.yaml_file import YamlError, add_exponents, parse_yaml, read_yaml
 
 __all__ = [
     "Config",
@@ -49,20 +49,14 @@ __all__ = [
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads `1e-3` as a number, as YAML 1.2 does; YAML 1.1 wants `1.0e-3`."""
-
-
 class _Dumper(yaml.SafeDumper):
-    """The counterpart of `_Loader`; lists on one line."""
+    """Lists on one line; what it writes, `utils.yaml_file` reads."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-_EXPONENT = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-for _yaml_class in (_Loader, _Dumper):
-    _yaml_class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+add_exponents(_Dumper)
 _Dumper.add_representer(
     list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 )
@@ -158,13 +152,13 @@ def _error(path: str | Path, problem: str) -> UserError:
 def _read_mapping(path: str | Path) -> dict[Any, Any]:
     """The file as a mapping. Raises UserError if it is anything else."""
     try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        raw = read_yaml(path)
     except FileNotFoundError as error:
         raise _error(path, "no such configuration file, give an existing one to --config") from error
     except OSError as error:
         raise _error(path, f"cannot read the configuration ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _error(path, f"not valid YAML, {_yaml_problem(error)}") from error
+    except YamlError as error:
+        raise _error(path, f"not valid YAML, {error}") from error
     if raw is None:
         raise _error(path, "the configuration is empty, start from a file in config/")
     if not isinstance(raw, dict):
@@ -172,28 +166,19 @@ def _read_mapping(path: str | Path) -> dict[Any, Any]:
     return raw
 
 
-def _yaml_problem(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return str(error)
-    return f"line {mark.line + 1}: {getattr(error, 'problem', None) or 'syntax error'}"
-
-
 def _override(raw: dict[Any, Any], text: str) -> str | None:
     """Write one "dotted.key=value" into `raw`; returns what is wrong with it, if anything."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals:
-        return f"override {text!r} must read key=value"
+        return f"override {shown(text)} must read key=value"
     names = spellings(key, raw)
     if not names and key not in known_keys():  # a key of another kind is for the check of the whole to refuse
         return unknown_key(key, raw, [key])
     try:
-        parsed = yaml.load(value, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return f"override {text!r} is not valid YAML after the '=', {_yaml_problem(error)}"
+        parsed = parse_yaml(value)
+    except YamlError as error:
+        return f"override {shown(text)} is not valid YAML after the '=', {error}"
     *sections, leaf = key.split(".")
     mapping = raw
     for section in sections:

@@ -8,7 +8,17 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo
 from pydantic import field_validator as check
 
-from utils.config_fields import Multiple16, NotNegative, PositiveInt, Section, Share, Text, Triple, list_of
+from utils.config_fields import (
+    Multiple16,
+    NotNegative,
+    PointCount,
+    PositiveInt,
+    Section,
+    Share,
+    Text,
+    Triple,
+    list_of,
+)
 
 CORRUPTIONS = (
     "fog", "wet_ground", "snow", "motion_blur", "beam_missing", "crosstalk", "incomplete_echo", "cross_sensor",
@@ -23,9 +33,9 @@ class LoaderParams(Section):
     data_path: Text = Field(
         description="Folder of the sequences (00, 01, ...), or of the nuScenes tables (v1.0-trainval, ...)."
     )
-    batch_size: PositiveInt = Field(description="Scans per batch and device.")
+    batch_size: Annotated[int, Field(gt=0, le=4096)] = Field(description="Scans per batch and device.")
     shuffle: bool = Field(description="Visit the scans in random order.")
-    num_workers: Annotated[int, Field(ge=0)] = Field(default=0, description="Loader processes; 0: none.")
+    num_workers: Annotated[int, Field(ge=0, le=1024)] = Field(default=0, description="Loader processes; 0: none.")
     rotate_aug: bool = Field(default=False, description="Rotate about z by U(0, 360) degrees.")
     flip_aug: bool = Field(default=False, description="Flip x, y, both or none.")
     scale_aug: bool = Field(default=False, description="Scale x and y by U(0.95, 1.05).")
@@ -69,9 +79,11 @@ class DatasetParams(Section):
     collate_type: Literal["collate_fn_default", "collate_fn_voxel"] = Field(
         default="collate_fn_default", description="How scans batch; it follows from dataset_type."
     )
-    ignore_label: int = Field(default=0, description="The learning id left out of loss and mIoU: 0.")
+    ignore_label: Annotated[int, Field(ge=-(10**9), le=10**9)] = Field(
+        default=0, description="The learning id left out of loss and mIoU: 0."
+    )
     label_mapping: Text = Field(description="YAML of label ids and names, from here or from the repository root.")
-    seg_labelweights: Annotated[tuple[NotNegative, ...], list_of()] | None = Field(
+    seg_labelweights: Annotated[tuple[PointCount, ...], list_of()] | None = Field(
         default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
     )
     corruption_aug: CorruptionAugmentation | None = Field(

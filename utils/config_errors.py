@@ -39,15 +39,16 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "a string",
     "string_too_short": "a string that is not empty",
+    "string_too_long": "a string of at most {max_length} characters",
     "tuple_type": "a list",
     "too_short": "a list that is not empty",
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
     "literal_error": "{expected}",
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "{ge:g} or more",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "{le:g} or less",
+    "greater_than": "greater than {gt:.12g}",
+    "greater_than_equal": "{ge:.12g} or more",
+    "less_than": "less than {lt:.12g}",
+    "less_than_equal": "{le:.12g} or less",
     "multiple_of": "a multiple of {multiple_of}",
 }
 
@@ -88,7 +89,10 @@ def shown(value: Any) -> str:
         return "nothing"
     if isinstance(value, tuple):  # a list of the file, on its way into the record
         value = list(value)
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    try:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    except ValueError:  # Python does not print numbers of thousands of digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -35,13 +35,19 @@ def list_of(length: int | None = None) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+# Bounds far above any use: what lies beyond is a slip, or overflows somewhere in the arithmetic.
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+Epochs = Annotated[int, Field(gt=0, le=10**6)]
+Channels = Annotated[int, Field(gt=0, le=4096)]
+Classes = Annotated[int, Field(gt=1, le=255)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6)]
+PointCount = Annotated[float, Field(ge=0, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Multiple16 = Annotated[int, Field(gt=0, multiple_of=16)]
-Text = Annotated[str, Field(min_length=1)]
-Triple = Annotated[tuple[float, float, float], list_of(3)]
+Multiple16 = Annotated[int, Field(gt=0, le=8192, multiple_of=16)]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Bounded = Annotated[float, Field(ge=-1e6, le=1e6)]
+Triple = Annotated[tuple[Bounded, Bounded, Bounded], list_of(3)]
 
 
 class Section(BaseModel):

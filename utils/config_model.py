@@ -8,13 +8,13 @@ from pydantic import AliasChoices, Field, ValidationInfo
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
-from utils.config_fields import Positive, PositiveInt, Section, list_of, only
+from utils.config_fields import Channels, Classes, Section, list_of, only
 
 MAX_EDGE = 32000  # voxels along an axis: coordinates are packed into 16 bits, sign and neighbours included
 IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where the image branch has a map
 
 Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
-InputDims = Annotated[int, only(4)]
+InputDims = Annotated[int, Field(ge=-(10**9), le=10**9), only(4)]
 Backend = Literal["auto", "torch", "triton", "spconv", "spconv-triton"]
 _INPUT_DIMS = "Numbers per point: x, y, z, intensity."
 _NUM_CLASSES = "Classes K, the ignored class 0 among them."
@@ -29,11 +29,13 @@ class ModelParams(Section):
     spatial_shape: Annotated[tuple[Edge, Edge, Edge], list_of(3)] = Field(
         description="Voxels of the scale-1 grid along x, y and z, at most 32000 each."
     )
-    scale_list: Annotated[tuple[int, ...], list_of(), Field(min_length=1)] = Field(
+    scale_list: Annotated[tuple[Channels, ...], list_of(), Field(min_length=1)] = Field(
         description="Voxel scale of each encoder block, non-decreasing; each is 2, 4, 8 or 16."
     )
-    hiden_size: Annotated[int, Field(gt=0, multiple_of=2)] = Field(description="Channels C of every encoder block.")
-    num_classes: Annotated[int, Field(gt=1)] = Field(description=_NUM_CLASSES)
+    hiden_size: Annotated[int, Field(gt=0, le=4096, multiple_of=2)] = Field(
+        description="Channels C of every encoder block."
+    )
+    num_classes: Classes = Field(description=_NUM_CLASSES)
     backbone_2d: Literal["resnet34"] = Field(default="resnet34", description="Backbone of the image branch.")
     pretrained2d: bool = Field(default=False, description="Start the image backbone from ImageNet weights.")
     sparse_backend: Backend = Field(default="auto", description=_SPARSE_BACKEND)
@@ -54,11 +56,13 @@ class VoxelModelParams(Section):
     model_architecture: Literal["minkowskinet", "spvcnn"] = Field(description="The network to build.")
     input_dims: InputDims = Field(default=4, description=_INPUT_DIMS)
     voxel_size: Annotated[float, Field(ge=0.01, le=10)] = Field(description="Edge of a voxel, metres.")
-    cr: Positive = Field(description="Channel ratio: a layer of layer_num c has int(cr * c) channels.")
-    layer_num: Annotated[tuple[PositiveInt, ...], list_of(9)] = Field(
+    cr: Annotated[float, Field(gt=0, le=64)] = Field(
+        description="Channel ratio: a layer of layer_num c has int(cr * c) channels."
+    )
+    layer_num: Annotated[tuple[Channels, ...], list_of(9)] = Field(
         description="Channels before cr of the stem, of the four stages down and of the four stages up."
     )
-    num_classes: Annotated[int, Field(gt=1)] = Field(
+    num_classes: Classes = Field(
         validation_alias=AliasChoices("num_classes", "num_class"),
         description=_NUM_CLASSES + " The published voxel configurations call it num_class, which is read as well.",
     )

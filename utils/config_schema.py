@@ -26,7 +26,7 @@ from utils.config_data import (
     SemanticKITTIImages,
     VoxelDataset,
 )
-from utils.config_fields import NotNegative, Positive, PositiveInt, Section, Share, only
+from utils.config_fields import Epochs, NotNegative, Positive, Section, Share, only
 from utils.config_model import ModelParams, VoxelModelParams
 
 __all__ = [
@@ -50,7 +50,7 @@ __all__ = [
 class TrainParams(Section):
     """Optimisation and the weights of the losses."""
 
-    max_num_epochs: PositiveInt = Field(description="Epochs.")
+    max_num_epochs: Epochs = Field(description="Epochs.")
     learning_rate: Positive = Field(description="Peak learning rate.")
     optimizer: Literal["SGD", "Adam"] = Field(description="The optimiser.")
     lr_scheduler: Literal["StepLR", "ReduceLROnPlateau", "CosineAnnealingLR", "CosineAnnealingWarmRestarts"] = Field(
@@ -66,7 +66,7 @@ class TrainParams(Section):
         description="Weight of Lovasz-Softmax in the loss of the 3D head; null: 0.1 for 2DPASS, 1 for voxel models.",
     )
     trainval: bool = Field(default=False, description="Train on the validation sequences too.")
-    decay_step: PositiveInt | None = Field(
+    decay_step: Epochs | None = Field(
         default=None, description="Epochs per decay (StepLR), or of patience (ReduceLROnPlateau)."
     )
     decay_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -95,7 +95,9 @@ class TrainParams(Section):
 class Config(Section):
     """A whole configuration file."""
 
-    format_version: Annotated[int, only(1)] = Field(default=1, description="Version of this vocabulary.")
+    format_version: Annotated[int, Field(ge=-(10**9), le=10**9), only(1)] = Field(
+        default=1, description="Version of this vocabulary."
+    )
     model_params: ModelParams | VoxelModelParams = Field(
         discriminator="model_architecture", description="The network; its kind by model_architecture."
     )

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from utils.errors import UserError
-from utils.files import require_regular
 from utils.names import is_folder_name
+from utils.yaml_file import YamlError, read_yaml
 
 RAW_IDS = 1 << 16
 SPLITS = ("train", "valid", "test")
@@ -149,17 +149,11 @@ def _id(value: Any) -> int | None:
 
 def _read(path: str | Path) -> Mapping[str, Any]:
     try:
-        require_regular(path)
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path}: cannot read it ({reason}); correct dataset_params.label_mapping") from error
-    try:
-        content = yaml.load(text, _TextLoader)  # it makes nothing but text, lists and tables
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: the label mapping is not valid YAML{line}; repair it") from error
+        content = read_yaml(path, _TextLoader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it ({error.strerror}); correct dataset_params.label_mapping") from error
+    except YamlError as error:
+        raise UserError(f"{path}: the label mapping is not valid YAML ({error}); repair it") from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: the label mapping must hold keys such as labels and learning_map; repair it")
     return content

@@ -44,6 +44,13 @@ def test_a_configuration_is_frozen(base: dict[str, Any], write) -> None:
 
 # Each key with a value it must refuse, and what the line must then say.
 WRONG_VALUES = [
+    ("train_params.max_num_epochs", 10**400, "must be 1000000 or less, found 1000"),
+    ("train_params.learning_rate", 10**400, "must be a number, found 1000"),
+    ("train_params.weight_decay", 1e308, "must be 1000000 or less, found 1e+308"),
+    ("format_version", -(10**400), "must be -1000000000 or more, found -1000"),
+    ("dataset_params.ignore_label", 10**400, "must be 1000000000 or less, found 1000"),
+    ("dataset_params.train_data_loader.num_workers", 10**6, "must be 1024 or less, found 1000000"),
+    ("dataset_params.train_data_loader.data_path", "x" * 5000, "must be a string of at most 4096 characters"),
     ("train_params.max_num_epochs", "abc", "must be an integer, found 'abc'"),
     ("train_params.max_num_epochs", "8", "must be an integer, found '8'"),
     ("train_params.max_num_epochs", 1.0, "must be an integer, found 1.0"),

@@ -1,0 +1,39 @@
+"""Flags of the commands: what argparse lacks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from utils.terminal import printable
+
+LARGEST = 10**9
+MAX_SEED = 2**32 - 1
+"""What numpy, torch and Lightning take."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but an error quotes what was typed without control characters."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message to stderr, and exit with code 2."""
+        super().error(printable(message))
+
+
+def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
+    """An argparse type: a whole number from `lowest` to `highest`."""
+
+    def parse(text: str) -> int:
+        digits = text.removeprefix("-")
+        wrong = not (digits.isascii() and digits.isdigit())
+        # Python refuses to read thousands of digits.
+        if wrong or len(digits) > 18 or not lowest <= int(text) <= highest:
+            bounds = f"of {lowest} or more" if highest == LARGEST else f"from {lowest} to {highest}"
+            if not wrong and len(digits) <= 18 and int(text) > highest == LARGEST:
+                bounds = f"of {highest} or less"
+            shown = text if len(text) <= 40 else f"{text[:37]}..."
+            raise argparse.ArgumentTypeError(f"{shown!r} is not a whole number {bounds}")
+        return int(text)
+
+    return parse
