@@ -12,15 +12,13 @@ are mapped into memory, so processes share them, and a process started afresh op
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import sys
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 from utils.files import require_regular, whole_file, write_text
+from utils.locks import locked
 
 _FORMAT = 2
 """To be raised when what an index holds changes; older ones are then built anew."""
@@ -98,7 +97,7 @@ def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesInde
     if writeable is None:
         _say(folder, f"it is not kept, as none of these can be written: {', '.join(map(str, places))}")
         return build()
-    with _lock(writeable):
+    with locked(writeable / f".{_NAME}.lock"):
         # It may have been built while this process waited.
         if (index := _load(writeable, stamps)) is not None:
             return index
@@ -143,20 +142,6 @@ def _is_writeable(folder: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Only one process at a time passes, where the file system knows locks; elsewhere each builds for itself."""
-    path = folder / f".{_NAME}.lock"
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            # NFS locks only what is open for writing. A child process does not inherit this kind of lock, so one that
-            # outlives its parent keeps nobody waiting.
-            fcntl.lockf(stack.enter_context(open(path, "ab")), fcntl.LOCK_EX)
-        yield
-        with contextlib.suppress(OSError):
-            path.unlink()  # who waits for it finds the index
 
 
 def _write(folder: Path, index: NuScenesIndex, stamps: Stamps) -> None:

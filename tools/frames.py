@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from utils import stopping
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames in all) after each frame."""
@@ -36,8 +38,17 @@ def _results(write: Callable[[Frame], Result], frames: Sequence[Frame], workers:
         return
     # Spawned, not forked: a caller may hold threads, whose locks a forked child would never see released.
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(frames)), mp_context=spawn, initializer=_end_with_parent) as pool:
-        yield from pool.map(write, frames)
+    with stopping.shielded():
+        pool = ProcessPoolExecutor(min(workers, len(frames)), mp_context=spawn, initializer=_end_with_parent)
+        results = [pool.submit(write, frame) for frame in frames]
+    with pool:
+        try:
+            for result in results:
+                yield result.result()
+        except BaseException:
+            for process in active_children():  # what they have begun is of no use: files are written whole
+                process.terminate()
+            raise
 
 
 def _end_with_parent() -> None:

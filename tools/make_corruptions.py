@@ -18,6 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 from dataloader.corruptions.families import CLEAN, GENERATOR
 from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet

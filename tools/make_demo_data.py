@@ -18,19 +18,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 from tools.demo_world import nuscenes, semantickitti
 from tools.demo_world.options import DEFAULTS, DemoOptions
 from tools.demo_world.tree import Summary
 from tools.frames import progress_bar
 from utils.errors import UserError, run_command
+from utils.flags import Parser
+from utils.locks import locked
+from utils.terminal import say
 
 OUTPUTS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
+_WAITING = "{}: another process writes there; waiting for its end"
 WRITERS = {"semantickitti": semantickitti.write_tree, "nuscenes": nuscenes.write_tree}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags; what was not given is as in `DEFAULTS` of the data set."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--dataset", choices=sorted(DEFAULTS), default="semantickitti", help="whose files to write (%(default)s)")
     add("--output", type=Path, help=f"folder of the data set ({_usual(OUTPUTS)})")
@@ -94,8 +103,11 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
 def make(flags: argparse.Namespace) -> Summary:
     """Writes what the flags ask for, under a progress bar."""
     options = chosen(flags)
-    with progress_bar() as progress:
-        return WRITERS[flags.dataset](flags.output, options, progress, flags.overwrite)
+    output: Path = flags.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = locked(output.parent / f".{output.name}.lock", waiting=lambda: say(_WAITING.format(output)))
+    with lock, progress_bar() as progress:
+        return WRITERS[flags.dataset](output, options, progress, flags.overwrite)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import require_regular, write_text
 
 Note = dict[str, Any]
 
@@ -23,9 +23,11 @@ def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], 
 
     Raises:
         UserError: it is not such a note.
+        OSError: it cannot be read, or is no ordinary file.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
+    require_regular(path)
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         known = all(isinstance(note[key], kind) for key, kind in types.items()) and (harmless is None or harmless(note))

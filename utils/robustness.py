@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from utils.config import REPOSITORY
 from utils.errors import UserError
 from utils.metrics import Convention
+from utils.yaml_file import YamlError, read_yaml
 
 FAMILIES = ("yan", "robo3d")
 CLEAN = "clean"
@@ -189,8 +188,8 @@ def load_family(name: str, dataset: str) -> Family:
         others = ", ".join(other for other in FAMILIES if (folder / f"{other}-{dataset.lower()}.yaml").is_file())
         raise UserError(f"--family {name}: is not there for {dataset}; use --family {others}")
     try:
-        return _family(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _family(read_yaml(path))
+    except (YamlError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{path}: not a table of a family ({type(error).__name__}: {problem}); restore it") from error
 

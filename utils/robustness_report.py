@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.files import write_text
 from utils.metrics import Convention
 from utils.robustness import CLEAN, Family, Profile, Robustness, robustness
 from utils.robustness_drawing import RobustPicture, draw_robustness
-from utils.robustness_run import SubsetResult, profile_of, write_text
+from utils.robustness_run import SubsetResult, profile_of
 
 REPORT, PICTURE = "summary.md", "summary.png"
 _MADE_WITH = ("generator", "seed", "mode")
@@ -92,7 +93,7 @@ class RobustReport:
 
     def write(self, folder: Path) -> list[str]:
         """Write tables and picture; the lines to tell the user."""
-        write_text(self.markdown(), folder / REPORT)
+        write_text(folder / REPORT, self.markdown())
         unit = f"mIoU (%), {self.convention} convention"
         # A picture is easily parted from its text.
         headlines = (self.family.title, self.headline(), *self.outside(), *self.remarks)

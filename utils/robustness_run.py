@@ -2,6 +2,8 @@
 
 <parent>/robust_test_<date>/settings.json     what decides the figures; another run with the same goes on from here
 <parent>/robust_test_<date>/summary.csv       one row per finished subset (%); written anew, whole, after each
+
+Several commands may work on different subsets of one folder at the same time.
 """
 
 from __future__ import annotations
@@ -10,15 +12,16 @@ import csv
 import io
 import json
 import math
-import os
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.config import expand_home
 from utils.errors import UserError
+from utils.files import require_regular, write_text
+from utils.locks import Lock, locked, new_folder, stamp
 from utils.metrics import Convention, ScoreCard
 from utils.robustness import CLEAN, CONVENTIONS, Family, Profile, Subset, find_model
 
@@ -85,14 +88,7 @@ def write_results(results: Iterable[SubsetResult], convention: Convention, path:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_text(text.getvalue(), path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text.getvalue())
 
 
 def _row(result: SubsetResult, convention: Convention) -> dict[str, Any]:
@@ -117,6 +113,7 @@ def read_results(path: Path) -> list[SubsetResult]:
         UserError: the file cannot be read, or is not one of ours.
     """
     try:
+        require_regular(path)
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             if rows.fieldnames is not None and not set(_FIXED) <= set(rows.fieldnames):
@@ -181,6 +178,7 @@ class RobustRun:
         self.folder = folder
         self._family = family
         self._results = {result.subset.name: result for result in results}
+        self._own: set[str] = set()
 
     @property
     def results(self) -> list[SubsetResult]:
@@ -199,11 +197,48 @@ class RobustRun:
     def add(self, result: SubsetResult, convention: Convention) -> None:
         """Keep a result; from now on the subset is finished, whatever becomes of the run."""
         self._results[result.subset.name] = result
+        self._own.add(result.subset.name)
         self.write(convention)
 
     def write(self, convention: Convention) -> None:
-        """Write summary.csv, the columns mIoU and accuracy in this convention."""
-        write_results(self.results, convention, self.folder / SUMMARY)
+        """Write summary.csv, the columns mIoU and accuracy in this convention, with what others have added."""
+        with locked(self.folder / ".lock"):
+            self.read()
+            write_results(self.results, convention, self.folder / SUMMARY)
+
+    def read(self) -> None:
+        """Take over the rows of summary.csv, which other commands may have added, but for those measured here.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        summary = self.folder / SUMMARY
+        if summary.exists():
+            found = {result.subset.name: result for result in read_results(summary)}
+            self._results |= {name: result for name, result in found.items() if name not in self._own}
+
+    @contextmanager
+    def claim(self, wanted: Mapping[Subset, int]) -> Iterator[list[Subset]]:
+        """What is lacking of `wanted` (see `lacking`), which no other command tests meanwhile.
+
+        Raises:
+            UserError: one does.
+        """
+        with ExitStack() as held:
+            busy = []
+            for subset in self.lacking(wanted):
+                lock = Lock(self.folder / f".{subset.name.replace('/', '_')}.lock")
+                if lock.acquire(wait=False):
+                    held.callback(lock.release)
+                else:
+                    busy.append(subset.name)
+            if busy:
+                raise UserError(
+                    f"{self.folder}: another robust_test.py is testing {', '.join(busy)}; wait for its end, leave them "
+                    "out of --subsets, or take a folder of your own with --restart"
+                )
+            self.read()  # one of them may have been finished before it was claimed
+            yield self.lacking(wanted)
 
 
 def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun | None:
@@ -220,25 +255,25 @@ def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> Robus
     return None
 
 
+@contextmanager
+def beginning(parent: Path) -> Iterator[None]:
+    """Only one command at a time looks for a run below `parent` and starts one: two would start two."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with locked(parent / ".robust_test.lock"):
+        yield
+
+
 def start_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun:
     """A new folder below `parent`, named by date and time."""
-    stem = parent / f"{_PREFIX}{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder, number = stem, 1
-    while True:
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:  # another run began in this second
-            number += 1
-            folder = stem.with_name(f"{stem.name}-{number}")
-    write_text(json.dumps(settings, indent=2) + "\n", folder / SETTINGS)
+    folder = new_folder(parent / stamp(_PREFIX))
+    write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
     return RobustRun(folder, family)
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:
     """None if there are none: it is not a run, or one that was killed before it began."""
     try:
+        require_regular(folder / SETTINGS)
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None

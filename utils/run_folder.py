@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from utils.config import expand_home
 from utils.errors import UserError
+from utils.locks import Lock, stamp
+from utils.terminal import printable
 
 LAST = "last"
 HISTORY = "history.jsonl"
@@ -85,22 +87,53 @@ def run_root(dataset: str, log_dir: str) -> Path:
     """logs/<dataset>/<log_dir>.
 
     Raises:
-        UserError: `log_dir` is empty or leads out of there.
+        UserError: `log_dir` is empty, leads out of there, or cannot be written as text: TensorBoard wants that.
     """
+    if printable(log_dir) != log_dir:
+        raise UserError(f"--log_dir {log_dir!r} holds what is no text in this shell's encoding; choose another name")
     if not log_dir.strip() or Path(log_dir).is_absolute() or ".." in Path(log_dir).parts:
         raise UserError(f"--log_dir {log_dir!r} must name a folder below logs/{dataset}")
     return Path("logs") / dataset / log_dir
 
 
-def training_folder(root: Path, resumed: Path | None) -> Path:
-    """The folder of a training run: that of the checkpoint it resumes if it lies below `root`, else a new version."""
+def training_folder(root: Path, resumed: Path | None, make: bool = True) -> Path:
+    """The folder of a training run: that of the checkpoint it resumes if it lies below `root`, else a new version.
+
+    Args:
+        root: logs/<dataset>/<log_dir>.
+        resumed: the checkpoint.
+        make: make the new folder, which no other run has then; otherwise it is only named. Of several processes one
+            makes it, and the others hear of it from that one.
+    """
     if resumed is not None and resumed.resolve().parent in [p.resolve() for p in _versions(root)]:
         return resumed.parent
     versions = _versions(root)
     number = int(versions[-1].name.removeprefix("version_")) + 1 if versions else 0
+    while make:
+        try:
+            (root / f"version_{number}").mkdir(parents=True)
+            break
+        except FileExistsError:  # another run began at this moment
+            number += 1
     return root / f"version_{number}"
 
 
+@contextmanager
+def only_training_in(folder: Path) -> Iterator[None]:
+    """No other training writes to the folder at the same time.
+
+    Raises:
+        UserError: one does.
+    """
+    lock = Lock(folder / ".lock")
+    if not lock.acquire(wait=False):
+        raise UserError(f"{folder}: another training is running in it; wait for its end, or start anew elsewhere")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def test_folder(root: Path) -> Path:
-    """A new folder for the results of a test, named by date and time."""
-    return root / f"test_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    """Where the results of a test go, named by date and time; see `TestOutput.make_folder`."""
+    return root / stamp("test_")

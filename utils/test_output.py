@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from utils.drawing import draw_confusion, draw_scan
 from utils.files import write_text
 from utils.labels import LabelMap
+from utils.locks import new_folder
 from utils.metrics import ScoreCard
 from utils.raster import Lidar
 from utils.structures import Segmentation
@@ -55,6 +56,10 @@ class TestOutput:
         self._settings = settings or {}
         self._sinks: dict[str, Sink] = {}
         self._drawn = 0
+
+    def make_folder(self) -> Path:
+        """Make the folder, which no other test has; called by one process."""
+        return new_folder(self.folder)
 
     def open(self, folder: Path) -> None:
         """Start to write, into the folder that all processes agreed on."""

@@ -23,6 +23,7 @@ from dataloader.nuscenes import NuScenes, build_index
 from dataloader.nuscenes_index import NuScenesIndex, open_index
 from dataloader.nuscenes_tables import CAMERAS
 from tests.nuscenes_support import IMAGE_SIZE, LABEL_MAPPING, ROOT, category_names, read_table, write_table, write_tree
+from utils import locks
 from utils.errors import UserError
 from utils.labels import LabelMap
 
@@ -365,7 +366,7 @@ def test_without_locks_each_builds_and_all_agree(tree, monkeypatch):
     def refuse(*args):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(nuscenes_index.fcntl, "lockf", refuse)
+    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
     inner = Build(tree)
 
     def build():
@@ -381,12 +382,12 @@ def test_the_lock_is_one_that_nfs_gives(tree, monkeypatch):
     lock, given = fcntl.lockf, []
 
     def lockf(file, *args):
-        if not file.writable():
+        if not fcntl.fcntl(file, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR):
             raise OSError(9, "Bad file descriptor")
         lock(file, *args)
-        given.append(os.fstat(file.fileno()).st_mode)
+        given.append(os.fstat(file).st_mode)
 
-    monkeypatch.setattr(nuscenes_index.fcntl, "lockf", lockf)
+    monkeypatch.setattr(locks.fcntl, "lockf", lockf)
     open_index(tree / VERSION, Build(tree))
     assert [stat.S_ISREG(mode) for mode in given] == [True]
     assert files(tree / VERSION) == {"2dpass_index.npy", "2dpass_index.json"}

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from dataloader.corrupted import CorruptedKITTI, CorruptedNuScenes
-from dataloader.corruptions.families import FAMILIES, SENSORS
+from dataloader.corruptions.families import CLEAN, FAMILIES, SENSORS
 from dataloader.corruptions.fog import ALPHAS
 from dataloader.nuscenes import NuScenes
 from tests.demo_support import file_bytes
 from tools import make_corruptions
+from tools.corrupting.frame import FrameResult
+from tools.corrupting.ledger import Ledger
 from utils.labels import LabelMap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -393,3 +395,12 @@ def test_a_scan_of_which_nothing_is_left(clean, tmp_path, capsys, monkeypatch):
 
 def test_the_sensors_are_those_of_the_data_sets():
     assert {dataset for sets in FAMILIES.values() for dataset in sets} == set(SENSORS)
+
+
+def test_side_by_side_no_subset_is_lost_from_the_note(tmp_path):
+    """Two runs that began at the same time, each with subsets of its own."""
+    ledgers = [Ledger(tmp_path / "out", {"seed": 0}, ["fog_light", "snow", CLEAN]) for _ in range(2)]
+    for ledger, name in zip((*ledgers, ledgers[0]), ("fog_light", "snow", CLEAN), strict=True):
+        ledger.complete(name, None, {"000000": FrameResult(0.0, 0.5, {})})
+    assert set(note_of(tmp_path / "out")["subsets"]) == {"fog_light", "snow", CLEAN}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["corruptions.json"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.demo_support import file_bytes, read_scan, read_table
+from tests.process_support import held_by_another
 from tools import make_demo_data
 from tools.demo_world.options import DEFAULTS
 
@@ -85,3 +86,16 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, monkeypatch, capsys, flags
     assert complaint.startswith(f"error: {words}")
     assert "\n" not in complaint
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_second_of_two_waits_and_finds_the_work_done(tmp_path, capsys, monkeypatch):
+    command = [*FLAGS, "--output", str(tmp_path / "demo")]
+    assert make_demo_data.main(command) == 0
+    capsys.readouterr()
+    with held_by_another(tmp_path / ".demo.lock") as other:
+        # As soon as it is said that this one waits, the other one ends.
+        monkeypatch.setattr(make_demo_data, "say", lambda line: (print(line), other.kill()))
+        assert make_demo_data.main(command) == 0
+    waited, done = capsys.readouterr().out.splitlines()
+    assert waited.endswith("waiting for its end") and "nothing to do" in done
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]

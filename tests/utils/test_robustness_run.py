@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.process_support import held_by_another
 from utils.errors import UserError
 from utils.metrics import INSIDE, OUTSIDE, Convention, ScoreCard
 from utils.robustness import Subset, load_family
@@ -183,3 +184,32 @@ def test_baselines_that_are_none(tmp_path) -> None:
     other.add(result("fog/light"), "official")
     with pytest.raises(UserError, match="not a robustness test on nuScenes-C"):
         baseline(str(other.folder / "summary.csv"), tmp_path)
+
+
+def test_side_by_side_no_row_is_lost(tmp_path) -> None:
+    """Two commands that began with the same folder, each with subsets of its own."""
+    first = start_run(tmp_path, SETTINGS, FAMILY)
+    second = find_run(tmp_path, SETTINGS, FAMILY)
+    assert second is not None and second.folder == first.folder
+    first.add(result("fog/light", 10.0), "official")
+    second.add(result("fog/heavy", 20.0), "official")
+    first.add(result("fog/light", 30.0), "official")  # measured anew: the older row does not come back
+    first.add(result("clean", 40.0), "official")
+    found = {row.subset.name: row.miou["official"] for row in read_results(first.folder / "summary.csv")}
+    assert found == {"fog/light": 30.0, "fog/heavy": 20.0, "clean": 40.0}
+
+
+def test_a_subset_is_tested_by_one_command(tmp_path) -> None:
+    run = start_run(tmp_path, SETTINGS, FAMILY)
+    wanted = dict.fromkeys(FAMILY.select(["fog"]), 3)
+    with held_by_another(run.folder / ".fog_light.lock"):
+        with pytest.raises(UserError, match=r"testing fog/light; wait"):
+            run.claim(wanted).__enter__()
+        others = {subset: scans for subset, scans in wanted.items() if subset.name != "fog/light"}
+        # One of them is finished by somebody else before it is claimed.
+        RobustRun(run.folder, FAMILY).add(result("fog/heavy"), "official")
+        with run.claim(others) as todo:
+            assert [subset.name for subset in todo] == ["fog/moderate"]
+    with run.claim(wanted) as todo:
+        assert [subset.name for subset in todo] == ["fog/light", "fog/moderate"]
+    assert sorted(path.name for path in run.folder.iterdir()) == ["settings.json", "summary.csv"]

@@ -86,12 +86,13 @@ def test_a_damaged_best_does_not_hide_a_whole_one(tmp_path) -> None:
 
 
 def test_a_resumed_run_stays_in_its_folder(tmp_path) -> None:
-    assert training_folder(tmp_path, None) == tmp_path / "version_0"
+    assert training_folder(tmp_path, None, make=False) == tmp_path / "version_0"
     for name in ("version_0", "version_3", "elsewhere"):
         make(tmp_path / name, "last.ckpt")
-    assert training_folder(tmp_path, None) == tmp_path / "version_4"
+    assert training_folder(tmp_path, None, make=False) == tmp_path / "version_4"
     assert training_folder(tmp_path, tmp_path / "version_0/last.ckpt") == tmp_path / "version_0"
     assert training_folder(tmp_path, tmp_path / "elsewhere/last.ckpt") == tmp_path / "version_4"
+    assert (tmp_path / "version_4").is_dir()
 
 
 @pytest.mark.parametrize("name", ["", " ", "..", "a/../../b", "/abs"])

@@ -78,3 +78,9 @@ def test_scores_are_json_also_for_classes_that_are_absent(skip_unseen, tmp_path)
     assert record["val/mIoU"] == pytest.approx(0.5 if skip_unseen else 1 / 16)
     assert record["num_vote"] == 3 and record["points"] == 3
     assert (tmp_path / "confusion.png").is_file() and (tmp_path / "pictures" / "08_000000.png").is_file()
+
+
+def test_tests_of_one_second_have_folders_of_their_own(tmp_path):
+    label_map, file_format, lidar, _ = FORMATS["semantickitti"]
+    outputs = [TestOutput(tmp_path / "test_1", label_map, lambda: [], file_format, lidar) for _ in range(2)]
+    assert [output.make_folder().name for output in outputs] == ["test_1", "test_1-2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tools.corrupting.clean import CleanFrame
 from tools.corrupting.frame import FrameResult
 from tools.notes import Note, read_note, write_note
 from utils.errors import UserError
+from utils.locks import locked
 
 
 class Ledger:
@@ -32,19 +34,30 @@ class Ledger:
 
     def __init__(self, output: Path, options: dict[str, Any], subsets: Iterable[str]) -> None:
         self.path = output / NOTE
+        output.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self.note = self._begin(output, options, subsets)
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """Other processes may make other subsets, or the same, at this moment."""
+        return locked(self.path.with_name(f".{self.path.name}.lock"))
+
+    def _read(self) -> Note | None:
+        return read_note(self.path, {"options": dict, "subsets": dict})
+
+    def _begin(self, output: Path, options: dict[str, Any], subsets: Iterable[str]) -> Note:
         options = json.loads(json.dumps(options))  # tuples as JSON gives them back
-        note = read_note(self.path, {"options": dict, "subsets": dict})
+        note = self._read()
         if note is None:
             for folder in sorted({output / name.partition("/")[0] for name in subsets}):
                 if folder.exists():
                     raise UserError(f"{folder}: not made by this tool, so it stays; choose another --output")
-            output.mkdir(parents=True, exist_ok=True)
             note = {"options": options, "subsets": {}}
             write_note(self.path, note)
         elif note["options"] != options:
             difference = _difference(note["options"], options)
             raise UserError(f"{self.path}: made with other options ({difference}); choose another --output")
-        self.note: Note = note
+        return note
 
     def finished(self, name: str, frames: Sequence[CleanFrame]) -> bool:
         """Whether the subset was completed, and all of its files are there still."""
@@ -73,8 +86,10 @@ class Ledger:
             }
             if subset.drawn:
                 entry["drawn"] = {key: result.drawn for key, result in results.items()}
-        self.note["subsets"][name] = entry
-        write_note(self.path, self.note)
+        with self._locked():
+            self.note = self._read() or self.note
+            self.note["subsets"][name] = entry
+            write_note(self.path, self.note)
 
     def line(self, name: str) -> str:
         """A word on a completed subset."""

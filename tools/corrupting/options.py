@@ -22,6 +22,7 @@ from dataloader.corruptions.families import (
 )
 from utils.config import nearest_key
 from utils.errors import UserError
+from utils.flags import Parser
 from utils.robustness import CLEAN_NAMES
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
@@ -32,7 +33,7 @@ SEQUENCE = "08"
 
 def parse(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags; `output` is filled in, open choices that were not given are None."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--family", choices=sorted(FAMILIES), required=True, help="whose corruptions: Yan et al. or Robo3D")
     add("--dataset", choices=sorted(DATASETS), default="semantickitti", help="what --data_path holds (%(default)s)")
