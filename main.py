@@ -7,7 +7,13 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
 
 # Before torch starts its threads: waiting for each other, they give way after some microseconds. By default they hold
 # their cores for milliseconds, and another process on the machine makes a step take ten to fifty times as long.
@@ -30,17 +36,17 @@ from utils.config import Config, ModelParams, load_config, save_config
 from utils.errors import UserError
 from utils.files import remove_partials
 from utils.labels import LabelMap
-from utils.run_folder import find_checkpoint, run_root, test_folder, training_folder
+from utils.run_folder import find_checkpoint, only_training_in, run_root, test_folder, training_folder
 from utils.run_settings import Settings, check_settings, config_settings
 from utils.schedules import steps_per_epoch
 from utils.test_output import TestOutput
 
-say = rank_zero_only(print)
+say = rank_zero_only(cli.say)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of the README."""
-    parser = argparse.ArgumentParser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
+    parser = cli.Parser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
     cli.add_shared_flags(parser)
     parser.add_argument("--monitor", choices=SCORES, default=SCORES[0], help="the score to maximise")
     parser.add_argument(
@@ -54,7 +60,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
     parser.add_argument("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
     parser.add_argument("--test", action="store_true", help="evaluate a checkpoint on the validation split")
-    parser.add_argument("--num_vote", type=cli.count(1), default=1, metavar="N", help="views per scan at test (TTA)")
+    parser.add_argument("--num_vote", type=cli.count(1, 1000), default=1, metavar="N", help="views per scan at test")
     parser.add_argument("--submit_to_server", action="store_true", help="with --test: the test split, as a submission")
     parser.add_argument("--save_prediction", action="store_true", help="with --test: keep the predicted label files")
     return parser.parse_args(argv)
@@ -71,6 +77,8 @@ def main(argv: Sequence[str]) -> None:
         )
     devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
     say(cli.device_notice(devices, args.cpu))
+    if (notice := cli.loader_notice(config, fit=not args.test, debug=args.debug)) is not None:
+        say(notice)
     label_map = load_label_map(config)
     root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
     checkpoint = find_checkpoint(args.checkpoint, root, say) if args.checkpoint else None
@@ -108,8 +116,8 @@ def fit(
     network = build_network(config, args.baseline_only, imagenet=checkpoint is None)
     settings = _run_settings(args, config, devices, data, label_map)
     resumed = None if checkpoint is None else _take_weights(args, config, network, checkpoint, settings)
-    folder = training_folder(root, None if resumed is None else resumed.path)
-    _announce(config, network, data, folder)
+    first = rank_zero_only.rank == 0
+    folder = training_folder(root, None if resumed is None else resumed.path, make=first)
 
     training = config.train_params
     task = SegmentationTask(
@@ -136,7 +144,9 @@ def fit(
         log_every_n_steps=min(10, data.steps_per_epoch),
         sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
     )
-    trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else resumed.path)
+    with only_training_in(folder) if first else nullcontext():
+        _announce(config, network, data, folder)
+        trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else resumed.path)
     if task.guard.skipped:
         say(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
     best = -math.inf if (patience := trainer.early_stopping_callback) is None else float(patience.best_score)
@@ -239,14 +249,14 @@ def _announce(config: Config, network: SegmentationNetwork, data: DataModule, fo
     assert data.trained is not None
     remove_partials(folder)  # of a run that was killed while it wrote
     save_config(config, folder / "config.yaml")
-    print(
+    say(
         f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
         f"{len(data.trained)} training and {len(data.evaluated)} validation scans; run folder {folder}"
     )
     expected, found = config.dataset_params.training_size, len(data.trained)
     per_step = config.train_params.lr_scheduler == "CosineAnnealingWarmRestarts"
     if per_step and expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
-        print(
+        say(
             f"note: dataset_params.training_size is {expected}, {found} training scans were found; "
             "the per-step learning-rate schedule is as long as training_size says (null: as long as the scans found)"
         )

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import pytorch_lightning as pl
@@ -39,17 +44,17 @@ from utils.labels import LabelMap
 from utils.metrics import ScoreCard
 from utils.robustness import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
 from utils.robustness_report import Conditions, RobustReport
-from utils.robustness_run import RobustRun, SubsetResult, find_baseline, find_run, start_run
+from utils.robustness_run import RobustRun, SubsetResult, beginning, find_baseline, find_run, start_run
 from utils.run_folder import find_checkpoint, run_root
 from utils.submission import PredictionFormat
 from utils.test_output import TestOutput
 
-say = rank_zero_only(print)
+say = rank_zero_only(cli.say)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of the README."""
-    parser = argparse.ArgumentParser(description="2DPASS: how much of the mIoU corrupted scans leave")
+    parser = cli.Parser(description="2DPASS: how much of the mIoU corrupted scans leave")
     cli.add_shared_flags(parser)
     parser.add_argument(
         "--family", choices=FAMILIES, default="yan", help="whose corruptions: Yan et al. (IJCV 2024) or Robo3D (2023)"
@@ -65,7 +70,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--allow_missing", action="store_true", help="go on without the subsets that are not there")
     parser.add_argument(
-        "--num_vote", type=cli.count(1), metavar="N", help="views per scan; default: 12 (yan), 1 (robo3d, no more)"
+        "--num_vote",
+        type=cli.count(1, 1000),
+        metavar="N",
+        help="views per scan; default: 12 (yan), 1 (robo3d)",
     )
     parser.add_argument(
         "--convention", choices=CONVENTIONS, default="official", help="which reading of the mIoU the report is about"
@@ -106,6 +114,8 @@ def main(argv: Sequence[str]) -> None:
     experiment = prepare(args)
     devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
     say(cli.device_notice(devices, args.cpu))
+    if (notice := cli.loader_notice(experiment.config, fit=False, debug=args.debug)) is not None:
+        say(notice)
     family, root = experiment.family, experiment.root
     options = None if experiment.origin is None else experiment.origin.options
     baseline, remarks = find_baseline(args.baseline, family, args.convention, experiment.num_vote, root, options)
@@ -123,8 +133,9 @@ def main(argv: Sequence[str]) -> None:
         return
     # Before there is a folder: a checkpoint of another network leaves none.
     network, content = load_for_test(experiment.config, experiment.checkpoint)
-    run = _new_run(parent, settings, family) if found is None else found
-    evaluate(args, experiment, devices, network, content, sources, todo, run)
+    run = _open_run(parent, settings, family, args.restart)
+    with run.claim(scans) as todo:
+        evaluate(args, experiment, devices, network, content, sources, todo, run)
     _report(args, experiment, run, baseline, remarks)
 
 
@@ -256,7 +267,11 @@ def evaluate(
 
 
 class _SubsetOutput(TestOutput):
-    """Says nothing at the end of each subset: the report does, in the end of all."""
+    """Of one subset among others: in a folder with them, and silent at its end, since the report speaks for all."""
+
+    def make_folder(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
 
     def finish(self, scores: ScoreCard | None) -> list[str]:
         super().finish(scores)
@@ -289,10 +304,16 @@ def _place(args: argparse.Namespace, experiment: Experiment) -> tuple[Path, dict
     return parent, settings
 
 
-def _new_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun:
-    if rank_zero_only.rank != 0:  # the first process makes the folder, and tells its name when the first test begins
-        return RobustRun(parent / "of the first process", family)
-    return start_run(parent, settings, family)
+def _open_run(parent: Path, settings: Mapping[str, Any], family: Family, restart: bool) -> RobustRun:
+    """The run to go on with, or a new one."""
+    if rank_zero_only.rank != 0:
+        # The first process makes the folder, and tells its name when the first test begins. It has begun to test by
+        # now, so what it lacks is what it lacked then.
+        found = None if restart else find_run(parent, settings, family)
+        return RobustRun(parent / "of the first process", family, () if found is None else found.results)
+    with beginning(parent):
+        found = None if restart else find_run(parent, settings, family)
+        return start_run(parent, settings, family) if found is None else found
 
 
 def _sha256(path: Path) -> str:
@@ -325,7 +346,7 @@ def _report(
     )
     report = RobustReport(experiment.family, run.results, args.convention, baseline, conditions, remarks)
     for line in [*report.write(run.folder), f"scores and pictures of each subset: {run.folder / 'subsets'}"]:
-        print(line)
+        say(line)
 
 
 if __name__ == "__main__":

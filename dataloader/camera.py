@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.files import require_regular
 from utils.structures import Scan
 
 _FORMATS: dict[str, Callable[[str | Path], PIL.ImageFile.ImageFile]] = {
@@ -74,6 +75,7 @@ def _opened(path: str | Path) -> Iterator[PIL.ImageFile.ImageFile]:
     if suffix not in _FORMATS:
         raise UserError(f"{path}: images must be {' or '.join(_FORMATS)} files")
     try:
+        require_regular(path)
         # Only this format, whatever else Pillow knows: other decoders are slower, laxer, or run other programs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged EXIF entries, which are not looked at

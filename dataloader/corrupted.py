@@ -25,6 +25,7 @@ from dataloader.corruptions.families import NOTE
 from dataloader.files import list_sizes, read_point_file
 from dataloader.scan_check import KITTI, NUSCENES, check_sizes
 from utils.errors import UserError
+from utils.files import require_regular
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
 from utils.submission import PredictionFiles, PredictionWriter, SubmissionWriter
@@ -52,9 +53,10 @@ class Origin:
             UserError: the note is damaged.
         """
         path = root / NOTE
-        if not path.is_file():
+        if not path.exists():
             return None
         try:
+            require_regular(path)
             note = json.loads(path.read_text(encoding="utf-8"))
             finished = {name: int(entry.get("frames", 0)) for name, entry in note["subsets"].items()}
             return Origin(dict(note["options"]), finished)

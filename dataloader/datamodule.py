@@ -20,6 +20,7 @@ from dataloader.dataset import SegmentationDataset, Source
 from dataloader.first_look import refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler
 from dataloader.sources import Part, open_source
+from dataloader.workers import start_worker
 from utils.config import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -140,6 +141,7 @@ class DataModule(pl.LightningDataModule):
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # of the loader processes; else the network's dice would be thrown for them
+            worker_init_fn=start_worker,
         )
 
 

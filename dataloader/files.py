@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dataloader.point_layout import FARTHEST, by_bytes_per_point, foreign_layout
 from utils.errors import UserError
+from utils.files import require_regular
 
 
 def read_bytes(path: str | Path, what: str) -> NDArray[np.uint8]:
@@ -21,6 +22,7 @@ def read_bytes(path: str | Path, what: str) -> NDArray[np.uint8]:
         UserError: the file cannot be read; says that it is the `what` ("scan", "labels").
     """
     try:
+        require_regular(path)
         return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise UserError(f"{path}: cannot read the {what} ({error.strerror}); unpack it again") from error

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.files import require_regular
 
 RAW_FILES = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt")
 """In place of calib.txt."""
@@ -74,6 +75,7 @@ def is_upright(calibration: NDArray[np.float64], height: int) -> bool:
 def _entries(path: Path) -> dict[str, str]:
     """Key -> numbers; of "key: numbers" and, in KITTI's tracking data, of "key numbers"."""
     try:
+        require_regular(path)
         with path.open(encoding="utf-8", errors="replace") as file:
             lines = file.read(_LARGEST).splitlines()
     except OSError as error:

@@ -160,8 +160,8 @@ class SegmentationTask(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         self._start_evaluation()
         if self.output is not None:
-            # Processes started on their own (torchrun, SLURM) may name different folders: the first one's counts.
-            self.output.open(self.trainer.strategy.broadcast(self.output.folder))
+            folder = self.output.make_folder() if self.trainer.is_global_zero else self.output.folder
+            self.output.open(self.trainer.strategy.broadcast(folder))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, None)

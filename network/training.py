@@ -17,16 +17,16 @@ from pytorch_lightning.callbacks import (
     WeightAveraging,
 )
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy
 
 from network.best_checkpoints import BestCheckpoints, Patience
 from network.checkpoint_io import WholeFileCheckpoints
 from network.last_checkpoint import LastCheckpoint
+from network.processes import Processes, leave_signals_alone
 from network.segmentation_task import SegmentationTask
 from network.weights.resuming import TrainingState
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
-from utils.files import write_text
+from utils.files import require_regular, write_text
 from utils.fp32 import set_fp32_arithmetic
 from utils.run_folder import HISTORY, LAST
 
@@ -61,12 +61,12 @@ def build_trainer(
     if devices.count > 1:
         # BatchNorm buffers are not broadcast at every step: the task does that before an evaluation, and evaluation
         # steps, which differ in number between processes, would otherwise wait for each other for ever.
-        strategy = DDPStrategy(
+        strategy = Processes(
             process_group_backend="gloo" if devices.accelerator == "cpu" else None,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,
         )
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=devices.accelerator,
         devices=devices.ids if devices.accelerator == "gpu" else devices.per_node,
         num_nodes=devices.num_nodes,
@@ -81,6 +81,8 @@ def build_trainer(
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         **settings,
     )
+    leave_signals_alone(trainer)
+    return trainer
 
 
 def training_callbacks(
@@ -112,6 +114,12 @@ class ProgressBar(TQDMProgressBar):
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         return {name: metrics[name] for name in ("loss",) if name in metrics}
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End the line of the bar: what the command says next begins a line of its own."""
+        for bar in (self._val_progress_bar, self._test_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
 
 
 # What the picture shows of the history, and under which name.
@@ -154,6 +162,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     Of an epoch that was trained twice the later line counts.
     """
     try:
+        require_regular(folder / HISTORY)
         text = (folder / HISTORY).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []

@@ -29,6 +29,7 @@ WALLS = {
         "dataloader/datamodule.py",
         "network/best_checkpoints.py",
         "network/last_checkpoint.py",
+        "network/processes.py",
         "network/segmentation_task.py",
         "network/training.py",
     ],

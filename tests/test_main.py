@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -20,7 +21,9 @@ from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 import main as program
 from network.training import read_history
 from tests.conftest import ROOT, TREE, small_command
+from tests.process_support import is_alive, until
 from utils.labels import LabelMap
+from utils.run_folder import HISTORY
 
 RUN = Path("logs/SemanticKITTI/default/version_0")
 
@@ -161,11 +164,14 @@ def environment() -> dict[str, str]:
     }
 
 
-def in_two_processes(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def two_processes(command: list[str]) -> list[str]:
     place = command.index("--cpu")
-    command = [str(ROOT / "main.py"), *command[:place], "--cpu", "2", *command[place + 1 :]]
+    return [sys.executable, str(ROOT / "main.py"), *command[:place], "--cpu", "2", *command[place + 1 :]]
+
+
+def in_two_processes(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
+        two_processes(command), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
     )
 
 
@@ -210,6 +216,33 @@ def test_a_bad_file_stops_all_processes_with_its_line(tmp_path) -> None:
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert any(line.startswith("error: ") and str(bad) in line for line in done.stderr.splitlines())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_sigterm_ends_all_processes(tmp_path) -> None:
+    """Also those that wait for each other inside of torch, and the loader process of each."""
+    settings = ("train_params.max_num_epochs=1000", "dataset_params.train_data_loader.num_workers=1")
+    command = two_processes(small_command("--baseline_only", settings=settings))
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), start_new_session=True, **pipes)
+    try:
+        assert until(lambda: (tmp_path / RUN / HISTORY).exists() or process.poll() is not None, seconds=100)
+        assert len(session(process.pid)) == 4
+        process.terminate()
+        errors = process.communicate(timeout=30)[1].decode()
+        assert until(lambda: not session(process.pid))
+    finally:
+        for pid in session(process.pid):
+            os.kill(pid, signal.SIGKILL)
+    assert process.returncode == 143
+    assert errors.endswith("\ninterrupted; --checkpoint last continues after the last finished epoch\n")
+    assert "Traceback" not in errors
+
+
+def session(leader: int) -> list[int]:
+    """The processes that a process has started, itself included, as long as they run."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if is_alive(pid) and Path(f"/proc/{pid}/stat").read_text().split()[5] == str(leader)]
 
 
 def test_interrupted_by_ctrl_c(tmp_path) -> None:

@@ -19,6 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import torch
@@ -43,7 +49,7 @@ NOTE = (
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = cli.Parser(description=(__doc__ or "").splitlines()[0])
     add_frame_flags(parser)
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="timed calls of each, after a warm-up")
     parser.add_argument("--precision", nargs="+", choices=("32", "bf16"), default=["32", "bf16"], help="of networks")

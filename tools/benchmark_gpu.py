@@ -20,6 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import torch
@@ -37,7 +43,7 @@ BACKENDS = ("torch", "triton", "spconv", "spconv-triton")
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     number = cli.count(1)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = cli.Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
     parser.add_argument("--precisions", nargs="+", choices=("32", "bf16"), default=["32", "bf16"])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only to try the code")

@@ -19,6 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import torch
@@ -37,7 +43,7 @@ SWEEPS = ((16, 640), (32, 960), (FULL_SIZE.beams, FULL_SIZE.azimuth_steps), (128
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     number = cli.count(1)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = cli.Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="what grows (default: all)")
     parser.add_argument("--sweeps", nargs="+", type=_sweep, default=SWEEPS, metavar="BEAMSxSTEPS", help="of points")
     parser.add_argument("--batches", nargs="+", type=number, default=[1, 2, 4, 8], metavar="N", help="scans per batch")

@@ -5,22 +5,27 @@ python tools/demo_summary.py --log_dir demo
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 from rich.console import Console
 from rich.table import Table
 
 from dataloader.kitti_sequences import sequences_of
 from network.training import read_history
+from tools.notes import read_note
 from tools.visualizing.semantickitti import visualize
 from utils.config import REPOSITORY, expand_home, load_config, resolve_path
 from utils.errors import UserError, run_command
+from utils.flags import Parser
 from utils.labels import LabelMap
 from utils.run_folder import HISTORY, run_root
 
@@ -45,7 +50,7 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
     if not tests:
         raise UserError(f"{root}: no finished test there; run `make demo`")
     folder = tests[-1].parent
-    scores = json.loads(tests[-1].read_text())
+    scores = read_note(tests[-1], {"iou": dict}) or {}
     console.print(iou_table(scores))
     if (progress := progress_line(root)) is not None:
         console.print(progress, soft_wrap=True)
@@ -90,7 +95,7 @@ def progress_line(root: Path) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", type=Path, default=CONFIG, help="the demo's YAML (%(default)s)")
     parser.add_argument("--log_dir", default="demo", help="the run's name (%(default)s)")
     args = parser.parse_args(arguments)

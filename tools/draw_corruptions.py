@@ -22,6 +22,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 from dataloader.corruptions.families import CLEAN, FAMILIES, CorruptedSubset, robo3d, yan
 from dataloader.corruptions.sweep import Sweep
 from tools.corrupting import clean as clean_sets
@@ -30,6 +35,7 @@ from tools.corrupting.frame import Corruptor
 from utils.drawing import draw_panels
 from utils.errors import UserError, run_command
 from utils.files import whole_file
+from utils.flags import Parser
 from utils.labels import LabelMap
 from utils.raster import ALTERED, SEMANTICKITTI_LIDAR, Pixels, birds_eye_view, paint, paint_altered, range_view
 
@@ -185,7 +191,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--family", choices=sorted(FAMILIES), required=True, help="whose corruptions: Yan et al. or Robo3D")
     add("--data_path", type=Path, required=True, help="the folder of the sequence folders")

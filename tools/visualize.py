@@ -17,9 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.start import begin
+
+    begin()
+
 from tools.visualizing import nuscenes, semantickitti
 from utils.config import REPOSITORY
 from utils.errors import run_command
+from utils.flags import Parser
 from utils.labels import LabelMap
 from utils.robustness import default_folder, load_family
 
@@ -31,7 +37,7 @@ LABEL_MAPPINGS = {
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Draw a scan with its labels and predictions.")
+    parser = Parser(description="Draw a scan with its labels and predictions.")
     parser.add_argument("--dataset", choices=LABEL_MAPPINGS, default="semantickitti", help="default: %(default)s")
     parser.add_argument(
         "--data_path", type=Path, required=True, help="SemanticKITTI: the folder of the sequence folders; "

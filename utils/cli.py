@@ -6,7 +6,6 @@ import argparse
 import ctypes
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,14 @@ from typing import Literal
 
 import torch
 
+from utils.config import Config
 from utils.errors import UserError, run_command
+from utils.failures import explain
+from utils.flags import MAX_SEED, Parser, count
+from utils.start import odd_variable
+from utils.terminal import say
+
+__all__ = ["Devices", "Parser", "add_shared_flags", "choose_devices", "count", "device_notice", "run", "say"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
     )
     parser.add_argument("--precision", choices=("32", "tf32", "bf16", "16"), default="32", help="of the arithmetic")
-    parser.add_argument("--seed", type=count(0), default=0)
+    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0)
     parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     parser.add_argument("--debug", action="store_true", help="a hundred items, no workers")
     parser.add_argument(
@@ -103,78 +109,61 @@ def device_notice(devices: Devices, cpu: int | None) -> str:
     return f"{no_cuda}running on {devices}"
 
 
+def loader_notice(config: Config, fit: bool, debug: bool) -> str | None:
+    """A line where a config asks for more loader processes than there are cores; torch says it twice, at length."""
+    data = config.dataset_params
+    workers = max(data.val_data_loader.num_workers, data.train_data_loader.num_workers if fit else 0)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if debug or workers <= cores:
+        return None
+    return f"note: num_workers is {workers}, and there are {cores} cores; as many loader processes as cores are enough"
+
+
 def _checked(devices: Devices) -> Devices:
     """Refuse what would run apart or wait for ever: flags that differ from how the processes were started."""
-    started = os.environ.get("WORLD_SIZE") if "LOCAL_RANK" in os.environ else None  # torchrun sets both
-    if started is not None and int(started) != devices.count:
+    if (problem := odd_variable()) is not None:
+        raise UserError(problem)
+    started, tasks, nodes = _started()
+    if started is not None and started != devices.count:
         raise UserError(
             f"{started} processes were started, but the flags speak of {devices.count}: "
             "--gpu (or --cpu) names the devices of one machine, --num_nodes the machines"
         )
-    if devices.num_nodes > 1 and started is None and not {"SLURM_NTASKS", "MASTER_ADDR"} & os.environ.keys():
+    for name, found, wanted in (("ntasks-per-node", tasks, devices.per_node), ("nodes", nodes, devices.num_nodes)):
+        if found is not None and found != wanted:
+            raise UserError(
+                f"SLURM was given --{name}={found}, but the flags speak of {wanted}: --gpu (or --cpu) names the "
+                "devices of one machine, --num_nodes the machines"
+            )
+    if devices.num_nodes > 1 and started is None and "MASTER_ADDR" not in os.environ:
         raise UserError("--num_nodes wants a launcher: start with torchrun or srun, as the README shows")
     return devices
 
 
-def count(lowest: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least `lowest`."""
+def _started() -> tuple[int | None, int | None, int | None]:
+    """Processes that a launcher has started; of SLURM also those of each machine, and the machines; None: unknown."""
 
-    def parse(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {lowest} or more")
-        return int(text)
+    def number(name: str) -> int | None:
+        return int(os.environ[name]) if name in os.environ else None
 
-    return parse
-
-
-_LOST_PEER = re.compile("Connection closed by peer|Connection reset|Broken pipe|ncclRemoteError|NCCL.*abort", re.I)
+    if "LOCAL_RANK" in os.environ:  # torchrun
+        return number("WORLD_SIZE"), None, None
+    # As PyTorch Lightning finds out that srun is used.
+    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return number("SLURM_NTASKS"), number("SLURM_NTASKS_PER_NODE"), number("SLURM_NNODES")
+    return None, None, None
 
 
 def run(main: Callable[[], None], resume: str = "--checkpoint last continues after the last finished epoch") -> int:
-    """Run a command; what the user can mend ends as one line and exit code 2, Ctrl-C as 130.
+    """Run a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
 
     Args:
         main: the command, its arguments bound.
-        resume: how to go on after Ctrl-C.
+        resume: how to go on after an interruption.
     """
     _quiet_libraries()
     _keep_memory()
-    try:
-        return run_command(main)
-    except SystemExit as stop:
-        # Lightning turns Ctrl-C into exit(1).
-        if not isinstance(stop.__context__, KeyboardInterrupt):
-            raise
-        print(f"\ninterrupted; {resume}", file=sys.stderr)
-        return 130
-    except (RuntimeError, MemoryError) as error:
-        if (shortage := _shortage(error)) is not None:
-            print(f"\nerror: {shortage}", file=sys.stderr)
-            return 2
-        if not (torch.distributed.is_initialized() and _LOST_PEER.search(str(error))):
-            raise
-        print("\nerror: another process of this run ended; its message says why", file=sys.stderr)
-        return 2
-
-
-_NO_MEMORY = re.compile(
-    "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|worker .* is killed by signal: Killed", re.I
-)
-_AMOUNT = re.compile(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w*)", re.I)
-
-
-def _shortage(error: Exception) -> str | None:
-    """If memory ran out: the line that says so, and what takes less of it."""
-    if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
-        return None
-    on_gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error) or "CUBLAS" in str(error)
-    where = "of the GPU" if on_gpu else "of this machine"
-    amount = _AMOUNT.search(str(error))
-    wanted = f" ({amount[1]} more were wanted)" if amount else ""
-    return (
-        f"the memory {where} is used up{wanted}; lower dataset_params.train_data_loader.batch_size (or that of "
-        "val_data_loader), num_workers or model_params.hiden_size, or set --precision bf16"
-    )
+    return run_command(main, resume, explain)
 
 
 def _quiet_libraries() -> None:
@@ -183,6 +172,7 @@ def _quiet_libraries() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
+        ".*This DataLoader will create .* worker processes.*",  # `loader_notice` says it
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The number of training batches .* is smaller than the logging interval.*",
         ".*was configured without a learning rate.*",

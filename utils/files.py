@@ -111,12 +111,12 @@ def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all.
+    """Write a UTF-8 text file, whole or not at all; bytes of a path that are no text are written as escapes.
 
     Raises:
         OSError: it cannot be written; names `path`.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def remove_partials(folder: str | Path) -> None:

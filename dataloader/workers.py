@@ -1,0 +1,59 @@
+"""Loader processes: how their batches reach the main process when shared memory is short."""
+
+from __future__ import annotations
+
+import multiprocessing.queues
+import pickle
+import signal
+from typing import Any
+
+from torch._utils import ExceptionWrapper
+
+from utils.terminal import say_error
+
+
+def start_worker(number: int) -> None:
+    """The `worker_init_fn` of a loader.
+
+    A worker hands its batches to a thread, which puts the tensors into shared memory (/dev/shm). Where that fails, for
+    want of room or of file descriptors, the thread prints a traceback and drops the batch, and the main process waits
+    for it for ever. Instead, the batch is sent by value, through a pipe; or if that fails too, the error is.
+    """
+
+    def send_otherwise(queue: Any, error: Exception, item: tuple[Any, Any]) -> None:
+        index, content = item
+        try:
+            other: Any = ExceptionWrapper() if isinstance(content, _ByValue | ExceptionWrapper) else _ByValue(content)
+        except Exception:
+            other = ExceptionWrapper(where=f"in DataLoader worker process {number}")
+        queue.put((index, other))
+
+    for fault in (signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE):
+        signal.signal(fault, signal.SIG_DFL)  # torch prints a line of its own; the main process says it
+    multiprocessing.queues.Queue._on_queue_feeder_error = send_otherwise  # type: ignore[attr-defined]
+
+
+class _ByValue:
+    """What arrives as the object it was made of, its tensors in memory of the receiver's own."""
+
+    def __init__(self, content: Any) -> None:
+        self._pickled = pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (self._pickled,)
+
+
+_noted = False
+
+
+def _arrive(pickled: bytes) -> Any:
+    global _noted
+    if not _noted:
+        _noted = True
+        say_error(
+            "note: shared memory (/dev/shm) or file descriptors are short, so batches of the loader processes are "
+            "copied through a pipe, which takes longer; give more (docker run --shm-size=8g; ulimit -n), or lower "
+            "num_workers",
+            below_a_bar=True,
+        )
+    return pickle.loads(pickled)

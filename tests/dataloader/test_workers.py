@@ -1,0 +1,78 @@
+"""Loader processes that cannot hand over a batch, or are lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from dataloader import workers
+from utils.failures import explain
+
+
+@dataclass
+class Unshared:
+    """Something that cannot be put into shared memory; see `_refuse`."""
+
+    tensor: torch.Tensor
+
+
+def _refuse(item: Unshared) -> Any:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+ForkingPickler.register(Unshared, _refuse)
+
+
+class Items(torch.utils.data.Dataset[Any]):
+    """Items of which some make trouble on their way."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        if self.kind == "unshared":
+            return Unshared(torch.full((3,), index))
+        if index == 2:
+            if self.kind == "unpicklable":
+                return lambda: None
+            os.kill(os.getpid(), signal.Signals[self.kind])
+        return index
+
+
+def loaded(kind: str) -> list[Any]:
+    # Forked: a process started afresh would not know what was registered above.
+    loader = DataLoader(
+        Items(kind), batch_size=None, num_workers=2, worker_init_fn=workers.start_worker, multiprocessing_context="fork"
+    )
+    return list(loader)
+
+
+def test_without_shared_memory_batches_come_all_the_same(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(workers, "_noted", False)
+    items = loaded("unshared")
+    assert [item.tensor.tolist() for item in items] == [[index] * 3 for index in range(4)]
+    assert not any(item.tensor.is_shared() for item in items)
+    assert capsys.readouterr().err.count("note: shared memory (/dev/shm)") == 1
+
+
+def test_what_cannot_be_sent_at_all_is_an_error_and_no_wait() -> None:
+    with pytest.raises(Exception, match="in DataLoader worker process"):
+        loaded("unpicklable")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("SIGKILL", "memory of this machine"), ("SIGBUS", "/dev/shm")])
+def test_a_lost_worker_is_one_line(kind, said, capfd) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        loaded(kind)
+    assert said in str(explain(caught.value))
+    assert capfd.readouterr().err == ""  # nothing of torch's beside it
