@@ -223,8 +223,14 @@ def test_sigterm_ends_all_processes(tmp_path) -> None:
     """Also those that wait for each other inside of torch, and the loader process of each."""
     settings = ("train_params.max_num_epochs=1000", "dataset_params.train_data_loader.num_workers=1")
     command = two_processes(small_command("--baseline_only", settings=settings))
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), start_new_session=True, **pipes)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     try:
         assert until(lambda: (tmp_path / RUN / HISTORY).exists() or process.poll() is not None, seconds=100)
         assert len(session(process.pid)) == 4
