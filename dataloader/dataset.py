@@ -108,7 +108,7 @@ class SegmentationDataset(Dataset[Sample]):
         camera = int(rng.integers(self.source.num_cameras)) if self.source.num_cameras else None
         scan = self._cropped_and_dropped(index, camera, options, rng)
         if len(scan) == 0:
-            raise self.nothing_inside(scan.frame)
+            raise self.nothing_inside(self.source.read(index, None))
         if scan.image is not None:
             scan = _augment_image(scan, options, rng)
         scan = augment_points(scan, options, rng)
@@ -132,7 +132,7 @@ class SegmentationDataset(Dataset[Sample]):
         scan = self.source.read(index, None)
         inside = in_volume(scan.xyz, self.low, self.high)
         if not inside.any():
-            raise self.nothing_inside(scan.frame)
+            raise self.nothing_inside(scan)
         whole = WholeScan(
             frame=scan.frame,
             xyz=torch.from_numpy(scan.xyz),
@@ -143,13 +143,15 @@ class SegmentationDataset(Dataset[Sample]):
         views = draw_views(self.num_vote, np.random.default_rng([self.seed, index]))
         return Sample(scan.select(inside), whole, views)
 
-    def nothing_inside(self, frame: Frame) -> UserError:
+    def nothing_inside(self, scan: Scan) -> UserError:
         """Make the error about a scan that has no point for the network."""
-        if not np.isfinite([*self.low, *self.high]).all():
-            return UserError(f"{frame.path}: no point has finite coordinates; unpack the scan again, or remove it")
+        path, finite = scan.frame.path, scan.xyz[np.isfinite(scan.xyz).all(axis=1)]
+        if not len(finite):
+            return UserError(f"{path}: no point has finite coordinates; unpack the scan again, or remove it")
+        places = ", ".join(f"{value:.0f}" for value in np.median(finite, axis=0))
         return UserError(
-            f"{frame.path}: no point lies inside the volume {list(self.low)} to {list(self.high)}; check the file, or "
-            "dataset_params.min_volume_space and max_volume_space"
+            f"{path}: no point lies inside the volume {list(self.low)} to {list(self.high)}, most lie around "
+            f"({places}) m; check the file (metres around the sensor?), or dataset_params.min_volume_space and max_volume_space"
         )
 
 

@@ -23,7 +23,7 @@ def refuse_unusable(dataset: SegmentationDataset) -> None:
     for index in range(0, len(dataset), -(-len(dataset) * size // READ_AT_MOST)):
         scan = dataset.source.read(index, None)
         if not in_volume(scan.xyz, dataset.low, dataset.high).any():
-            raise dataset.nothing_inside(scan.frame)
+            raise dataset.nothing_inside(scan)
 
 
 def refuse_unlabelled(dataset: SegmentationDataset, loader: str) -> None:

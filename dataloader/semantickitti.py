@@ -29,6 +29,7 @@ from utils.structures import Frame, Scan, no_pixels
 Split = Literal["train", "valid", "test", "trainval"]
 
 _LEAST_AHEAD = 0.1  # cosine of the angle between the camera's axis and x of the lidar; points with x <= 0 get no pixel
+_LEAST_SPREAD = 0.05  # of the image that the points in it must cover
 _LEAST_IN_VIEW = 0.01  # of the points of a scan, before the calibration is doubtful; KITTI's camera sees 15 %
 
 _WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
@@ -192,19 +193,24 @@ class SemanticKITTI:
             width, height = image_size(self._file(frame, "image_2", ".png"))
             xyz, _ = read_points(frame.path)
             ahead = xyz[xyz[:, 0] > 0]
-            seen = np.count_nonzero(project(ahead, calibration, width, height, front="depth")[:, 0] >= 0)
-            if seen:
+            pixels = project(ahead, calibration, width, height, front="depth")
+            pixels = pixels[pixels[:, 0] >= 0]
+            if len(pixels):
                 break
         else:
             raise UserError(
                 f"{path}: keys P2 and Tr put no point of {frames[0].path} into its image ({width} x {height}); take "
                 "calib.txt from the KITTI odometry calibration archive"
             )
-        if seen < _LEAST_IN_VIEW * len(xyz):
-            text = f"keys P2 and Tr put only {seen} of the {len(xyz)} points of {frame.path} into its image"
+        if len(pixels) < _LEAST_IN_VIEW * len(xyz):
+            text = f"keys P2 and Tr put only {len(pixels)} of the {len(xyz)} points of {frame.path} into its image"
             notes.add("view", path, text)
+        elif np.ptp(pixels, axis=0).max() < _LEAST_SPREAD * min(width, height):
+            notes.add("spread", path, f"keys P2 and Tr put the points of {frame.path} close together in its image")
         if not is_upright(calibration, height):
             notes.add("upright", path, "by keys P2 and Tr the camera is not upright: z of the lidar must point up")
+        if np.linalg.det(calibration[:, :3]) < 0:
+            notes.add("mirrored", path, "keys P2 and Tr mirror what they project: y of the lidar must point left")
 
 
 def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -255,7 +255,7 @@ def test_points_that_are_not_finite_lie_outside(tree, label_map):
 def test_a_scan_wholly_outside_of_the_volume_is_named(tree, label_map):
     _write_scan(tree, np.full((5, 4), 60.0))
     source = SemanticKITTI(tree, "valid", label_map)
-    with pytest.raises(UserError, match=r"08.velodyne.000000\.bin.*max_volume_space"):
+    with pytest.raises(UserError, match=r"08.velodyne.000000\.bin.*most lie around \(60, 60, 60\) m.*max_volume_space"):
         SegmentationDataset(source, LOW, HIGH)[0]
 
 
@@ -351,12 +351,20 @@ def test_a_camera_that_sees_a_little_is_noted(tree, label_map):
     assert "keys P2 and Tr put only 1 of the 5000 points" in note
 
 
-def test_a_camera_on_its_side_is_noted(tree, label_map):
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("Tr: 0 0 -1 0 0 1 0 0 1 0 0 0", "not upright"),
+        ("Tr: 0 1 0 0 0 0 -1 -0.08 1 0 0 -0.27", "mirror"),
+        ("P2: 1e-9 0 160 0 0 1e-9 48 0 0 0 1 0", "close together"),
+    ],
+)
+def test_a_camera_that_sees_oddly_is_noted(tree, label_map, line, wanted):
     path = tree / "08" / "calib.txt"
     assert SemanticKITTI(tree, "valid", label_map, load_image=True).notes == ()
-    path.write_text(path.read_text() + "\nTr: 0 0 -1 0 0 1 0 0 1 0 0 0\n")
+    path.write_text(f"{path.read_text()}\n{line}\n")
     (note,) = SemanticKITTI(tree, "valid", label_map, load_image=True).notes
-    assert "not upright" in note and str(path) in note
+    assert wanted in note and str(path) in note
 
 
 def test_the_first_scan_may_be_blind(tree, label_map):
