@@ -151,7 +151,8 @@ class SegmentationDataset(Dataset[Sample]):
         places = ", ".join(f"{value:.0f}" for value in np.median(finite, axis=0))
         return UserError(
             f"{path}: no point lies inside the volume {list(self.low)} to {list(self.high)}, most lie around "
-            f"({places}) m; check the file (metres around the sensor?), or dataset_params.min_volume_space and max_volume_space"
+            f"({places}) m; check the file (metres around the sensor?), or dataset_params.min_volume_space and "
+            "max_volume_space"
         )
 
 
