@@ -20,7 +20,6 @@ from utils.config import VoxelModelParams, load_config, save_config
         ("model_params.cr", -0.5, "must be greater than 0, found -0.5"),
         ("model_params.cr", REMOVED, "is missing"),
         ("model_params.cr", 1e308, "must be 64 or less, found 1e+308"),
-        ("model_params.num_classes", 256, "must be 255 or less, found 256"),
         ("model_params.layer_num", [32] * 8, "must have 9 entries, found 8"),
         ("model_params.layer_num[3]", [32, 32, 64, 0, 256, 256, 128, 96, 96], "must be greater than 0, found 0"),
         ("model_params.input_dims", 5, "must be 4, found 5: no other value is supported"),

@@ -45,6 +45,7 @@ def test_a_configuration_is_frozen(base: dict[str, Any], write) -> None:
 # Each key with a value it must refuse, and what the line must then say.
 WRONG_VALUES = [
     ("train_params.max_num_epochs", 10**400, "must be 1000000 or less, found 1000"),
+    ("model_params.num_classes", 256, "must be 255 or less, found 256"),
     ("train_params.learning_rate", 10**400, "must be a number, found 1000"),
     ("train_params.weight_decay", 1e308, "must be 1000000 or less, found 1e+308"),
     ("format_version", -(10**400), "must be -1000000000 or more, found -1000"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ def test_as_delivered_a_gpu_convolves_in_tf32() -> None:
 def test_every_precision(precision, tf32, before, monkeypatch) -> None:
     """The 2D convolutions as well as the matrix products; both sets of switches can be read, and say the same."""
     BEFORE[before]()
-    monkeypatch.setattr("network.training.pl.Trainer", lambda **settings: None)
+    monkeypatch.setattr("network.training.pl.Trainer", Mock())
     build_trainer(Devices("cpu", [0], 1, precision))
     newer_ones = {switch.fp32_precision for switch in (cuda.matmul, cudnn.conv, cudnn.rnn)}
     assert newer_ones == {"tf32" if tf32 else "ieee"}

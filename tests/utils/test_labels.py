@@ -164,7 +164,7 @@ def _set(key, entry, value):
         (lambda content: content.__setitem__("class_names", {20: "tram"}), "class_names has 20"),
         (lambda content: content.__setitem__("class_names", ["tram"]), "class_names"),
         (lambda content: content.__setitem__("class_names", {3: "car"}), "classes 1 and 3 are both called car"),
-        (lambda content: content.__setitem__("class_names", {3: "\x1b[2J"}), r"class_names of 3"),
+        (lambda content: content.__setitem__("class_names", {3: "\x1b[2J"}), "a control character"),
         (lambda content: content.__setitem__("class_names", {3: ["tram"]}), "class_names of 3"),
         (_set("color_map", 10, [1, 2]), "color_map of 10"),
         (_set("color_map", 10, [1, 2, 256]), "color_map of 10"),
