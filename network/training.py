@@ -24,6 +24,7 @@ from network.last_checkpoint import LastCheckpoint
 from network.processes import Processes, leave_signals_alone
 from network.segmentation_task import SegmentationTask
 from network.weights.resuming import TrainingState
+from utils import stopping
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
 from utils.files import require_regular, write_text
@@ -116,7 +117,8 @@ class ProgressBar(TQDMProgressBar):
         return {name: metrics[name] for name in ("loss",) if name in metrics}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """End the line of the bar: what the command says next begins a line of its own."""
+        """End the line of the bar: what the command says next begins a line of its own. And end the other processes."""
+        stopping.end_others()
         for bar in (self._val_progress_bar, self._test_progress_bar, self._train_progress_bar):
             if bar is not None:
                 bar.close()

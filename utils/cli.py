@@ -183,6 +183,14 @@ def _quiet_libraries() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
+    if sys.unraisablehook is sys.__unraisablehook__:  # and not that of a test
+        sys.unraisablehook = _quiet_unraisable
+
+
+def _quiet_unraisable(problem: sys.UnraisableHookArgs) -> None:
+    """A loader whose processes could not be started complains once more when it is thrown away."""
+    if not getattr(problem.object, "__qualname__", "").startswith("_MultiProcessingDataLoaderIter."):
+        sys.__unraisablehook__(problem)
 
 
 def _keep_memory() -> None:

@@ -33,6 +33,8 @@ def explain(error: BaseException) -> str | None:
     if _LOST_WORKER.search(text):
         found = _SIGNAL.search(f"{text} {error.__cause__}")
         return _lost_worker(found[1] if found else None)
+    if text.startswith("Too many open files"):
+        return "too many open files; raise the limit of the shell (ulimit -n), or lower num_workers"
     if _TOO_SMALL.search(text):
         return _NO_SHARED_MEMORY
     return _lost_peer(error) if torch.distributed.is_available() else None

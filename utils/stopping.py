@@ -29,6 +29,7 @@ LAUNCHER = "TWODPASS_LAUNCHER"
 """Environment variable: the process that started this one, and without which it has nothing to do."""
 
 _POLL = 0.5  # seconds between two looks at other processes
+_LAST = 1.0  # seconds for the interpreter, once all is said; torch may wait there for processes that are gone
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -73,6 +74,7 @@ class _Guard:
         self.hint = ""
         self.children: Sequence[Process] = ()
         self.ending: Ending | None = None
+        self.done = threading.Event()
         self._main = threading.get_ident()
         launcher = os.environ.pop(LAUNCHER, "")
         self._launched = launcher.isdecimal()  # it may have ended since
@@ -133,7 +135,9 @@ class _Guard:
                 self.end(lost)
                 signal.pthread_kill(self._main, signal.SIGTERM)  # has the main thread run the handler
         self.tell_children(signal.SIGTERM)
-        time.sleep(GRACE)
+        # One that was started for a run ends before the process that waits for it.
+        if self.done.wait(GRACE / 2 if self._launched else GRACE):
+            time.sleep(_LAST)
         self.leave()
 
     def _of_signal(self, number: int) -> Ending:
@@ -221,10 +225,16 @@ def ending(within: float = 0.0) -> Ending | None:
     return None if _guard is None else _guard.ending
 
 
+def end_others() -> None:
+    """The command fails: processes that it has started are told to end, while this one cleans up."""
+    if _guard is not None:
+        _guard.tell_children(signal.SIGTERM)
+
+
 def finish(code: int) -> None:
     """The command is through, and what there is to say is said; waits for the processes that it has started.
 
-    After a failure they are told to end, as this process is; what is left of it has `GRACE` seconds.
+    After a failure they are told to end, and this process ends a second later, whatever is left of it.
     """
     guard = _guard
     if guard is None:
@@ -238,6 +248,7 @@ def finish(code: int) -> None:
     guard.tell_children(signal.SIGKILL)
     if code:
         guard.ending = Ending(code, "")
+        guard.done.set()
         guard.wake()
 
 

@@ -28,6 +28,10 @@ def no_gpu_memory_outside_of_torch() -> None:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
+def no_descriptors() -> None:
+    raise RuntimeError("Too many open files. Communication with the workers is no longer possible. Please increase the")
+
+
 def lost_loader(how: str):
     def command() -> None:
         raise RuntimeError(f"DataLoader worker (pid{how}")
@@ -46,6 +50,7 @@ def lost_loader(how: str):
         ),
         (lost_loader(" 7) is killed by signal: Segmentation fault. "), "a loader process was ended by the signal Seg"),
         (lost_loader("(s) 7, 8) exited unexpectedly"), "a loader process ended unexpectedly; start again, with num_"),
+        (no_descriptors, "too many open files; raise the limit of the shell (ulimit -n)"),
         (allocate_too_much, "the memory of this machine is used up"),
         (no_python_memory, "the memory of this machine is used up;"),
         (no_gpu_memory, "the memory of the GPU is used up (20.00 GiB more were wanted); lower dataset_params."),

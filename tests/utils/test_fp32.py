@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from unittest.mock import Mock
 from typing import Any
 from unittest.mock import Mock
 
