@@ -76,6 +76,7 @@ def build_trainer(
         plugins=[WholeFileCheckpoints(resumed)],
         use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
         num_sanity_val_steps=0,
+        default_root_dir=folder,  # under SLURM, Lightning takes up any hpc_ckpt_<n>.ckpt that it finds there
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
         callbacks=[ProgressBar(refresh_rate=1 if watched else 10), *callbacks],
         enable_model_summary=False,
