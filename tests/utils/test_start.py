@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.process_support import start
@@ -63,6 +65,8 @@ def ends(body: str, shell: str, **environment: str) -> tuple[int, str, str]:
     ],
 )
 def test_streams(body, shell, code, said) -> None:
+    if "/dev/full" in shell and not Path("/dev/full").is_char_device():
+        pytest.skip("/dev/full is no device here")
     found, _, errors = ends(body, shell)
     assert (found, errors.strip()) == (code, said)
 
