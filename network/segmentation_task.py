@@ -120,8 +120,6 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("train/skipped_batches", float(self.guard.skipped))
-        if self._plateau is not None and self.validated:
-            self._plateau.step(float(self.trainer.callback_metrics[self.monitor]))
         self.validated = False
 
     def configure_optimizers(self) -> Any:
@@ -202,6 +200,8 @@ class SegmentationTask(pl.LightningModule):
         self.validated = True
         named = {**scores.named(), "val/best_miou": self.best_miou}
         self.log_dict(named)
+        if self._plateau is not None:  # before a checkpoint of this validation is written
+            self._plateau.step(float(named[self.monitor]))
         if self.trainer.state.fn == "fit":  # the per-class table is printed; TensorBoard gets it over the epochs
             per_class = zip(scores.class_names, map(float, scores.iou), strict=True)
             self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})

@@ -109,6 +109,17 @@ def test_a_run_that_was_killed_twice_is_as_one_that_was_not(run_main, kill_in, v
     assert group["lr"] < float(settings[-1].partition("=")[2]) or variant != "a plateau"
 
 
+def test_a_best_checkpoint_holds_what_the_last_one_of_its_epoch_does(run_main) -> None:
+    """Also where not every epoch is validated, and the best one is written before the epoch ends: a plateau counts."""
+    settings = (*LONG_ENOUGH, "train_params.max_num_epochs=2", *VARIANTS["a plateau"][1])
+    assert run_main("--baseline_only", "--check_val_every_n_epoch", "2", settings=settings) == 0
+    (best,) = RUN.glob("best-*.ckpt")
+    states = [load(path) for path in (best, RUN / "last.ckpt")]
+    assert states[0]["2dpass"]["plateau"]["last_epoch"] == 1
+    parts = ("epoch", "global_step", "2dpass", "optimizer_states", "state_dict")
+    assert differing(*({part: state[part] for part in parts} for state in states)) == []
+
+
 LENGTHS = {
     "steps per epoch": ("CosineAnnealingWarmRestarts", (), ("dataset_params.train_data_loader.batch_size=2",)),
     "epochs and scans": (
