@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -98,8 +98,8 @@ def _training_state(
         "global_step": steps,
         "lr_schedulers": [],  # follow from the settings and the epochs that are done, as do the loops
         "loops": None,
-        "callbacks": _callbacks(section(content, "callbacks"), steps),
-        "2dpass": _own_record(ours, training),
+        "callbacks": _callbacks(section(content, "callbacks"), epoch + 1, steps),
+        "2dpass": _own_record(ours, training, epoch + 1, steps),
         **_loss_scale(content),
         "optimizer_states": [checked_optimizer(content, network, training, steps)],
         "state_dict": _weights(network, content, "state_dict", path),
@@ -132,7 +132,7 @@ def _weights(network: SegmentationNetwork, content: Mapping[str, Any], key: str,
     return dict(state)
 
 
-def _callbacks(states: Mapping[Any, Any], steps: int) -> dict[str, Any]:
+def _callbacks(states: Mapping[Any, Any], epochs: int, steps: int) -> dict[str, Any]:
     """Of early stopping its count, of the best checkpoints their scores by file name, of averaging its last step."""
     checked: dict[str, Any] = {}
     for key in states:
@@ -142,7 +142,7 @@ def _callbacks(states: Mapping[Any, Any], steps: int) -> dict[str, Any]:
         if kind == "EarlyStopping":
             state, where = section(states, key, "callbacks."), f"callbacks.{kind}."
             checked[key] = {
-                "wait_count": entry(state, "wait_count", count, where),
+                "wait_count": entry(state, "wait_count", _up_to(epochs), where),
                 "best_score": entry(state, "best_score", _score, where),
             }
         elif kind == "ModelCheckpoint" and not key.startswith("ModelCheckpoint{'monitor': None"):
@@ -158,20 +158,17 @@ def _callbacks(states: Mapping[Any, Any], steps: int) -> dict[str, Any]:
             }
         elif kind == "LateWeightAveraging":
             state, where = section(states, key, "callbacks."), f"callbacks.{kind}."
-            last = entry(state, "latest_update_step", count, where)
-            if last > steps:
-                raise Wrong(f"{where}latest_update_step")
-            checked[key] = {"latest_update_step": last}
+            checked[key] = {"latest_update_step": entry(state, "latest_update_step", _up_to(steps), where)}
     return checked
 
 
-def _own_record(ours: Mapping[str, Any], training: TrainParams) -> dict[str, Any]:
+def _own_record(ours: Mapping[str, Any], training: TrainParams, epochs: int, steps: int) -> dict[str, Any]:
     best_miou = entry(ours, "best_miou", _real, "2dpass.")
     if not 0 <= best_miou <= 1:
         raise Wrong("2dpass.best_miou")
     checked = {
         "best_miou": best_miou,
-        "skipped_batches": entry(ours, "skipped_batches", count, "2dpass."),
+        "skipped_batches": entry(ours, "skipped_batches", _up_to(steps), "2dpass."),
         "train_params": {key: ours["train_params"].get(key) for key in FIXED_ON_RESUME},
         "plateau": None,
     }
@@ -179,7 +176,10 @@ def _own_record(ours: Mapping[str, Any], training: TrainParams) -> dict[str, Any
         plateau, where = section(ours, "plateau", "2dpass."), "2dpass.plateau."
         checked["plateau"] = {
             "best": entry(plateau, "best", _score, where),
-            **{key: entry(plateau, key, count, where) for key in ("num_bad_epochs", "cooldown_counter", "last_epoch")},
+            **{
+                key: entry(plateau, key, _up_to(epochs), where)
+                for key in ("num_bad_epochs", "cooldown_counter", "last_epoch")
+            },
         }
     if "settings" in ours:  # earlier versions kept none
         checked["settings"] = _settings(section(ours, "settings", "2dpass."))
@@ -233,6 +233,11 @@ def _loss_scale(content: Mapping[str, Any]) -> dict[str, Any]:
     tracker = entry(scaler, "_growth_tracker", count, where)
     numbers = {"scale": scale, "growth_factor": growth, "backoff_factor": backoff, "growth_interval": interval}
     return {"MixedPrecision": {**numbers, "_growth_tracker": tracker}}
+
+
+def _up_to(most: int) -> Callable[[Any], int | None]:
+    """A check of a number of things that cannot be more than so many."""
+    return lambda value: value if count(value) is not None and value <= most else None
 
 
 def _real(value: Any) -> float | None:

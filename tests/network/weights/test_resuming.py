@@ -183,6 +183,8 @@ PARTS = {
     "negative squares": (["optimizer_states", 0, "state", 1, "exp_avg_sq"], torch.full((4,), -1.0)),
     "moments of doubles": (["optimizer_states", 0, "state", 1, "exp_avg"], torch.zeros(4, dtype=torch.float64)),
     "no count": (["callbacks", EARLY, "wait_count"], None),
+    "more validations than epochs": (["callbacks", EARLY, "wait_count"], 3),
+    "more batches left out than there were": (["2dpass", "skipped_batches"], 1 << 40),
     "a score of NaN": (["callbacks", EARLY, "best_score"], math.nan),
     "a score of all and more": (["callbacks", EARLY, "best_score"], torch.tensor(1.5)),
     "more than all": (["2dpass", "best_miou"], 1.5),
