@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import NoReturn
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from utils.terminal import printable
 
@@ -14,7 +16,16 @@ MAX_SEED = 2**32 - 1
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but an error quotes what was typed without control characters."""
+    """argparse's, but an empty text is no value, and an error quotes what was typed without control characters."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Refuse empty arguments: a variable of a script that is not set would be a flag that was not given."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        for number, text in enumerate(arguments):
+            if not text or re.fullmatch(r"--\w+=", text):
+                before = arguments[number - 1] if not text and number else text.rstrip("=")
+                self.error(f"an empty text behind {before or 'the command'}; give a value, or leave out the flag")
+        return super().parse_known_args(arguments, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message to stderr, and exit with code 2."""

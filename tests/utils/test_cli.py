@@ -95,7 +95,19 @@ def test_flags_fit_what_a_launcher_has_started(variables, cpu, nodes, said, monk
             cli.choose_devices([], cpu, nodes)
 
 
-@pytest.mark.parametrize("text", ["-1", "4294967296", "9" * 5000, "\u00b2", "1.0", "", "0x1"])
+@pytest.mark.parametrize("arguments", [["--checkpoint", ""], ["--checkpoint="], ["--set", "a=1", ""]])
+def test_an_empty_value_is_not_a_flag_left_out(arguments, capsys) -> None:
+    """`--checkpoint "$LAST"` of a script that has no LAST would begin a training anew."""
+    parser = cli.Parser()
+    cli.add_shared_flags(parser)
+    assert parser.parse_args(["--set", "dataset_params.training_size="]).set == ["dataset_params.training_size="]
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(arguments)
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2 and f"an empty text behind {arguments[-2:][0].rstrip('=')};" in message
+
+
+@pytest.mark.parametrize("text", ["-1", "4294967296", "9" * 5000, "\u00b2", "1.0", "0x1"])
 def test_numbers_of_flags_are_bounded(text, capsys) -> None:
     parser = cli.Parser()
     cli.add_shared_flags(parser)
