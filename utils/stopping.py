@@ -241,15 +241,15 @@ def finish(code: int) -> None:
         return
     guard.phase = _Phase.DONE
     if code:
+        guard.ending = Ending(code, "")  # it is said, also if the thread ends this process
+        guard.wake()
         guard.tell_children(signal.SIGTERM)
     until = time.monotonic() + GRACE
     while any(child.poll() is None for child in guard.children) and time.monotonic() < until:
         time.sleep(0.02)
     guard.tell_children(signal.SIGKILL)
     if code:
-        guard.ending = Ending(code, "")
         guard.done.set()
-        guard.wake()
 
 
 @contextmanager

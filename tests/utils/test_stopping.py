@@ -117,6 +117,22 @@ def test_a_command_that_fails_ends_the_processes_that_it_has_started(wait) -> No
     assert until(lambda: not any(map(is_alive, pids)))
 
 
+def ignores_sigterm(pid: int) -> bool:
+    mask = Path(f"/proc/{pid}/status").read_text().partition("SigIgn:")[2].split()[0]
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@needs_proc
+def test_a_process_that_does_not_end_is_ended_without_another_line() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    process, pids = family(deaf, wait=SLEEP)
+    assert until(lambda: ignores_sigterm(pids[0]))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (143, "interrupted; go on so\n")
+    assert until(lambda: not is_alive(pids[0]))
+
+
 @needs_proc
 def test_processes_end_with_the_one_that_started_them() -> None:
     process, pids = family(CHILD, COMMAND.format(body=STUCK))
