@@ -20,7 +20,7 @@ from dataloader.dataset import SegmentationDataset, Source
 from dataloader.first_look import refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler
 from dataloader.sources import Part, open_source
-from dataloader.workers import start_worker
+from dataloader.workers import start_worker, starting_workers
 from utils.config import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -40,6 +40,10 @@ class LazyLoader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
+
+    def _get_iterator(self) -> Any:
+        with starting_workers():
+            return super()._get_iterator()
 
 
 class DataModule(pl.LightningDataModule):

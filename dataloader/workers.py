@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing.queues
 import pickle
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from torch._utils import ExceptionWrapper
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from utils.errors import UserError
 from utils.terminal import say_error
+
+# What the system says where a semaphore cannot be made; what keeps a process from being started has other numbers.
+_NO_SEMAPHORE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSYS)
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """The iterator of a loader is made inside, and its processes with it.
+
+    Their queues have semaphores, which lie in shared memory. Where one of those cannot be made, no process can be
+    started, or a signal comes meanwhile, torch leaves an iterator that is half made, and prints a traceback when it is
+    deleted.
+
+    Raises:
+        UserError: shared memory is full or cannot be used.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for frame, _ in walk_tb(error.__traceback__):
+            if isinstance(made := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
+                made._shutdown = True  # nothing to be done when it is deleted
+                for worker in getattr(made, "_workers", ()):
+                    worker.kill()
+        if not isinstance(error, OSError) or error.filename is not None or error.errno not in _NO_SEMAPHORE:
+            raise
+        raise UserError(
+            f"shared memory (/dev/shm) cannot be used by loader processes ({error.strerror}); give it more room "
+            "(docker run --shm-size=8g), or set num_workers of train_data_loader and val_data_loader to 0"
+        ) from error
 
 
 def start_worker(number: int) -> None:

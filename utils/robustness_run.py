@@ -137,12 +137,19 @@ def _result(row: Mapping[str, str]) -> SubsetResult:
         iou[which] = {name: _from_cell(cell) if cell else None for name, cell in cells.items()}
     return SubsetResult(
         Subset(row["subset"], row["corruption"], row["severity"]),
-        int(row["scans"]),
-        int(row["points"]),
+        _count(row["scans"]),
+        _count(row["points"]),
         {which: _from_cell(row[f"mIoU_{which}"]) for which in CONVENTIONS},
         {which: _from_cell(row[f"accuracy_{which}"]) for which in CONVENTIONS},
         iou,
     )
+
+
+def _count(cell: str) -> int:
+    """A number of things."""
+    if not (cell.isascii() and cell.isdigit()):
+        raise ValueError("a number that is none")
+    return int(cell)
 
 
 def _from_cell(cell: str) -> float:
@@ -214,7 +221,7 @@ class RobustRun:
         """
         summary = self.folder / SUMMARY
         if summary.exists():
-            found = {result.subset.name: result for result in read_results(summary)}
+            found = {result.subset.name: result for result in _results_of(self._family, summary)}
             self._results |= {name: result for name, result in found.items() if name not in self._own}
 
     @contextmanager
@@ -251,7 +258,7 @@ def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> Robus
     for folder in sorted(parent.glob(f"{_PREFIX}*"), reverse=True):
         if _read_settings(folder) == wanted:
             summary = folder / SUMMARY
-            return RobustRun(folder, family, read_results(summary) if summary.is_file() else ())
+            return RobustRun(folder, family, _results_of(family, summary) if summary.exists() else ())
     return None
 
 
@@ -268,6 +275,18 @@ def start_run(parent: Path, settings: Mapping[str, Any], family: Family) -> Robu
     folder = new_folder(parent / stamp(_PREFIX))
     write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
     return RobustRun(folder, family)
+
+
+def _results_of(family: Family, summary: Path) -> list[SubsetResult]:
+    """The rows of a run's summary.csv.
+
+    Raises:
+        UserError: it is damaged, or holds subsets that the family does not have.
+    """
+    results = read_results(summary)
+    if foreign := [result.subset.name for result in results if result.subset not in family.subsets]:
+        raise UserError(f"{summary}: its row {foreign[0]!r} is none of {family.title}; remove or restore the file")
+    return results
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:

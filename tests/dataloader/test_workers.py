@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import multiprocessing.context
 import os
 import signal
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dataloader import workers
+from dataloader.datamodule import LazyLoader
+from utils.errors import run_command
 from utils.failures import explain
 
 
@@ -76,3 +81,23 @@ def test_a_lost_worker_is_one_line(kind, said, capfd) -> None:
         loaded(kind)
     assert said in str(explain(caught.value))
     assert capfd.readouterr().err == ""  # nothing of torch's beside it
+
+
+@pytest.mark.parametrize("made", [0, 3, 5])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE, None])
+def test_loader_processes_that_cannot_start_are_one_line(number, made, monkeypatch, capfd) -> None:
+    """A semaphore takes room in /dev/shm; some are made before one is refused."""
+    make, left = multiprocessing.context.BaseContext.Lock, iter(range(made))
+
+    def refuse(self) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt if number is None else OSError(number, os.strerror(number))
+        return make(self)
+
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Lock", refuse)
+    loader = LazyLoader(Items("sound"), batch_size=None, num_workers=2, worker_init_fn=workers.start_worker)  # type: ignore[arg-type]
+    assert run_command(lambda: list(loader) and None) == (130 if number is None else 2)
+    gc.collect()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == "interrupted" if number is None else "num_workers" in line
+    assert ("/dev/shm" in line) == (number in (errno.ENOSPC, errno.EROFS))

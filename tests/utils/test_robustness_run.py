@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,26 @@ def test_a_damaged_summary_ends_in_one_line(tmp_path, text) -> None:
     (tmp_path / "summary.csv").write_text(text)
     with pytest.raises(UserError, match=r"summary\.csv: not a summary\.csv of robust_test\.py, or a damaged one"):
         read_results(tmp_path / "summary.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",3,70,", ",3,-70,", "not a summary"),
+        (",3,70,", ",3.5,70,", "not a summary"),
+        ("fog/light,fog", "fog/light,snow", "its row 'fog/light' is none of"),
+        ("fog/light", "../x", "its row '../x' is none of"),
+    ],
+)
+def test_rows_that_no_run_writes_end_in_one_line(tmp_path, old, new, message) -> None:
+    run = start_run(tmp_path, {}, FAMILY)
+    run.add(result("fog/light"), "official")
+    summary = run.folder / "summary.csv"
+    assert old in summary.read_text()
+    summary.write_text(summary.read_text().replace(old, new, 1))
+    for read in (run.read, lambda: find_run(tmp_path, {}, FAMILY)):
+        with pytest.raises(UserError, match="summary.csv: .*" + re.escape(message)):
+            read()
 
 
 @pytest.mark.parametrize("end", [",1", None])
