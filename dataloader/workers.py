@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import multiprocessing.queues
 import pickle
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from traceback import walk_tb
 from typing import Any
 
@@ -19,6 +21,7 @@ from utils.terminal import say_error
 
 # What the system says where a semaphore cannot be made; what keeps a process from being started has other numbers.
 _NO_SEMAPHORE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSYS)
+_PR_SET_PDEATHSIG = 1  # the signal that a process gets when its parent is gone
 
 
 @contextmanager
@@ -64,6 +67,9 @@ def start_worker(number: int) -> None:
             other = ExceptionWrapper(where=f"in DataLoader worker process {number}")
         queue.put((index, other))
 
+    if sys.platform == "linux":  # else it looks for its parent every five seconds only
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for fault in (signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE):
         signal.signal(fault, signal.SIG_DFL)  # torch prints a line of its own; the main process says it
     multiprocessing.queues.Queue._on_queue_feeder_error = send_otherwise  # type: ignore[attr-defined]

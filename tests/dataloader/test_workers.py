@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import multiprocessing.context
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -47,6 +49,10 @@ class Items(torch.utils.data.Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         if self.kind == "unshared":
             return Unshared(torch.full((3,), index))
+        if self.kind == "signal of a parent's end":
+            number = ctypes.c_int(0)
+            ctypes.CDLL(None).prctl(2, ctypes.byref(number))  # PR_GET_PDEATHSIG
+            return number.value
         if index == 2:
             if self.kind == "unpicklable":
                 return lambda: None
@@ -101,3 +107,8 @@ def test_loader_processes_that_cannot_start_are_one_line(number, made, monkeypat
     (line,) = capfd.readouterr().err.splitlines()
     assert line == "interrupted" if number is None else "num_workers" in line
     assert ("/dev/shm" in line) == (number in (errno.ENOSPC, errno.EROFS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_a_worker_ends_with_its_parent_however_that_ends() -> None:
+    assert loaded("signal of a parent's end") == [signal.SIGKILL] * 4
