@@ -54,7 +54,8 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
 
 def _in_folder(folder: Path, name: str) -> list[Path]:
     """The checkpoints of a run whose names begin with `name`, the newest last."""
-    return sorted(folder.glob(f"{name}*.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = [path for path in folder.glob(f"{name}*.ckpt") if path.exists()]  # not a link to what is gone
+    return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 def _is_whole(path: Path) -> bool:
@@ -71,16 +72,28 @@ def _instead(folder: Path) -> str:
 
 
 def _best(checkpoints: list[Path]) -> Path:
-    """The highest score in the file names (…=0.6871.ckpt); among equals the newest."""
+    """The highest score in the file names (best-epoch=03-val_mIoU=0.6871.ckpt); among equals the newest.
+
+    A run that was resumed with another --monitor has files of both scores, which do not compare: the newest file's
+    counts.
+
+    Args:
+        checkpoints: the newest last.
+    """
+
+    def parts(path: Path) -> tuple[str, str]:
+        text = re.sub(r"-v\d+$", "", path.stem)  # Lightning adds -v1 to a name that exists
+        before, _, number = text.rpartition("=")
+        return re.sub(r"^best-epoch=\d+-", "", before), number
 
     def score(path: Path) -> float:
-        text = re.sub(r"-v\d+$", "", path.stem).rpartition("=")[2]  # Lightning adds -v1 to a name that exists
         try:
-            return float(text)
+            return float(parts(path)[1])
         except ValueError:
             return float("-inf")
 
-    return max(reversed(checkpoints), key=score)
+    monitored = next((parts(path)[0] for path in reversed(checkpoints) if "=" in path.stem), "")
+    return max((path for path in reversed(checkpoints) if parts(path)[0] == monitored), key=score)
 
 
 def run_root(dataset: str, log_dir: str) -> Path:

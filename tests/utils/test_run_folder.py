@@ -31,6 +31,20 @@ def test_best_is_the_highest_score_of_the_newest_run(tmp_path) -> None:
     assert find_checkpoint("last", tmp_path) == tmp_path / "version_10" / "last.ckpt"
 
 
+def test_scores_of_another_monitor_do_not_count(tmp_path) -> None:
+    """A run that was resumed with another --monitor keeps the files of both; the newest says which one counts."""
+    names = (
+        "best-epoch=03-val_acc=0.9000.ckpt",
+        "best-epoch=05-val_mIoU=0.4000.ckpt",
+        "best-epoch=04-val_mIoU=0.5000.ckpt",
+    )
+    make(tmp_path / "version_0", *names, "best-copy.ckpt")
+    (tmp_path / "version_0/best-link.ckpt").symlink_to(tmp_path / "gone.ckpt")
+    for second, name in enumerate((*names, "best-copy.ckpt")):
+        os.utime(tmp_path / "version_0" / name, (second, second))
+    assert find_checkpoint("best", tmp_path).name == names[2]
+
+
 def test_among_equal_scores_the_newest(tmp_path) -> None:
     names = "best-epoch=03-val_mIoU=0.5000.ckpt", "best-epoch=03-val_mIoU=0.5000-v1.ckpt"
     make(tmp_path / "version_0", *names)
