@@ -244,6 +244,11 @@ def _take_weights(
     return state
 
 
+def going_on(argv: Sequence[str]) -> str:
+    """How to go on after an interruption; "" after that of a test, which is begun anew."""
+    return "" if "--test" in argv else cli.CONTINUES
+
+
 @rank_zero_only
 def _announce(config: Config, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:
     assert data.trained is not None
@@ -263,4 +268,4 @@ def _announce(config: Config, network: SegmentationNetwork, data: DataModule, fo
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(lambda: main(sys.argv[1:])))
+    sys.exit(cli.run(lambda: main(sys.argv[1:]), going_on(sys.argv[1:])))

@@ -266,6 +266,11 @@ def test_interrupted_by_ctrl_c(tmp_path) -> None:
     assert "--checkpoint last" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_test_that_is_interrupted_is_not_to_be_continued() -> None:
+    assert program.going_on(["--checkpoint", "best", "--test"]) == ""
+    assert "--checkpoint last" in program.going_on(["--checkpoint", "best"])
+
+
 def test_resuming_under_other_conditions_is_refused(run_main, capsys) -> None:
     assert run_main(settings=("train_params.max_num_epochs=1",)) == 0
     before = (RUN / "config.yaml").read_text()
@@ -384,7 +389,7 @@ WRONG_COMMANDS = {
     "a vote in training": (["--num_vote", "4"], (), "--num_vote"),
     "an incomplete submission": (["--test", "--submit_to_server", "--debug", "--checkpoint", "x"], (), "--debug"),
     "a log folder elsewhere": (["--log_dir", "../up"], (), "--log_dir"),
-    "no log folder": (["--log_dir", ""], (), "--log_dir"),
+    "no log folder": (["--log_dir", " "], (), "--log_dir"),
     "machines without a launcher": (["--num_nodes", "2"], (), "torchrun"),
     "submit without test": (["--submit_to_server"], (), "--test"),
     "fine-tune nothing": (["--fine_tune"], (), "--checkpoint"),

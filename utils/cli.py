@@ -154,7 +154,10 @@ def _started() -> tuple[int | None, int | None, int | None]:
     return None, None, None
 
 
-def run(main: Callable[[], None], resume: str = "--checkpoint last continues after the last finished epoch") -> int:
+CONTINUES = "--checkpoint last continues after the last finished epoch"
+
+
+def run(main: Callable[[], None], resume: str = CONTINUES) -> int:
     """Run a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
 
     Args:
