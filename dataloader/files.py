@@ -72,34 +72,43 @@ def empty_scan(path: str | Path) -> UserError:
     return UserError(f"{path}: the scan holds no points; unpack it again or remove it with its label file")
 
 
-def unequal(path: str | Path, labels: float, points: float, bytes_per_label: float) -> UserError:
+_LABEL_WIDTHS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "64-bit"}
+
+
+def unequal(path: str | Path, labels: float, points: float, bytes_per_label: float, label_bytes: int) -> UserError:
     """The error of a label file that has another number of points than its scan.
 
     Args:
         path: the label file.
         labels, points: how many there are.
         bytes_per_label: size of the scan file, divided by the number of labels.
+        label_bytes: of a label, as it should be.
     """
     layout = by_bytes_per_point(bytes_per_label)
     cause = f"the scan has {bytes_per_label:g} bytes for each label, as has {layout}: " if layout else ""
+    if (width := labels * label_bytes / points) in _LABEL_WIDTHS and width != label_bytes:
+        return UserError(
+            f"{path}: has {width:g} bytes for each of the {points:g} points, as have {_LABEL_WIDTHS[width]} labels, "
+            f"where uint{8 * label_bytes} are wanted; write such files, or unpack scan and labels again"
+        )
     return UserError(
         f"{path}: {labels:g} labels for {points:g} points; {cause}scan and labels do not belong together or one "
         "is truncated: unpack both again"
     )
 
 
-def list_stems(folder: Path, suffix: str) -> set[str]:
-    """Names, without `suffix`, of the files in `folder` that have it; none if there is no such folder."""
-    return {name[: -len(suffix)] for name in _names_in(folder) if name.endswith(suffix) and not name.startswith(".")}
-
-
 def list_sizes(folder: Path, suffix: str) -> dict[str, int]:
-    """Names, without `suffix`, of the files in `folder` that have it, and their sizes in bytes; as `list_stems` else.
+    """Names, without `suffix`, of the files in `folder` that have it, and their sizes in bytes; none if there is no
+    such folder.
 
     Raises:
-        UserError: one of them cannot be looked at, or is no ordinary file.
+        UserError: one of them cannot be looked at, or is no ordinary file, or has the suffix in capital letters: left
+            out it would be missing from a submission.
     """
-    wanted = _sizes_in(folder, lambda name: name.endswith(suffix) and not name.startswith("."))
+    wanted = _sizes_in(folder, lambda name: name.lower().endswith(suffix) and not name.startswith("."))
+    for name in wanted:
+        if not name.endswith(suffix):
+            raise UserError(f"{folder / name}: file names must end in {suffix}; rename it (and others like it)")
     return {name[: -len(suffix)]: size for name, size in wanted.items()}
 
 

@@ -66,6 +66,11 @@ def axis_of(calibration: NDArray[np.float64]) -> NDArray[np.float64]:
     return calibration[2, :3] / np.linalg.norm(calibration[2, :3])
 
 
+def middle_of(calibration: NDArray[np.float64]) -> float:
+    """The column of the image that the axis of the camera meets, in pixels."""
+    return float(calibration[0, :3] @ calibration[2, :3] / (calibration[2, :3] @ calibration[2, :3]))
+
+
 def is_upright(calibration: NDArray[np.float64], height: int) -> bool:
     """Whether what is higher for the lidar is higher in the image, of `height` rows, more than it is to the side."""
     down = calibration[1, :3] - height / 2 * calibration[2, :3]
@@ -76,7 +81,7 @@ def _entries(path: Path) -> dict[str, str]:
     """Key -> numbers; of "key: numbers" and, in KITTI's tracking data, of "key numbers"."""
     try:
         require_regular(path)
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
             lines = file.read(_LARGEST).splitlines()
     except OSError as error:
         raise UserError(

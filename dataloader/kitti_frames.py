@@ -13,12 +13,17 @@ TEST_SCANS = {
 _NAMED = 3  # frames that a line names
 
 
+def is_number(name: str) -> bool:
+    """Whether a scan is called as those of KITTI are: "000000"."""
+    return len(name) == 6 and name.isdecimal() and name.isascii()
+
+
 def missing_numbers(names: Collection[str]) -> list[str]:
     """Names that are lacking in the numbering 000000, 000001 and so on up to the last, in order.
 
     None where the names are no numbers of six digits.
     """
-    if not names or not all(len(name) == 6 and name.isdecimal() and name.isascii() for name in names):
+    if not names or not all(map(is_number, names)):
         return []
     last = max(map(int, names))
     return [name for name in (f"{number:06d}" for number in range(last + 1)) if name not in names]

@@ -149,7 +149,7 @@ class NuScenes:
             labelled = self.root / label if self.has_labels else None
             check_sizes(self.root / scan, sizes[scan], labelled, sizes.get(label, 0), NUSCENES)
         note_small_scans({self.root / scan: sizes[scan] for scan in scans}, notes)
-        look_at_scans((self.root / scan for scan in scans), NUSCENES, notes)
+        look_at_scans([self.root / scan for scan in scans], NUSCENES, notes)
         if self.has_labels:
             path = self.root / labels[0]
             note_added(path, read_bytes(path, "labels"), self.label_map.added, notes)
@@ -308,5 +308,5 @@ def read_labels(path: str | Path, count: int, label_map: LabelMap) -> NDArray[np
     """
     raw = read_bytes(path, "labels")
     if raw.size != count:
-        raise unequal(path, raw.size, count, NUSCENES.point_bytes * count / max(raw.size, 1))
+        raise unequal(path, raw.size, count, NUSCENES.point_bytes * count / max(raw.size, 1), NUSCENES.label_bytes)
     return label_map.learning_ids(raw, path)

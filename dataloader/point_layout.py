@@ -18,6 +18,7 @@ FEWEST_ROWS = 64
 """Fewer points tell nothing of their file."""
 
 _TINIEST = 1e-20  # what is smaller but not 0 is no measurement
+_HEAD_ROWS = 4  # that a header may fill: it holds small integers, which read as numbers below 1e-37
 _ROWS = 512  # of a scan that every reading looks at
 _MOST_ROWS = 1 << 18  # that a suspicion is tried on
 _CLIP = 3.0  # where the columns differ most: reflectance ends at 1, the ground is 2 m below the sensor
@@ -28,10 +29,19 @@ _HEADERS = (
     (b"\x93NUMPY", "a NumPy .npy file"),
     (b"PK\x03\x04", "a zip archive (or .npz file)"),
     (b"# .PCD", "a .pcd file"),
+    (b"VERSION", "a .pcd file"),
     (b"ply\n", "a .ply file"),
     (b"ply\r", "a .ply file"),
     (b"LASF", "a .las file"),
     (b"\x89PNG", "a PNG image"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x1f\x8b\x08\x00", "a gzip file"),
+    (b"\x1f\x8b\x08\x08", "a gzip file"),
+    (b"BZh91AY&SY", "a bzip2 file"),
+    (b"\xfd7zXZ\x00", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"#ROSBAG", "a rosbag"),
+    (b"\xef\xbb\xbf", "text"),
 )
 _NUMBERS = (
     ("<f8", "float64 numbers", (1e-12, 1e7)),
@@ -85,8 +95,15 @@ def foreign_layout(content: NDArray[np.uint8], columns: int) -> str | None:
     sample = content[start : start + _ROWS * row]
     with np.errstate(invalid="ignore"):  # other numbers, read as these, may be NaNs that signal
         if _foreign_numbers(sample, columns) is None:
-            return None
+            return "a header before the points" if _has_header(content[: _HEAD_ROWS * row], columns) else None
         return _foreign_numbers(content[: _MOST_ROWS * row], columns)
+
+
+def _has_header(head: NDArray[np.uint8], columns: int) -> bool:
+    """Whether there are integers where the coordinates of the first points should be."""
+    rows = len(head) // (4 * columns)
+    size = np.abs(head[: rows * 4 * columns].view("<f4").reshape(rows, columns)[:, :3])
+    return bool(((size > 0) & (size < np.finfo(np.float32).tiny)).any())
 
 
 def _foreign_numbers(content: NDArray[np.uint8], columns: int) -> str | None:
@@ -105,13 +122,20 @@ def _foreign_numbers(content: NDArray[np.uint8], columns: int) -> str | None:
         for kind, name, sizes in _NUMBERS:
             if _are_coordinates(content, kind, sizes):
                 return name
-    if share > 0.5 and _not_a_marker(size, absurd) > 0.5:
-        return f"numbers such as {words[absurd.argmax()]:.3g}, which are no coordinates"
-    return f"{2 * columns} float32 columns" if _every_other_row_is_none(points) else _other_columns(words, columns)
+    table = absurd[: rows * columns].reshape(rows, columns)
+    for column in range(4):  # x, y, z and intensity; one of them alone may be integers
+        if _not_a_marker(points[:, column], table[:, column]) > 0.5:
+            example = words[column::columns][table[:, column].argmax()]
+            return f"numbers such as {example:.3g}, which are no {'intensities' if column == 3 else 'coordinates'}"
+    if _every_other_row_is_none(points) or _every_other_row_is_positive(words[: rows * columns].reshape(rows, columns)):
+        return f"{2 * columns} float32 columns"
+    if _are_halves(words):
+        return "float16 numbers"
+    return _other_columns(words, columns)
 
 
 def _not_a_marker(size: NDArray[np.float32], absurd: NDArray[np.bool_]) -> float:
-    """Share of the words that are absurd, without the largest number: it may stand for "nothing measured"."""
+    """Share of (N,) words that are absurd, without the largest number: it may stand for "nothing measured"."""
     return float(np.mean(absurd & (size < np.fmax.reduce(size))))
 
 
@@ -129,6 +153,31 @@ def _every_other_row_is_none(points: NDArray[np.float32]) -> bool:
         ):
             return True
     return False
+
+
+def _every_other_row_is_positive(points: NDArray[np.float32]) -> bool:
+    """Whether no second row has a negative x, y or z, but the others do: times and rings, so twice as many columns.
+
+    Points are around their sensor, and the ground is below it.
+    """
+    for first in (0, 1):
+        positive, other = points[first::2, :3], points[1 - first :: 2, :3]
+        filled = np.mean((positive > 0).any(axis=1))  # NaN is not
+        if filled > 0.5 and not (positive < 0).any() and np.count_nonzero((other < 0).mean(axis=0) > 0.1) > 1:
+            return True
+    return False
+
+
+def _are_halves(words: NDArray[np.float32]) -> bool:
+    """Whether these are pairs of float16: then the lower half of a word is a number as well, of an ordinary size.
+
+    The lower half of a float32 is the end of its mantissa: any bits, or few different ones in rounded numbers.
+    """
+    lower = words.view("<u2")[::2]
+    exponent = lower >> 10 & 31
+    if np.mean(((exponent > 1) & (exponent < 29)) | (lower & 0x7FFF == 0)) < 0.99:
+        return False
+    return len(np.unique(lower)) > 64
 
 
 def _are_coordinates(content: NDArray[np.uint8], kind: str, sizes: tuple[float, float]) -> bool:
@@ -156,7 +205,10 @@ def _other_columns(words: NDArray[np.float32], columns: int) -> str | None:
     best = max(others, key=lambda c: others[c])
     smallest = min(c for c in others if others[c] > 0.95 * others[best])  # 6 explains whatever 3 does
     clear = others[best] > max(_DIFFERENT, _CHANCE / len(words)) and ours < 0.25 * others[best]
-    return f"{smallest} float32 columns" if clear else None
+    if clear:
+        return f"{smallest} float32 columns"
+    alike = columns == 4 and ours > _CHANCE / len(words) and _between_columns(features, 2) > 0.9 * ours * spread
+    return "2 float32 columns" if alike else None  # x as z, and y as intensity
 
 
 def _between_columns(features: NDArray[np.float64], columns: int) -> float:

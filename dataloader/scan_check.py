@@ -1,12 +1,12 @@
 """The scans of a data set, looked at when they are listed: what cannot be used is refused before anything slow, and
 what is doubtful is noted, once for each kind.
 
-Sizes are looked at of all files, contents of the first scans of each sequence only.
+Sizes are looked at of all files, contents of three scans of each sequence only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from dataloader.files import empty_scan, read_point_file, unequal
 from dataloader.point_layout import FEWEST_ROWS
 from utils.errors import UserError
 
-_LOOKED_AT = 2  # scans of each sequence
 _SMALL = 0.1  # of the usual number of points
 _SHARE = 0.02  # of the points that are strange before it is worth a line; crosstalk alone makes 1 % so
 _AROUND = 200.0  # metres between the sensor and the middle of a cloud that is around it
 _FAR, _NEAR = 500.0, 0.5  # metres: half of the points of a scan are nearer than the one and farther than the other
 _SCALES = (1, 255, 65535)  # of intensities
+_DARK = 0.01  # of the largest intensity: what is below it was divided once too often
+_UPRIGHT = 2.0  # times as far up and down as to the sides is no street, but a cloud with its axes exchanged
+_CUT = 0.1  # of the points at the end of a file
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def check_sizes(scan: Path, size: int, label: Path | None, label_size: int, form
     if size % form.point_bytes or (label is not None and labels * form.point_bytes != size):
         read_point_file(scan, form.columns)  # knows best what else it may be
         assert label is not None
-        raise unequal(label, labels, size / form.point_bytes, size / max(labels, 1e-9))
+        raise unequal(label, labels, size / form.point_bytes, size / max(labels, 1e-9), form.label_bytes)
 
 
 def note_small_scans(scans: Mapping[Path, int], notes: Notes) -> None:
@@ -92,17 +94,23 @@ def note_small_scans(scans: Mapping[Path, int], notes: Notes) -> None:
         )  # fmt: skip
 
 
-def look_at_scans(paths: Iterable[Path], form: ScanFormat, notes: Notes) -> None:
-    """Look into the first of `paths`, the scans of a sequence.
+def look_at_scans(paths: Sequence[Path], form: ScanFormat, notes: Notes) -> None:
+    """Look into the first, the middle and the last of `paths`, the scans of a sequence.
 
     Raises:
         UserError: one cannot be read, or holds no points that can be used.
     """
-    for path, _ in zip(paths, range(_LOOKED_AT), strict=False):
+    for path in dict.fromkeys((paths[0], paths[len(paths) // 2], paths[-1])):
         xyz, intensity = read_point_file(path, form.columns)
         finite = xyz[np.isfinite(xyz).all(axis=1)]
-        if len(finite) >= FEWEST_ROWS and not finite.any():
-            raise UserError(f"{path}: every coordinate is 0; unpack the scan again, or remove it with its label file")
+        if len(finite) >= FEWEST_ROWS and (finite == finite[0]).all():
+            place = ", ".join(f"{value:g}" for value in finite[0])
+            raise UserError(
+                f"{path}: every point is ({place}); unpack the scan again, or remove it with its label file"
+            )
+        ends = int(np.argmax(np.append(xyz.any(axis=1) | (intensity != 0), True)[::-1][1:]))
+        if len(xyz) >= FEWEST_ROWS and ends > _CUT * len(xyz):
+            notes.add("cut", path, f"the last {ends} of {len(xyz)} points are zeros alone; the file may be cut off")
         for kind, text in (_doubts_about_places(finite, len(xyz)) | _doubts_about_intensity(intensity, form)).items():
             notes.add(kind, path, text)
 
@@ -133,10 +141,19 @@ def _doubts_about_places(finite: NDArray[np.float32], count: int) -> dict[str, s
     if np.abs(centre).max() > max(_AROUND, spread):
         place = ", ".join(f"{value:.0f}" for value in centre)
         found["far"] = f"the points lie around ({place}) m, not around their sensor; move them there first"
+    elif not found and _spread_up(returns) > _UPRIGHT:
+        found["axes"] = "the points lie farther up and down (z) than to the sides; x must be ahead, y left, z up"
     elif reach > _FAR or reach < _NEAR:
         side = "farther away" if reach > _FAR else "nearer"
         found["metres"] = f"half of the points are {side} than {reach:.2g} m; are these metres?"
     return found
+
+
+def _spread_up(points: NDArray[np.float64]) -> float:
+    """How far (N, 3) points spread along z, for each metre along that of x and y along which they spread less."""
+    low, high = np.quantile(points, (0.05, 0.95), axis=0)
+    x, y, z = high - low
+    return float(z / max(min(x, y), 1e-9))
 
 
 def _doubts_about_intensity(intensity: NDArray[np.float32], form: ScanFormat) -> dict[str, str]:
@@ -149,11 +166,18 @@ def _doubts_about_intensity(intensity: NDArray[np.float32], form: ScanFormat) ->
     if not intensity.any():
         return {"no intensity": f"the intensity is 0 for every point; the networks use it (0 to {top:g})"}
     if negative > _SHARE:
-        return {"negative": f"the intensity of {100 * negative:.0f} % of the points is negative; it is 0 to {top:g}"}
+        return {
+            "negative": f"the intensity of {100 * negative:.0f} % of the points is negative; it is 0 to {top:g}, and "
+            "the columns are x, y, z, intensity"
+        }
+    if intensity[0] and (intensity == intensity[0]).all():
+        return {"no intensity": f"the intensity is {intensity[0]:g} for every point; the networks use it"}
     if highest > top:
         scale = next((s for s in _SCALES if highest <= s), None)
         hint = f"divide it by {scale / top:g}" if scale else "bring it there"
         return {"intensity": f"the intensity goes up to {highest:.0f}, where 0 to {top:g} is wanted; {hint}"}
     if top > 1 and intensity.max() <= 1 and np.count_nonzero(intensity) >= FEWEST_ROWS:
         return {"intensity": f"the intensity ends at 1, where 0 to {top:g} is wanted; multiply it by {top:g}"}
+    if top == 1 and intensity.max() <= _DARK:
+        return {"intensity": f"the intensity ends at {intensity.max():.2g}, where 0 to 1 is wanted; bring it there"}
     return {}

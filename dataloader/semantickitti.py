@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.camera import image_size, project, read_image
-from dataloader.files import list_sizes, list_stems, read_bytes, read_point_file, unequal
-from dataloader.kitti_calibration import axis_of, is_upright, read_calibration
-from dataloader.kitti_frames import TEST_SCANS, missing_numbers, some_of, unlike_the_benchmark
+from dataloader.files import list_sizes, read_bytes, read_point_file, unequal
+from dataloader.kitti_calibration import axis_of, is_upright, middle_of, read_calibration
+from dataloader.kitti_frames import TEST_SCANS, is_number, missing_numbers, some_of, unlike_the_benchmark
 from dataloader.kitti_sequences import none_there, sequences_of, unlisted
 from dataloader.scan_check import KITTI, Notes, check_sizes, look_at_scans, note_added, note_small_scans
 from utils.errors import UserError
@@ -77,9 +77,14 @@ class SemanticKITTI:
         notes = Notes()
         if said := unlisted(self.root, self.absent, label_map):
             notes.add("unlisted", self.root, said)
+        if split == "valid" and (both := sorted(set(present).intersection(label_map.split.get("train", ())))):
+            text = (
+                f"sequences {some_of(both)} are in split.train and in split.valid: the score is of what was trained on"
+            )
+            notes.add("both", self.root, text)
         for sequence in present:
             frames = self._list_frames(sequence, notes)
-            look_at_scans((Path(frame.path) for frame in frames), KITTI, notes)
+            look_at_scans([Path(frame.path) for frame in frames], KITTI, notes)
             if self.has_labels:
                 path = self._file(frames[0], "labels", ".label")
                 note_added(path, read_bytes(path, "labels").view("<u2")[::2], label_map.added, notes)
@@ -145,7 +150,10 @@ class SemanticKITTI:
         if self.has_labels:
             self._require(sequence, "labels", ".label", names, labels)
         if self.num_cameras:
-            self._require(sequence, "image_2", ".png", names, list_stems(folder / "image_2", ".png"))
+            images = list_sizes(folder / "image_2", ".png")
+            self._require(sequence, "image_2", ".png", names, images)
+            if empty := [name for name in names if not images[name]]:
+                raise UserError(f"{folder / 'image_2' / empty[0]}.png: the file is empty; unpack the image again")
         self._check_numbers(sequence, sizes, labels, notes)
         scans = {name: folder / "velodyne" / f"{name}.bin" for name in names}
         for name, scan in scans.items():
@@ -169,6 +177,15 @@ class SemanticKITTI:
         lost = sorted(name for name in labels if name not in scans)
         gaps = missing_numbers(scans)
         strict = not self.has_labels and sequence in TEST_SCANS
+        numbered = [name for name in scans if is_number(name)]
+        if numbered and (odd := sorted(set(scans) - set(numbered))):
+            text = f"is not called by a number of six digits, as {len(numbered)} scans beside it are"
+            if strict:
+                raise UserError(f"{folder / odd[0]}.bin: {text}; remove it: a submission must not have more frames")
+            notes.add("names", folder / f"{odd[0]}.bin", f"{text} (a copy?)")
+        elif strict and not numbered:
+            text = "scans of the benchmark are called 000000.bin, 000001.bin and so on; the server knows no others"
+            notes.add("names", folder, text)
         if strict and (lost or gaps):
             raise UserError(
                 f"{folder / (lost or gaps)[0]}.bin: missing, as {len(lost or gaps)} scans of sequence {sequence} are "
@@ -189,6 +206,11 @@ class SemanticKITTI:
                 f"{path}: by keys P2 and Tr the camera looks along ({x:.2f}, {y:.2f}, {z:.2f}) of the lidar, not ahead "
                 "along its x; take calib.txt from the KITTI odometry calibration archive"
             )
+        width, height = image_size(self._file(frames[0], "image_2", ".png"))
+        column = middle_of(calibration)
+        if not 0.25 < column / width < 0.75:
+            text = f"key P2 has the camera's axis in column {column:.0f} of images {width} wide; is it of other images?"
+            notes.add("axis", path, text)
         for frame in (frames[0], frames[len(frames) // 2], frames[-1]):
             width, height = image_size(self._file(frame, "image_2", ".png"))
             xyz, _ = read_points(frame.path)
@@ -241,6 +263,7 @@ def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDAr
     """
     content = read_bytes(path, "labels")
     if content.size != 4 * count:
-        raise unequal(path, content.size / 4, count, 4 * KITTI.point_bytes * count / max(content.size, 1))
+        scan_bytes = KITTI.point_bytes * count
+        raise unequal(path, content.size / 4, count, 4 * scan_bytes / max(content.size, 1), KITTI.label_bytes)
     halves = content.view("<u2").reshape(-1, 2)
     return label_map.learning_ids(halves[:, 0], path), halves[:, 1].astype(np.int32)

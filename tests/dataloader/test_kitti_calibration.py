@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloader.kitti_calibration import RAW_FILES, axis_of, is_upright, read_calibration
+from dataloader.kitti_calibration import RAW_FILES, axis_of, is_upright, middle_of, read_calibration
 from utils.errors import UserError
 
 FOCAL, CENTRE, SHIFT = 700.0, (600.0, 180.0), (45.0, 0.2, 0.003)
@@ -69,6 +69,14 @@ def test_every_form_projects_as_the_rig_does(tmp_path, form) -> None:
     for point in np.random.default_rng(0).uniform(-40, 40, (50, 3)):
         np.testing.assert_allclose(calibration @ [*point, 1], pixel(point), rtol=1e-9, atol=1e-7)
     assert axis_of(calibration)[0] > 0.99 and is_upright(calibration, 376)
+
+
+def test_windows_marks_are_no_part_of_the_keys(tmp_path) -> None:
+    path = write(tmp_path, "odometry")
+    plain = read_calibration(path)
+    path.write_bytes(b"\xef\xbb\xbf" + ODOMETRY.replace("\n", "\r\n").encode())
+    np.testing.assert_array_equal(read_calibration(path), plain)
+    assert middle_of(plain) == pytest.approx(P2[0, 2])
 
 
 def test_a_camera_that_is_turned_is_told(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 from pathlib import Path
@@ -53,6 +54,21 @@ FOREIGN = {
     "float64, three": (KITTI[:, :3].astype(np.float64), "float64"),
     "float64, five": (columns(ring).astype(np.float64), "float64"),
     "big-endian": (KITTI.astype(">f4"), "big-endian float32"),
+    "eight, of an Ouster": (
+        np.column_stack(
+            [KITTI[:, :3], np.ones(4096), KITTI[:, 3], np.linspace(0, 1, 4096), 99 * KITTI[:, 3], ring]
+        ).astype(np.float32),
+        "8 float32 columns",
+    ),
+    "float16, near": ((KITTI / 2 + np.float32(0.01)).astype(np.float16), "float16"),
+    "integers for reflectance": (
+        np.column_stack([KITTI[:, :3], (KITTI[:, 3] * 255).astype(np.int32).view(np.float32)]),
+        "no intensities",
+    ),
+    "header of 16 bytes": (np.array([4096, 4, 0, 0], np.int32).tobytes() + KITTI.tobytes(), "a header before"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(8) + KITTI.tobytes(), "an HDF5 file"),
+    "gzip": (gzip.compress(KITTI.tobytes()), "a gzip file"),
+    "pcd without its comment": (b"VERSION .7\nFIELDS x y z i\nDATA binary\n" + KITTI.tobytes(), "a .pcd file"),
     "float16": (KITTI.astype(np.float16), "float16"),
     "millimetres as integers": ((KITTI * 1000).astype(np.int32), "32-bit integers"),
     "labels": (RNG.integers(0, 260, 4096).astype(np.uint32) | 1 << 28, "no coordinates"),

@@ -32,6 +32,10 @@ DOUBTFUL = {
     "reflectance 0..65535": (sweep(top=65535), "divide it by 65535"),
     "no reflectance": (with_column(3, np.zeros_like), "intensity is 0 for every point"),
     "reflectance around 0": (with_column(3, lambda x: x - 0.5), "negative"),
+    "one reflectance": (with_column(3, np.ones_like), "intensity is 1 for every point"),
+    "reflectance divided twice": (with_column(3, lambda x: x / 255), "intensity ends at 0.00"),
+    "axes of a camera": (sweep()[:, [1, 2, 0, 3]] * np.array([-1, -1, 1, 1]), "farther up and down (z)"),
+    "cut off": (np.where(np.arange(4096)[:, None] < 3000, sweep(), 0), "the last 1096 of 4096 points are zeros"),
     "flat": (with_column(2, np.zeros_like), "z is 0 for every point"),
     "no x": (with_column(0, np.zeros_like), "x is 0 for every point"),
     "map": (sweep() + np.array([455_000, 5_423_000, 110, 0]), "around (455000, 5423000, "),
@@ -79,17 +83,23 @@ def test_the_scale_of_nuscenes_is_another(tmp_path) -> None:
     assert "multiply it by 255" in notes_of(tmp_path, np.c_[sweep(), ring], form=NUSCENES)[0]
 
 
-def test_only_the_first_scans_are_read(tmp_path) -> None:
+def test_the_first_the_middle_and_the_last_scan_are_read(tmp_path) -> None:
     good, bad = sweep(), sweep().astype(np.float64).view(np.float32)
-    assert notes_of(tmp_path, good, good, bad, sweep(top=255)) == ()
-    with pytest.raises(UserError, match=r"000001\.bin: holds float64"):
-        notes_of(tmp_path, good, bad)
+    assert notes_of(tmp_path, good, bad, good, sweep(top=255), good) == ()
+    for place in (0, 2, 4):
+        scans = [good] * 5
+        scans[place] = bad
+        with pytest.raises(UserError, match=rf"00000{place}\.bin: holds float64"):
+            notes_of(tmp_path, *scans)
 
 
 def test_a_scan_without_any_place_is_refused(tmp_path) -> None:
     scan = np.zeros((100, 4))
     scan[:, 3] = 0.5
-    with pytest.raises(UserError, match="every coordinate is 0"):
+    with pytest.raises(UserError, match=r"every point is \(0, 0, 0\)"):
+        notes_of(tmp_path, scan)
+    scan[:, :3] = sweep()[0, :3]
+    with pytest.raises(UserError, match="every point is "):
         notes_of(tmp_path, scan)
 
 
@@ -101,6 +111,9 @@ def test_a_scan_without_any_place_is_refused(tmp_path) -> None:
         (sweep()[:, :3], 4096, "3 float32 columns"),
         (sweep(), 4000, "4000 labels for 4096 points"),
         (sweep(), 0, "0 labels for 4096 points"),
+        (sweep(), 1024, "1 bytes for each of the 4096 points, as have uint8 labels, where uint32 are wanted"),
+        (sweep(), 2048, "as have uint16 labels"),
+        (sweep(), 8192, "as have 64-bit labels"),
         (np.full((200, 5), 7, np.float32), 200, "20 bytes for each label, as has float32 of five columns"),
         (np.zeros((0, 4)), 4096, "no points"),
     ],

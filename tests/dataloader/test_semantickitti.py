@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dataloader.dataset import SegmentationDataset
 from dataloader.kitti_calibration import read_calibration
@@ -307,9 +308,39 @@ def test_a_label_file_without_its_scan_is_noted(tree, label_map):
 
 
 def test_names_that_are_no_numbers_have_no_gaps(tree, label_map):
+    scan = tree / "11" / "velodyne" / "000000.bin"
     for name in ("1305031102", "1305031109"):
-        shutil.copy(tree / "11" / "velodyne" / "000000.bin", tree / "11" / "velodyne" / f"{name}.bin")
-    assert len(SemanticKITTI(tree, "test", label_map)) == 3
+        shutil.copy(scan, scan.with_name(f"{name}.bin"))
+    with pytest.raises(UserError, match=r"1305031102\.bin: is not called by a number of six digits, as 1 scans beside"):
+        SemanticKITTI(tree, "test", label_map)
+    scan.unlink()
+    source = SemanticKITTI(tree, "test", label_map)
+    assert len(source) == 2 and any("scans of the benchmark are called" in note for note in source.notes)
+
+
+def test_a_copy_of_a_scan_is_noted(tree, label_map):
+    for folder, suffix in (("velodyne", ".bin"), ("labels", ".label")):
+        shutil.copy(tree / "08" / folder / f"000000{suffix}", tree / "08" / folder / f"000000 (1){suffix}")
+    assert any("000000 (1).bin: is not called" in note for note in SemanticKITTI(tree, "valid", label_map).notes)
+
+
+def test_a_suffix_in_capital_letters_is_refused(tree, label_map):
+    scan = tree / "08" / "velodyne" / "000000.bin"
+    scan.rename(scan.with_suffix(".BIN"))
+    with pytest.raises(UserError, match=r"000000\.BIN: file names must end in \.bin"):
+        SemanticKITTI(tree, "valid", label_map)
+
+
+def test_a_sequence_to_train_and_to_validate_on_is_noted(tree, label_map):
+    both = replace(label_map, split={**label_map.split, "train": ("00", "08")})
+    assert any("sequences 08 are in split.train and in" in note for note in SemanticKITTI(tree, "valid", both).notes)
+
+
+def test_an_empty_image_is_refused_at_once(tree, label_map):
+    image = tree / "08" / "image_2" / "000000.png"
+    image.write_bytes(b"")
+    with pytest.raises(UserError, match=r"000000\.png: the file is empty"):
+        SemanticKITTI(tree, "valid", label_map, load_image=True)
 
 
 def test_fewer_scans_than_the_benchmark_has_are_noted(tree, label_map):
@@ -351,6 +382,16 @@ def test_a_camera_that_sees_a_little_is_noted(tree, label_map):
     assert "keys P2 and Tr put only 1 of the 5000 points" in note
 
 
+def test_a_calibration_of_other_images_is_noted(tree, label_map):
+    path = tree / "08" / "image_2" / "000000.png"
+    with Image.open(path) as image:
+        image.resize((3 * image.width, 3 * image.height)).save(path)
+    assert any(
+        "key P2 has the camera's axis in" in note
+        for note in SemanticKITTI(tree, "valid", label_map, load_image=True).notes
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
@@ -368,7 +409,7 @@ def test_a_camera_that_sees_oddly_is_noted(tree, label_map, line, wanted):
 
 
 def test_the_first_scan_may_be_blind(tree, label_map):
-    _write_scan(tree, np.full((100, 4), -3.0))
+    _write_scan(tree, -np.random.default_rng(0).random((100, 4)) - 1)
     assert not any("P2" in note for note in SemanticKITTI(tree, "valid", label_map, load_image=True).notes)
 
 
