@@ -58,7 +58,7 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
     one, also after a kill or on a full disk. Missing folders are made.
 
     Args:
-        path: the file; one that exists is replaced.
+        path: the file; one that exists is replaced, but not what is no ordinary file: /dev/full would be one then.
 
     Yields:
         A binary file. Any exception in the block leaves `path` as it was.
@@ -70,6 +70,8 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
     partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
     raw = None
     try:
+        if path.exists():
+            require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:

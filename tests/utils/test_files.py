@@ -138,3 +138,13 @@ def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
         assert caught.value.filename == str(tmp_path / name)
     with pytest.raises(OSError):
         require_regular("/dev/zero")
+
+
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(OSError) as caught:
+            write_bytes(path, b"x")
+        assert caught.value.filename == str(path)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
