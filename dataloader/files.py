@@ -72,7 +72,7 @@ def empty_scan(path: str | Path) -> UserError:
     return UserError(f"{path}: the scan holds no points; unpack it again or remove it with its label file")
 
 
-_LABEL_WIDTHS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "64-bit"}
+_LABEL_WIDTHS: dict[float, str] = {1: "uint8", 2: "uint16", 4: "uint32", 8: "64-bit"}
 
 
 def unequal(path: str | Path, labels: float, points: float, bytes_per_label: float, label_bytes: int) -> UserError:
