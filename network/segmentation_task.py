@@ -19,6 +19,7 @@ from network.segmentation_network import SegmentationNetwork
 from network.voting import segment
 from network.weights.resuming import FIXED_ON_RESUME
 from utils.config import TrainParams
+from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
 from utils.run_settings import Settings
 from utils.schedules import Schedule, build_optimizer, build_scheduler, fill_momentum
@@ -166,6 +167,8 @@ class SegmentationTask(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, self.output)
+        if batch_idx == 0:  # not after hours
+            self._refuse_rubbish()
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation()
@@ -180,6 +183,7 @@ class SegmentationTask(pl.LightningModule):
 
     def _start_evaluation(self) -> None:
         self.metrics.reset()
+        self._finite: torch.Tensor | bool = True
         if self.trainer.world_size > 1:
             # Every process has BatchNorm statistics of its own; the checkpoint holds those of the first.
             for buffer in self.network.buffers():
@@ -189,10 +193,23 @@ class SegmentationTask(pl.LightningModule):
         for segmentation in segment(self.network, batch):
             whole = segmentation.whole
             self.metrics.update(segmentation.prediction, whole.labels, whole.inside)
+            self._finite = segmentation.finite & self._finite
             if output is not None:
                 output.write(segmentation)
 
+    def _refuse_rubbish(self) -> None:
+        """Raise UserError if a network gives NaN: what it takes for classes is not to be scored or submitted.
+
+        While it trains, such outputs are left to the score, and to the guard of the gradients.
+        """
+        if self.trainer.state.fn == "test" and not bool(self._finite):
+            raise UserError(
+                "the network's outputs are NaN or infinite; its training has failed or its checkpoint is damaged (or "
+                "--precision 16 is too narrow for it): test another checkpoint, or with --precision 32"
+            )
+
     def _finish_evaluation(self) -> None:
+        self._refuse_rubbish()
         scores = self.scores = self.metrics.scores()
         if scores.points == 0:
             return  # a test split has no labels; those of a validation are looked at before the training

@@ -28,6 +28,9 @@ def segment(network: SegmentationNetwork, batch: Batch) -> list[Segmentation]:
 
     Class 0 is never given: it means "ignored", and servers reject or punish it.
     """
-    classes = (vote(network, batch)[:, 1:].argmax(dim=1) + 1).to(torch.uint8)
-    per_scan = classes.split(batch.lengths)
-    return [Segmentation(whole, of_scan[whole.donor]) for whole, of_scan in zip(batch.whole, per_scan, strict=True)]
+    logits = vote(network, batch)
+    finite = logits.isfinite().all()
+    per_scan = (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8).split(batch.lengths)
+    return [
+        Segmentation(whole, classes[whole.donor], finite) for whole, classes in zip(batch.whole, per_scan, strict=True)
+    ]

@@ -76,6 +76,20 @@ def test_a_spoiled_checkpoint_ends_in_one_line(kind, flags, command, trained, tm
     assert not (tmp_path / "logs").exists(), "nothing was begun"
 
 
+def test_outputs_that_are_no_numbers_are_not_scored(command, trained, tmp_path, monkeypatch, capsys) -> None:
+    """Finite weights can be as wrong."""
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(trained, weights_only=True)
+    for name, tensor in content["state_dict"].items():
+        if name.endswith("weight"):
+            tensor.fill_(3e38)
+    torch.save(content, "x.ckpt")
+    assert cli.run(lambda: program.main(["--checkpoint", "x.ckpt", "--test", *command])) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "outputs are NaN or infinite" in line
+    assert not list(tmp_path.rglob("scores.json"))
+
+
 def test_other_bytes_in_a_record_are_not_scored(trained, tmp_path) -> None:
     whole = trained.read_bytes()
     place = whole.rindex(b"data/4") + 100  # in the list of contents: what is before it are values

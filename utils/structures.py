@@ -239,7 +239,9 @@ class Segmentation:
     Attributes:
         whole: the scan it belongs to.
         prediction: (N,) uint8 learning ids, 1..K-1: every point of the file has a class.
+        finite: () bool; False if logits were NaN or infinite, so that the classes mean nothing.
     """
 
     whole: WholeScan
     prediction: Tensor
+    finite: Tensor | bool = True
