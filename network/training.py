@@ -27,6 +27,7 @@ from network.weights.resuming import TrainingState
 from utils import stopping
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
+from utils.failures import lost_peer
 from utils.files import require_regular, write_text
 from utils.fp32 import set_fp32_arithmetic
 from utils.run_folder import HISTORY, LAST
@@ -119,7 +120,8 @@ class ProgressBar(TQDMProgressBar):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """End the line of the bar: what the command says next begins a line of its own. And end the other processes."""
-        stopping.end_others()
+        if lost_peer(exception) is None:  # one that is lost may have to say why
+            stopping.end_others()
         for bar in (self._val_progress_bar, self._test_progress_bar, self._train_progress_bar):
             if bar is not None:
                 bar.close()

@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable
@@ -137,6 +138,13 @@ def _checked(devices: Devices) -> Devices:
             )
     if devices.num_nodes > 1 and started is None and "MASTER_ADDR" not in os.environ:
         raise UserError("--num_nodes wants a launcher: start with torchrun or srun, as the README shows")
+    if devices.count > 1 and (host := os.environ.get("MASTER_ADDR")) is not None:
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError) as error:  # torch would try for half an hour
+            raise UserError(
+                f"the environment variable MASTER_ADDR is {host!r}, no host that this machine knows; correct it"
+            ) from error
     return devices
 
 

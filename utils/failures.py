@@ -37,10 +37,13 @@ def explain(error: BaseException) -> str | None:
         return "too many open files; raise the limit of the shell (ulimit -n), or lower num_workers"
     if _TOO_SMALL.search(text):
         return _NO_SHARED_MEMORY
-    return _lost_peer(error) if torch.distributed.is_available() else None
+    return lost_peer(error)
 
 
-def _lost_peer(error: RuntimeError) -> str | None:
+def lost_peer(error: BaseException) -> str | None:
+    """The line about an exception that comes of another process of the run; None for any other."""
+    if not isinstance(error, RuntimeError) or not torch.distributed.is_available():
+        return None
     text = str(error)
     if torch.distributed.is_initialized() and _LOST_PEER.search(text):
         return "another process of this run ended; its message says why"

@@ -23,6 +23,7 @@ def begin() -> None:
     """
     prepare_streams()
     stopping.begin()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's backend, or none, would fail the import
     if (problem := odd_variable()) is not None:
         say_error(f"error: {problem}")
         raise SystemExit(2)

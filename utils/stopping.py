@@ -75,6 +75,7 @@ class _Guard:
         self.children: Sequence[Process] = ()
         self.ending: Ending | None = None
         self.done = threading.Event()
+        self.failing = False
         self._main = threading.get_ident()
         launcher = os.environ.pop(LAUNCHER, "")
         self._launched = launcher.isdecimal()  # it may have ended since
@@ -131,7 +132,7 @@ class _Guard:
             for number in os.read(self._bell, 64) if rung else b"":
                 if number in self._numbers:
                     self.end(self._of_signal(number))
-            if self.ending is None and self.phase is not _Phase.DONE and (lost := self._lost_process()) is not None:
+            if self.ending is None and (lost := self._lost_process()) is not None:
                 self.end(lost)
                 signal.pthread_kill(self._main, signal.SIGTERM)  # has the main thread run the handler
         self.tell_children(signal.SIGTERM)
@@ -144,6 +145,8 @@ class _Guard:
         return Ending(128 + number, "" if self._launched else f"interrupted{self.hint}")  # the first process says it
 
     def _lost_process(self) -> Ending | None:
+        if self.failing or self.phase is _Phase.DONE:  # it ends them itself
+            return None
         for number, child in enumerate(self.children, start=1):
             if code := child.poll():
                 return self._of_child(f"process {number} of this run", code)
@@ -226,8 +229,9 @@ def ending(within: float = 0.0) -> Ending | None:
 
 
 def end_others() -> None:
-    """The command fails: processes that it has started are told to end, while this one cleans up."""
+    """The command fails, and not for want of them: processes that it has started end while this one cleans up."""
     if _guard is not None:
+        _guard.failing = True
         _guard.tell_children(signal.SIGTERM)
 
 

@@ -79,6 +79,7 @@ def test_other_runtime_errors_keep_their_traceback() -> None:
         ({"SLURM_NTASKS": "2", "SLURM_NNODES": "2"}, 2, 1, "SLURM was given --nodes=2"),
         ({"SLURM_NTASKS": "x"}, 1, 1, "SLURM_NTASKS is 'x'"),
         ({}, 1, 2, "--num_nodes wants a launcher"),
+        ({"MASTER_ADDR": "a\x1b..b"}, 2, 1, r"MASTER_ADDR is 'a\x1b..b', no host"),
         ({"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2"}, 2, 2, None),
         ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "interactive"}, 2, 1, None),
     ],
