@@ -144,6 +144,9 @@ class DataModule(pl.LightningDataModule):
             collate_fn=partial(collate, with_images=with_images),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=workers > 0,
+            # From Python 3.14 on the default would import everything again in every loader process, through a server
+            # that outlives a killed run.
+            multiprocessing_context="fork" if workers else None,
             generator=torch.Generator(),  # of the loader processes; else the network's dice would be thrown for them
             worker_init_fn=start_worker,
         )
