@@ -234,7 +234,7 @@ def test_sigterm_ends_all_processes(tmp_path) -> None:
     )
     try:
         assert until(lambda: (tmp_path / RUN / HISTORY).exists() or process.poll() is not None, seconds=100)
-        assert len(session(process.pid)) == 4
+        assert len(session(process.pid)) >= 4  # Python 3.14 has helpers of its own beside them
         process.terminate()
         errors = process.communicate(timeout=30)[1].decode()
         assert until(lambda: not session(process.pid))
