@@ -242,7 +242,8 @@ def test_sigterm_ends_all_processes(tmp_path) -> None:
         for pid in session(process.pid):
             os.kill(pid, signal.SIGKILL)
     assert process.returncode == 143
-    assert errors.splitlines()[-1] == "interrupted; --checkpoint last continues after the last finished epoch"
+    # Not always the last line: the helpers of Python 3.14 warn of semaphores that they clean up.
+    assert "interrupted; --checkpoint last continues after the last finished epoch" in errors.splitlines()
     assert "Traceback" not in errors
 
 
