@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,6 +39,7 @@ from network.weights.loading import has_image_branch
 from utils import cli
 from utils.config import Config, expand_home, load_config
 from utils.errors import UserError
+from utils.files import sha256_of
 from utils.labels import LabelMap
 from utils.metrics import ScoreCard
 from utils.robustness import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
@@ -291,7 +291,7 @@ def _place(args: argparse.Namespace, experiment: Experiment) -> tuple[Path, dict
         "format": 1,
         "family": experiment.family.name,
         "dataset": experiment.family.dataset,
-        "checkpoint_sha256": _sha256(experiment.checkpoint),
+        "checkpoint_sha256": sha256_of(experiment.checkpoint),
         "config": experiment.config.model_dump(mode="json"),
         "num_vote": experiment.num_vote,
         "corruption_path": str(experiment.root.resolve()),
@@ -314,14 +314,6 @@ def _open_run(parent: Path, settings: Mapping[str, Any], family: Family, restart
     with beginning(parent):
         found = None if restart else find_run(parent, settings, family)
         return start_run(parent, settings, family) if found is None else found
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @rank_zero_only

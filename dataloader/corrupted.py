@@ -25,7 +25,7 @@ from dataloader.corruptions.families import NOTE
 from dataloader.files import list_sizes, read_point_file
 from dataloader.scan_check import KITTI, NUSCENES, check_sizes
 from utils.errors import UserError
-from utils.files import require_regular
+from utils.files import read_text
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
 from utils.submission import PredictionFiles, PredictionWriter, SubmissionWriter
@@ -56,8 +56,7 @@ class Origin:
         if not path.exists():
             return None
         try:
-            require_regular(path)
-            note = json.loads(path.read_text(encoding="utf-8"))
+            note = json.loads(read_text(path))
             finished = {name: int(entry.get("frames", 0)) for name, entry in note["subsets"].items()}
             return Origin(dict(note["options"]), finished)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:

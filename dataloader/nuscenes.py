@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -30,6 +28,7 @@ from dataloader.files import file_sizes, missing_files, read_bytes, read_point_f
 from dataloader.nuscenes_index import NuScenesIndex, open_index
 from dataloader.nuscenes_splits import scenes_of
 from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_added, note_small_scans
+from utils import stopping
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.names import checked_name, checked_path
@@ -276,10 +275,7 @@ def _build_apart(root: Path, version: str) -> NuScenesIndex:
 def _prepare_reader() -> None:
     # Millions of small objects without a cycle among them: looking for cycles takes a third of the time.
     gc.disable()
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    # A process whose parent was killed would wait for work for ever, with all its memory.
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    stopping.end_with_parent()
 
 
 def build_index(root: Path, version: str) -> NuScenesIndex:

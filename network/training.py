@@ -28,7 +28,7 @@ from utils import stopping
 from utils.cli import Devices
 from utils.drawing import draw_training_curve
 from utils.failures import lost_peer
-from utils.files import require_regular, write_text
+from utils.files import read_text, write_text
 from utils.fp32 import set_fp32_arithmetic
 from utils.run_folder import HISTORY, LAST
 
@@ -167,8 +167,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     Of an epoch that was trained twice the later line counts.
     """
     try:
-        require_regular(folder / HISTORY)
-        text = (folder / HISTORY).read_text(encoding="utf-8", errors="replace")
+        text = read_text(folder / HISTORY, errors="replace")
     except OSError:
         return []
     by_epoch = {line["epoch"]: line for line in map(_history_line, text.splitlines()) if line is not None}

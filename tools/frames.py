@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from rich.console import Console
@@ -39,7 +37,7 @@ def _results(write: Callable[[Frame], Result], frames: Sequence[Frame], workers:
     # Spawned, not forked: a caller may hold threads, whose locks a forked child would never see released.
     spawn = get_context("spawn")
     with stopping.shielded():
-        pool = ProcessPoolExecutor(min(workers, len(frames)), mp_context=spawn, initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(min(workers, len(frames)), mp_context=spawn, initializer=stopping.end_with_parent)
         results = [pool.submit(write, frame) for frame in frames]
     with pool:
         try:
@@ -49,18 +47,6 @@ def _results(write: Callable[[Frame], Result], frames: Sequence[Frame], workers:
             for process in active_children():  # what they have begun is of no use: files are written whole
                 process.terminate()
             raise
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

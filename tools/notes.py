@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import require_regular, write_text
+from utils.files import read_text, write_text
 
 Note = dict[str, Any]
 
@@ -27,9 +27,8 @@ def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], 
     """
     if not path.exists():
         return None
-    require_regular(path)
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = json.loads(read_text(path))
         known = all(isinstance(note[key], kind) for key, kind in types.items()) and (harmless is None or harmless(note))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         known, note = False, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -119,6 +120,35 @@ def write_text(path: str | Path, text: str) -> None:
         OSError: it cannot be written; names `path`.
     """
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """Read a UTF-8 text file, if it is an ordinary file.
+
+    Args:
+        path: the file.
+        errors: what becomes of bytes that are no UTF-8, as in `bytes.decode`.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file; names `path`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    require_regular(path)
+    return Path(path).read_text(encoding="utf-8", errors=errors)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Compute the SHA-256 of an ordinary file, in hexadecimal digits, without holding it in memory.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file; names `path`.
+    """
+    require_regular(path)
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BUFFER):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_partials(folder: str | Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from utils.config import expand_home
 from utils.errors import UserError
-from utils.files import require_regular, write_text
+from utils.files import read_text, require_regular, write_text
 from utils.locks import Lock, locked, new_folder, stamp
 from utils.metrics import Convention, ScoreCard
 from utils.robustness import CLEAN, CONVENTIONS, Family, Profile, Subset, find_model
@@ -292,8 +292,7 @@ def _results_of(family: Family, summary: Path) -> list[SubsetResult]:
 def _read_settings(folder: Path) -> dict[str, Any] | None:
     """None if there are none: it is not a run, or one that was killed before it began."""
     try:
-        require_regular(folder / SETTINGS)
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        settings = json.loads(read_text(folder / SETTINGS))
     except (OSError, ValueError, RecursionError):
         return None
     return settings if isinstance(settings, dict) else None

@@ -202,6 +202,13 @@ def _forget() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+def end_with_parent() -> None:
+    """Have a worker process end when its parent does: it would wait for work for ever, with all its memory."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
 @contextmanager
 def running(hint: str = "") -> Iterator[None]:
     """What is done inside can be interrupted by `Stopped`.

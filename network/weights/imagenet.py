@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from network.weights.loading import canonical_state, check_fit
 from network.weights.reading import read_checkpoint
 from utils.errors import UserError
-from utils.files import require_regular
+from utils.files import sha256_of
 
 URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 NAME = URL.rpartition("/")[2]
@@ -53,8 +52,7 @@ def _find() -> Path:
                 f"put {NAME} into {path.parent}, or set it to false"
             ) from None
     try:
-        require_regular(path)
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); see to the file and its permissions") from None
     if not found.startswith(DIGEST):
