@@ -19,9 +19,10 @@ def refuse_unusable(dataset: SegmentationDataset) -> None:
     Raises:
         UserError: one cannot be read, its labels do not fit, or no point of it lies inside the volume.
     """
-    size = _POINT_BYTES * len(dataset.source.read(0, None))
+    first = dataset.source.read(0, None)
+    size = _POINT_BYTES * len(first)
     for index in range(0, len(dataset), -(-len(dataset) * size // READ_AT_MOST)):
-        scan = dataset.source.read(index, None)
+        scan = dataset.source.read(index, None) if index else first
         if not in_volume(scan.xyz, dataset.low, dataset.high).any():
             raise dataset.nothing_inside(scan)
 

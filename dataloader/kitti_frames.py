@@ -10,8 +10,6 @@ TEST_SCANS = {
 }  # fmt: skip
 """Scans of each test sequence of the benchmark (Behley et al., ICCV 2019); 20,351 in all."""
 
-_NAMED = 3  # frames that a line names
-
 
 def is_number(name: str) -> bool:
     """Whether a scan is called as those of KITTI are: "000000"."""
@@ -29,10 +27,10 @@ def missing_numbers(names: Collection[str]) -> list[str]:
     return [name for name in (f"{number:06d}" for number in range(last + 1)) if name not in names]
 
 
-def some_of(names: Collection[str]) -> str:
-    """The first of `names`, and how many more there are: "000004, 000007"."""
-    first = ", ".join(list(names)[:_NAMED])
-    return first + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+def some_of(names: Collection[str], most: int = 3) -> str:
+    """The first of `names`, and how many more there are: "000004, 000007, 000009 and 2 more"."""
+    first = ", ".join(list(names)[:most])
+    return first + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def unlike_the_benchmark(counts: Mapping[str, int]) -> str | None:

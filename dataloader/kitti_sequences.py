@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from dataloader.kitti_frames import some_of
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.names import is_folder_name, shown
@@ -48,5 +49,4 @@ def unlisted(root: Path, absent: Collection[str], label_map: LabelMap) -> str | 
 
 
 def _some(names: Sequence[str]) -> str:
-    first = [name if is_folder_name(name) else shown(name) for name in names[:_NAMED]]
-    return ", ".join(first) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return some_of([name if is_folder_name(name) else shown(name) for name in names], _NAMED)

@@ -27,7 +27,7 @@ from dataloader.camera import project, read_image
 from dataloader.files import file_sizes, missing_files, read_bytes, read_point_file, unequal
 from dataloader.nuscenes_index import NuScenesIndex, open_index
 from dataloader.nuscenes_splits import scenes_of
-from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, note_added, note_small_scans
+from dataloader.scan_check import NUSCENES, Notes, check_sizes, look_at_scans, looked_at, note_added, note_small_scans
 from utils import stopping
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -159,7 +159,7 @@ class NuScenes:
     def _check_view(self, notes: Notes) -> None:
         """Look whether the cameras see points of the first scan of the split; of others too, before it is refused."""
         blind = set(range(self.num_cameras))
-        for index in dict.fromkeys((0, len(self) // 2, len(self) - 1)):
+        for index in looked_at(len(self)):
             record = self._record(index)
             xyz, _ = read_point_file(self.frame(index).path, columns=5)
             for camera in tuple(blind):

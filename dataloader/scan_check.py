@@ -94,13 +94,18 @@ def note_small_scans(scans: Mapping[Path, int], notes: Notes) -> None:
         )  # fmt: skip
 
 
+def looked_at(count: int) -> list[int]:
+    """Which of `count` scans are looked into: the first, the middle and the last."""
+    return list(dict.fromkeys((0, count // 2, count - 1)))
+
+
 def look_at_scans(paths: Sequence[Path], form: ScanFormat, notes: Notes) -> None:
-    """Look into the first, the middle and the last of `paths`, the scans of a sequence.
+    """Look into some of `paths`, the scans of a sequence (see `looked_at`).
 
     Raises:
         UserError: one cannot be read, or holds no points that can be used.
     """
-    for path in dict.fromkeys((paths[0], paths[len(paths) // 2], paths[-1])):
+    for path in (paths[number] for number in looked_at(len(paths))):
         xyz, intensity = read_point_file(path, form.columns)
         finite = xyz[np.isfinite(xyz).all(axis=1)]
         if len(finite) >= FEWEST_ROWS and (finite == finite[0]).all():

@@ -21,7 +21,7 @@ from dataloader.files import list_sizes, read_bytes, read_point_file, unequal
 from dataloader.kitti_calibration import axis_of, is_upright, middle_of, read_calibration
 from dataloader.kitti_frames import TEST_SCANS, is_number, missing_numbers, some_of, unlike_the_benchmark
 from dataloader.kitti_sequences import none_there, sequences_of, unlisted
-from dataloader.scan_check import KITTI, Notes, check_sizes, look_at_scans, note_added, note_small_scans
+from dataloader.scan_check import KITTI, Notes, check_sizes, look_at_scans, looked_at, note_added, note_small_scans
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.structures import Frame, Scan, no_pixels
@@ -211,7 +211,7 @@ class SemanticKITTI:
         if not 0.25 < column / width < 0.75:
             text = f"key P2 has the camera's axis in column {column:.0f} of images {width} wide; is it of other images?"
             notes.add("axis", path, text)
-        for frame in (frames[0], frames[len(frames) // 2], frames[-1]):
+        for frame in (frames[number] for number in looked_at(len(frames))):
             width, height = image_size(self._file(frame, "image_2", ".png"))
             xyz, _ = read_points(frame.path)
             ahead = xyz[xyz[:, 0] > 0]

@@ -10,10 +10,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
+from network.last_checkpoint import LightningsKey
 from network.weights.resuming import BEST_FILE
 
 
-class BestCheckpoints(ModelCheckpoint):
+class BestCheckpoints(LightningsKey, ModelCheckpoint):
     """Keeps the checkpoints of the best scores; a resumed run goes on with those that lie in its folder.
 
     Checkpoints hold the names of these files, not their paths, and only files of such a name in the run's own folder
@@ -35,11 +36,6 @@ class BestCheckpoints(ModelCheckpoint):
             save_top_k=save_top_k,
             enable_version_counter=False,  # of one name is one epoch, trained again after a kill
         )
-
-    @property
-    def state_key(self) -> str:
-        """The name of its state in checkpoints, which was that of Lightning's class before this one was."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_k_models": {Path(path).name: float(score) for path, score in self.best_k_models.items()}}
@@ -83,7 +79,7 @@ class BestCheckpoints(ModelCheckpoint):
             super()._remove_checkpoint(trainer, filepath)
 
 
-class Patience(EarlyStopping):
+class Patience(LightningsKey, EarlyStopping):
     """Stops a training that has not become better for some validations; a resumed run has the patience of its flag.
 
     Args:
@@ -93,11 +89,6 @@ class Patience(EarlyStopping):
 
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__(monitor, mode="max", patience=patience)
-
-    @property
-    def state_key(self) -> str:
-        """The name of its state in checkpoints, which was that of Lightning's class before this one was."""
-        return super().state_key.replace(type(self).__qualname__, EarlyStopping.__qualname__, 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"wait_count": self.wait_count, "best_score": float(self.best_score)}

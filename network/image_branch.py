@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from network.average import Average
 from network.distinct import Ranking, collect
 from network.grid_convolution import convolve_at
+from network.sparse.layers import NormOfFew
 from network.weights.imagenet import read_imagenet_weights
 
 Normalizer = tuple[Sequence[float], Sequence[float]]
@@ -22,16 +23,8 @@ _FEW = 0.4  # share of the cells of a map up to which it is faster to compute on
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
 
 
-class ImageNorm(nn.BatchNorm2d):
-    """BatchNorm over pixels that also accepts a single one in training, as `sparse.layers.BatchNorm` does a single row:
-    an image of 16 x 16 pixels ends as one."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.training and input.numel() == input.shape[1]:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
-        return super().forward(input)
+class ImageNorm(NormOfFew, nn.BatchNorm2d):
+    """BatchNorm over pixels, be it a single one: an image of 16 x 16 pixels ends as one."""
 
 
 class BasicBlock(nn.Module):

@@ -7,12 +7,25 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 BYTES_PER_SECOND = 10_000_000
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LightningsKey(Callback):
+    """A callback whose state has the name in checkpoints that its base class gives it, one of Lightning's.
+
+    Checkpoints of earlier versions, which had that class itself, have it under this name.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """The key of its state in a checkpoint."""
+        lightnings = next(base for base in type(self).__mro__ if base.__module__.startswith(pl.__name__))
+        return super().state_key.replace(type(self).__qualname__, lightnings.__qualname__, 1)
+
+
+class LastCheckpoint(LightningsKey, ModelCheckpoint):
     """Writes the checkpoint of the last finished epoch, but not all the time where epochs are short.
 
     It is written after the last epoch, and after every epoch that ends at least as many seconds after the last writing
@@ -30,11 +43,6 @@ class LastCheckpoint(ModelCheckpoint):
         )
         self._path = folder / f"{name}.ckpt"
         self._next = -math.inf  # when it may be written, by the monotonic clock
-
-    @property
-    def state_key(self) -> str:
-        """The name of its state in checkpoints, which was that of Lightning's class before this one was."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         final = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs

@@ -251,7 +251,6 @@ class SegmentationTask(pl.LightningModule):
         stored = ("params", "lr") if self.training_params.lr_scheduler == "ReduceLROnPlateau" else ("params",)
         for state in checkpoint["optimizer_states"]:
             state["param_groups"] = [options | {key: group[key] for key in stored} for group in state["param_groups"]]
-        checkpoint["lr_schedulers"], checkpoint["loops"] = [], None
         _begin_after(self.trainer, checkpoint["epoch"] + 1, checkpoint["global_step"])
         ours = checkpoint["2dpass"]
         self.best_miou = ours.get("best_miou", 0.0)

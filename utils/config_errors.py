@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from utils.config_schema import Config, kinds_of, known_keys, spellings
+from utils.terminal import shortened
 
 
 def nearest_key(unknown: str, known: Sequence[str]) -> str | None:
@@ -93,7 +94,7 @@ def shown(value: Any) -> str:
         text = str(value).lower() if isinstance(value, bool) else repr(value)
     except ValueError:  # Python does not print numbers of thousands of digits
         text = "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(text, 60)
 
 
 def _as_written(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from utils.terminal import printable
+from utils.terminal import printable, shortened
 
 LARGEST = 10**9
 MAX_SEED = 2**32 - 1
@@ -43,8 +43,7 @@ def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
             bounds = f"of {lowest} or more" if highest == LARGEST else f"from {lowest} to {highest}"
             if not wrong and len(digits) <= 18 and int(text) > highest == LARGEST:
                 bounds = f"of {highest} or less"
-            shown = text if len(text) <= 40 else f"{text[:37]}..."
-            raise argparse.ArgumentTypeError(f"{shown!r} is not a whole number {bounds}")
+            raise argparse.ArgumentTypeError(f"{shortened(text, 40)!r} is not a whole number {bounds}")
         return int(text)
 
     return parse

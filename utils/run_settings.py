@@ -9,6 +9,7 @@ from typing import Any
 
 from utils.config import Config
 from utils.errors import UserError
+from utils.terminal import shortened
 
 Plain = str | int | float | bool | None | list[Any]
 Settings = Mapping[str, Plain]
@@ -169,4 +170,4 @@ def _shown(value: object) -> str:
     """A value as one short piece of a line, whatever characters are in it."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     text = text.encode("unicode_escape").decode("ascii")
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(text, 60)

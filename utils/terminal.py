@@ -25,6 +25,11 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+def shortened(text: str, longest: int) -> str:
+    """The text, or its beginning and three dots: at most `longest` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def prepare_streams() -> None:
     """Make the standard streams safe to print to, whatever the caller has made of them.
 

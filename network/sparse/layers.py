@@ -59,18 +59,22 @@ class SparseBackend:
     warm_up: Callable[[torch.device, torch.dtype, Iterable[Layer], bool], None] = _needs_no_warm_up
 
 
-class BatchNorm(nn.BatchNorm1d):
-    """BatchNorm over rows (eps 1e-5, momentum 0.1) that also accepts fewer than two rows in training.
+class NormOfFew(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm that also accepts fewer than two values of a channel in training.
 
-    Statistics of a single row are meaningless, so there the running ones are used.
+    Statistics of a single value are meaningless, so there the running ones are used.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and len(input) < 2:
+        if self.training and input.numel() < 2 * self.num_features:
             return nn.functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
         return super().forward(input)
+
+
+class BatchNorm(NormOfFew, nn.BatchNorm1d):
+    """BatchNorm over rows (eps 1e-5, momentum 0.1), be they ever so few."""
 
 
 class SparseConv3d(nn.Module):
