@@ -255,7 +255,8 @@ def session(leader: int) -> list[int]:
 
 def test_interrupted_by_ctrl_c(tmp_path) -> None:
     script = KILLED_IN_THE_THIRD_EPOCH.replace("SIGKILL", "SIGINT").replace(
-        "main.main(sys.argv[1:])", "from utils import cli\nsys.exit(cli.run(lambda: main.main(sys.argv[1:])))"
+        "main.main(sys.argv[1:])",
+        "from utils import cli\nsys.exit(cli.run(lambda: main.main(sys.argv[1:]), main.going_on(sys.argv[1:])))",
     )
     # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     script = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"

@@ -165,7 +165,7 @@ def _started() -> tuple[int | None, int | None, int | None]:
 CONTINUES = "--checkpoint last continues after the last finished epoch"
 
 
-def run(main: Callable[[], None], resume: str = CONTINUES) -> int:
+def run(main: Callable[[], None], resume: str = "") -> int:
     """Run a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
 
     Args:

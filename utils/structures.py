@@ -209,8 +209,11 @@ class Batch:
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """A copy in page-locked memory; called by the DataLoader."""
-        return self._map_tensors(lambda tensor: tensor.pin_memory())
+        """A copy in page-locked memory, every number at a place of its own; called by the DataLoader.
+
+        A tensor that repeats one number (the pixels of a batch without images) cannot be copied as it is.
+        """
+        return self._map_tensors(lambda tensor: tensor.contiguous().pin_memory())
 
     def view(self, number: int) -> Batch:
         """The batch as seen in test-time view `number`: every scan rotated and moved by its own affine map.

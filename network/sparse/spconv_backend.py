@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from network.sparse import torch_backend
 from network.sparse.coordinates import unpack
-from network.sparse.layers import SparseBackend, compute_dtype, finish
-from network.sparse.torch_backend import halving_map
+from network.sparse.layers import KernelMap, SparseBackend, compute_dtype, finish
 from utils.errors import UserError
 
 
@@ -48,7 +48,9 @@ class SpconvMap:
         slope: float = 1.0,
     ) -> Tensor:
         """As `PairMap.convolve`, for 3x3x3 kernels."""
-        dtype = compute_dtype(features)
+        dtype = wanted = compute_dtype(features)
+        if dtype == torch.bfloat16 and self.package == "spconv":
+            dtype = torch.float32  # spconv 2.3.8 has no kernels for bf16
         _, c_in, c_out = weight.shape
         # spconv 2.x stores [out, kz, ky, kx, in]
         spconv_weight = weight.to(dtype).view(3, 3, 3, c_in, c_out).permute(4, 0, 1, 2, 3).contiguous()
@@ -56,7 +58,7 @@ class SpconvMap:
             features.to(dtype), self.indices, self.spatial_shape, self.batch_size, indice_dict=self.indice_dict
         )
         layer = _weightless_layer(self.package, c_in, c_out)
-        out = torch.func.functional_call(layer, {"weight": spconv_weight}, (sparse,)).features
+        out = torch.func.functional_call(layer, {"weight": spconv_weight}, (sparse,)).features.to(wanted)
         return finish(out if bias is None else out + bias.to(out.dtype), residual, slope)
 
     def transposed(self) -> SpconvMap:
@@ -64,7 +66,7 @@ class SpconvMap:
         return self
 
 
-def submanifold_map(keys: Tensor, kernel_size: int, package: str = "spconv") -> SpconvMap:
+def submanifold_map(keys: Tensor, kernel_size: int, package: str = "spconv") -> KernelMap:
     """As `torch_backend.submanifold_map`, for kernel size 3 and keys on a CUDA device.
 
     Raises:
@@ -76,6 +78,8 @@ def submanifold_map(keys: Tensor, kernel_size: int, package: str = "spconv") -> 
         )
     if kernel_size != 3:
         raise ValueError(f"the spconv backend takes kernel size 3, got {kernel_size}")
+    if not len(keys):
+        return torch_backend.submanifold_map(keys, kernel_size)  # spconv wants at least one voxel
     return map_of(keys, package)
 
 
@@ -117,5 +121,6 @@ def _spconv(package: str) -> Any:
 
 
 # The strided maps of the voxel models are those of the torch backend.
-BACKEND = SparseBackend("spconv", submanifold_map, halving_map)
-TRITON_PACKAGE = SparseBackend("spconv-triton", partial(submanifold_map, package="spconv_triton"), halving_map)
+_OF_TRITON = partial(submanifold_map, package="spconv_triton")
+BACKEND = SparseBackend("spconv", submanifold_map, torch_backend.halving_map)
+TRITON_PACKAGE = SparseBackend("spconv-triton", _OF_TRITON, torch_backend.halving_map)

@@ -69,3 +69,16 @@ def test_every_tensor_of_a_batch_moves(make_scan):
     batch = collate([Sample(make_scan())], with_images=True).to("meta")
     tensors = [batch.points, batch.rows, batch.labels, batch.pixels, batch.visible, batch.images]
     assert all(tensor is not None and tensor.is_meta for tensor in tensors)
+
+
+@pytest.mark.parametrize("with_images", [True, False])
+def test_every_batch_can_be_pinned(make_scan, monkeypatch, with_images) -> None:
+    """Page-locked copies have the layout of the original, in which no two numbers may share a place."""
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+
+    batch = collate([Sample(make_scan()), Sample(make_scan())], with_images)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    pinned = batch.pin_memory()
+    assert torch.equal(pinned.pixels, batch.pixels) and torch.equal(pinned.points, batch.points)

@@ -32,6 +32,7 @@ class DenseSubMConv3d(torch.nn.Module):
 class StandInTensor(SimpleNamespace):
     def __init__(self, features, indices, spatial_shape, batch_size, indice_dict) -> None:
         assert indices.dtype == torch.int32 and indices.min() >= 0
+        assert features.dtype != torch.bfloat16
         super().__init__(features=features, indices=indices, spatial_shape=spatial_shape, batch_size=batch_size)
 
 
@@ -40,13 +41,18 @@ def random_keys(count: int) -> torch.Tensor:
     return torch.unique(pack(torch.randint(0, 2, (count,)), *axes))
 
 
-def test_layout_shift_and_gradients_agree_with_the_reference(monkeypatch) -> None:
+@pytest.fixture
+def stand_in(monkeypatch) -> None:
+    """A dense spconv, which refuses bf16 as spconv 2.3.8 does."""
     package = ModuleType("spconv.pytorch")
     package.SubMConv3d, package.SparseConvTensor = DenseSubMConv3d, StandInTensor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "spconv", ModuleType("spconv"))
     monkeypatch.setitem(sys.modules, "spconv.pytorch", package)
     sys.modules["spconv"].pytorch = package  # type: ignore[attr-defined]
     monkeypatch.setattr(spconv_backend, "_layers", {})
+
+
+def test_layout_shift_and_gradients_agree_with_the_reference(stand_in) -> None:
     keys = random_keys(200)
     results = []
     for kernel_map in (torch_backend.submanifold_map(keys, 3), spconv_backend.map_of(keys)):
@@ -58,6 +64,15 @@ def test_layout_shift_and_gradients_agree_with_the_reference(monkeypatch) -> Non
         results.append([out, *(leaf.grad for leaf in leaves)])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_bf16_is_computed_in_fp32(stand_in) -> None:
+    keys = random_keys(200)
+    features, weight = torch.randn(len(keys), 5).bfloat16(), torch.randn(27, 5, 7)
+    exact = torch_backend.submanifold_map(keys, 3).convolve(features.float(), weight.bfloat16().float())
+    found = spconv_backend.map_of(keys).convolve(features, weight)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, exact.bfloat16(), rtol=1e-2, atol=1e-2)
 
 
 def test_refused_on_the_cpu() -> None:
