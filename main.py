@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
@@ -23,23 +23,23 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from dataloader.datamodule import DataModule
-from dataloader.sources import lidar_of, load_label_map, prediction_format, skips_unseen
+from dataloader.datasets.catalogue import lidar_of, load_label_map, prediction_format, skips_unseen
+from dataloader.sampler import steps_per_epoch
 from network.assemble import build_network, load_for_test, parameter_count
-from network.segmentation_network import SegmentationNetwork
-from network.segmentation_task import SCORES, SegmentationTask
-from network.training import averaging_start, build_trainer, training_callbacks
+from network.models.segmentation_network import SegmentationNetwork
+from network.training.task import SCORES, SegmentationTask
+from network.training.trainer import averaging_start, build_trainer, training_callbacks
 from network.weights.loading import has_image_branch, load_image_branch, load_weights
 from network.weights.reading import read_checkpoint
 from network.weights.resuming import TrainingState, check_resumable, is_resumable
-from utils import cli
-from utils.config import Config, ModelParams, load_config, save_config
+from utils.command import devices as cli
+from utils.config.loading import Config, ModelParams, load_config, save_config
 from utils.errors import UserError
 from utils.files import remove_partials
 from utils.labels import LabelMap
-from utils.run_folder import find_checkpoint, only_training_in, run_root, test_folder, training_folder
-from utils.run_settings import Settings, check_settings, config_settings
-from utils.schedules import steps_per_epoch
-from utils.test_output import TestOutput
+from utils.results.evaluation import TestOutput
+from utils.results.run_folder import find_checkpoint, only_training_in, run_root, test_folder, training_folder
+from utils.results.run_settings import Settings, check_settings, config_settings
 
 say = rank_zero_only(cli.say)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
@@ -20,10 +20,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
-from dataloader.corrupted import CorruptedKITTI, CorruptedNuScenes, Origin, SubsetFormat
 from dataloader.datamodule import DEBUG_ITEMS, DataModule
 from dataloader.dataset import Source
-from dataloader.sources import (
+from dataloader.datasets.catalogue import (
     lidar_of,
     load_label_map,
     open_corrupted,
@@ -31,23 +30,24 @@ from dataloader.sources import (
     prediction_format,
     skips_unseen,
 )
+from dataloader.datasets.corrupted import CorruptedKITTI, CorruptedNuScenes, Origin, SubsetFormat
 from network.assemble import load_for_test
-from network.segmentation_network import SegmentationNetwork
-from network.segmentation_task import SegmentationTask
-from network.training import build_trainer
+from network.models.segmentation_network import SegmentationNetwork
+from network.training.task import SegmentationTask
+from network.training.trainer import build_trainer
 from network.weights.loading import has_image_branch
-from utils import cli
-from utils.config import Config, expand_home, load_config
+from utils.command import devices as cli
+from utils.config.loading import Config, expand_home, load_config
 from utils.errors import UserError
 from utils.files import sha256_of
 from utils.labels import LabelMap
 from utils.metrics import ScoreCard
-from utils.robustness import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
-from utils.robustness_report import Conditions, RobustReport
-from utils.robustness_run import RobustRun, SubsetResult, beginning, find_baseline, find_run, start_run
-from utils.run_folder import find_checkpoint, run_root
-from utils.submission import PredictionFormat
-from utils.test_output import TestOutput
+from utils.results.evaluation import TestOutput
+from utils.results.predictions import PredictionFormat
+from utils.results.run_folder import find_checkpoint, run_root
+from utils.robustness.family import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
+from utils.robustness.report import Conditions, RobustReport
+from utils.robustness.run import RobustRun, SubsetResult, beginning, find_baseline, find_run, start_run
 
 say = rank_zero_only(cli.say)
 

@@ -12,20 +12,19 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from dataloader.augment import AugmentOptions
-from dataloader.batch import collate
-from dataloader.corruptions.augment import CorruptionOptions
+from dataloader.augment.geometry import AugmentOptions
+from dataloader.augment.weather import CorruptionOptions
 from dataloader.corruptions.families import SENSORS
 from dataloader.dataset import SegmentationDataset, Source
+from dataloader.datasets.catalogue import Part, open_source
 from dataloader.first_look import refuse_unlabelled, refuse_unusable
-from dataloader.sampler import EpochSampler, ShardSampler
-from dataloader.sources import Part, open_source
+from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
-from utils.config import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
+from utils.config.loading import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.schedules import steps_per_epoch
-from utils.structures import Frame, Sample
+from utils.scan.batch import collate
+from utils.scan.records import Frame, Sample
 
 DEBUG_ITEMS = 100
 _EVERYWHERE = (-math.inf,) * 3, (math.inf,) * 3

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataloader.augment import AugmentOptions, augment_points, drop_rows, in_volume, mix_instances
-from dataloader.augment import random_views as draw_views
-from dataloader.camera import bottom_crop, color_jitter, flip_horizontally, random_left
-from dataloader.corruptions.augment import CorruptionOptions, corrupt_scan
-from dataloader.nearest import nearest_inside
+from dataloader.augment.geometry import AugmentOptions, augment_points, drop_rows, in_volume, mix_instances
+from dataloader.augment.geometry import random_views as draw_views
+from dataloader.augment.weather import CorruptionOptions, corrupt_scan
+from dataloader.datasets.camera import bottom_crop, color_jitter, flip_horizontally, random_left
 from utils.errors import UserError
-from utils.structures import Frame, Sample, Scan, WholeScan
+from utils.scan.nearest import nearest_inside
+from utils.scan.records import Frame, Sample, Scan, WholeScan
 
 
 class Source(Protocol):
-    """What a data set on disk offers; see `dataloader.semantickitti.SemanticKITTI`."""
+    """What a data set on disk offers; see `dataloader.datasets.semantickitti.SemanticKITTI`."""
 
     @property
     def num_cameras(self) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dataloader.augment import in_volume
+from dataloader.augment.geometry import in_volume
 from dataloader.dataset import SegmentationDataset
 from utils.errors import UserError
-from utils.structures import Scan
+from utils.scan.records import Scan
 
 READ_AT_MOST = 256_000_000  # bytes; about a second's work
 _POINT_BYTES = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -63,3 +64,8 @@ class ShardSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
+
+
+def steps_per_epoch(training_size: int, batch_size: int, num_gpu: int) -> int:
+    """Optimiser steps per epoch over `training_size` scans, `batch_size` of them on each of `num_gpu` processes."""
+    return math.ceil(training_size / (batch_size * max(num_gpu, 1)))

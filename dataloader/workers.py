@@ -16,8 +16,8 @@ from typing import Any
 from torch._utils import ExceptionWrapper
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from utils.command.terminal import say_error
 from utils.errors import UserError
-from utils.terminal import say_error
 
 # What the system says where a semaphore cannot be made; what keeps a process from being started has other numbers.
 _NO_SEMAPHORE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSYS)

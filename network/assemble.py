@@ -7,21 +7,21 @@ from typing import Any
 
 from torch import nn
 
-from network.arch_2dpass import Arch2DPASS
-from network.baseline import Baseline
-from network.distillation import MSFSKD
-from network.image_branch import ImageBranch
-from network.losses import SegmentationLoss, class_weights
-from network.minkowskinet import MinkowskiNet
-from network.segmentation_network import SegmentationNetwork
+from network.models.arch_2dpass import Arch2DPASS
+from network.models.distillation import MSFSKD
+from network.models.losses import SegmentationLoss, class_weights
+from network.models.minkowskinet import MinkowskiNet
+from network.models.network_3d import Baseline
+from network.models.segmentation_network import SegmentationNetwork
+from network.models.spvcnn import SPVCNN
+from network.models.voxel_network import VoxelNetwork
 from network.sparse import auto_backend, spconv_backend, torch_backend
 from network.sparse.layers import SparseBackend
-from network.spvcnn import SPVCNN
-from network.voxel_network import VoxelNetwork
-from network.voxelize import Volume
+from network.teachers.resnet34 import ImageBranch
+from network.voxels.voxelize import Volume
 from network.weights.loading import check_geometry, load_weights
 from network.weights.reading import read_checkpoint
-from utils.config import Config, ModelParams, PointImageDataset, TrainParams, VoxelModelParams
+from utils.config.loading import Config, ModelParams, PointImageDataset, TrainParams, VoxelModelParams
 from utils.errors import UserError
 
 _BACKENDS = {

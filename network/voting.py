@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from network.segmentation_network import SegmentationNetwork
-from utils.structures import Batch, Segmentation
+from network.models.segmentation_network import SegmentationNetwork
+from utils.scan.records import Batch, Segmentation
 
 
 def vote(network: SegmentationNetwork, batch: Batch) -> Tensor:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import main as program
-from tests.demo_support import TINY, TINY_NUSCENES
+from tests.support.demo import TINY, TINY_NUSCENES
 from tools.demo_world import nuscenes, semantickitti
-from utils import cli
+from utils.command import devices as cli
+
+pytest_plugins = ["tests.support.data_fixtures"]
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"

@@ -9,8 +9,8 @@ import pytest
 
 import main as program
 from tests.conftest import ROOT
-from utils import cli
-from utils.config import ModelParams, SemanticKITTIImages, VoxelModelParams, load_config
+from utils.command import devices as cli
+from utils.config.loading import ModelParams, SemanticKITTIImages, VoxelModelParams, load_config
 
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 

@@ -27,11 +27,11 @@ WALLS = {
         "main.py",
         "robust_test.py",
         "dataloader/datamodule.py",
-        "network/best_checkpoints.py",
-        "network/last_checkpoint.py",
-        "network/processes.py",
-        "network/segmentation_task.py",
-        "network/training.py",
+        "network/training/best_checkpoints.py",
+        "network/training/last_checkpoint.py",
+        "network/training/processes.py",
+        "network/training/task.py",
+        "network/training/trainer.py",
     ],
     "torchvision": [],  # not among the dependencies
     "torch_scatter": [],
@@ -90,27 +90,27 @@ def test_imports_go_downward_and_libraries_stay_behind_their_walls() -> None:
 def test_lightning_does_not_know_the_networks_nor_they_it() -> None:
     """A network is a plain torch module: it imports neither the task nor the trainer."""
     files = {path: source for path, source in source_files().items() if path.startswith("network/")}
-    outside = {"network/segmentation_task.py", "network/training.py"}
+    outside = {"network/training/task.py", "network/training/trainer.py"}
     for path, source in files.items():
         if path not in outside:
             imported = imported_modules(source, path)
-            assert not imported & {"network.segmentation_task", "network.training"}, path
+            assert not imported & {"network.training.task", "network.training.trainer"}, path
 
 
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("utils/a.py", "from network.losses import x"),
-        ("utils/a.py", "import dataloader.batch"),
+        ("utils/a.py", "from network.models.losses import x"),
+        ("utils/a.py", "import dataloader.dataset"),
         ("network/a.py", "def f():\n    from dataloader import batch"),
         ("dataloader/a.py", "if True:\n    import network"),
         ("dataloader/a.py", "import tools.visualize as v"),
         ("tools/a.py", "from main import main"),
         ("main.py", "from tools import visualize"),
-        ("network/a.py", "import tests.golden_support"),
+        ("network/a.py", "import tests.support.golden"),
         ("dataloader/a.py", "import nuscenes.nuscenes"),
         ("network/sparse/layers.py", "try:\n    import triton\nexcept ImportError:\n    pass"),
-        ("network/baseline.py", "import pytorch_lightning as pl"),
+        ("network/models/network_3d.py", "import pytorch_lightning as pl"),
         ("tools/sub/a.py", "from torch_scatter import scatter"),
     ],
 )
@@ -121,7 +121,10 @@ def test_a_breach_is_found(path, source) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("main.py", "from network.training import x\nimport dataloader, utils.cli, pytorch_lightning"),
+        (
+            "main.py",
+            "from network.training.trainer import x\nimport dataloader, utils.command.devices, pytorch_lightning",
+        ),
         ("network/sparse/a.py", "from .coordinates import pack\nfrom ..losses import y\nfrom utils import errors"),
         ("network/sparse/spconv_backend.py", "def f():\n    from spconv.pytorch import SubMConv3d"),
         ("network/sparse/triton_backend.py", "import triton.language as tl"),

@@ -19,11 +19,11 @@ from PIL import Image
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 import main as program
-from network.training import read_history
+from network.training.trainer import read_history
 from tests.conftest import ROOT, TREE, small_command
-from tests.process_support import is_alive, until
+from tests.support.processes import is_alive, until
 from utils.labels import LabelMap
-from utils.run_folder import HISTORY
+from utils.results.run_folder import HISTORY
 
 RUN = Path("logs/SemanticKITTI/default/version_0")
 
@@ -144,7 +144,7 @@ def test_submission(run_main, capsys) -> None:
 
 KILLED_IN_THE_THIRD_EPOCH = """
 import os, signal, sys
-from network.segmentation_task import SegmentationTask
+from network.training.task import SegmentationTask
 step = SegmentationTask.training_step
 def die(self, batch, batch_idx):
     if self.current_epoch == 2 and batch_idx == 1:
@@ -256,7 +256,7 @@ def session(leader: int) -> list[int]:
 def test_interrupted_by_ctrl_c(tmp_path) -> None:
     script = KILLED_IN_THE_THIRD_EPOCH.replace("SIGKILL", "SIGINT").replace(
         "main.main(sys.argv[1:])",
-        "from utils import cli\nsys.exit(cli.run(lambda: main.main(sys.argv[1:]), main.going_on(sys.argv[1:])))",
+        "from utils.command import devices as cli\nsys.exit(cli.run(lambda: main.main(sys.argv[1:]), main.going_on(sys.argv[1:])))",
     )
     # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     script = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"
@@ -349,7 +349,7 @@ def test_pretrained_image_branch(run_main, capsys) -> None:
 
 
 def test_released_checkpoint_trains_on_and_tests(run_main, capsys, tmp_path) -> None:
-    from tests.golden_support import released_state
+    from tests.support.golden import released_state
 
     torch.save({"state_dict": released_state("arch_2dpass_semkitti"), "epoch": 63}, tmp_path / "best_model.ckpt")
     settings = ("model_params.hiden_size=16", "train_params.max_num_epochs=1")

@@ -11,7 +11,7 @@ import pytest
 
 import main as program
 from tests.conftest import ROOT
-from utils import cli
+from utils.command import devices as cli
 
 CONFIG = str(ROOT / "config" / "2DPASS-nuscenes.yaml")
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from dataloader.camera import read_image
-from dataloader.corrupted import Origin
-from dataloader.files import read_bytes
-from dataloader.json_records import read_records
-from dataloader.kitti_calibration import read_calibration
-from network.training import read_history
+from dataloader.datasets.camera import read_image
+from dataloader.datasets.corrupted import Origin
+from dataloader.datasets.kitti_calibration import read_calibration
+from dataloader.formats.files import read_bytes
+from dataloader.formats.json_records import read_records
+from network.training.trainer import read_history
 from network.weights.reading import read_checkpoint
-from tools.notes import read_note
-from utils.config import load_config, resolve_path
+from tools.making.notes import read_note
+from utils.config.loading import load_config, resolve_path
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.robustness_run import find_run, read_results
-from utils.run_folder import find_checkpoint
+from utils.results.run_folder import find_checkpoint
+from utils.robustness.run import find_run, read_results
 
 READERS: dict[str, Callable[[Path], object]] = {
     "scan.bin": lambda path: read_bytes(path, "scan"),

@@ -17,16 +17,16 @@ from PIL import Image
 
 import robust_test
 from network.assemble import build_network
-from network.segmentation_task import SegmentationTask
+from network.training.task import SegmentationTask
 from tests.conftest import ROOT, TREE
-from tests.robustness_support import ROBO3D, YAN, write_nuscenes, write_semantickitti
+from tests.support.robustness import ROBO3D, YAN, write_nuscenes, write_semantickitti
 from tests.test_every_config import reduced
 from tests.test_main import environment
 from tools import visualize
 from tools.visualizing import nuscenes as of_nuscenes
 from tools.visualizing import semantickitti as of_semantickitti
-from utils import cli
-from utils.config import load_config
+from utils.command import devices as cli
+from utils.config.loading import load_config
 from utils.labels import LabelMap
 
 FEW = ("clean_data", "fog_light", "fog_moderate", "dense_16beam")
@@ -52,8 +52,8 @@ class Bench:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.tested, self.kill_at = folder, [], None
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("utils.test_output.PICTURES", 0)
-        monkeypatch.setattr("utils.test_output.draw_confusion", no_picture)
+        monkeypatch.setattr("utils.results.evaluation.PICTURES", 0)
+        monkeypatch.setattr("utils.results.evaluation.draw_confusion", no_picture)
         begin, end = SegmentationTask.on_test_epoch_start, SegmentationTask.on_test_epoch_end
 
         def counted(task: SegmentationTask) -> None:

@@ -12,9 +12,9 @@ import torch
 import main as program
 from network.assemble import load_for_test
 from tests.conftest import ROOT
-from tests.network_support import refusal
-from utils import cli
-from utils.config import load_config
+from tests.support.networks import refusal
+from utils.command import devices as cli
+from utils.config.loading import load_config
 
 CONFIG = ROOT / "config" / "MinkowskiNet-demo.yaml"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
@@ -37,7 +37,7 @@ from tools.benchmarking.roofline import Rates, copy_rate, matrix_rate, network_w
 from tools.benchmarking.stage import Measurement, measure
 from tools.benchmarking.stages import all_stages
 from tools.benchmarking.subject import Subject
-from utils import cli
+from utils.command import devices as cli
 from utils.errors import UserError
 
 MATRIX_ROWS = 8192  # as many as the convolutions multiply at a time: they stay in the cache

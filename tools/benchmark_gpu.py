@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
@@ -36,7 +36,7 @@ from tools.benchmarking.gpu_report import Row, Yardstick, evaluation_table, trai
 from tools.benchmarking.gpu_row import BATCHES, run_job
 from tools.benchmarking.machine import machine, require
 from tools.benchmarking.report import console, show
-from utils import cli
+from utils.command import devices as cli
 
 BACKENDS = ("torch", "triton", "spconv", "spconv-triton")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
@@ -34,8 +34,8 @@ from tools.benchmarking.growth import Case, Laboratory, Row, Sweep, explain, mem
 from tools.benchmarking.growth_row import Job
 from tools.benchmarking.machine import machine, require
 from tools.benchmarking.report import console, show
-from utils import cli
-from utils.config import ModelParams
+from utils.command import devices as cli
+from utils.config.loading import ModelParams
 
 TABLES = ("points", "batch", "hidden", "votes")
 SWEEPS = ((16, 640), (32, 960), (FULL_SIZE.beams, FULL_SIZE.azimuth_steps), (128, 2400), (256, 4096))

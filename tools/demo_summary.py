@@ -12,22 +12,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
 from rich.console import Console
 from rich.table import Table
 
-from dataloader.kitti_sequences import sequences_of
-from network.training import read_history
-from tools.notes import read_note
+from dataloader.datasets.kitti_sequences import sequences_of
+from network.training.trainer import read_history
+from tools.making.notes import read_note
 from tools.visualizing.semantickitti import visualize
-from utils.config import REPOSITORY, expand_home, load_config, resolve_path
+from utils.command.flags import Parser
+from utils.config.loading import REPOSITORY, expand_home, load_config, resolve_path
 from utils.errors import UserError, run_command
-from utils.flags import Parser
 from utils.labels import LabelMap
-from utils.run_folder import HISTORY, run_root
+from utils.results.run_folder import HISTORY, run_root
 
 CONFIG = REPOSITORY / "config" / "2DPASS-demo.yaml"
 FRAMES = ("000002", "000007")

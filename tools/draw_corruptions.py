@@ -23,7 +23,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
@@ -32,12 +32,12 @@ from dataloader.corruptions.sweep import Sweep
 from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor
-from utils.drawing import draw_panels
+from utils.command.flags import Parser
 from utils.errors import UserError, run_command
 from utils.files import whole_file
-from utils.flags import Parser
 from utils.labels import LabelMap
-from utils.raster import ALTERED, SEMANTICKITTI_LIDAR, Pixels, birds_eye_view, paint, paint_altered, range_view
+from utils.pictures.raster import ALTERED, SEMANTICKITTI_LIDAR, Pixels, birds_eye_view, paint, paint_altered, range_view
+from utils.pictures.scans import draw_panels
 
 SIZE = 512
 """Pixels, width of a panel."""

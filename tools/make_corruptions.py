@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
@@ -29,7 +29,7 @@ from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor, FrameResult
 from tools.corrupting.ledger import Ledger
 from tools.corrupting.options import DATASETS, SEQUENCE, check, chosen, parse, wanted_subsets
-from tools.frames import map_frames, progress_bar
+from tools.making.frames import map_frames, progress_bar
 from utils.errors import run_command
 
 

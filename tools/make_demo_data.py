@@ -19,18 +19,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
 from tools.demo_world import nuscenes, semantickitti
 from tools.demo_world.options import DEFAULTS, DemoOptions
 from tools.demo_world.tree import Summary
-from tools.frames import progress_bar
+from tools.making.frames import progress_bar
+from utils.command.flags import Parser
+from utils.command.terminal import say
 from utils.errors import UserError, run_command
-from utils.flags import Parser
 from utils.locks import locked
-from utils.terminal import say
 
 OUTPUTS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
 _WAITING = "{}: another process writes there; waiting for its end"

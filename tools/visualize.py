@@ -18,16 +18,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from utils.start import begin
+    from utils.command.start import begin
 
     begin()
 
 from tools.visualizing import nuscenes, semantickitti
-from utils.config import REPOSITORY
+from utils.command.flags import Parser
+from utils.config.loading import REPOSITORY
 from utils.errors import run_command
-from utils.flags import Parser
 from utils.labels import LabelMap
-from utils.robustness import default_folder, load_family
+from utils.robustness.family import default_folder, load_family
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
 LABEL_MAPPINGS = {

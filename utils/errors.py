@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
-from utils import stopping
-from utils.terminal import output_failed, printable, say_error
+from utils.command import stopping
+from utils.command.terminal import output_failed, printable, say_error
 
 
 class UserError(Exception):

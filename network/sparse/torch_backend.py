@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from network.average import sum_bags
+from network.ops.sums import sum_bags
 from network.sparse.coordinates import STEP_X, STEP_Y, divide, kernel_offsets, pack, unpack
 from network.sparse.layers import SparseBackend, compute_dtype, finish
 from network.sparse.pair_schedule import Schedule, build_schedule

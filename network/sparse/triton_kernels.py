@@ -122,7 +122,7 @@ def _fits(block: int, channels: int, least: int, most: int) -> bool:
 
 
 # Blocks that compile with next to no spilled registers for compute capability 8.0 and 9.0 (`python -m
-# tests.network.triton_compile --all`), in less than the 99 KB of shared memory that any such GPU has; with TF32 up to
+# tests.support.triton_compile --all`), in less than the 99 KB of shared memory that any such GPU has; with TF32 up to
 # 144 KB, and the tuner passes over what does not fit. Triton splits the stages of a pipeline between the
 # loads that wait for one another, here rows and then their features: with 3 stages the features of one product are
 # under way while another is computed, with 5 those of two; 4 are no more than 3.

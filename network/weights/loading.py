@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from network.segmentation_network import SegmentationNetwork
+from network.models.segmentation_network import SegmentationNetwork
 from network.weights.pickled import OddTensor, shown
 from network.weights.released import is_released, translate
 from utils.errors import UserError

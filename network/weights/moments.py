@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from network.training.schedules import MINIMUM_RATE, build_optimizer
 from network.weights.loading import is_number
 from network.weights.pickled import shown
-from utils.config import TrainParams
-from utils.schedules import MINIMUM_RATE, build_optimizer
+from utils.config.loading import TrainParams
 
 _T = TypeVar("_T")
 _MAX_COUNT = 1 << 53

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from network.segmentation_network import SegmentationNetwork
+from network.models.segmentation_network import SegmentationNetwork
 from network.weights.loading import check_fit, check_geometry, is_number
 from network.weights.moments import Wrong, checked_optimizer, count, entry, section
 from network.weights.pickled import shown
-from utils.config import TrainParams
+from utils.config.loading import TrainParams
 from utils.errors import UserError
-from utils.run_settings import RULES, Rule
+from utils.results.run_settings import RULES, Rule
 
 # Of the settings that must not change within a training, those that checkpoints of every version name.
 FIXED_ON_RESUME = tuple(

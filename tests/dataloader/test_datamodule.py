@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from dataloader.batch import collate
 from dataloader.datamodule import DataModule
 from dataloader.sampler import EpochSampler
 from tests.conftest import TREE
-from utils.config import load_config
+from utils.config.loading import load_config
 from utils.errors import UserError
+from utils.scan.batch import collate
 
 CONFIG = Path(__file__).parents[2] / "config" / "2DPASS-demo.yaml"
 

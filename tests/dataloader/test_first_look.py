@@ -11,7 +11,7 @@ import pytest
 from dataloader import first_look
 from dataloader.datamodule import DataModule
 from tests.conftest import TREE
-from utils.config import load_config
+from utils.config.loading import load_config
 from utils.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config" / "2DPASS-demo.yaml"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from network.segmentation_network import SegmentationNetwork
+from network.models.segmentation_network import SegmentationNetwork
 from network.voting import segment, vote
-from tests.network_support import CLASSES, make_baseline, make_batch
-from utils.structures import Batch, Frame, WholeScan
+from tests.support.networks import CLASSES, make_baseline, make_batch
+from utils.scan.records import Batch, Frame, WholeScan
 
 
 class Seen(SegmentationNetwork):

@@ -13,8 +13,8 @@ from tools import benchmark
 from tools.benchmarking import plain_versions
 from tools.benchmarking.stage import Stage, count_different, largest_difference, measure
 from tools.benchmarking.stages import all_stages
-from utils import cli
-from utils.config import load_config
+from utils.command import devices as cli
+from utils.config.loading import load_config
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]

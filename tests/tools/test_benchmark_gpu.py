@@ -15,7 +15,7 @@ from tools.benchmarking.child import Answer, perform
 from tools.benchmarking.frame import CONFIG, prepare
 from tools.benchmarking.gpu_inputs import Job
 from tools.benchmarking.gpu_report import Row, Yardstick, evaluation_table, training_table
-from utils import cli
+from utils.command import devices as cli
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["model_params.hiden_size=4", "dataset_params.bottom_crop=[64, 32]"]

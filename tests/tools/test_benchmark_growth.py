@@ -18,7 +18,7 @@ from tools.benchmarking.growth import Case, Row, explain, memory_before, questio
 from tools.benchmarking.growth_row import EVALUATION, TRAINING, Job, corner, measure, save_batch
 from tools.benchmarking.machine import ProcessMemory, memory_meter
 from tools.benchmarking.steps import labels
-from utils import cli
+from utils.command import devices as cli
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["model_params.hiden_size=4", "dataset_params.bottom_crop=[64, 32]"]

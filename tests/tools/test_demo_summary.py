@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tools import demo_summary
-from utils.config import load_config, save_config
+from utils.config.loading import load_config, save_config
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo_support import TINY, TINY_NUSCENES, file_bytes
-from tests.full_disk import files_of_at_most
+from tests.support.demo import TINY, TINY_NUSCENES, file_bytes
+from tests.support.full_disk import files_of_at_most
 from tools import draw_corruptions, make_corruptions, visualize
 from tools.benchmarking import frame as benchmark_frame
 from tools.benchmarking import report

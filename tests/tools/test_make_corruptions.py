@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloader.corrupted import CorruptedKITTI, CorruptedNuScenes
 from dataloader.corruptions.families import CLEAN, FAMILIES, SENSORS
 from dataloader.corruptions.fog import ALPHAS
-from dataloader.nuscenes import NuScenes
-from tests.demo_support import file_bytes
+from dataloader.datasets.corrupted import CorruptedKITTI, CorruptedNuScenes
+from dataloader.datasets.nuscenes import NuScenes
+from tests.support.demo import file_bytes
 from tools import make_corruptions
 from tools.corrupting.frame import FrameResult
 from tools.corrupting.ledger import Ledger
@@ -334,7 +334,9 @@ def test_a_truncated_scan_is_named_before_anything_is_made(clean, tmp_path, caps
 
 
 def test_a_scan_that_cannot_be_read_is_named_and_what_is_finished_stays(clean, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("dataloader.semantickitti.look_at_scans", lambda *_: None)  # as if it were another scan
+    monkeypatch.setattr(
+        "dataloader.datasets.semantickitti.look_at_scans", lambda *_: None
+    )  # as if it were another scan
     path = clean / "08" / "velodyne" / "000001.bin"
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
     assert run(clean, "--output", tmp_path / "c", "--subsets", "crosstalk/light", family="robo3d") == 2

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.demo_support import file_bytes, read_scan, read_table
-from tests.process_support import held_by_another
+from tests.support.demo import file_bytes, read_scan, read_table
+from tests.support.processes import held_by_another
 from tools import make_demo_data
 from tools.demo_world.options import DEFAULTS
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tools import visualize
 from tools.visualizing import nuscenes
 from utils.labels import LabelMap
-from utils.raster import NOT_JUDGED
+from utils.pictures.raster import NOT_JUDGED
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
@@ -128,10 +128,14 @@ def corrupted(folder, raw, count=400):
 @pytest.mark.parametrize("where", ["sequences/08", "Robo3D/SemanticKITTI-C/fog/heavy"])
 def test_added_points_are_white_and_named_but_not_judged(tmp_path, where, monkeypatch):
     legends = []
-    monkeypatch.setattr("utils.drawing._legend", lambda present, _, names: legends.append([names[c] for c in present]))
-    monkeypatch.setattr("utils.drawing._save_rows", lambda rows, *_: legends.append([name for name, _ in rows[0]]))
+    monkeypatch.setattr(
+        "utils.pictures.scans._legend", lambda present, _, names: legends.append([names[c] for c in present])
+    )
+    monkeypatch.setattr(
+        "utils.pictures.scans._save_rows", lambda rows, *_: legends.append([name for name, _ in rows[0]])
+    )
     shown = []
-    monkeypatch.setattr("utils.drawing.birds_eye_view", lambda xyz, lidar, rgb, size: shown.append(rgb))
+    monkeypatch.setattr("utils.pictures.scans.birds_eye_view", lambda xyz, lidar, rgb, size: shown.append(rgb))
     (tmp_path / "sequences").mkdir()
     corrupted(tmp_path / where, raw=23 | 5 << 16)
     # Of the points that are left, the prediction has one class right.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.config_support import RAW, set_key
+from tests.support.configs import RAW, set_key
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.conftest import ROOT
-from tests.full_disk import files_of_at_most
+from tests.support.full_disk import files_of_at_most
 from utils.files import remove_partials, require_regular, whole_file, write_bytes, write_text
 
 NOISE = np.random.default_rng(0).integers(0, 256, (1024, 1200, 3), dtype=np.uint8)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from lightning_fabric.accelerators.cuda import _check_cuda_matmul_precision
 
-from network.training import build_trainer
-from utils.cli import Devices
+from network.training.trainer import build_trainer
+from utils.command.devices import Devices
 from utils.fp32 import exact_matmul, matmul_in_tf32, set_fp32_arithmetic
 
 backends: Any = torch.backends
@@ -74,7 +74,7 @@ def test_as_delivered_a_gpu_convolves_in_tf32() -> None:
 def test_every_precision(precision, tf32, before, monkeypatch) -> None:
     """The 2D convolutions as well as the matrix products; both sets of switches can be read, and say the same."""
     BEFORE[before]()
-    monkeypatch.setattr("network.training.pl.Trainer", Mock())
+    monkeypatch.setattr("network.training.trainer.pl.Trainer", Mock())
     build_trainer(Devices("cpu", [0], 1, precision))
     newer_ones = {switch.fp32_precision for switch in (cuda.matmul, cudnn.conv, cudnn.rnn)}
     assert newer_ones == {"tf32" if tf32 else "ieee"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process_support import held_by_another, start
+from tests.support.processes import held_by_another, start
 from utils.errors import UserError
 from utils.locks import Lock, locked, new_folder
-from utils.run_folder import only_training_in, training_folder
+from utils.results.run_folder import only_training_in, training_folder
 
 COUNT = """
 import sys, time

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from utils import cli
-from utils.config import REPOSITORY
+from utils.command import devices as cli
+from utils.config.loading import REPOSITORY
 from utils.errors import UserError, one_line
 
 Values = Mapping[str, Any]

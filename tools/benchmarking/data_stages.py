@@ -12,11 +12,11 @@ from torch import Tensor
 from dataloader.dataset import SegmentationDataset
 from network.sparse.coordinates import unpack
 from network.sparse.torch_backend import PairMap, submanifold_map
-from network.voxelize import Voxels
+from network.voxels.voxelize import Voxels
 from tools.benchmarking import plain_network, plain_versions
 from tools.benchmarking.stage import Difference, Stage, count_different, largest_difference
 from tools.benchmarking.subject import Subject
-from utils.structures import Batch
+from utils.scan.records import Batch
 
 
 def label_map(s: Subject, name: str) -> Stage:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataloader.kitti_sequences import sequences_of
+from dataloader.datasets.kitti_sequences import sequences_of
 from tools.benchmarking.subject import Subject
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
-from utils.config import REPOSITORY, Config, ModelParams, SemanticKITTIImages, load_config, resolve_path
+from utils.config.loading import REPOSITORY, Config, ModelParams, SemanticKITTIImages, load_config, resolve_path
 from utils.errors import UserError
 from utils.files import write_bytes
 from utils.labels import LabelMap

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from dataloader.batch import collate
-from network.arch_2dpass import Arch2DPASS
 from network.assemble import build_network
-from network.baseline import Baseline
+from network.models.arch_2dpass import Arch2DPASS
+from network.models.network_3d import Baseline
 from tools.benchmarking.frame import configure
 from tools.benchmarking.machine import device_of
 from tools.benchmarking.steps import TrainingStep
 from tools.benchmarking.subject import Subject, settled_network
-from utils.config import Config
-from utils.structures import Batch
+from utils.config.loading import Config
+from utils.scan.batch import collate
+from utils.scan.records import Batch
 
 VIEWS = 8  # differently moved scans, one after the other: nothing is served from a cache
 VOTES = 12

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from network.arch_2dpass import Arch2DPASS
-from network.baseline import Baseline
+from network.models.arch_2dpass import Arch2DPASS
+from network.models.network_3d import Baseline
 from tools.benchmarking import child
 from tools.benchmarking.gpu_inputs import DTYPES, Inputs, Job
 from tools.benchmarking.machine import memory_meter
@@ -23,7 +23,7 @@ from tools.benchmarking.stage import largest_difference
 from tools.benchmarking.steps import autocast, labels, synchronize
 from tools.benchmarking.timing import Clock, quantile
 from utils.fp32 import set_fp32_arithmetic
-from utils.structures import Batch
+from utils.scan.records import Batch
 
 MODULE = "tools.benchmarking.gpu_row"
 BATCHES = 3  # different batches, one after the other

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dataloader.batch import collate
 from tools.benchmarking.child import OUT_OF_MEMORY, Answer
 from tools.benchmarking.frame import FULL_SIZE, prepare
 from tools.benchmarking.growth_row import EVALUATION, TRAINING, Job, save_batch
 from tools.benchmarking.machine import GIB, device_of, total_memory
 from tools.benchmarking.report import Column, Table, milliseconds
 from tools.benchmarking.subject import Subject
-from utils.structures import Batch
+from utils.scan.batch import collate
+from utils.scan.records import Batch
 
 Sweep = tuple[int, int]
 """Beams, and measurements of each in a turn."""

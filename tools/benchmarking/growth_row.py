@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 from network.assemble import build_network
-from network.baseline import Baseline
+from network.models.network_3d import Baseline
 from tools.benchmarking import child
 from tools.benchmarking.machine import Company, device_of, limit_memory, memory_meter
 from tools.benchmarking.steps import TrainingStep, labels
 from tools.benchmarking.timing import repeat
-from utils.config import Config, load_config
+from utils.config.loading import Config, load_config
 from utils.files import whole_file
-from utils.structures import Batch, Frame, WholeScan
+from utils.scan.records import Batch, Frame, WholeScan
 
 MODULE = "tools.benchmarking.growth_row"
 EVALUATION, TRAINING = "evaluation", "training step"

@@ -9,12 +9,12 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from network.arch_2dpass import Arch2DPASS
+from network.models.arch_2dpass import Arch2DPASS
 from tools.benchmarking import plain_network
 from tools.benchmarking.stage import Stage, count_different, largest_difference
 from tools.benchmarking.steps import TrainingStep, autocast, labels
 from tools.benchmarking.subject import Subject
-from utils.structures import Batch
+from utils.scan.records import Batch
 
 _CPU = torch.device("cpu")
 

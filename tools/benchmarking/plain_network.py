@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from network.arch_2dpass import Arch2DPASS
-from network.baseline import Baseline, EncoderBlock
-from network.distillation import FusionBlock
-from network.image_branch import ImageBranch
+from network.models.arch_2dpass import Arch2DPASS
+from network.models.distillation import FusionBlock
+from network.models.network_3d import Baseline, EncoderBlock
 from network.sparse.layers import ResidualBlock
+from network.teachers.resnet34 import ImageBranch
 from tools.benchmarking.plain_versions import Geometry, VoxelGrid, convolve
-from utils.structures import Batch
+from utils.scan.records import Batch
 
 
 def geometry_of(network: Baseline, batch: Batch) -> Geometry:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from dataloader.kitti_calibration import read_calibration
-from network.voxelize import Volume
-from utils.structures import Frame, Scan
+from dataloader.datasets.kitti_calibration import read_calibration
+from network.voxels.voxelize import Volume
+from utils.scan.records import Frame, Scan
 
 Pairs = list[tuple[Tensor, Tensor]]
 """For every kernel offset (z slowest, x fastest), the input rows and the output rows that meet."""

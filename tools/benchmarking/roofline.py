@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
-from network.average import Average
-from network.baseline import Baseline, EncoderBlock
+from network.models.network_3d import Baseline, EncoderBlock
+from network.ops.sums import Average
 from network.sparse.layers import ResidualBlock, SparseConv3d
 from network.sparse.torch_backend import submanifold_map
-from network.voxelize import Voxels
+from network.voxels.voxelize import Voxels
 from tools.benchmarking.report import milliseconds
 from tools.benchmarking.steps import synchronize
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from network.gradient_guard import GradientGuard
-from network.segmentation_network import SegmentationNetwork
+from network.models.segmentation_network import SegmentationNetwork
+from network.training.gradient_guard import GradientGuard
+from network.training.schedules import build_optimizer
 from network.voting import segment
-from utils.config import TrainParams
-from utils.schedules import build_optimizer
-from utils.structures import Batch
+from utils.config.loading import TrainParams
+from utils.scan.records import Batch
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

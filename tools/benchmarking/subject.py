@@ -9,18 +9,18 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from dataloader.batch import collate
 from dataloader.datamodule import DataModule
 from dataloader.dataset import SegmentationDataset
-from network.arch_2dpass import Arch2DPASS
 from network.assemble import build_network
-from network.baseline import Baseline
+from network.models.arch_2dpass import Arch2DPASS
+from network.models.network_3d import Baseline
 from network.sparse.layers import BatchNorm
-from network.voxelize import Voxels, VoxelSet
+from network.voxels.voxelize import Voxels, VoxelSet
 from tools.benchmarking import plain_network, plain_versions
-from utils.config import Config, ModelParams, PointImageDataset, resolve_path
+from utils.config.loading import Config, ModelParams, PointImageDataset, resolve_path
 from utils.labels import LabelMap
-from utils.structures import Batch, Sample
+from utils.scan.batch import collate
+from utils.scan.records import Batch, Sample
 
 
 class Subject:

@@ -12,10 +12,10 @@ import numpy as np
 
 from dataloader.corruptions.beams import rings_of
 from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI, Sensor, Sweep
-from dataloader.files import read_bytes, read_point_file
-from dataloader.nuscenes import NuScenes
-from dataloader.semantickitti import SemanticKITTI
-from utils.config import resolve_path
+from dataloader.datasets.nuscenes import NuScenes
+from dataloader.datasets.semantickitti import SemanticKITTI
+from dataloader.formats.files import read_bytes, read_point_file
+from utils.config.loading import resolve_path
 from utils.errors import UserError
 from utils.labels import UNKNOWN, LabelMap
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dataloader.corruptions.families import CLEAN, CorruptedSubset
 from dataloader.corruptions.sweep import Sweep
-from dataloader.files import read_bytes
+from dataloader.formats.files import read_bytes
 from tools.corrupting.clean import CleanFrame, CleanSet, semantic
 from utils.errors import UserError
 from utils.files import write_bytes

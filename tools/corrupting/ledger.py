@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from dataloader.corruptions.families import CLEAN, NOTE, CorruptedSubset
-from dataloader.files import missing_files
+from dataloader.formats.files import missing_files
 from tools.corrupting.clean import CleanFrame
 from tools.corrupting.frame import FrameResult
-from tools.notes import Note, read_note, write_note
+from tools.making.notes import Note, read_note, write_note
 from utils.errors import UserError
 from utils.locks import locked
 

@@ -20,10 +20,10 @@ from dataloader.corruptions.families import (
     robo3d,
     yan,
 )
-from utils.config import nearest_key
+from utils.command.flags import Parser
+from utils.config.loading import nearest_key
 from utils.errors import UserError
-from utils.flags import Parser
-from utils.robustness import CLEAN_NAMES
+from utils.robustness.family import CLEAN_NAMES
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
 DATA_PATHS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.notes import read_note, write_note
+from tools.making.notes import read_note, write_note
 from utils.errors import UserError
 from utils.files import remove_partials
 from utils.names import is_path_below

@@ -21,16 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tools.demo_world import camera, lidar, manifest, raycast, world
-from tools.demo_world.ground import BANDS
+from tools.demo_world import manifest
 from tools.demo_world.nuscenes_labels import BENCHMARK_CLASSES, class_names, raw_ids
 from tools.demo_world.nuscenes_rig import CAMERAS, LIDAR, SENSORS, Drive, Sensor, drives, intrinsics
 from tools.demo_world.nuscenes_tables import Box, data_name, label_name, map_name, tables
-from tools.demo_world.objects import Kind
 from tools.demo_world.options import DemoOptions
-from tools.demo_world.raycast import Scene
+from tools.demo_world.sensors import camera, lidar, raycast
+from tools.demo_world.sensors.raycast import Scene
+from tools.demo_world.street import world
+from tools.demo_world.street.ground import BANDS
+from tools.demo_world.street.objects import Kind
 from tools.demo_world.tree import Frame, Summary, lidar_spec
-from tools.frames import Progress, map_frames
+from tools.making.frames import Progress, map_frames
 from utils.files import whole_file, write_bytes, write_text
 
 Array = NDArray[Any]
@@ -124,7 +126,7 @@ def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
 
 
 def _indices(output: Path) -> list[Path]:
-    """What dataloader/nuscenes_index.py keeps beside the tables."""
+    """What dataloader/datasets/nuscenes_index.py keeps beside the tables."""
     return [output / version / f"2dpass_index.{kind}" for version in VERSIONS for kind in ("npy", "json")]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.objects import Kind
+from tools.demo_world.street.objects import Kind
 
 Array = NDArray[Any]
 

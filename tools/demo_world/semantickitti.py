@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tools.demo_world import camera, lidar, manifest, world
-from tools.demo_world.objects import Kind
+from tools.demo_world import manifest
 from tools.demo_world.options import DemoOptions
-from tools.demo_world.poses import turn
-from tools.demo_world.raycast import Scene
+from tools.demo_world.sensors import camera, lidar
+from tools.demo_world.sensors.poses import turn
+from tools.demo_world.sensors.raycast import Scene
+from tools.demo_world.street import world
+from tools.demo_world.street.objects import Kind
 from tools.demo_world.tree import Summary, lidar_spec
-from tools.frames import Progress, map_frames
+from tools.making.frames import Progress, map_frames
 from utils.files import whole_file, write_bytes, write_text
 
 Array = NDArray[Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tools.demo_world.lidar import LidarSpec
 from tools.demo_world.options import DemoOptions
+from tools.demo_world.sensors.lidar import LidarSpec
 
 Frame = tuple[int, int]
 """Number of a drive, and of a moment in it."""

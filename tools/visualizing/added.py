@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataloader.corruptions.families import added_labels
 from utils.labels import LabelMap
-from utils.raster import ALTERED
+from utils.pictures.raster import ALTERED
 
 
 def naming_added(label_map: LabelMap, dataset: str) -> LabelMap:

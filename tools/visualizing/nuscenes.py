@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.corrupted import CorruptedNuScenes
-from dataloader.files import read_bytes
-from dataloader.nuscenes import CAMERAS, NuScenes
+from dataloader.datasets.corrupted import CorruptedNuScenes
+from dataloader.datasets.nuscenes import CAMERAS, NuScenes
+from dataloader.datasets.nuscenes_predictions import prediction_path
+from dataloader.formats.files import read_bytes
 from tools.visualizing.added import naming_added
 from tools.visualizing.predictions import find_prediction
-from utils.drawing import draw_scan
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.nuscenes_submission import prediction_path
-from utils.raster import NUSCENES_LIDAR, CameraPicture
+from utils.pictures.raster import NUSCENES_LIDAR, CameraPicture
+from utils.pictures.scans import draw_scan
 
 ON_THE_CAR = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
@@ -40,7 +40,7 @@ def visualize(
     Args:
         data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their
             folders are in samples and the tables know them.
-        version, split: see `dataloader.nuscenes.NuScenes`.
+        version, split: see `dataloader.datasets.nuscenes.NuScenes`.
         frame: number of the scan in the split (or in the subset), from 0, or its LIDAR_TOP sample_data token.
         predictions: folder of a submission or of kept predictions, or None.
         label_map: names and colours of the classes.

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.camera import project, read_image
-from dataloader.kitti_calibration import read_calibration
-from dataloader.semantickitti import read_labels, read_points
+from dataloader.datasets.camera import project, read_image
+from dataloader.datasets.kitti_calibration import read_calibration
+from dataloader.datasets.semantickitti import read_labels, read_points
 from tools.visualizing.added import naming_added
 from tools.visualizing.predictions import find_prediction
-from utils.drawing import draw_scan
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.raster import SEMANTICKITTI_LIDAR, CameraPicture
+from utils.pictures.raster import SEMANTICKITTI_LIDAR, CameraPicture
+from utils.pictures.scans import draw_scan
 
 
 def visualize(

@@ -15,7 +15,7 @@ from dataloader.corruptions.beams import (
     rings_of,
 )
 from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
-from tests.corruption_support import kitti_ordered, made_up_sweep, same
+from tests.support.corruptions import kitti_ordered, made_up_sweep, same
 
 
 def slow_wraps(xyz, beams):

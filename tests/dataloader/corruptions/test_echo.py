@@ -7,7 +7,7 @@ import pytest
 
 from dataloader.corruptions.echo import incomplete_echo
 from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
-from tests.corruption_support import made_up_sweep, same
+from tests.support.corruptions import made_up_sweep, same
 
 # Robo3D: car, bicycle, motorcycle, truck, other-vehicle; bicycle, bus, car, construction, motorcycle, trailer, truck.
 VEHICLES = {"SemanticKITTI": {1, 2, 3, 4, 5}, "nuScenes": {2, 3, 4, 5, 6, 9, 10}}

@@ -12,7 +12,7 @@ import yaml
 
 from dataloader.corruptions.families import CLEAN, FAMILIES, SENSORS, Robo3DChoices, YanChoices, robo3d, yan
 from dataloader.corruptions.fog import ALPHAS
-from tests.corruption_support import made_up_sweep, same
+from tests.support.corruptions import made_up_sweep, same
 
 ROOT = Path(__file__).resolve().parents[3]
 KINDS = [(family, dataset) for family, sets in FAMILIES.items() for dataset in sets]

@@ -7,7 +7,7 @@ import pytest
 
 from dataloader.corruptions.noise import crosstalk, global_outliers, local_distortion, motion_blur
 from dataloader.corruptions.sweep import NUSCENES
-from tests.corruption_support import COLUMNS, made_up_sweep, same
+from tests.support.corruptions import COLUMNS, made_up_sweep, same
 
 ALL = [
     lambda sweep, rng: motion_blur(sweep, rng, 0.3),

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from network.image_branch import ImageBranch
+from network.teachers.resnet34 import ImageBranch
 from network.weights import imagenet
-from tests.network_support import refusal
+from tests.support.networks import refusal
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from network.arch_2dpass import Arch2DPASS
 from network.assemble import build_network
-from network.voxelize import Volume
+from network.models.arch_2dpass import Arch2DPASS
+from network.voxels.voxelize import Volume
 from network.weights.loading import canonical_state, check_geometry, load_image_branch, load_weights
 from network.weights.pickled import FOREIGN_CLASSES
 from network.weights.reading import read_checkpoint
 from network.weights.released import is_released
 from network.weights.resuming import is_resumable
-from tests.golden_support import released_state
-from tests.network_support import golden_config, make_baseline, refusal
+from tests.support.golden import released_state
+from tests.support.networks import golden_config, make_baseline, refusal
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import torch
 from network.weights.loading import canonical_state
 from network.weights.pickled import FOREIGN_CLASSES, FOREIGN_RECORDS, NUMPY_NAMES, StandIn
 from network.weights.reading import read_checkpoint
-from tests.network_support import refusal
+from tests.support.networks import refusal
 from utils.errors import UserError
 
 

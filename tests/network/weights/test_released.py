@@ -8,8 +8,8 @@ import torch
 
 from network.assemble import build_network
 from network.weights.released import our_layout, our_name
-from tests.golden_support import released_state
-from tests.network_support import golden_config
+from tests.support.golden import released_state
+from tests.support.networks import golden_config
 
 
 @pytest.mark.parametrize("golden", ["arch_2dpass_semkitti", "arch_2dpass_nuscenes"])

@@ -16,9 +16,9 @@ from network.weights.loading import check_geometry, has_image_branch, load_weigh
 from network.weights.pickled import OddTensor
 from network.weights.reading import read_checkpoint
 from network.weights.resuming import BEST_FILE, TrainingState, check_resumable, is_resumable
-from tests.network.training_support import ADAM, BEST, EARLY, PLATEAU, make_network, train
-from tests.network_support import refusal
-from utils.config import TrainParams
+from tests.support.networks import refusal
+from tests.support.training import ADAM, BEST, EARLY, PLATEAU, make_network, train
+from utils.config.loading import TrainParams
 from utils.errors import UserError
 
 PATH = Path("last.ckpt")

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from network.average import Average
-from network.baseline import ConcatLinear
+from network.models.network_3d import ConcatLinear
+from network.ops.sums import Average
 from network.sparse.coordinates import unpack
 from network.sparse.layers import SparseConv3d
-from tests.network_support import make_baseline, make_batch
+from tests.support.networks import make_baseline, make_batch
 from tools.benchmarking import roofline
 from tools.benchmarking.roofline import Rates, Work, copy_rate, count_pairs, matrix_rate, network_work, roofline_lines
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.conftest import made_once
-from tests.demo_support import EXACT_NUSCENES, SHORT, TINY
+from tests.support.demo import EXACT_NUSCENES, SHORT, TINY
 from tools.demo_world import nuscenes
 from tools.demo_world.semantickitti import write_tree
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.demo_support import TINY, file_bytes
+from tests.support.demo import TINY, file_bytes
 from tools.demo_world import semantickitti
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from pyquaternion import Quaternion
 
-from dataloader.nuscenes import NuScenes as Reader
-from tests.demo_support import EXACT_NUSCENES, TINY_NUSCENES, file_bytes, read_table, samples_of, sweep_of
+from dataloader.datasets.nuscenes import NuScenes as Reader
+from tests.support.demo import EXACT_NUSCENES, TINY_NUSCENES, file_bytes, read_table, samples_of, sweep_of
 from tools.demo_world import manifest, nuscenes
 from tools.demo_world.nuscenes_rig import SENSORS, drives
 from tools.demo_world.nuscenes_tables import data_token
-from tools.demo_world.world import EGO_SPEED
+from tools.demo_world.street.world import EGO_SPEED
 from utils.errors import UserError
 from utils.labels import LabelMap
 

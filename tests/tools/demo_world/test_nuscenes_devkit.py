@@ -10,7 +10,7 @@ import pytest
 from pyquaternion import Quaternion
 from scipy.spatial import KDTree
 
-from tests.demo_support import EXACT_NUSCENES, samples_of, sweep_of
+from tests.support.demo import EXACT_NUSCENES, samples_of, sweep_of
 from tools.demo_world import nuscenes
 from tools.demo_world.nuscenes_rig import CAMERAS, drives
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.demo_support import TINY
+from tests.support.demo import TINY
 from tools.demo_world.options import DemoOptions
 from utils.errors import UserError
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.demo_support import scene_of, thing
-from tools.demo_world import camera, lidar, raycast, semantickitti, world
-from tools.demo_world.ground import CURB, Zone, raised
-from tools.demo_world.objects import put
-from tools.demo_world.raycast import Shape
-from tools.demo_world.surfaces import surfaces
+from tests.support.demo import scene_of, thing
+from tools.demo_world import semantickitti
+from tools.demo_world.sensors import camera, lidar, raycast
+from tools.demo_world.sensors.raycast import Shape
+from tools.demo_world.sensors.surfaces import surfaces
+from tools.demo_world.street import world
+from tools.demo_world.street.ground import CURB, Zone, raised
+from tools.demo_world.street.objects import put
 
 
 def inside(shape, unit):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.spatial import KDTree
 
-from tests.demo_support import SHORT, TINY, file_bytes, read_calibration, read_labels, read_scan
+from tests.support.demo import SHORT, TINY, file_bytes, read_calibration, read_labels, read_scan
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
 from utils.labels import UNKNOWN, LabelMap

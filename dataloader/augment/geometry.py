@@ -1,0 +1,174 @@
+"""Augmentation of the points (2DPASS, ECCV 2022, section 4.1 and its released configs).
+
+Rotation, flip, scale and translation change xyz only: the pixels were taken from the scan as measured. Each is a small
+function rng -> affine map; their product moves the points once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader.augment.weather import CorruptionOptions
+from utils.scan.records import Scan, no_pixels
+
+Affine = NDArray[np.float64]
+"""(3, 4) [matrix | translation in metres]."""
+
+_TRANSLATION_STD = 0.1  # metres
+_SCALE = (0.95, 1.05)
+_MAX_DROP = 0.2
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """What to do to a training item.
+
+    Attributes:
+        rotate: about z by U(0, 360) degrees (`rotate_aug`).
+        flip: x, y, both or none (`flip_aug`).
+        scale: x and y by one factor U(0.95, 1.05) (`scale_aug`).
+        translate: by N(0, 0.1) m per axis (`transform_aug`).
+        dropout: a share U(0, 0.2) of the points is dropped (`dropout_aug`).
+        mix_instances: append the instances of a second random scan (`point_image_dataset_mix_semkitti`).
+        bottom_crop: (width, height) of the image crop; None leaves the image as it is.
+        color_jitter: strength of brightness, contrast and saturation jitter; None for none.
+        flip2d: chance of a horizontal flip of the image.
+        corruption: weather, noise or another sensor, in some of the scans (`corruption_aug`); None for none.
+    """
+
+    rotate: bool = False
+    flip: bool = False
+    scale: bool = False
+    translate: bool = False
+    dropout: bool = False
+    mix_instances: bool = False
+    bottom_crop: tuple[int, int] | None = None
+    color_jitter: tuple[float, float, float] | None = None
+    flip2d: float = 0.0
+    corruption: CorruptionOptions | None = None
+
+
+def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[float]) -> NDArray[np.bool_]:
+    """(N,) bool: low < xyz < high on every axis. Strictly: a point at `high` has no voxel. Never true of NaN.
+
+    Args:
+        xyz: (N, 3) float32, metres.
+        low, high: 3 numbers each, metres.
+    """
+    inside = np.ones(len(xyz), dtype=bool)
+    for axis in range(3):
+        column = np.ascontiguousarray(xyz[:, axis])  # read twice
+        inside &= (column > np.float32(low[axis])) & (column < np.float32(high[axis]))
+    return inside
+
+
+def drop_rows(rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Without a random share U(0, 0.2) of `rows` (N,), points of a scan; they are gone, not overwritten.
+
+    The draw is per point, so in a scan of a few points it may hit all of them: then all stay.
+    """
+    kept = rng.random(len(rows), dtype=np.float32) >= rng.uniform(0.0, _MAX_DROP)
+    return rows[kept] if kept.any() else rows
+
+
+def rotation(rng: np.random.Generator) -> Affine:
+    """About the z axis by U(0, 360) degrees."""
+    return _linear(_rotation_z(rng.uniform(0.0, 2 * np.pi)))
+
+
+def mirroring(rng: np.random.Generator) -> Affine:
+    """In x, in y, in both or in none, with equal chance."""
+    choice = int(rng.integers(4))
+    return _linear(np.diag([-1.0 if choice & 1 else 1.0, -1.0 if choice & 2 else 1.0, 1.0]))
+
+
+def scaling(rng: np.random.Generator) -> Affine:
+    """x and y times one factor U(0.95, 1.05); heights stay."""
+    factor = rng.uniform(*_SCALE)
+    return _linear(np.diag([factor, factor, 1.0]))
+
+
+def translation(rng: np.random.Generator) -> Affine:
+    """By N(0, 0.1) m per axis."""
+    affine = np.eye(3, 4)
+    affine[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
+    return affine
+
+
+def _rotation_z(angle: float) -> NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _linear(matrix: NDArray[np.float64]) -> Affine:
+    return np.column_stack([matrix, np.zeros(3)])
+
+
+def moved(scan: Scan, affine: Affine) -> Scan:
+    """Every point x at `affine` @ (x, 1); the other columns stay.
+
+    Column by column, without what is multiplied by 0: faster than a matrix product with so few columns, for which BLAS
+    would also start threads in every loader process.
+    """
+    columns = [np.ascontiguousarray(scan.xyz[:, axis]) for axis in range(3)]
+    xyz = np.empty_like(scan.xyz)
+    for axis, (*factors, shift) in enumerate(affine.astype(np.float32)):
+        xyz[:, axis] = sum((f * column for f, column in zip(factors, columns, strict=True) if f), start=shift)
+    return replace(scan, xyz=xyz)
+
+
+def augment_points(scan: Scan, options: AugmentOptions, rng: np.random.Generator) -> Scan:
+    """Rotation, flip, scale and translation, those that `options` asks for, in this order; the points move once."""
+    steps = (
+        (options.rotate, rotation),
+        (options.flip, mirroring),
+        (options.scale, scaling),
+        (options.translate, translation),
+    )
+    total = np.eye(4)
+    for wanted, step in steps:
+        if wanted:
+            total = np.vstack([step(rng), [0.0, 0.0, 0.0, 1.0]]) @ total
+    return scan if np.array_equal(total, np.eye(4)) else moved(scan, total[:3])
+
+
+def mix_instances(scan: Scan, other: Scan) -> Scan:
+    """`scan` with every point of `other` that has an instance id appended; the image stays that of `scan`.
+
+    Appended points have no pixel and index -1: they are in neither the image nor the file of `scan`.
+    """
+    chosen = other.select(other.instances != 0)
+    foreign = replace(
+        chosen,
+        index=np.full(len(chosen), -1, dtype=np.int64),
+        pixels=no_pixels(len(chosen)),
+    )
+    return Scan.concatenate([scan, foreign])
+
+
+def random_views(num_vote: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
+    """Affine maps of the views of test-time augmentation: rotation about z and translation as in training.
+
+    Args:
+        num_vote: number of views V.
+        rng: source of angles and translations.
+
+    Returns:
+        (V, 3, 4) float32 [rotation | translation in metres]; None for one view, which is the scan as it is.
+
+    Raises:
+        ValueError: `num_vote` is below 1.
+    """
+    if num_vote < 1:
+        raise ValueError(f"num_vote must be at least 1, not {num_vote}")
+    if num_vote == 1:
+        return None
+    views = np.empty((num_vote, 3, 4), dtype=np.float32)
+    for view in views:
+        view[:, :3] = _rotation_z(rng.uniform(0.0, 2 * np.pi))
+        view[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
+    return views

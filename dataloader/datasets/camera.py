@@ -1,0 +1,261 @@
+"""The camera: where a point falls in the image, and crop, jitter and flip of an image together with its pixels."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFile
+import torch
+from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files import require_regular
+from utils.scan.records import Scan
+
+_FORMATS: dict[str, Callable[[str | Path], PIL.ImageFile.ImageFile]] = {
+    ".png": PngImageFile,
+    ".jpg": JpegImageFile,
+    ".jpeg": JpegImageFile,
+}
+_MOST_PIXELS = 1 << 26  # 67 million; more is a mistake in the header, and would fill the memory
+
+_BRIGHTNESS, _CONTRAST = 0, 1  # and saturation: the order of `color_jitter.strength`
+
+
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """An image file as (H, W, 3) uint8 RGB, in the order in which its pixels are stored.
+
+    16 bits are brought to 8, transparency is left out, of an animation the first picture counts. What EXIF says of the
+    camera's orientation is not followed: a calibration is of the stored pixels.
+
+    Args:
+        path: the file, whose suffix says what it is: PNG or JPEG.
+        size: (width, height) in pixels to bring the image to, whatever its proportions (bilinear, smoothed when it
+            shrinks); None leaves it as it is. A JPEG is decoded at half its size, or a quarter or an eighth, where
+            that is still not below `size`.
+
+    Raises:
+        UserError: the file is missing, truncated, too large or not what its suffix says.
+    """
+    with _opened(path) as image:
+        if size is None:
+            return np.asarray(_rgb(image))
+        drafted = image.draft("RGB", size)  # only JPEG has drafts
+        # The part of the draft that the image covers: its last column and row may be cut by the edge.
+        box = None if drafted is None else drafted[1]
+        return np.asarray(_rgb(image).resize(size, PIL.Image.Resampling.BILINEAR, box))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image file, from its header.
+
+    Raises:
+        UserError: as of `read_image`, as far as the header betrays it.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[PIL.ImageFile.ImageFile]:
+    """An image file as Pillow has it, not decoded yet; what goes wrong with it in the block is the user's to mend."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise UserError(f"{path}: images must be {' or '.join(_FORMATS)} files")
+    try:
+        require_regular(path)
+        # Only this format, whatever else Pillow knows: other decoders are slower, laxer, or run other programs.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged EXIF entries, which are not looked at
+            opened = _FORMATS[suffix](path)
+        with opened as image:
+            width, height = image.size
+            if not 0 < width * height <= _MOST_PIXELS:
+                raise UserError(f"{path}: says that it has {width} x {height} pixels; replace the image")
+            yield image
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: the image is missing; unpack the images there") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise UserError(
+            f"{path}: cannot read the image (truncated or no {suffix[1:].upper()}); unpack it again"
+        ) from error
+
+
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode.startswith("I"):  # grey of 16 bits: `convert` would make what is above 255 white
+        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image.info.pop("transparency", None)  # Pillow warns of it
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def project(
+    xyz: NDArray[np.float32],
+    calibration: NDArray[np.float64],
+    width: int,
+    height: int,
+    front: Literal["x", "depth"] = "x",
+) -> NDArray[np.float32]:
+    """Pixel of every point: (u, v, w) = calibration @ (x, y, z, 1), col = u / w, row = v / w.
+
+    Computed in float64: float32 deviates by up to 0.05 px, enough to change a pixel.
+
+    Args:
+        xyz: (N, 3) float32, metres, sensor frame.
+        calibration: (3, 4) float64, sensor frame to image.
+        width, height: size of the image in pixels.
+        front: which points may be seen: "x", those with x > 0, for a camera that looks forward as KITTI's;
+            "depth", those with w > 0, for any camera whose w is the distance along its axis.
+
+    Returns:
+        (N, 2) float32 (row, col); NaN unless in front, 0 < col < width and 0 < row < height.
+    """
+    pixels = np.full((len(xyz), 2), np.nan, dtype=np.float32)
+    rows = np.flatnonzero(xyz[:, 0] > 0) if front == "x" else np.arange(len(xyz))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        near = xyz.take(rows, axis=0)
+        candidates = _perhaps_in_view(near, calibration, width, height, behind=front == "x")
+        u, v, w = calibration[:, :3] @ near.take(candidates, axis=0).T.astype(np.float64) + calibration[:, 3:]
+        row, col = (v / w).astype(np.float32), (u / w).astype(np.float32)
+    # The bounds are tested on what is kept: in float32 a column may round up to the width.
+    seen = (row > 0) & (row < np.float32(height)) & (col > 0) & (col < np.float32(width))
+    if front == "depth":
+        seen &= w > 0
+    rows = rows.take(candidates)[seen]
+    pixels[rows, 0], pixels[rows, 1] = row[seen], col[seen]
+    return pixels
+
+
+def _perhaps_in_view(
+    xyz: NDArray[np.float32], calibration: NDArray[np.float64], width: int, height: int, behind: bool
+) -> NDArray[np.int64]:
+    """Rows of `xyz` (N, 3) that may have a pixel: all but those that are certainly outside of the image.
+
+    A point with w > 0 is in view where u, v, width w - u and height w - v are positive. Judged in float32, several
+    times faster than projecting all points in float64, with a margin for its rounding. NaN is never certain.
+
+    Args:
+        behind: points with w <= 0 may have a pixel too; else they are certainly outside.
+    """
+    if len(xyz) == 0:
+        return np.empty(0, dtype=np.int64)
+    u, v, w = calibration
+    forms = np.stack([w, u, v, width * w - u, height * w - v])
+    largest = max(np.nanmax(xyz), -np.nanmin(xyz))
+    margin = 1e-6 * (np.abs(forms[:, :3]).sum(axis=1) * largest + np.abs(forms[:, 3]))
+    values = forms[:, :3].astype(np.float32) @ np.ascontiguousarray(xyz.T)
+    low, high = ((sign * margin - forms[:, 3]).astype(np.float32) for sign in (-1, 1))
+    outside = (values[1:] < low[1:, None]).any(axis=0)
+    if behind:
+        outside &= values[0] > high[0]
+    else:
+        outside |= values[0] < low[0]
+    return np.flatnonzero(~outside)
+
+
+def _image_of(scan: Scan) -> NDArray[np.uint8]:
+    if scan.image is None:
+        raise ValueError(f"{scan.frame.path}: this scan was read without its image")
+    return scan.image
+
+
+def bottom_crop(scan: Scan, size: tuple[int, int], left: int) -> Scan:
+    """The bottom rows of the image, from column `left` on, and its pixels.
+
+    An image smaller than the crop is padded with black on the right and at the top, so that the bottom rows stay the
+    bottom rows; rows of the pixels move with them.
+
+    Args:
+        scan: with its image (H, W, 3).
+        size: (width, height) of the crop.
+        left: first column of the crop.
+
+    Returns:
+        The scan with an image (height, width, 3) and pixels (row, col) in it; a point outside of the crop has none.
+    """
+    image = _image_of(scan)
+    width, height = size
+    top = len(image) - height  # negative: rows of padding
+    part = image[max(top, 0) :, left : left + width]
+    part = np.pad(part, ((height - part.shape[0], 0), (0, width - part.shape[1]), (0, 0)))
+    seen = np.flatnonzero(scan.pixels[:, 0] >= 0)  # by the camera: not NaN
+    row, col = (scan.pixels[seen, axis] - np.float32(start) for axis, start in enumerate((top, left)))
+    kept = (row >= 0) & (row < np.float32(height)) & (col >= 0) & (col < np.float32(width))
+    pixels = np.full_like(scan.pixels, np.nan)
+    pixels[seen[kept], 0], pixels[seen[kept], 1] = row[kept], col[kept]
+    return replace(scan, image=part, pixels=pixels)
+
+
+def random_left(image_width: int, crop_width: int, rng: np.random.Generator) -> int:
+    """Left edge of a crop, every position with equal chance; 0 when the image is not wider than the crop."""
+    return int(rng.random() * max(image_width + 1 - crop_width, 1))
+
+
+def flip_horizontally(scan: Scan) -> Scan:
+    """Left and right of the image exchanged: col becomes width - 1 - col.
+
+    The pixels come out as whole numbers: mirroring 10.7, which lies in pixel 10, must give pixel width - 11.
+    """
+    image = _image_of(scan)
+    pixels = np.floor(scan.pixels)
+    pixels[:, 1] = image.shape[1] - 1 - pixels[:, 1]
+    return replace(scan, image=_tensor(image).flip(1).numpy(), pixels=pixels)  # numpy takes ten times as long
+
+
+def color_jitter(
+    image: NDArray[np.uint8], strength: tuple[float, float, float], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Brightness, contrast and saturation changed, in random order, by factors U(1 - s, 1 + s).
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        strength: s of brightness, contrast and saturation; a factor is never below 0.
+        rng: source of the factors and of their order.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    factors = [rng.uniform(max(0.0, 1.0 - s), 1.0 + s) for s in strength]
+    # A plane per channel, three times as fast as Pillow on the image. Torch only copies and compares here: its sums and
+    # products may depend on the number of threads, and an item must not.
+    planes = _tensor(image).permute(2, 0, 1).contiguous().float().numpy()
+    for kind in rng.permutation(len(factors)):
+        factor = np.float32(factors[kind])
+        if kind == _BRIGHTNESS:
+            planes *= factor
+        elif kind == _CONTRAST:  # away from the mean grey, or towards it
+            mean = _grey(planes).mean(dtype=np.float64)
+            planes *= factor
+            planes += np.float32((1 - factor) * mean)
+        else:  # saturation: away from the grey of each pixel, or towards it
+            grey = _grey(planes)
+            planes *= factor
+            planes += (1 - factor) * grey
+        torch.from_numpy(planes).clamp_(0, 255)
+    planes += np.float32(0.5)
+    return planes.astype(np.uint8).transpose(1, 2, 0)
+
+
+def _grey(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(3, H, W) RGB to (H, W) luma (ITU-R BT.601)."""
+    red, green, blue = planes
+    grey = np.float32(0.299) * red
+    grey += np.float32(0.587) * green
+    grey += np.float32(0.114) * blue
+    return grey
+
+
+def _tensor(image: NDArray[np.uint8]) -> Tensor:
+    """The same memory, or a copy if it must not be written to, as that of a decoded image: torch would warn."""
+    return torch.from_numpy(np.require(image, requirements="W"))

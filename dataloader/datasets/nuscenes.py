@@ -1,0 +1,316 @@
+"""nuScenes-lidarseg on disk -> `Scan` (Caesar et al., CVPR 2020; Fong et al., RA-L 2022).
+
+<data_path>/<version>/*.json                                 tables; see `dataloader.datasets.nuscenes_tables`
+<data_path>/samples/LIDAR_TOP/*.pcd.bin                      float32 N x 5: x, y, z (m), intensity 0..255, ring
+<data_path>/samples/CAM_*/*.jpg                              six cameras, 1600 x 900
+<data_path>/lidarseg/<version>/<token>_lidarseg.bin          uint8 N: index in category.json
+
+Key frames only. The tables are read once for a version; see `dataloader.datasets.nuscenes_index`.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader.datasets import nuscenes_tables as tables
+from dataloader.datasets.camera import project, read_image
+from dataloader.datasets.nuscenes_index import NuScenesIndex, open_index
+from dataloader.datasets.nuscenes_splits import scenes_of
+from dataloader.formats.files import file_sizes, missing_files, read_bytes, read_point_file, unequal
+from dataloader.formats.scan_check import (
+    NUSCENES,
+    Notes,
+    check_sizes,
+    look_at_scans,
+    looked_at,
+    note_added,
+    note_small_scans,
+)
+from utils.command import stopping
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.names import checked_name, checked_path
+from utils.scan.records import Frame, Scan, no_pixels
+
+CAMERAS = tables.CAMERAS
+
+_SPLITS = {
+    "v1.0-trainval": ("train", "val", "trainval"),
+    "v1.0-mini": ("mini_train", "mini_val"),
+    "v1.0-test": ("test",),
+}
+_WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
+
+
+class NuScenes:
+    """The key frames of one split, in order of scene name and time; knows nothing of augmentation.
+
+    Only those scenes of the split that are in the tables are used, so a part of the data set is a data set.
+
+    Args:
+        data_path: the folder that holds the folder `version`, samples and lidarseg.
+        version: "v1.0-trainval", "v1.0-mini" or "v1.0-test".
+        split: an official split of that version: "train", "val" or both as "trainval"; "mini_train" or "mini_val";
+            "test", which has no labels.
+        label_map: category names to learning ids.
+        image_size: offer the camera images, brought to this (width, height). None: no images; then none are needed.
+
+    Attributes:
+        absent: the scenes of the split that are not in the tables.
+        label_map: as given, but for the raw ids, which are those of this tree's category.json (not for "test").
+        notes: lines for the user about what is doubtful.
+        num_cameras: images per scan to choose from: 6, or 0 without `image_size`.
+
+    Raises:
+        UserError: the folder, the version, a table or every scene is missing, a table is damaged, the split is none of
+            the version's, labels are wanted and there are none, or a scan, a label file or, with `image_size`, an
+            image is missing, a scan is empty or has another number of points than its labels, the first scans cannot
+            be used, or no camera sees any of their points.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        version: str,
+        split: str,
+        label_map: LabelMap,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        self.root = Path(data_path)
+        self.has_labels = split != "test"
+        self.num_cameras = len(CAMERAS) if image_size is not None else 0
+        self._image_size = image_size
+        self._folder = _version_folder(self.root, version, split)
+        self._index = open_index(self._folder, partial(_build_apart, self.root, version))
+        names = scenes_of(split)
+        scenes = self._index.records["scene"]
+        present = set(_decoded(np.unique(scenes)))
+        self.absent = tuple(name for name in names if name not in present)
+        self._rows = np.flatnonzero(np.isin(scenes, np.array([name.encode() for name in names]))).astype(np.int32)
+        if not len(self._rows):
+            raise UserError(f"{self._folder}: the tables hold no scene of the split {split}; {_WHERE}")
+        self.label_map = self._match_categories(label_map) if self.has_labels else label_map
+        self._check_files(version, split)
+        self.notes = self._look_at_scans()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def knows_images(self) -> bool:
+        """Whether the tables have the images of all scans, so that `image_size` may be asked for."""
+        return bool((self._column("images") != b"").all())
+
+    def frame(self, index: int) -> Frame:
+        """Which scan number `index` is: its scene, and the token of its LIDAR_TOP sample_data."""
+        record = self._record(index)
+        return Frame(record["scene"].decode(), record["token"].decode(), str(self.root / record["lidar"].decode()))
+
+    def read(self, index: int, camera: int | None = 0) -> Scan:
+        """Scan number `index` as it lies on disk.
+
+        Args:
+            index: 0 .. len - 1.
+            camera: which of `CAMERAS` to read, or None for no image. Without `image_size` there is never one.
+
+        Returns:
+            All N points of the file, in its order; intensity 0..255. Labels are 0 in the test split, instances always.
+            A coordinate may be NaN or infinite if the file says so; an intensity that is, reads as 0. Pixels are those
+            of the resized image.
+
+        Raises:
+            UserError: a file is missing, truncated, empty or of the wrong length, or a label is not in category.json.
+        """
+        record, frame = self._record(index), self.frame(index)
+        xyz, intensity = read_point_file(frame.path, columns=5)
+        count = len(xyz)
+        if self.has_labels:
+            labels = read_labels(self.root / record["lidarseg"].decode(), count, self.label_map)
+        else:
+            labels = np.zeros(count, dtype=np.uint8)
+        image = None
+        pixels = no_pixels(count)
+        if camera is not None and self._image_size is not None:
+            image = read_image(self.root / record["images"][camera].decode(), self._image_size)
+            scale = np.append(self._image_size / record["sizes"][camera], 1.0)
+            pixels = project(xyz, scale[:, None] * record["matrices"][camera], *self._image_size, front="depth")
+        instances = np.zeros(count, dtype=np.int32)
+        return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels, image)
+
+    def _look_at_scans(self) -> tuple[str, ...]:
+        """Sizes of all files, contents of the first scans of the split; lines about what is doubtful."""
+        notes = Notes()
+        scans, labels = ([name.decode() for name in self._column(kind)] for kind in ("lidar", "lidarseg"))
+        sizes = file_sizes(self.root, scans + labels if self.has_labels else scans)
+        for scan, label in zip(scans, labels, strict=True):
+            labelled = self.root / label if self.has_labels else None
+            check_sizes(self.root / scan, sizes[scan], labelled, sizes.get(label, 0), NUSCENES)
+        note_small_scans({self.root / scan: sizes[scan] for scan in scans}, notes)
+        look_at_scans([self.root / scan for scan in scans], NUSCENES, notes)
+        if self.has_labels:
+            path = self.root / labels[0]
+            note_added(path, read_bytes(path, "labels"), self.label_map.added, notes)
+        if self.num_cameras:
+            self._check_view(notes)
+        return notes.lines()
+
+    def _check_view(self, notes: Notes) -> None:
+        """Look whether the cameras see points of the first scan of the split; of others too, before it is refused."""
+        blind = set(range(self.num_cameras))
+        for index in looked_at(len(self)):
+            record = self._record(index)
+            xyz, _ = read_point_file(self.frame(index).path, columns=5)
+            for camera in tuple(blind):
+                width, height = record["sizes"][camera].tolist()
+                if (project(xyz, record["matrices"][camera], width, height, front="depth")[:, 0] >= 0).any():
+                    blind.remove(camera)
+            if not blind:
+                return
+        names = ", ".join(CAMERAS[camera] for camera in sorted(blind))
+        text = f"no point of {self.frame(0).path} falls into the image of {names}"
+        table = self._folder / "calibrated_sensor.json"
+        if len(blind) == self.num_cameras:
+            raise UserError(f"{table}: {text}; unpack the metadata archive again")
+        notes.add("view", table, text)
+
+    def _record(self, index: int) -> Any:
+        return self._index.records[self._rows[index]]
+
+    def _match_categories(self, label_map: LabelMap) -> LabelMap:
+        table = self._folder / "category.json"
+        version = self._folder.name
+        if not (self._folder / "lidarseg.json").is_file():
+            raise UserError(f"{self._folder}: no lidarseg.json, so no labels; {tables.get_lidarseg(version)}")
+        if not self._index.categories:
+            raise UserError(f"{table}: {tables.without_index(version)}")
+        return label_map.with_raw_names(self._index.categories, table)
+
+    def _check_files(self, version: str, split: str) -> None:
+        """What is missing is looked for now, not in the middle of an epoch."""
+        origin = self._index.path or self._folder  # checked when it was built; but it may have come with the data
+        for token in _decoded(self._column("token")):
+            checked_name(token, "token", origin)
+        sensors = f"the sensor archives of {version}"
+        wanted = [(self._column("lidar"), tables.LIDAR, sensors)]
+        if self.num_cameras:
+            self._require_cameras(version, split)
+        if self.has_labels:
+            labels = self._column("lidarseg")
+            lacking = np.flatnonzero(labels == b"")
+            if len(lacking):
+                raise UserError(
+                    f"{self._folder / 'lidarseg.json'}: no labels for {len(lacking)} of {len(self)} scans of {split}, "
+                    f"such as {self.frame(lacking[0]).name}; {tables.get_lidarseg(version)}"
+                )
+            wanted.append((labels, "lidarseg", f"the nuScenes-lidarseg archive of {version}"))
+        if self.num_cameras:
+            wanted += zip(self._column("images").T, CAMERAS, [sensors] * len(CAMERAS), strict=True)
+        for files, kind, archive in wanted:
+            names = [checked_path(name, "filename", origin) for name in _decoded(files)]
+            missing = missing_files(self.root, names)
+            if missing:
+                raise UserError(
+                    f"{self.root / missing[0]}: missing ({len(missing)} of {len(self)} {kind} files of {split} are); "
+                    f"unpack {archive} into {self.root}"
+                )
+
+    def _require_cameras(self, version: str, split: str) -> None:
+        lacking = self._column("images") == b""
+        if lacking.any():
+            row, camera = np.argwhere(lacking)[0]
+            raise UserError(
+                f"{self._folder}: the tables lack the key frame, calibration or pose of {CAMERAS[camera]} for "
+                f"{np.count_nonzero(lacking[:, camera])} of {len(self)} scans of {split}, such as "
+                f"{self.frame(row).name}; unpack the metadata archive of {version} again, or train without images"
+            )
+
+    def _column(self, name: str) -> NDArray[Any]:
+        return self._index.records[name][self._rows]
+
+
+def _decoded(values: Iterable[bytes]) -> list[str]:
+    """What is no ASCII becomes a character that no name may hold."""
+    return [value.decode("ascii", errors="replace") for value in values]
+
+
+def _version_folder(root: Path, version: str, split: str) -> Path:
+    """<root>/<version>, which must be there with all its tables and have the split."""
+    if version not in _SPLITS:
+        raise UserError(f"{version}: no version of nuScenes; version must be one of {', '.join(_SPLITS)}")
+    if split not in _SPLITS[version]:
+        raise UserError(f"{split}: no split of {version}, which has {', '.join(_SPLITS[version])}; choose one of them")
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; {_WHERE}")
+    folder = root / version
+    if not folder.is_dir():
+        there = ", ".join(name for name in _SPLITS if (root / name).is_dir()) or "none"
+        raise UserError(
+            f"{folder}: no such folder (versions there: {there}); unpack the metadata archive of {version} into "
+            f"{root}, or set data_path or version under dataset_params"
+        )
+    lacking = [f"{name}.json" for name in tables.TABLES if not (folder / f"{name}.json").is_file()]
+    if lacking:
+        raise UserError(
+            f"{folder}: tables are missing: {', '.join(lacking)}; unpack the metadata archive of {version} into {root}"
+        )
+    return folder
+
+
+def _build_apart(root: Path, version: str) -> NuScenesIndex:
+    """The index, built in a process of its own: its memory is given back, and want of it ends in a clear line."""
+    stopped = UserError(
+        f"{root / version}: reading the tables was stopped, probably for want of memory; free some, or open the data "
+        "set once on a larger machine: later starts need none"
+    )
+    fork = multiprocessing.get_context("fork")  # from Python 3.14 on the default would import everything again
+    try:
+        with ProcessPoolExecutor(max_workers=1, mp_context=fork, initializer=_prepare_reader) as pool:
+            return pool.submit(build_index, root, version).result()
+    except (BrokenProcessPool, MemoryError) as error:
+        raise stopped from error
+
+
+def _prepare_reader() -> None:
+    # Millions of small objects without a cycle among them: looking for cycles takes a third of the time.
+    gc.disable()
+    stopping.end_with_parent()
+
+
+def build_index(root: Path, version: str) -> NuScenesIndex:
+    """What is kept of the tables in <root>/<version>.
+
+    Raises:
+        UserError: a table is damaged, or they do not fit together.
+    """
+    folder = root / version
+    return NuScenesIndex(tables.key_frames(folder), tables.category_names(folder))
+
+
+def read_labels(path: str | Path, count: int, label_map: LabelMap) -> NDArray[np.uint8]:
+    """A nuScenes-lidarseg label file.
+
+    Args:
+        path: the file.
+        count: points in the scan.
+        label_map: indices of category.json to learning ids.
+
+    Returns:
+        (count,) uint8 learning ids.
+
+    Raises:
+        UserError: the file is missing, has another number of points, or holds an index that category.json has not.
+    """
+    raw = read_bytes(path, "labels")
+    if raw.size != count:
+        raise unequal(path, raw.size, count, NUSCENES.point_bytes * count / max(raw.size, 1), NUSCENES.label_bytes)
+    return label_map.learning_ids(raw, path)

@@ -1,0 +1,202 @@
+"""The part of nuScenes' tables that reading scans takes, kept in a file that opens at once.
+
+The tables are JSON of more than a gigabyte. What is needed of them is a few dozen megabytes of equal records, written
+once:
+
+    <data_path>/<version>/2dpass_index.npy     one record per key frame (`nuscenes_tables.key_frames`)
+    <data_path>/<version>/2dpass_index.json    the tables it was made of, and the categories
+
+or, where the data cannot be written, in $XDG_CACHE_HOME/2dpass/<hash of the folder>/ (~/.cache if unset). The records
+are mapped into memory, so processes share them, and a process started afresh opens the file again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import uuid
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+from utils.files import require_regular, whole_file, write_text
+from utils.locks import locked
+
+_FORMAT = 2
+"""To be raised when what an index holds changes; older ones are then built anew."""
+
+_NAME = "2dpass_index"
+
+_COLUMNS = {
+    "scene": ("S", ()),
+    "token": ("S", ()),
+    "lidar": ("S", ()),
+    "lidarseg": ("S", ()),
+    "images": ("S", (6,)),
+    "matrices": ("f", (6, 3, 4)),
+    "sizes": ("i", (6, 2)),
+}
+"""Kind and shape of what a record holds."""
+
+Stamps = dict[str, list[int]]
+"""Size and time of change (ns) of every table: an index made of other tables is stale."""
+
+
+@dataclass(frozen=True)
+class NuScenesIndex:
+    """What is kept of one version's tables.
+
+    Attributes:
+        records: (key frames,) structured, sorted by scene name, then time; see `nuscenes_tables.key_frames`.
+        categories: raw label id -> category name; empty if category.json has no index (it came without lidarseg).
+        kept: (folder, checksum) of the file that `records` is mapped from; None if they are in memory only.
+    """
+
+    records: NDArray[np.void]
+    categories: dict[int, str]
+    kept: tuple[Path, int] | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file that `records` is mapped from, for error messages."""
+        return self.kept and self.kept[0] / f"{_NAME}.npy"
+
+    def __reduce__(self) -> tuple[Callable[..., NuScenesIndex], tuple[Any, ...]]:
+        """A process started afresh gets the place of the file, not its content."""
+        if self.kept is None:
+            return NuScenesIndex, (self.records, self.categories)
+        return _reopen, self.kept
+
+
+def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesIndex:
+    """The index of the tables in `folder`; built and kept if there is none, or a damaged one, or one of other tables.
+
+    Several processes may call this at once: one builds, the others wait for it.
+
+    Args:
+        folder: <data_path>/<version>, with the tables.
+        build: reads the tables.
+
+    Raises:
+        UserError: whatever `build` raises.
+    """
+    stamps = _stamps(folder)
+    places = [folder, *_cache_folder(folder)]
+    for place in places:
+        if (index := _load(place, stamps)) is not None:
+            return index
+    writeable = next((place for place in places if _is_writeable(place)), None)
+    if writeable is None:
+        _say(folder, f"it is not kept, as none of these can be written: {', '.join(map(str, places))}")
+        return build()
+    with locked(writeable / f".{_NAME}.lock"):
+        # It may have been built while this process waited.
+        if (index := _load(writeable, stamps)) is not None:
+            return index
+        _say(folder, f"what is needed is kept in {writeable / _NAME}.npy")
+        index = build()
+        try:
+            _write(writeable, index, stamps)
+        except OSError as error:
+            print(f"{writeable}: cannot keep the index ({error.strerror}); it is in memory only", file=sys.stderr)
+            return index
+        return _load(writeable, stamps) or index
+
+
+def _say(folder: Path, where: str) -> None:
+    print(
+        f"{folder}: reading the nuScenes tables, once (v1.0-trainval takes about half a minute); {where}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _stamps(folder: Path) -> Stamps:
+    tables = sorted(path for path in folder.glob("*.json") if not path.name.startswith((_NAME, ".")))
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in tables}
+
+
+def _cache_folder(folder: Path) -> list[Path]:
+    """The place in the user's cache; none if the user has no home."""
+    # A relative path is to be ignored, says the XDG base directory specification.
+    bases = [Path(os.environ.get("XDG_CACHE_HOME", "")), Path(os.path.expanduser("~")) / ".cache"]
+    absolute = [base for base in bases if base.is_absolute()]
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    return [base / "2dpass" / digest for base in absolute[:1]]
+
+
+def _is_writeable(folder: Path) -> bool:
+    probe = folder / f".{_NAME}.{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(probe, "xb"):
+            probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _write(folder: Path, index: NuScenesIndex, stamps: Stamps) -> None:
+    """Both files, each complete or not at all.
+
+    Between the two the header does not fit the records; then the checksum is wrong, and a reader waits or builds.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    records = folder / f"{_NAME}.npy"
+    with whole_file(records) as file:
+        np.save(file, index.records, allow_pickle=False)
+    about = {"tables": stamps, "categories": {str(raw): name for raw, name in index.categories.items()}}
+    header = {"format": _FORMAT, "checksum": _checksum(records, about), **about}
+    write_text(folder / f"{_NAME}.json", json.dumps(header))
+
+
+def _checksum(records: Path, about: dict[str, Any]) -> int:
+    """CRC-32 of the file of records and of what the header says about it."""
+    text = json.dumps(about, sort_keys=True).encode()
+    return zlib.crc32(text, zlib.crc32(np.memmap(records, dtype=np.uint8, mode="r").data))
+
+
+def _load(folder: Path, stamps: Stamps | None) -> NuScenesIndex | None:
+    """The index kept in `folder`; None if there is none, or it is damaged, or not of the tables of `stamps`."""
+    path = folder / f"{_NAME}.npy"
+    try:
+        for file in (path, folder / f"{_NAME}.json"):
+            require_regular(file)
+        header = json.loads((folder / f"{_NAME}.json").read_bytes())
+        about = {key: header[key] for key in ("tables", "categories")}
+        if header["format"] != _FORMAT or (stamps is not None and about["tables"] != stamps):
+            return None
+        if _checksum(path, about) != header["checksum"]:
+            return None
+        categories = {int(raw): name for raw, name in about["categories"].items()}
+        records = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not _are_key_frames(records) or not all(isinstance(name, str) for name in categories.values()):
+            return None
+        return NuScenesIndex(records, categories, kept=(folder, header["checksum"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _are_key_frames(records: NDArray[Any]) -> bool:
+    """Whether this can be what `nuscenes_tables.key_frames` gives: the file may come with a data set."""
+    if records.ndim != 1 or records.dtype.names != tuple(_COLUMNS):
+        return False
+    columns = {name: (records[name].dtype.kind, records[name].shape[1:]) for name in _COLUMNS}
+    return columns == _COLUMNS and np.array_equal(records["images"] != b"", (records["sizes"] > 0).all(axis=-1))
+
+
+def _reopen(folder: Path, checksum: int) -> NuScenesIndex:
+    index = _load(folder, None)
+    if index is None or index.kept != (folder, checksum):
+        raise UserError(f"{folder / _NAME}.npy: removed or replaced while the program ran; start it again")
+    return index

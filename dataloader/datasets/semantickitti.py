@@ -1,0 +1,277 @@
+"""SemanticKITTI on disk -> `Scan` (Behley et al., ICCV 2019; KITTI odometry format, Geiger et al., CVPR 2012).
+
+<data_path>/<sequence>/velodyne/<frame>.bin     float32 N x 4: x, y, z (m), reflectance 0..1
+<data_path>/<sequence>/labels/<frame>.label     uint32 N: semantic id (low half), instance id (high half)
+<data_path>/<sequence>/image_2/<frame>.png      left colour camera
+<data_path>/<sequence>/calib.txt                P2 (camera 0 -> image), Tr (velodyne -> camera 0); see kitti_calibration
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader.datasets.camera import image_size, project, read_image
+from dataloader.datasets.kitti_calibration import axis_of, is_upright, middle_of, read_calibration
+from dataloader.datasets.kitti_frames import TEST_SCANS, is_number, missing_numbers, some_of, unlike_the_benchmark
+from dataloader.datasets.kitti_sequences import none_there, sequences_of, unlisted
+from dataloader.formats.files import list_sizes, read_bytes, read_point_file, unequal
+from dataloader.formats.scan_check import (
+    KITTI,
+    Notes,
+    check_sizes,
+    look_at_scans,
+    looked_at,
+    note_added,
+    note_small_scans,
+)
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.scan.records import Frame, Scan, no_pixels
+
+Split = Literal["train", "valid", "test", "trainval"]
+
+_LEAST_AHEAD = 0.1  # cosine of the angle between the camera's axis and x of the lidar; points with x <= 0 get no pixel
+_LEAST_SPREAD = 0.05  # of the image that the points in it must cover
+_LEAST_IN_VIEW = 0.01  # of the points of a scan, before the calibration is doubtful; KITTI's camera sees 15 %
+
+_WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
+
+
+class SemanticKITTI:
+    """The scans of one split, in order of sequence and frame; knows nothing of augmentation.
+
+    Only those sequences of the split that are on disk are used, so a part of the data set is a data set.
+
+    Args:
+        data_path: the folder that holds the sequence folders "00", "01", ...
+        split: which sequences, as listed in `label_map.split`; "trainval" is train and valid. "test" has no labels.
+        label_map: raw ids to learning ids, and the split.
+        load_image: offer the camera image. Only then are calib.txt and image_2 needed.
+
+    Attributes:
+        frames: every scan of the split.
+        absent: the sequences of the split that are not on disk.
+        notes: lines for the user about what is doubtful.
+        label_map: as given.
+        num_cameras: images per scan to choose from: 1, or 0 without `load_image`.
+
+    Raises:
+        UserError: the folder or every sequence is missing, `label_map` lists none, a sequence has no scans, a scan is
+            empty or has no label file (but for "test") or one of another length, the first scans of a sequence cannot
+            be used, in a sequence of the benchmark's test split a number is left out, or, with `load_image`, an image
+            or the calibration is missing, or the camera sees none of the points.
+    """
+
+    def __init__(self, data_path: str | Path, split: Split, label_map: LabelMap, load_image: bool = False) -> None:
+        self.root = Path(data_path)
+        self.label_map = label_map
+        self.has_labels = split != "test"
+        self.num_cameras = 1 if load_image else 0
+        wanted = sequences_of(split, label_map)
+        if not self.root.is_dir():
+            raise UserError(f"{data_path}: no such folder; {_WHERE}")
+        present = [sequence for sequence in wanted if (self.root / sequence).is_dir()]
+        if not present:
+            raise none_there(self.root, split, wanted, _WHERE)
+        self.absent = tuple(sequence for sequence in wanted if sequence not in present)
+        self.frames: list[Frame] = []
+        self._calibrations: dict[str, NDArray[np.float64]] = {}
+        notes = Notes()
+        if said := unlisted(self.root, self.absent, label_map):
+            notes.add("unlisted", self.root, said)
+        if split == "valid" and (both := sorted(set(present).intersection(label_map.split.get("train", ())))):
+            text = (
+                f"sequences {some_of(both)} are in split.train and in split.valid: the score is of what was trained on"
+            )
+            notes.add("both", self.root, text)
+        for sequence in present:
+            frames = self._list_frames(sequence, notes)
+            look_at_scans([Path(frame.path) for frame in frames], KITTI, notes)
+            if self.has_labels:
+                path = self._file(frames[0], "labels", ".label")
+                note_added(path, read_bytes(path, "labels").view("<u2")[::2], label_map.added, notes)
+            if load_image:
+                self._calibrations[sequence] = read_calibration(self.root / sequence / "calib.txt")
+                self._check_view(frames, notes)
+            self.frames += frames
+        self.notes = notes.lines()
+        if split == "test" and set(label_map.split["test"]) == set(TEST_SCANS):
+            counts = Counter(frame.sequence for frame in self.frames)
+            self.notes += tuple(filter(None, [unlike_the_benchmark(counts)]))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def frame(self, index: int) -> Frame:
+        """Which scan number `index` is."""
+        return self.frames[index]
+
+    def read(self, index: int, camera: int | None = 0) -> Scan:
+        """Scan number `index` as it lies on disk.
+
+        Args:
+            index: 0 .. len - 1.
+            camera: the camera whose image to read (there is one, 0), or None for no image. Without `load_image` there
+                is never one.
+
+        Returns:
+            All N points of the file, in its order. Labels and instances are 0 in the test split. A coordinate may be
+            NaN or infinite if the file says so; a reflectance that is, reads as 0.
+
+        Raises:
+            UserError: a file is missing, truncated, empty or of the wrong length, or a label id is unknown.
+        """
+        frame = self.frames[index]
+        xyz, intensity = read_points(frame.path)
+        count = len(xyz)
+        if self.has_labels:
+            labels, instances = read_labels(self._file(frame, "labels", ".label"), count, self.label_map)
+        else:
+            labels, instances = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.int32)
+        image = None
+        if camera is not None and self.num_cameras:
+            image = read_image(self._file(frame, "image_2", ".png"))
+            height, width = image.shape[:2]
+            pixels = project(xyz, self._calibrations[frame.sequence], width, height)
+        else:
+            pixels = no_pixels(count)
+        index_in_file = np.arange(count, dtype=np.int64)
+        return Scan(frame, xyz, intensity, labels, instances, index_in_file, pixels, image)
+
+    def _file(self, frame: Frame, folder: str, suffix: str) -> Path:
+        return self.root / frame.sequence / folder / (frame.name + suffix)
+
+    def _list_frames(self, sequence: str, notes: Notes) -> list[Frame]:
+        """The scans of a sequence; what must lie beside them is looked for now, not in the middle of an epoch."""
+        folder = self.root / sequence
+        sizes = list_sizes(folder / "velodyne", ".bin")
+        names = sorted(sizes)
+        if not names:
+            raise UserError(f"{folder / 'velodyne'}: no .bin scans; unpack the velodyne archive, or remove {folder}")
+        labels = list_sizes(folder / "labels", ".label")
+        if self.has_labels:
+            self._require(sequence, "labels", ".label", names, labels)
+        if self.num_cameras:
+            images = list_sizes(folder / "image_2", ".png")
+            self._require(sequence, "image_2", ".png", names, images)
+            if empty := [name for name in names if not images[name]]:
+                raise UserError(f"{folder / 'image_2' / empty[0]}.png: the file is empty; unpack the image again")
+        self._check_numbers(sequence, sizes, labels, notes)
+        scans = {name: folder / "velodyne" / f"{name}.bin" for name in names}
+        for name, scan in scans.items():
+            label = folder / "labels" / f"{name}.label" if self.has_labels else None
+            check_sizes(scan, sizes[name], label, labels.get(name, 0), KITTI)
+        note_small_scans({scan: sizes[name] for name, scan in scans.items()}, notes)
+        return [Frame(sequence, name, str(scan)) for name, scan in scans.items()]
+
+    def _require(self, sequence: str, kind: str, suffix: str, names: list[str], there: Collection[str]) -> None:
+        lacking = [name for name in names if name not in there]
+        if lacking:
+            first = self.root / sequence / kind / (lacking[0] + suffix)
+            raise UserError(
+                f"{first}: missing ({len(lacking)} of {len(names)} scans of sequence {sequence} have none); "
+                f"unpack the {kind} archive there"
+            )
+
+    def _check_numbers(self, sequence: str, scans: Collection[str], labels: Collection[str], notes: Notes) -> None:
+        """Scans that were there once, by their label file or by their number; a submission must have all of them."""
+        folder = self.root / sequence / "velodyne"
+        lost = sorted(name for name in labels if name not in scans)
+        gaps = missing_numbers(scans)
+        strict = not self.has_labels and sequence in TEST_SCANS
+        numbered = [name for name in scans if is_number(name)]
+        if numbered and (odd := sorted(set(scans) - set(numbered))):
+            text = f"is not called by a number of six digits, as {len(numbered)} scans beside it are"
+            if strict:
+                raise UserError(f"{folder / odd[0]}.bin: {text}; remove it: a submission must not have more frames")
+            notes.add("names", folder / f"{odd[0]}.bin", f"{text} (a copy?)")
+        elif strict and not numbered:
+            text = "scans of the benchmark are called 000000.bin, 000001.bin and so on; the server knows no others"
+            notes.add("names", folder, text)
+        if strict and (lost or gaps):
+            raise UserError(
+                f"{folder / (lost or gaps)[0]}.bin: missing, as {len(lost or gaps)} scans of sequence {sequence} are "
+                f"({some_of(lost or gaps)}); a submission needs all of them: unpack the velodyne archive again"
+            )
+        if lost:
+            notes.add("lost", folder, f"{len(lost)} label files have no scan ({some_of(lost)}); they are left out")
+        elif gaps and 2 * len(gaps) < len(scans):  # with more it is every second or every tenth scan, on purpose
+            notes.add("gap", folder, f"{len(gaps)} scans are missing from the numbering ({some_of(gaps)})")
+
+    def _check_view(self, frames: list[Frame], notes: Notes) -> None:
+        """Look whether the camera sees points of the first scan of a sequence; of others too, before it is refused."""
+        sequence = frames[0].sequence
+        calibration, path = self._calibrations[sequence], self.root / sequence / "calib.txt"
+        x, y, z = axis_of(calibration)
+        if x < _LEAST_AHEAD:
+            raise UserError(
+                f"{path}: by keys P2 and Tr the camera looks along ({x:.2f}, {y:.2f}, {z:.2f}) of the lidar, not ahead "
+                "along its x; take calib.txt from the KITTI odometry calibration archive"
+            )
+        width, height = image_size(self._file(frames[0], "image_2", ".png"))
+        column = middle_of(calibration)
+        if not 0.25 < column / width < 0.75:
+            text = f"key P2 has the camera's axis in column {column:.0f} of images {width} wide; is it of other images?"
+            notes.add("axis", path, text)
+        for frame in (frames[number] for number in looked_at(len(frames))):
+            width, height = image_size(self._file(frame, "image_2", ".png"))
+            xyz, _ = read_points(frame.path)
+            ahead = xyz[xyz[:, 0] > 0]
+            pixels = project(ahead, calibration, width, height, front="depth")
+            pixels = pixels[pixels[:, 0] >= 0]
+            if len(pixels):
+                break
+        else:
+            raise UserError(
+                f"{path}: keys P2 and Tr put no point of {frames[0].path} into its image ({width} x {height}); take "
+                "calib.txt from the KITTI odometry calibration archive"
+            )
+        if len(pixels) < _LEAST_IN_VIEW * len(xyz):
+            text = f"keys P2 and Tr put only {len(pixels)} of the {len(xyz)} points of {frame.path} into its image"
+            notes.add("view", path, text)
+        elif np.ptp(pixels, axis=0).max() < _LEAST_SPREAD * min(width, height):
+            notes.add("spread", path, f"keys P2 and Tr put the points of {frame.path} close together in its image")
+        if not is_upright(calibration, height):
+            notes.add("upright", path, "by keys P2 and Tr the camera is not upright: z of the lidar must point up")
+        if np.linalg.det(calibration[:, :3]) < 0:
+            notes.add("mirrored", path, "keys P2 and Tr mirror what they project: y of the lidar must point left")
+
+
+def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A KITTI velodyne file.
+
+    Returns:
+        xyz: (N, 3) float32, metres, N > 0. intensity: (N,) float32, finite.
+
+    Raises:
+        UserError: the file is missing, empty, or not a whole number of points.
+    """
+    return read_point_file(path, columns=4)
+
+
+def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """A SemanticKITTI label file.
+
+    Args:
+        path: the file.
+        count: points in the scan.
+        label_map: raw ids to learning ids.
+
+    Returns:
+        labels: (count,) uint8 learning ids. instances: (count,) int32.
+
+    Raises:
+        UserError: the file is missing, has another number of points, or holds an id that the map does not know.
+    """
+    content = read_bytes(path, "labels")
+    if content.size != 4 * count:
+        scan_bytes = KITTI.point_bytes * count
+        raise unequal(path, content.size / 4, count, 4 * scan_bytes / max(content.size, 1), KITTI.label_bytes)
+    halves = content.view("<u2").reshape(-1, 2)
+    return label_map.learning_ids(halves[:, 0], path), halves[:, 1].astype(np.int32)

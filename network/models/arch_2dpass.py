@@ -1,0 +1,50 @@
+"""2DPASS: the 3D network, taught in training by a 2D branch that sees a camera crop (ECCV 2022, figure 2).
+
+points -> voxels -> 3D network -> logits                                        (all there is at test time)
+                        | features per scale
+image  -> 2D branch ----+-> MSFSKD: fuse, predict, distil into the 3D network   (training only)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from network.models.distillation import MSFSKD
+from network.models.network_3d import Baseline
+from network.models.segmentation_network import SegmentationNetwork
+from network.teachers.resnet34 import ImageBranch
+from utils.scan.records import Batch
+
+
+class Arch2DPASS(SegmentationNetwork):
+    """The whole training model. `predict` is the 3D network's and never looks at an image."""
+
+    def __init__(self, network_3d: Baseline, image_branch: ImageBranch, distillation: MSFSKD) -> None:
+        super().__init__()
+        self.network_3d, self.backend = network_3d, network_3d.backend
+        self.image_branch = image_branch
+        self.distillation = distillation
+
+    def geometry(self) -> dict[str, list[float]]:
+        """That of the 3D network."""
+        return self.network_3d.geometry()
+
+    def predict(self, batch: Batch) -> Tensor:
+        """(P, K) logits."""
+        return self.network_3d.predict(batch)
+
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses; "loss" is the total: 3D loss + every scale's loss + final fused loss.
+
+        Raises:
+            ValueError: the batch has no images.
+        """
+        if batch.images is None:
+            raise ValueError("2DPASS trains with images; this batch has none")
+        voxels = self.network_3d.voxelize(batch)
+        features = self.network_3d(voxels)
+        image_features = self.image_branch(batch.images, batch.rows[batch.visible], batch.pixels[batch.visible])
+        point_losses = self.network_3d.point_losses(features.logits, batch)
+        distilled = self.distillation(features.voxel_features, voxels, image_features, batch)
+        total = point_losses["loss"] + sum(distilled.values())
+        return {**point_losses, **distilled, "loss_3d": point_losses["loss"], "loss": total}

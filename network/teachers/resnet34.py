@@ -1,0 +1,202 @@
+"""The 2D branch: ResNet-34 and one small decoder per scale. Used in training only."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from network.ops.distinct import Ranking, collect
+from network.ops.sums import Average
+from network.sparse.layers import NormOfFew
+from network.teachers.grid_convolution import convolve_at
+from network.weights.imagenet import read_imagenet_weights
+
+Normalizer = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of R, G and B, for values 0..1."""
+
+_LOWEST = 3  # rows of a map that oneDNN's bf16 gradients take
+_FEW = 0.4  # share of the cells of a map up to which it is faster to compute only those
+_STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
+
+
+class ImageNorm(NormOfFew, nn.BatchNorm2d):
+    """BatchNorm over pixels, be it a single one: an image of 16 x 16 pixels ends as one."""
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut (He et al., CVPR 2016); parameter names as in torchvision."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
+        self.bn1 = ImageNorm(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = ImageNorm(c_out)
+        self.downsample = None
+        if stride != 1 or c_in != c_out:
+            self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), ImageNorm(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(out)) + identity, inplace=True)
+
+
+class Decoder(nn.Sequential):
+    """A 7x7 convolution, then as many doublings of the resolution as bring the map to 1/2 or 1/4 of the image.
+
+    The published decoders end in a nearest-neighbour upsampling to the input resolution, where points look features up.
+    Here they look up the map before that upsampling, at pixel // stride: the same values without the large maps.
+    """
+
+    def __init__(self, scale: int, channels: int) -> None:
+        c_in = _STAGES[scale][1]
+        widths = {2: [channels], 4: [channels], 8: [64, channels], 16: [64, 64, channels]}[scale]
+        self.is_convolution = len(widths) == 1
+        layers: list[nn.Module] = [nn.Conv2d(c_in, widths[0], 7, padding=3, bias=False), nn.ReLU(inplace=True)]
+        for narrow, wide in itertools.pairwise(widths):
+            upsample = nn.ConvTranspose2d(narrow, wide, 3, stride=2, padding=1, output_padding=1)
+            layers += [upsample, nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, c, h, w) of the ResNet -> the map (B, C, 2h or 4h ..., w likewise)."""
+        height = input.shape[2]
+        if input.device.type == "cpu" and height < _LOWEST:
+            # For the bf16 gradient of a 7x7 kernel on one or two rows, oneDNN reads memory that is not its own. More
+            # rows of zeros change nothing.
+            features = self[0](F.pad(input, (0, 0, 0, _LOWEST - height)))[:, :, :height]
+        else:
+            features = self[0](input)
+        for layer in itertools.islice(self, 1, None):
+            features = layer(features)
+        return features
+
+    def at(self, x: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
+        """The features under some pixels of the images.
+
+        Args:
+            x: (B, c, h, w), the stage of the ResNet that this decodes.
+            image_height: of the images that the pixels refer to.
+            rows: (M,) int64, image of each pixel.
+            pixels: (M, 2) int64 (row, col).
+
+        Returns:
+            (M, C)
+        """
+        if self.is_convolution and x.device.type == "cpu":
+            (needed,) = collect([Ranking(_cells(x, image_height, rows, pixels))])
+            if len(needed) < _FEW * x[:, 0].numel():
+                weight = self[0].weight
+                assert isinstance(weight, Tensor)
+                at_cells = F.relu(convolve_at(x, weight, needed.values), inplace=True)
+                return Average.spreading(needed)(at_cells)
+        return sample(self(x), image_height, rows, pixels)
+
+
+def sample(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
+    """Features of a map (B, C, h, w) under each pixel of the images, (M, C); arguments as of `Decoder.at`."""
+    flat = feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
+    cells = _cells(feature_map, image_height, rows, pixels)
+    if flat.device.type == "cpu":
+        return flat.index_select(0, cells)
+    # A GPU would add up the gradients of pixels in one cell in any order, and so never twice the same.
+    return Average.picking(cells, len(flat))(flat)
+
+
+def _cells(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
+    """(M,) the cell of the map (B, c, h, w) under each pixel: (image * h + row) * w + column."""
+    h, w = feature_map.shape[2:]
+    cell = torch.div(pixels, image_height // h, rounding_mode="floor")
+    return (rows * h + cell[:, 0]) * w + cell[:, 1]
+
+
+class ImageBranch(nn.Module):
+    """ResNet-34 with the first convolution at stride 1, and a decoder to C channels at each scale.
+
+    Args:
+        channels: C.
+        scale_list: which scales have a decoder.
+        normalizer: of uint8 images; None only divides by 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, scale_list: Sequence[int], normalizer: Normalizer | None = None) -> None:
+        super().__init__()
+        for name, values in zip(("mean", "std"), normalizer or ((0.0,) * 3, (1.0,) * 3), strict=True):
+            # Not persistent: they belong to the config, and published checkpoints have none.
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=1, padding=3, bias=False)
+        self.bn1 = ImageNorm(64)
+        self.scales = [scale for scale in _STAGES if scale <= max(scale_list)]
+        c_in = 64
+        for scale in self.scales:
+            name, c_out, depth, stride = _STAGES[scale]
+            blocks = [BasicBlock(c_in if i == 0 else c_out, c_out, stride if i == 0 else 1) for i in range(depth)]
+            self.add_module(name, nn.Sequential(*blocks))
+            c_in = c_out
+        self._start_as_torchvision()
+        self.decoders = nn.ModuleDict({str(s): Decoder(s, channels) for s in sorted(set(scale_list))})
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def _start_as_torchvision(self) -> None:
+        """The random start of torchvision's ResNet, as published; call it before there are decoders.
+
+        He et al. (ICCV 2015): normal, variance 2 / (outputs of a weight). Torch's default is another distribution.
+        (BatchNorm starts at 1 and 0 in both.)
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to (value / 255 - mean) / std; other images are taken to be normalised already."""
+        if images.dtype != torch.uint8:
+            return images
+        return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
+
+    def forward(self, images: Tensor, rows: Tensor, pixels: Tensor) -> dict[int, Tensor]:
+        """The features under some pixels, by scale.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; H and W multiples of 16.
+            rows: (M,) int64, image of each pixel.
+            pixels: (M, 2) int64 (row, col).
+
+        Returns:
+            scale -> (M, C)
+
+        Raises:
+            ValueError: H or W is not a multiple of 16.
+        """
+        if images.shape[2] % 16 or images.shape[3] % 16:
+            raise ValueError(f"image height and width must be multiples of 16, got {tuple(images.shape[2:])}")
+        height = images.shape[2]
+        images = self.normalize(images.contiguous(memory_format=torch.channels_last))
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        features = {}
+        for scale in self.scales:
+            x = self.get_submodule(_STAGES[scale][0])(x)
+            if str(scale) in self.decoders:
+                decoder = self.decoders[str(scale)]
+                assert isinstance(decoder, Decoder)
+                features[scale] = decoder.at(x, height, rows, pixels)
+        return features
+
+    def load_imagenet_weights(self) -> None:
+        """Take ResNet-34's ImageNet weights (downloaded once into torch.hub's folder).
+
+        Raises:
+            UserError: they cannot be downloaded, or the file there is another one.
+        """
+        own = {k: v for k, v in self.state_dict().items() if not k.startswith("decoders.")}
+        self.load_state_dict(read_imagenet_weights(own), strict=False)

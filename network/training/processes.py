@@ -1,0 +1,55 @@
+"""The processes of a run under Lightning: how they are started, and who hears of signals and of a lost process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.strategies.launchers.subprocess_script import _launch_process_observer
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from utils.command import stopping
+
+
+class Launcher(_SubprocessScriptLauncher):
+    """Lightning's, but `stopping` watches the processes: Lightning's observer kills the run without a word."""
+
+    _watched = False
+
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> Any:
+        if not self.cluster_environment.creates_processes_externally:
+            with stopping.launching():
+                self._call_children_scripts()
+            self._watched = stopping.watch(self.procs)
+            if not self._watched:
+                _launch_process_observer(self.procs)
+        return super().launch(function, *args, trainer=trainer, **kwargs)
+
+    def kill(self, signum: int) -> None:  # type: ignore[override]
+        """End the processes, after Ctrl-C; those that are watched are told already, and end with their loaders."""
+        if not self._watched:
+            super().kill(signum)
+
+
+class Processes(DDPStrategy):
+    """DDP over processes that end together."""
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+
+def leave_signals_alone(trainer: pl.Trainer) -> None:
+    """Keep the handlers of `utils.command.stopping`.
+
+    Lightning's handler of SIGTERM waits for all other processes, which may be gone, and then lets the command end as
+    if it were through; and for its sake every training step has all processes wait for each other once more.
+    """
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    pass

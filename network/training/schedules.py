@@ -1,0 +1,174 @@
+"""Optimisers and learning-rate schedules, by the names the published configs use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from utils.errors import UserError
+
+LAST_EPOCHS_AT_MINIMUM = 4  # the cosine per epoch reaches its minimum this many epochs before the end
+MINIMUM_RATE = 1e-5
+WARMUP_STEPS = 1000  # shared out over the GPUs
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning-rate schedule and when to advance it.
+
+    All but the plateau are functions of the place in the training, so that a resumed run, also one whose epochs or
+    whose whole length have changed, goes on where an uninterrupted one would be.
+
+    Attributes:
+        scheduler: the torch scheduler.
+        interval: advance it after every step or after every epoch.
+        needs_monitor: `scheduler.step` takes the monitored score (higher is better).
+    """
+
+    scheduler: LRScheduler
+    interval: Literal["step", "epoch"]
+    needs_monitor: bool = False
+
+    def place(self, epochs: int, steps_per_epoch: int) -> None:
+        """The schedule stands where it is after so many epochs, whatever it has counted; a plateau stays as it is.
+
+        Args:
+            epochs: finished ones.
+            steps_per_epoch: optimiser steps that an epoch takes.
+        """
+        if not isinstance(self.scheduler, LambdaLR):
+            return
+        position = epochs * (steps_per_epoch if self.interval == "step" else 1)
+        self.scheduler.last_epoch, self.scheduler._step_count = position, position + 1
+        factors = [factor(position) for factor in self.scheduler.lr_lambdas]
+        rates = [base * factor for base, factor in zip(self.scheduler.base_lrs, factors, strict=True)]
+        for group, base, rate in zip(
+            self.scheduler.optimizer.param_groups, self.scheduler.base_lrs, rates, strict=True
+        ):
+            group["lr"], group["initial_lr"] = rate, base
+        self.scheduler._last_lr = rates
+
+
+def build_optimizer(
+    parameters: Iterable[Parameter],
+    name: str,
+    learning_rate: float,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    weight_decay: float = 1e-4,
+) -> Optimizer:
+    """The optimiser called `name`: "SGD", or "Adam" (which takes the learning rate alone, as published).
+
+    It is a fused one: one pass over the weights, and a step that can be called off on the device (`GradientGuard`).
+
+    Args:
+        parameters: on the device where they are trained.
+        name: which.
+        learning_rate: of both.
+        momentum, nesterov, weight_decay: of SGD.
+
+    Raises:
+        UserError: there is no such optimiser.
+    """
+    optimizer: Optimizer
+    if name == "SGD":
+        optimizer = SGD(parameters, learning_rate, momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
+        fill_momentum(optimizer)
+    elif name == "Adam":
+        optimizer = Adam(parameters, lr=learning_rate, fused=True)
+    else:
+        raise UserError(f"train_params.optimizer: unknown optimizer '{name}'; choose SGD or Adam")
+    # In fp16 the gradients are to be unscaled before they are clipped, not by the optimiser's step.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer
+
+
+def fill_momentum(optimizer: Optimizer) -> None:
+    """Zeros for the momentum that an SGD does not have yet: the same as none.
+
+    Where its first step is called off, a fused SGD would go on from uninitialised momentum. (Its memory layout is to be
+    that of the parameter, as `zeros_like` makes it: a fused step on a CPU does not look.)
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else []:
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    name: str,
+    max_num_epochs: int,
+    steps_per_epoch: int,
+    num_gpu: int,
+    decay_step: int = 10,
+    decay_rate: float = 0.1,
+) -> Schedule:
+    """The schedule called `name`.
+
+    Args:
+        optimizer: what it steers.
+        name: "StepLR" (times `decay_rate` every `decay_step` epochs), "ReduceLROnPlateau" (times `decay_rate` after
+            `decay_step` epochs without a better score), "CosineAnnealingLR" (per epoch), or
+            "CosineAnnealingWarmRestarts", the published name of a cosine per step with linear warm-up (no restarts).
+        max_num_epochs: length of the training.
+        steps_per_epoch: optimiser steps per epoch, see `steps_per_epoch`; only the per-step cosine uses it.
+        num_gpu: number of processes; it sets the length of the warm-up.
+        decay_step: epochs.
+        decay_rate: factor.
+
+    Raises:
+        UserError: there is no such schedule.
+    """
+    if name == "StepLR":
+        return Schedule(LambdaLR(optimizer, lambda epoch: decay_rate ** (epoch // decay_step)), "epoch")
+    if name == "ReduceLROnPlateau":
+        plateau = ReduceLROnPlateau(optimizer, mode="max", factor=decay_rate, patience=decay_step)
+        return Schedule(plateau, "epoch", needs_monitor=True)
+    if name == "CosineAnnealingLR":
+        # A demo run of four epochs or fewer would otherwise divide by zero.
+        length = max(max_num_epochs - LAST_EPOCHS_AT_MINIMUM, 1)
+        lowest = MINIMUM_RATE / optimizer.param_groups[0]["lr"]
+        return Schedule(LambdaLR(optimizer, partial(cosine_factor, length=length, lowest=lowest)), "epoch")
+    if name == "CosineAnnealingWarmRestarts":
+        factor = partial(warm_cosine_factor, warmup=warmup_steps(num_gpu), total_steps=max_num_epochs * steps_per_epoch)
+        return Schedule(LambdaLR(optimizer, factor), "step")
+    choices = "StepLR, ReduceLROnPlateau, CosineAnnealingLR or CosineAnnealingWarmRestarts"
+    raise UserError(f"train_params.lr_scheduler: unknown schedule '{name}'; choose {choices}")
+
+
+def cosine_factor(epoch: int, length: int, lowest: float) -> float:
+    """The learning rate in an epoch, as a share of the base rate: half a cosine down to `lowest`, then up again.
+
+    Args:
+        epoch: from 0.
+        length: epochs of the way down.
+        lowest: the smallest share.
+    """
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * epoch / length)) / 2
+
+
+def warm_cosine_factor(step: int, warmup: int, total_steps: int) -> float:
+    """The learning rate at `step`, as a share of the base rate: a linear rise, then half a cosine.
+
+    Args:
+        step: optimiser steps done, from 0.
+        warmup: steps of the rise.
+        total_steps: length of the falling half-wave in steps.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / total_steps))
+
+
+def warmup_steps(num_gpu: int) -> int:
+    """Steps of the linear warm-up: none on one GPU (or the CPU), 1000 shared out over several."""
+    return 0 if num_gpu <= 1 else WARMUP_STEPS // num_gpu

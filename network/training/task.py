@@ -1,0 +1,270 @@
+"""Training and evaluation of any network of the project: the only LightningModule."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from network.models.segmentation_network import SegmentationNetwork
+from network.training.gradient_guard import GradientGuard
+from network.training.schedules import Schedule, build_optimizer, build_scheduler, fill_momentum
+from network.voting import segment
+from network.weights.resuming import FIXED_ON_RESUME
+from utils.config.loading import TrainParams
+from utils.errors import UserError
+from utils.metrics import ScoreCard, SegmentationMetrics, format_table
+from utils.results.evaluation import TestOutput
+from utils.results.run_settings import Settings
+from utils.scan.records import Batch
+
+SCORES = ("val/mIoU", "val/mIoU_published", "val/mIoU_present", "val/acc", "val/best_miou")
+
+
+class SegmentationTask(pl.LightningModule):
+    """Steps, metrics and optimisation around a network with `predict(batch)` and `training_losses(batch)`.
+
+    Args:
+        network: any network of `assemble`.
+        training: the optimiser's and schedule's settings.
+        class_names: K names, the ignored class first.
+        steps_per_epoch: optimiser steps per epoch, for the schedule that counts steps.
+        num_devices: processes, for its warm-up.
+        output: takes every test result (scores, pictures, submission, predictions).
+        monitor: the score a plateau schedule watches.
+        seed: of what is random in the network.
+        skip_unseen: how classes that never occur count; see `SegmentationMetrics`.
+        settings: kept in checkpoints, to be compared by `utils.results.run_settings` when the run is resumed.
+    """
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        training: TrainParams,
+        class_names: Sequence[str],
+        steps_per_epoch: int = 1,
+        num_devices: int = 1,
+        output: TestOutput | None = None,
+        monitor: str = "val/mIoU",
+        seed: int = 0,
+        skip_unseen: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.training_params = training
+        self.steps_per_epoch, self.num_devices = steps_per_epoch, num_devices
+        self.output, self.monitor, self.seed = output, monitor, seed
+        # Plain values, whatever classes of text or number they had: a checkpoint with others could not be read again.
+        self.settings: Settings = json.loads(json.dumps(settings or {}))
+        self.metrics = SegmentationMetrics(class_names, skip_unseen)
+        self.scores: ScoreCard | None = None
+        self.validated = False  # in the current epoch
+        self.best_miou = 0.0
+        self.guard = GradientGuard(network)
+        self._schedule: Schedule | None = None
+        self._plateau: ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
+
+    def setup(self, stage: str) -> None:
+        # Before the processes of a distributed training wait for each other.
+        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.trainer.precision))
+        device = self.trainer.strategy.root_device
+        self.network.warm_up(device, dtype or torch.float32, training=stage == "fit")
+
+    # ---- training
+
+    def on_train_start(self) -> None:
+        fill_momentum(self.trainer.optimizers[0])
+
+    def on_train_epoch_start(self) -> None:
+        assert self._schedule is not None
+        self._schedule.place(self.current_epoch, int(self.trainer.num_training_batches))
+        # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
+        # processes drop the same features.
+        torch.manual_seed(self.seed + self.current_epoch * self.trainer.world_size + self.trainer.global_rank)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.guard.remember()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = self.network.training_losses(batch)
+        named = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=batch.num_scans)
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:  # sent to a GPU, a number makes the host wait
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self.log("train/learning_rate", rate, batch_size=batch.num_scans)
+        return losses["loss"]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm; a batch with NaN or inf in its gradients changes nothing and is counted.
+
+        The schedule goes on, since its steps count batches.
+        """
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.training_params.gradient_clip_norm)
+        self.guard.judge(norm, self.trainer.optimizers[0])
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/skipped_batches", float(self.guard.skipped))
+        self.validated = False
+
+    def configure_optimizers(self) -> Any:
+        p = self.training_params
+        optimizer = self._build_optimizer(self.network.parameters())
+        schedule = self._schedule = build_scheduler(
+            optimizer,
+            p.lr_scheduler,
+            p.max_num_epochs,
+            self.steps_per_epoch,
+            self.num_devices,
+            p.decay_step or 1,  # the config has both wherever the schedule uses them
+            p.decay_rate or 1.0,
+        )
+        if isinstance(schedule.scheduler, ReduceLROnPlateau):
+            # Lightning would advance it after the epoch's checkpoint is written, and a resumed run would miss a step.
+            self._plateau = schedule.scheduler
+            if self._plateau_state is not None:
+                counted = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+                self._plateau.load_state_dict({key: self._plateau_state[key] for key in counted})
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule.scheduler, "interval": schedule.interval},
+        }
+
+    def _build_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        p = self.training_params
+        return build_optimizer(parameters, p.optimizer, p.learning_rate, p.momentum, p.nesterov, p.weight_decay)
+
+    # ---- evaluation: one loop for validation and test
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation()
+        if self.output is not None:
+            folder = self.output.make_folder() if self.trainer.is_global_zero else self.output.folder
+            self.output.open(self.trainer.strategy.broadcast(folder))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, None)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.output)
+        if batch_idx == 0:  # not after hours
+            self._refuse_rubbish()
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation()
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation()
+        if self.output is not None:
+            self.trainer.strategy.barrier()  # every process has written its scans
+            if self.trainer.is_global_zero:
+                for line in self.output.finish(self.scores):
+                    self.print(line)
+
+    def _start_evaluation(self) -> None:
+        self.metrics.reset()
+        self._finite: torch.Tensor | bool = True
+        if self.trainer.world_size > 1:
+            # Every process has BatchNorm statistics of its own; the checkpoint holds those of the first.
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def _evaluate(self, batch: Batch, output: TestOutput | None) -> None:
+        for segmentation in segment(self.network, batch):
+            whole = segmentation.whole
+            self.metrics.update(segmentation.prediction, whole.labels, whole.inside)
+            self._finite = segmentation.finite & self._finite
+            if output is not None:
+                output.write(segmentation)
+
+    def _refuse_rubbish(self) -> None:
+        """Raise UserError if a network gives NaN: what it takes for classes is not to be scored or submitted.
+
+        While it trains, such outputs are left to the score, and to the guard of the gradients.
+        """
+        if self.trainer.state.fn == "test" and not bool(self._finite):
+            raise UserError(
+                "the network's outputs are NaN or infinite; its training has failed or its checkpoint is damaged (or "
+                "--precision 16 is too narrow for it): test another checkpoint, or with --precision 32"
+            )
+
+    def _finish_evaluation(self) -> None:
+        self._refuse_rubbish()
+        scores = self.scores = self.metrics.scores()
+        if scores.points == 0:
+            return  # a test split has no labels; those of a validation are looked at before the training
+        self.best_miou = max(self.best_miou, scores.miou)
+        self.validated = True
+        named = {**scores.named(), "val/best_miou": self.best_miou}
+        self.log_dict(named)
+        if self._plateau is not None:  # before a checkpoint of this validation is written
+            self._plateau.step(float(named[self.monitor]))
+        if self.trainer.state.fn == "fit":  # the per-class table is printed; TensorBoard gets it over the epochs
+            per_class = zip(scores.class_names, map(float, scores.iou), strict=True)
+            self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})
+        self._print_scores(scores, named)
+
+    @rank_zero_only
+    def _print_scores(self, scores: ScoreCard, named: Mapping[str, float]) -> None:
+        self.print(format_table(scores, self.best_miou))
+        self.print({name: round(named[name], 5) for name in sorted(named)})
+
+    # ---- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["2dpass"] = {
+            "best_miou": self.best_miou,
+            "skipped_batches": self.guard.skipped,
+            "geometry": self.network.geometry(),
+            "settings": self.settings,
+            "train_params": {key: getattr(self.training_params, key) for key in FIXED_ON_RESUME},
+            "plateau": None if self._plateau is None else self._plateau.state_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up a training: only what cannot be had from the settings comes from the file.
+
+        A checkpoint is of the end of an epoch. Lightning would close that epoch once more, with the number of steps
+        that it had then; here the next one begins as it does in a training that was not interrupted.
+        """
+        (options,) = self._build_optimizer([nn.Parameter(torch.zeros(1))]).param_groups
+        stored = ("params", "lr") if self.training_params.lr_scheduler == "ReduceLROnPlateau" else ("params",)
+        for state in checkpoint["optimizer_states"]:
+            state["param_groups"] = [options | {key: group[key] for key in stored} for group in state["param_groups"]]
+        _begin_after(self.trainer, checkpoint["epoch"] + 1, checkpoint["global_step"])
+        ours = checkpoint["2dpass"]
+        self.best_miou = ours.get("best_miou", 0.0)
+        self.guard.skipped = ours.get("skipped_batches", 0)
+        if ours.get("settings", {}).get("--monitor", self.monitor) == self.monitor:  # another score says nothing
+            self._plateau_state = ours.get("plateau")
+
+
+def _begin_after(trainer: pl.Trainer, epochs: int, steps: int) -> None:
+    """Have the trainer go on as one does that has finished so many epochs and optimiser steps."""
+    progress, loop = trainer.fit_loop.epoch_progress, trainer.fit_loop.epoch_loop
+    for counts in (progress.total, progress.current):
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(counts, name, epochs)
+    done = loop.automatic_optimization.optim_progress.optimizer.step.total
+    done.ready = done.completed = steps
+    loop._batches_that_stepped = steps  # what loggers count

@@ -1,0 +1,153 @@
+"""Points -> voxels of a fixed size, and the coarser voxels that a U-Net walks down to and back up.
+
+Unlike in `voxelize`, the scales nest: a coarse voxel is 2 x 2 x 2 finer ones. A scan's finest voxels are at the same
+time the "points" of SPVCNN's point branch: one point per voxel, at the voxel's integer coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from network.ops.constant import constant
+from network.ops.distinct import Ranking, collect
+from network.ops.sums import Average
+from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, halve, pack, unpack
+from network.sparse.layers import KernelMap, SparseBackend
+from utils.scan.records import Batch
+
+_SAMPLE = 4096  # points that tell where a scan is
+_FARTHEST = 2.0**40  # cells: beyond what int64 can hold, a conversion gives anything
+_MISSING = 1e-8  # added to the sum of trilinear weights, so that a point without neighbours is no division by zero
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The voxels of one stride, in key order.
+
+    Attributes:
+        keys: (V,) int64, see `sparse.coordinates`.
+        inverse: (V0,) int64, the voxel of every finest voxel.
+        backend: what convolves on these voxels.
+    """
+
+    keys: Tensor
+    inverse: Tensor
+    backend: SparseBackend
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def kernel_map(self) -> KernelMap:
+        """Neighbours under a 3x3x3 kernel, shared by all layers of this level."""
+        return self.backend.submanifold_map(self.keys, 3)
+
+    @cached_property
+    def mean_of_points(self) -> Average:
+        """The mean over the finest voxels of each voxel: (V0, C) -> (V, C)."""
+        return Average.grouping(self.inverse, len(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """A batch of points as voxels, coarser and coarser.
+
+    Attributes:
+        features: (V0, 4) float32 x, y, z (m), intensity of the first point, in file order, of every finest voxel.
+        first: (V0,) int64, that point.
+        inverse: (P,) int64, the finest voxel of every point.
+        levels: voxels at strides 1, 2, 4, ...; the "points" of each are the finest voxels.
+        down: the map of the convolution (size 2, stride 2) from level i to level i + 1; transposed, it leads back.
+    """
+
+    features: Tensor
+    first: Tensor
+    inverse: Tensor
+    levels: tuple[Level, ...]
+    down: tuple[KernelMap, ...]
+
+    @cached_property
+    def up(self) -> tuple[KernelMap, ...]:
+        """The maps from level i + 1 back to level i."""
+        return tuple(pairs.transposed() for pairs in self.down)
+
+    def trilinear(self, level: int) -> Average:
+        """The interpolation of features on the voxels of `level` at the finest ones (Tang et al., ECCV 2020, 3.1).
+
+        (V, C) -> (V0, C); the weights of the voxels around a finest one that are there add up to 1.
+        """
+        stride, keys = 1 << level, self.levels[level].keys
+        batch, *position = unpack(self.levels[0].keys)
+        base = [torch.div(axis, stride, rounding_mode="floor") for axis in position]
+        shares = [(axis - low * stride) / stride for axis, low in zip(position, base, strict=True)]
+        origin = pack(batch, *base)
+        of_z, of_y, of_x = ((1 - share, share) for share in shares)
+        corners, weights = [], []
+        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            wanted = origin + (dy * STEP_Y + dx * STEP_X)
+            row = torch.searchsorted(keys, wanted)
+            for dz in (0, 1):  # the next voxel in z is the next key, or is not there
+                corner = row.clamp(max=len(keys) - 1)
+                there = keys[corner] == wanted + dz
+                corners.append(corner)
+                weights.append(of_z[dz] * of_y[dy] * of_x[dx] * there)
+                row = row + there
+        weight = torch.stack(weights, dim=1)
+        weight = weight / (weight.sum(dim=1, keepdim=True) + _MISSING)
+        ends = 8 * torch.arange(len(origin) + 1, device=keys.device)
+        return Average(torch.stack(corners, dim=1).view(-1), ends, weight.view(-1), len(keys))
+
+
+def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: SparseBackend) -> Pyramid:
+    """Voxelise a batch.
+
+    Args:
+        batch: its points and rows are used.
+        voxel_size: edge of a finest voxel, metres.
+        num_levels: strides 1, 2, ... 2^(num_levels - 1).
+        backend: the sparse convolutions.
+    """
+    # The voxels of all levels as the keys of the points, so that the host waits only once for how many there are.
+    keys = [_cells(batch, voxel_size)]
+    for _ in range(num_levels - 1):
+        keys.append(halve(keys[-1]))
+    finest, *coarser = collect(map(Ranking, keys))
+    first = finest.order[finest.ends[:-1]]
+    rows = torch.arange(len(finest), device=first.device)
+    levels, down = [Level(finest.values, rows, backend)], []
+    for voxels in coarser:
+        fine = levels[-1]
+        of_finest = voxels.inverse[first]
+        parent = of_finest.new_empty(len(fine)).scatter_(0, fine.inverse, of_finest)
+        down.append(backend.halving_map(fine.keys, parent, len(voxels)))
+        levels.append(Level(voxels.values, of_finest, backend))
+    return Pyramid(batch.points[first], first, finest.inverse, tuple(levels), tuple(down))
+
+
+def _cells(batch: Batch, voxel_size: float) -> Tensor:
+    """(P,) keys of round(xyz / voxel size) minus the lowest of the scan, in float32 as published."""
+    # Divided by a tensor: by a number, a GPU multiplies with the reciprocal and rounds some points differently.
+    cell = torch.round(batch.points[:, :3] / constant((voxel_size,), batch.points.device))
+    cell = cell.clamp(-_FARTHEST, _FARTHEST).long()
+    # A stray point kilometres away must not push the others to the limit of the keys, and a cloud far from the origin
+    # must not be pressed against it: the middle of the cloud says where it is.
+    cell = (cell - _middle_of_scans(cell, batch.lengths)[batch.rows]).clamp(-(LIMIT // 2), LIMIT // 2)
+    scan = batch.rows[:, None].expand(-1, 3)
+    lowest = cell.new_zeros(batch.num_scans, 3).scatter_reduce_(0, scan, cell, "amin", include_self=False)
+    x, y, z = (cell - lowest[batch.rows]).unbind(1)
+    return pack(batch.rows, z, y, x)
+
+
+def _middle_of_scans(cell: Tensor, lengths: Sequence[int]) -> Tensor:
+    """(B, 3) int64: the median cell of each scan, of a sample of its points that is spread over them."""
+    middle = cell.new_zeros(len(lengths), 3)
+    for row, of_scan in zip(middle, cell.split(list(lengths)), strict=True):
+        if len(of_scan):
+            ordered = of_scan[:: -(-len(of_scan) // _SAMPLE)].sort(dim=0).values
+            row.copy_(ordered[len(ordered) // 2])
+    return middle

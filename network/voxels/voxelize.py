@@ -1,0 +1,239 @@
+"""Points -> voxels at every scale, and the averages that lead from one scale to the next.
+
+Everything here is geometry: computed once per batch from the coordinates, then used by all layers. Scales do not nest
+exactly (a coarse index is not the fine one divided), so each scale is voxelised from the points, and what leads from
+scale to scale are the distinct (coarse voxel, fine voxel) pairs, weighted by the points they share.
+
+The host waits for the device twice per batch: for how many voxels there are, and for how many pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from network.ops.constant import constant
+from network.ops.distinct import Distinct, Ranking, collect
+from network.ops.sums import Average
+from network.sparse.coordinates import LIMIT, halve, pack, unpack
+from network.sparse.layers import KernelMap, SparseBackend
+
+_ROW_BITS = 32  # of a voxel's row in a pair of rows
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The box that is voxelised.
+
+    Attributes:
+        low, high: its corners (x, y, z), metres.
+        grid: voxels per axis (x, y, z) at scale 1.
+    """
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    grid: tuple[int, int, int]
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Edge lengths of a scale-1 voxel, metres."""
+        return tuple((hi - lo) / g for lo, hi, g in zip(self.low, self.high, self.grid, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelSet:
+    """The distinct voxels of the batch at one scale, in key order.
+
+    Attributes:
+        points: the keys of the points (see `sparse.coordinates`), of which the voxels are the distinct ones.
+        backend: what convolves on these voxels.
+    """
+
+    points: Distinct
+    backend: SparseBackend
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def keys(self) -> Tensor:
+        """(V,) int64."""
+        return self.points.values
+
+    @property
+    def inverse(self) -> Tensor:
+        """(P,) int64, the voxel of every point."""
+        return self.points.inverse
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(V,) int64, points per voxel."""
+        return self.points.ends.diff()
+
+    @cached_property
+    def mean_of_points(self) -> Average:
+        """The mean over the points of each voxel, (P, C) -> (V, C)."""
+        return Average.within(self.points)
+
+    @cached_property
+    def kernel_map(self) -> KernelMap:
+        """Neighbours under a 3x3x3 kernel, shared by all layers of this scale."""
+        return self.backend.submanifold_map(self.keys, 3)
+
+    def majority_label(self, labels: Tensor, num_classes: int) -> Tensor:
+        """(P,) labels -> (V,) the most frequent label of each voxel's points; 0 votes too, ties go to the lowest."""
+        votes = labels.new_zeros(len(self) * num_classes)
+        votes.scatter_add_(0, self.inverse * num_classes + labels, torch.ones_like(labels))
+        # argmax does not promise which of equal votes it returns, so the label breaks the tie.
+        order = torch.arange(num_classes - 1, -1, -1, device=labels.device)
+        return (votes.view(-1, num_classes) * num_classes + order).argmax(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Groups of 2x2x2 voxels (equal batch and coordinates // 2).
+
+    Attributes:
+        mean: over the voxels of each group, every voxel counted once: (V, C) -> (groups, C).
+        back: each voxel takes the row of its group: (groups, C) -> (V, C).
+    """
+
+    mean: Average
+    back: Average
+
+
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """A batch of points as voxels at all scales.
+
+    Attributes:
+        features: (P, 10) float32 input features of the points.
+        base: the voxels at scale 1.
+        scales: the voxels at each entry of `scale_list` (equal scales share one object).
+        means: for block i, the mean over the points of each voxel of `scales[i]`, of features that live on the voxels
+            one scale finer; a fine voxel counts once per point.
+        pools: for block i, the groups of the voxels that it works on.
+        signature: (U, S) int64, the distinct tuples of voxel rows (one per scale) that occur among the points. What
+            depends on a point only through its voxels is computed per tuple: on a 64-beam scan for a quarter of the
+            points.
+        signature_of_point: each point takes the row of its tuple: (U, C) -> (P, C).
+    """
+
+    features: Tensor
+    base: VoxelSet
+    scales: tuple[VoxelSet, ...]
+    means: tuple[Average, ...]
+    pools: tuple[Pool, ...]
+    signature: Tensor
+    signature_of_point: Average
+
+    def finer(self, block: int) -> VoxelSet:
+        """The voxels that block `block` works on."""
+        return self.base if block == 0 else self.scales[block - 1]
+
+    @cached_property
+    def signature_rows(self) -> tuple[Average, ...]:
+        """For each scale, every tuple takes the row of its voxel there: (V_s, C) -> (U, C)."""
+        columns = dict(zip(self.scales, self.signature.T.contiguous(), strict=True))  # one for equal scales
+        first = list(columns)[:2][-1]  # what the tuples are sorted by, see `_rank_tuples`
+        picks = {at: Average.picking(rows, len(at), ascending=at is first) for at, rows in columns.items()}
+        return tuple(picks[at] for at in self.scales)
+
+
+def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int], backend: SparseBackend) -> Voxels:
+    """Voxelise a batch at scale 1 and at every scale of `scale_list`.
+
+    Points outside the volume (augmentation moves some out) get voxels of their own beyond the grid: nothing is indexed
+    by a grid position, so nothing can go wrong there.
+
+    Args:
+        points: (P, 4) float32: x, y, z (m), intensity.
+        rows: (P,) int64, scan of each point.
+        volume: the box and its grid.
+        scale_list: scale of the voxels after each encoder block, for example (2, 4, 8, 16).
+        backend: the sparse convolutions.
+    """
+    keys = _keys_by_scale(points, rows, volume, scale_list)
+    distinct = collect(Ranking(of_scale) for of_scale in keys.values())
+    sets = {scale: VoxelSet(voxels, backend) for scale, voxels in zip(keys, distinct, strict=True)}
+    base, scales = sets[1], tuple(sets[scale] for scale in scale_list)
+    finer = (base, *scales[:-1])
+
+    # Of each (coarse, fine) couple of neighbouring scales, and of each set that a block works on, only once.
+    couples = dict.fromkeys(zip(scales, finer, strict=True))
+    pairs = {(coarse, fine): Ranking((coarse.inverse << _ROW_BITS) + fine.inverse) for coarse, fine in couples}
+    groups = {voxels: Ranking(halve(voxels.keys)) for voxels in dict.fromkeys(finer)}
+    tuples = _rank_tuples(list(dict.fromkeys(scales)), pairs)
+    found = iter(collect([*pairs.values(), *groups.values(), tuples]))
+    means = {couple: _mean_between(*couple, next(found)) for couple in pairs}
+    pools = {voxels: _pool(next(found)) for voxels in groups}
+    signature = next(found)
+    example = signature.order[signature.ends[:-1]]  # any point of a tuple can say what the tuple is
+    return Voxels(
+        _input_features(points, base, volume),
+        base,
+        scales,
+        tuple(means[couple] for couple in zip(scales, finer, strict=True)),
+        tuple(pools[voxels] for voxels in finer),
+        torch.stack([voxels.inverse.index_select(0, example) for voxels in scales], dim=1),
+        Average.spreading(signature),
+    )
+
+
+def _keys_by_scale(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int]) -> dict[int, Tensor]:
+    """Scale -> (P,) the key of every point's voxel, for scale 1 and the scales of the list."""
+    low, high = constant(volume.low, points.device), constant(volume.high, points.device)
+    from_low, extent = points[:, :3] - low, high - low
+    keys = {}
+    for scale in dict.fromkeys([1, *scale_list]):
+        cells = constant(tuple(float(math.ceil(g / scale)) for g in volume.grid), points.device)
+        # In float32, as published. Inside the volume floor is the published truncation; outside, truncation
+        # would fold two cells into one at the low faces.
+        # Clamped as floats: what is too large for int64 would come out as anything, on the wrong side too.
+        x, y, z = torch.floor(cells * from_low / extent).clamp(-LIMIT, LIMIT).long().unbind(1)
+        keys[scale] = pack(rows, z, y, x)
+    return keys
+
+
+def _mean_between(coarse: VoxelSet, fine: VoxelSet, pairs: Distinct) -> Average:
+    """The mean that leads from fine to coarse voxels."""
+    target = pairs.values >> _ROW_BITS
+    source = pairs.values & ((1 << _ROW_BITS) - 1)
+    ends = torch.searchsorted(target, torch.arange(len(coarse) + 1, device=target.device))
+    return Average(source, ends, pairs.ends.diff() / coarse.counts.index_select(0, target).float(), len(fine))
+
+
+def _pool(groups: Distinct) -> Pool:
+    return Pool(Average.within(groups), Average.spreading(groups))
+
+
+def _rank_tuples(scales: Sequence[VoxelSet], pairs: dict[tuple[VoxelSet, VoxelSet], Ranking]) -> Ranking:
+    """Ranks the points' tuples of voxel rows over `scales` (distinct, fine to coarse).
+
+    A point's (second, first scale) pair is ranked already, and stands for two of its rows. So the tuples are sorted by
+    their row at the second scale, if there is one.
+    """
+    if len(scales) == 1:
+        return Ranking(scales[0].inverse)
+    ranking = pairs[scales[1], scales[0]]
+    number, size = ranking.inverse, len(ranking.order)
+    for voxels in scales[2:]:
+        if size * len(voxels) >= 1 << 63:  # more than fits into one number
+            number, size = Ranking(number).inverse, len(number)
+        number, size = number * len(voxels) + voxels.inverse, size * len(voxels)
+    return Ranking(number)
+
+
+def _input_features(points: Tensor, base: VoxelSet, volume: Volume) -> Tensor:
+    """(P, 10): x, y, z, intensity, offset from the mean of the voxel's points, offset from the voxel's low corner."""
+    xyz = points[:, :3]
+    _, z, y, x = unpack(base.keys)
+    voxel_size, low = constant(volume.voxel_size, points.device), constant(volume.low, points.device)
+    corner = torch.stack([x, y, z], dim=1) * voxel_size + low
+    references = torch.cat([base.mean_of_points(xyz), corner], dim=1).index_select(0, base.inverse)
+    return torch.cat([points, xyz - references[:, :3], xyz - references[:, 3:]], dim=1)

@@ -1,0 +1,106 @@
+"""Which backend "auto" is."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from network.assemble import sparse_backend
+from network.sparse import auto_backend, torch_backend
+from network.sparse.layers import Layer
+from tests.support.networks import make_baseline
+from utils.errors import UserError
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch) -> None:
+    monkeypatch.setattr(auto_backend, "_chosen", {})
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Makes a GPU on which Triton is `available`, and wrong in the layers of `wrong`; returns what is tried there."""
+
+    def make(available: bool = True, wrong: Sequence[Layer] = ()) -> list[tuple[torch.dtype, tuple[Layer, ...], bool]]:
+        triton_backend = pytest.importorskip("network.sparse.triton_backend")
+        tried = []
+
+        def why_not(device, dtype, layers, training) -> str | None:
+            assert device == CUDA
+            tried.append((dtype, layers, training))
+            return next((f"wrong in {layer}" for layer in layers if layer in wrong), None)
+
+        monkeypatch.setattr(triton_backend, "is_available", lambda device: available)
+        monkeypatch.setattr(triton_backend, "why_not", why_not)
+        return tried
+
+    return make
+
+
+def test_plain_pytorch_on_a_cpu() -> None:
+    assert auto_backend.choose(torch.device("cpu")) is torch_backend.BACKEND
+    auto_backend.BACKEND.warm_up(torch.device("cpu"), torch.float32, [(27, 4, 4)], True)
+    assert auto_backend.choose(torch.device("cpu")) is torch_backend.BACKEND
+
+
+def test_triton_where_it_runs_and_is_right(gpu) -> None:
+    tried = gpu()
+    assert auto_backend.choose(CUDA).name == auto_backend.choose(CUDA).name == "triton"
+    assert [dtype for dtype, *_ in tried] == [torch.float32, torch.bfloat16]
+    assert all((27, 64, 64) in layers and training for _, layers, training in tried)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_network_is_tried_in_its_own_layers_and_type(gpu, training) -> None:
+    tried = gpu()
+    network = make_baseline((2, 4), channels=12)
+    network.backend = auto_backend.BACKEND
+    network.warm_up(CUDA, torch.float16, training)
+    ((dtype, layers, gradients),) = tried
+    assert (dtype, set(layers), gradients) == (torch.float16, {(27, 12, 12), (1, 12, 12)}, training)
+    assert auto_backend.choose(CUDA).name == "triton" and len(tried) == 1
+
+
+def test_not_where_it_is_wrong(gpu) -> None:
+    gpu(wrong=[(27, 64, 64)])
+    with pytest.warns(RuntimeWarning, match=r"without Triton, which is slower: wrong in \(27, 64, 64\)"):
+        assert auto_backend.choose(CUDA) is torch_backend.BACKEND
+
+
+def test_not_where_it_is_wrong_in_a_later_network(gpu, recwarn) -> None:
+    """Right so far, as in a test after a training, and then wrong: not used from there on, and not tried again."""
+    tried = gpu(wrong=[(8, 96, 96)])
+    auto_backend.BACKEND.warm_up(CUDA, torch.float32, [(27, 96, 96)], False)
+    assert auto_backend.choose(CUDA).name == "triton" and not recwarn
+    with pytest.warns(RuntimeWarning, match=r"wrong in \(8, 96, 96\)"):
+        auto_backend.BACKEND.warm_up(CUDA, torch.float32, iter([(27, 96, 96), (8, 96, 96)]), False)
+    auto_backend.BACKEND.warm_up(CUDA, torch.float32, [(27, 96, 96)], False)
+    assert auto_backend.choose(CUDA) is torch_backend.BACKEND and len(tried) == 2
+
+
+def test_not_on_an_old_gpu(gpu) -> None:
+    gpu(available=False)
+    with pytest.warns(RuntimeWarning, match="8.0 or later"):
+        assert auto_backend.choose(CUDA) is torch_backend.BACKEND
+
+
+def test_not_without_triton(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "network.sparse.triton_backend", None)
+    monkeypatch.delattr("network.sparse.triton_backend", raising=False)
+    with pytest.warns(RuntimeWarning, match="not installed"):
+        assert auto_backend.choose(CUDA) is torch_backend.BACKEND
+    with pytest.raises(UserError, match="triton is not installed"):
+        sparse_backend("triton")
+
+
+@pytest.mark.parametrize("name", ["auto", "torch", "spconv", "spconv-triton"])
+def test_backends_go_where_networks_go(name) -> None:
+    backend = sparse_backend(name)
+    assert backend.name == name
+    assert pickle.loads(pickle.dumps(backend)).name == name

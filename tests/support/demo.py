@@ -1,0 +1,78 @@
+"""Made-up data sets and scenes for the tests of tools/demo_world, and readers of what was written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from tools.demo_world.options import DEFAULTS, DemoOptions
+from tools.demo_world.sensors.raycast import Scene
+from tools.demo_world.street import world
+from tools.demo_world.street.materials import Material
+from tools.demo_world.street.objects import Kind, part
+
+TINY = DemoOptions(train_frames=2, val_frames=1, test_frames=1, beams=8, azimuth_steps=128, image_size=(96, 64))
+SHORT = DemoOptions(train_frames=4, val_frames=3, test_frames=1, image_size=(96, 64))
+TINY_NUSCENES = replace(
+    DEFAULTS["nuscenes"], train_frames=1, val_frames=1, test_frames=1, beams=8, azimuth_steps=128, image_size=(64, 36)
+)
+# Few frames, exact ranges.
+EXACT_NUSCENES = replace(
+    DEFAULTS["nuscenes"],
+    train_frames=8,
+    val_frames=5,
+    azimuth_steps=512,
+    image_size=(320, 180),
+    range_noise=0,
+    dropout=0,
+)
+
+
+def read_scan(output, sequence, frame):
+    return np.fromfile(output / sequence / "velodyne" / f"{frame:06d}.bin", "<f4").reshape(-1, 4)
+
+
+def read_labels(output, sequence, frame):
+    labels = np.fromfile(output / sequence / "labels" / f"{frame:06d}.label", "<u4")
+    return labels & 0xFFFF, labels >> 16
+
+
+def read_calibration(output, sequence):
+    lines = (output / sequence / "calib.txt").read_text().splitlines()
+    return {line.split(":")[0]: np.array(line.split(":")[1].split(), float).reshape(3, 4) for line in lines}
+
+
+def read_table(output, version, name):
+    """A table of a nuScenes version, by token."""
+    return {record["token"]: record for record in json.loads((output / version / f"{name}.json").read_text())}
+
+
+def samples_of(devkit, scene):
+    """Sample records from the first of a scene to the last, by their links."""
+    token, found = scene["first_sample_token"], []
+    while token:
+        found.append(devkit.get("sample", token))
+        token = found[-1]["next"]
+    return found
+
+
+def sweep_of(devkit, sample):
+    """(N, 5) points and (N,) labels."""
+    token = sample["data"]["LIDAR_TOP"]
+    points = np.fromfile(devkit.get_sample_data_path(token), "<f4").reshape(-1, 5)
+    return points, np.fromfile(f"{devkit.dataroot}/{devkit.get('lidarseg', token)['filename']}", np.uint8)
+
+
+def file_bytes(output):
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
+def scene_of(*items):
+    sun = np.array([0.3, 0.2, 0.9])
+    return Scene(np.concatenate([world.ground_rows(), *items]), None, sun / np.linalg.norm(sun))
+
+
+def thing(shape, half):
+    return part(Kind.CAR, shape, (0, 0, 0), half, Material.PAINTED)

@@ -1,0 +1,72 @@
+"""A training of a second, as `main.py` sets one up, on made-up batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from network.training.task import SegmentationTask
+from network.training.trainer import build_trainer, training_callbacks
+from network.weights.resuming import TrainingState
+from tests.support.networks import CLASSES, make_baseline, make_batch
+from utils.command.devices import Devices
+from utils.config.loading import TrainParams
+from utils.scan.records import Batch, Frame, WholeScan
+
+# Under which keys checkpoints hold the states of early stopping and of the best checkpoints.
+EARLY = "EarlyStopping{'monitor': 'val/mIoU', 'mode': 'max'}"
+BEST = (
+    "ModelCheckpoint{'monitor': 'val/mIoU', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
+    "'train_time_interval': None}"
+)
+ADAM = TrainParams(max_num_epochs=2, learning_rate=0.01, optimizer="Adam", lr_scheduler="CosineAnnealingWarmRestarts")
+PLATEAU = ADAM.model_copy(
+    update={"optimizer": "SGD", "lr_scheduler": "ReduceLROnPlateau", "decay_step": 1, "decay_rate": 0.5}
+)
+
+
+def make_network(channels: int = 4):
+    return make_baseline((2,), channels)
+
+
+def evaluated_batch(points: int = 60) -> Batch:
+    """A scan to validate on, whose points all go through the network."""
+    batch = make_batch((points,))
+    everything = torch.ones(points, dtype=torch.bool), torch.arange(points)
+    whole = WholeScan(Frame("08", "000000", "000000"), batch.points[:, :3], batch.labels.to(torch.uint8), *everything)
+    return replace(batch, whole=(whole,))
+
+
+def train(
+    folder: Path,
+    training: TrainParams = ADAM,
+    resumed: TrainingState | None = None,
+    save_top_k: int = 1,
+    patience: int = 50,
+    swa_from_epoch: int | None = None,
+    **settings: Any,
+) -> pl.Trainer:
+    """Train in `folder` (version_<n> of a run), two steps an epoch; checkpoints as always."""
+    torch.manual_seed(0)
+    task = SegmentationTask(
+        make_network(), training, [f"class {i}" for i in range(CLASSES)], 2, settings={"--seed": 0, "classes": ["a"]}
+    )
+    trainer = build_trainer(
+        Devices("cpu", [0], 1, "32"),
+        folder,
+        training_callbacks(folder, "val/mIoU", patience, save_top_k, swa_from_epoch),
+        resumed,
+        max_epochs=training.max_num_epochs,
+        log_every_n_steps=1,
+        **settings,
+    )
+    batches: Any = [make_batch((60,), seed) for seed in range(2)]
+    scans: Any = [evaluated_batch()]
+    path = None if resumed is None else resumed.path
+    trainer.fit(task, DataLoader(batches, batch_size=None), DataLoader(scans, batch_size=None), ckpt_path=path)
+    return trainer

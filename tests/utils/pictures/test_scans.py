@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.metrics import ScoreCard
+from utils.pictures import raster
+from utils.pictures import scans as drawing
+from utils.pictures.raster import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR, CameraPicture
+
+NAMES = ("unlabeled", "car", "road", "building")
+COLORS = np.array([(0, 0, 0), (100, 150, 245), (255, 0, 255), (255, 200, 0)], dtype=np.uint8)
+
+
+def street():
+    """A road, two walls and a car, with their labels; some points are unlabelled."""
+    rng = np.random.default_rng(0)
+    road = np.stack([rng.uniform(-45, 45, 6000), rng.uniform(-5, 5, 6000), rng.normal(-1.7, 0.02, 6000)], 1)
+    walls = np.stack([rng.uniform(-45, 45, 3000), rng.choice([-9, 9], 3000), rng.uniform(-1.7, 2, 3000)], 1)
+    car = np.stack([rng.uniform(8, 12, 500), rng.uniform(1, 3, 500), rng.uniform(-1.7, -0.2, 500)], 1)
+    xyz = np.concatenate([road, walls, car]).astype(np.float32)
+    labels = np.repeat(np.array([2, 3, 1], dtype=np.uint8), [6000, 3000, 500])
+    labels[::50] = 0
+    return xyz, labels
+
+
+def camera(xyz, height=60, width=200):
+    """A forward pinhole camera; NaN where it does not see the point."""
+    depth = np.where(xyz[:, 0] > 0.5, xyz[:, 0], np.nan)
+    rows = height / 2 - 80 * xyz[:, 2] / depth
+    columns = width / 2 - 80 * xyz[:, 1] / depth
+    pixels = np.stack([rows, columns], axis=1).astype(np.float32)
+    seen = (rows > 0) & (rows < height) & (columns > 0) & (columns < width)
+    pixels[~seen] = np.nan
+    return CameraPicture("the camera", np.full((height, width, 3), 90, dtype=np.uint8), pixels)
+
+
+def read_png(path):
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def colors_in(picture):
+    codes = np.unique(picture.astype(np.int64) @ [1 << 16, 1 << 8, 1])
+    return {(code >> 16, code >> 8 & 255, code & 255) for code in codes.tolist()}
+
+
+def classes_in(picture):
+    found = colors_in(picture)
+    return {c for c, color in enumerate(COLORS.tolist()) if c and tuple(color) in found}
+
+
+def test_scan_with_everything(tmp_path):
+    xyz, labels = street()
+    prediction = np.where(labels == 0, 2, labels)
+    prediction[labels == 1] = 3  # the car is missed
+    path = tmp_path / "folder" / "scan.png"
+    cameras = [[camera(xyz)]]
+    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, labels, prediction, COLORS, NAMES, path, cameras, title="a street")
+    picture = read_png(path)
+    assert picture.shape[1] == 2 * raster.RANGE_COLUMNS + 2 * drawing.MARGIN
+    assert classes_in(picture) == {1, 2, 3}
+    assert {raster.RIGHT, raster.WRONG, raster.NOT_JUDGED, raster.UNLABELLED} <= colors_in(picture)
+
+
+@pytest.mark.parametrize("which", ["labels", "prediction"])
+def test_scan_with_one_of_them_shows_no_errors(tmp_path, which):
+    xyz, labels = street()
+    labels = np.where(labels == 1, 2, labels)
+    path = tmp_path / "scan.png"
+    given = (labels if which == "labels" else None, labels if which == "prediction" else None)
+    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, *given, COLORS, NAMES, path)
+    picture = read_png(path)
+    assert picture.shape[1] == raster.RANGE_COLUMNS + 2 * drawing.MARGIN
+    assert classes_in(picture) == {2, 3}
+    assert raster.WRONG not in colors_in(picture)
+
+
+def test_scan_needs_something_to_show(tmp_path):
+    xyz, _ = street()
+    with pytest.raises(ValueError, match="labels or a prediction"):
+        drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, None, None, COLORS, NAMES, tmp_path / "a.png")
+
+
+def test_cameras_are_laid_out_as_given(tmp_path):
+    """Six pictures of one grey each; nothing is seen by them."""
+    xyz, labels = street()
+    nowhere = np.full((len(xyz), 2), np.nan, dtype=np.float32)
+    greys = [[50, 90, 130], [170, 210, 250]]
+    cameras = [
+        [CameraPicture(f"camera {grey}", np.full((30, 50, 3), grey, dtype=np.uint8), nowhere) for grey in row]
+        for row in greys
+    ]
+    drawing.draw_scan(xyz, NUSCENES_LIDAR, labels, labels, COLORS, NAMES, tmp_path / "scan.png", cameras)
+    picture = read_png(tmp_path / "scan.png")
+    corners = {}
+    for grey in np.ravel(greys):
+        shown = (picture == int(grey * 0.6)).all(axis=2)
+        rows, columns = np.flatnonzero(shown.mean(axis=1) > 0.1), np.flatnonzero(shown[-700:].mean(axis=0) > 0.1)
+        runs = np.flatnonzero(np.diff(columns, prepend=-9) > 1)
+        corners[int(grey)] = (rows[0], columns[runs].tolist())
+    (front, back), beside = [[corners[grey] for grey in row] for row in greys], [0, 1, 2]
+    assert len({row for row, _ in front}) == len({row for row, _ in back}) == 1
+    assert front[0][0] < back[0][0]
+    for row in (front, back):  # first all with the ground truth, then all with the prediction
+        lefts = [lefts for _, lefts in row]
+        assert all(len(pair) == 2 for pair in lefts)
+        assert np.argsort([pair[0] for pair in lefts]).tolist() == beside
+        assert max(pair[0] for pair in lefts) < min(pair[1] for pair in lefts)
+
+
+def test_rasters_show_the_frame_of_the_lidar(tmp_path):
+    """The street runs along x: up the picture for a lidar that looks along x, across it for one that looks along y."""
+    xyz, labels = street()
+    shape = []
+    for lidar in (SEMANTICKITTI_LIDAR, NUSCENES_LIDAR):
+        drawing.draw_scan(xyz, lidar, labels, None, COLORS, NAMES, tmp_path / "scan.png")
+        above = read_png(tmp_path / "scan.png")[: drawing.MARGIN + drawing.TITLE + raster.RANGE_COLUMNS]
+        road = np.argwhere((above == COLORS[2]).all(axis=2))
+        shape.append(np.ptp(road, axis=0))
+    assert shape[0][0] > 5 * shape[0][1]
+    assert shape[1][1] > 5 * shape[1][0]
+
+
+def test_confusion(tmp_path):
+    counts = np.zeros((2, 4, 4), dtype=np.int64)
+    counts[1] = [[3, 1, 0, 0], [0, 90, 5, 0], [0, 10, 70, 0], [0, 0, 0, 0]]
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "full.png")
+    counts[:] = 0
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "empty.png")
+    full, empty = read_png(tmp_path / "full.png"), read_png(tmp_path / "empty.png")
+
+    def dark_blue(picture):
+        return ((picture[..., 2] > 80) & (picture[..., 0] < 60)).mean()
+
+    assert dark_blue(full) > 0.05  # the strong diagonal
+    assert dark_blue(empty) < 0.001
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_confusion_calls_the_ignored_class_by_its_name(predicted, tmp_path, monkeypatch):
+    """It has a column only if something was taken for it."""
+    drawn = []
+    monkeypatch.setattr(drawing, "_save", lambda figure, path: drawn.append(figure))
+    counts = np.zeros((2, 4, 4), dtype=np.int64)
+    counts[1, predicted, 1] = 5
+    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), "noise", tmp_path / "a.png")
+    named = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert named == (["noise"] if predicted == 0 else []) + list(NAMES[1:])
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 5])
+def test_training_curve(tmp_path, epochs):
+    history = [{"epoch": e, "train/loss": 3.0 - e, "val/mIoU": 0.1 * e} for e in range(epochs)]
+    if epochs == 5:
+        del history[2]["val/mIoU"]
+    path = tmp_path / "curve.png"
+    drawing.draw_training_curve(history, path)
+    picture = read_png(path).astype(int)
+    colorful = (np.ptp(picture, axis=2) > 60).any()
+    assert colorful == (epochs > 0)
+
+
+def test_pyplot_is_left_alone(tmp_path):
+    drawing.draw_training_curve([{"train/loss": 1.0}], tmp_path / "curve.png")
+    assert plt.get_fignums() == []
+
+
+NAMES_AS_THEY_COME = (
+    "unlabeled", "$\\frac{$", "$a$ and $", "_hidden", "", "two\nlines", "nul\0", "\ud800", "\x1b[31m", "\u8f66",
+    "x" * 3000,
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_taken_as_they_are(tmp_path):
+    """No formula, no error and no warning, whatever classes are called; every one is in the legend."""
+    xyz, _ = street()
+    labels = np.arange(len(xyz)) % len(NAMES_AS_THEY_COME)
+    colors = np.array([(20 * number, 255 - 20 * number, 7) for number in range(len(NAMES_AS_THEY_COME))], np.uint8)
+    for title in ("$\\frac{$", "_\ud800\n" * 99):
+        args = (colors, NAMES_AS_THEY_COME, tmp_path / "scan.png")
+        drawing.draw_scan(xyz[:500], SEMANTICKITTI_LIDAR, labels[:500], None, *args, title=title)
+    legend = colors_in(read_png(tmp_path / "scan.png")[-90:])
+    assert {tuple(color) for color in colors[1:].tolist()} <= legend
+    classes = NAMES_AS_THEY_COME[1:]
+    shares = np.linspace(0, 1, len(classes))
+    counts = np.ones((len(classes) + 1,) * 2, dtype=np.int64)
+    card = ScoreCard(classes, shares, 0.5, 0.5, 0.5, shares, 0.5, 0.5, counts, 17)
+    drawing.draw_confusion(card, "$\\frac{$", tmp_path / "confusion.png")
+    assert read_png(tmp_path / "confusion.png").size

@@ -1,0 +1,58 @@
+"""What the makers of data sets share: frames made by several processes, under a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from utils.command import stopping
+
+Progress = Callable[[int, int], None]
+"""Called with (frames done, frames in all) after each frame."""
+Frame = TypeVar("Frame")
+Result = TypeVar("Result")
+
+
+def map_frames(
+    write: Callable[[Frame], Result], frames: Sequence[Frame], workers: int, progress: Progress | None = None
+) -> Iterator[tuple[Frame, Result]]:
+    """Every frame with what `write` returns for it, in order; written in this process or in several."""
+    for done, pair in enumerate(zip(frames, _results(write, frames, workers), strict=True), start=1):
+        if progress is not None:
+            progress(done, len(frames))
+        yield pair
+
+
+def _results(write: Callable[[Frame], Result], frames: Sequence[Frame], workers: int) -> Iterator[Result]:
+    if min(workers, len(frames)) <= 1:
+        yield from map(write, frames)
+        return
+    # Spawned, not forked: a caller may hold threads, whose locks a forked child would never see released.
+    spawn = get_context("spawn")
+    with stopping.shielded():
+        pool = ProcessPoolExecutor(min(workers, len(frames)), mp_context=spawn, initializer=stopping.end_with_parent)
+        results = [pool.submit(write, frame) for frame in frames]
+    with pool:
+        try:
+            for result in results:
+                yield result.result()
+        except BaseException:
+            for process in active_children():  # what they have begun is of no use: files are written whole
+                process.terminate()
+            raise
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar on stderr, gone when the work is done."""
+    columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("frames", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,217 @@
+"""The commands: flags, devices, and how errors end."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from utils.command.failures import explain
+from utils.command.flags import MAX_SEED, Parser, count
+from utils.command.start import odd_variable
+from utils.command.terminal import say
+from utils.config.loading import Config
+from utils.errors import UserError, run_command
+
+__all__ = ["Devices", "Parser", "add_shared_flags", "choose_devices", "count", "device_notice", "run", "say"]
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where to run.
+
+    Attributes:
+        accelerator: "gpu" or "cpu".
+        ids: CUDA device ids (one entry per process on the CPU).
+        num_nodes: machines.
+        precision: "32", "tf32", "bf16" or "16".
+    """
+
+    accelerator: Literal["gpu", "cpu"]
+    ids: list[int]
+    num_nodes: int
+    precision: str
+
+    @property
+    def per_node(self) -> int:
+        """Processes on this machine."""
+        return len(self.ids)
+
+    @property
+    def count(self) -> int:
+        """Processes over all machines."""
+        return self.per_node * self.num_nodes
+
+    def __str__(self) -> str:
+        if self.accelerator == "gpu":
+            where = f"GPU {' '.join(map(str, self.ids))}"
+        else:
+            where = f"the CPU ({self.per_node} process{'es' if self.per_node > 1 else ''})"
+        nodes = f" on each of {self.num_nodes} machines" if self.num_nodes > 1 else ""
+        return f"{where}{nodes}, precision {self.precision}"
+
+
+def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of every command that runs a network."""
+    parser.add_argument(
+        "--config", "--config_path", default="config/2DPASS-semantickitti.yaml", metavar="YAML", help="the experiment"
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
+    )
+    parser.add_argument("--gpu", type=count(0), nargs="+", default=[0], metavar="ID", help="CUDA devices")
+    parser.add_argument(
+        "--cpu", type=count(1), nargs="?", const=1, metavar="N", help="run on the CPU, in N processes (default 1)"
+    )
+    parser.add_argument(
+        "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
+    )
+    parser.add_argument("--precision", choices=("32", "tf32", "bf16", "16"), default="32", help="of the arithmetic")
+    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0)
+    parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
+    parser.add_argument("--debug", action="store_true", help="a hundred items, no workers")
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="resume from it or test it; `last` and `best` mean those of --log_dir"
+    )
+    parser.add_argument("--baseline_only", action="store_true", help="the 3D network alone")
+
+
+def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precision: str = "32") -> Devices:
+    """The devices that the flags ask for, as far as they are there; without CUDA, the CPU.
+
+    Raises:
+        UserError: no such CUDA device, one named twice, a precision the device does not have, or another number of
+            processes than the launcher started.
+    """
+    if cpu is None and torch.cuda.is_available():
+        present = torch.cuda.device_count()
+        if any(i >= present for i in gpu):
+            raise UserError(f"--gpu {' '.join(map(str, gpu))}: this machine has the CUDA devices 0 to {present - 1}")
+        if len(set(gpu)) < len(gpu):
+            raise UserError(f"--gpu {' '.join(map(str, gpu))}: a device is named twice")
+        return _checked(Devices("gpu", list(gpu), num_nodes, precision))
+    if precision in ("16", "tf32"):
+        raise UserError(f"--precision {precision} needs a CUDA device; use bf16 or 32 on the CPU")
+    return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision))
+
+
+def device_notice(devices: Devices, cpu: int | None) -> str:
+    """The line that says where a command runs, and why there if that was not asked for (--cpu)."""
+    no_cuda = "no CUDA device found, " if cpu is None and devices.accelerator == "cpu" else ""
+    return f"{no_cuda}running on {devices}"
+
+
+def loader_notice(config: Config, fit: bool, debug: bool) -> str | None:
+    """A line where a config asks for more loader processes than there are cores; torch says it twice, at length."""
+    data = config.dataset_params
+    workers = max(data.val_data_loader.num_workers, data.train_data_loader.num_workers if fit else 0)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if debug or workers <= cores:
+        return None
+    return f"note: num_workers is {workers}, and there are {cores} cores; as many loader processes as cores are enough"
+
+
+def _checked(devices: Devices) -> Devices:
+    """Refuse what would run apart or wait for ever: flags that differ from how the processes were started."""
+    if (problem := odd_variable()) is not None:
+        raise UserError(problem)
+    started, tasks, nodes = _started()
+    if started is not None and started != devices.count:
+        raise UserError(
+            f"{started} processes were started, but the flags speak of {devices.count}: "
+            "--gpu (or --cpu) names the devices of one machine, --num_nodes the machines"
+        )
+    for name, found, wanted in (("ntasks-per-node", tasks, devices.per_node), ("nodes", nodes, devices.num_nodes)):
+        if found is not None and found != wanted:
+            raise UserError(
+                f"SLURM was given --{name}={found}, but the flags speak of {wanted}: --gpu (or --cpu) names the "
+                "devices of one machine, --num_nodes the machines"
+            )
+    if devices.num_nodes > 1 and started is None and "MASTER_ADDR" not in os.environ:
+        raise UserError("--num_nodes wants a launcher: start with torchrun or srun, as the README shows")
+    if devices.count > 1 and (host := os.environ.get("MASTER_ADDR")) is not None:
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError) as error:  # torch would try for half an hour
+            raise UserError(
+                f"the environment variable MASTER_ADDR is {host!r}, no host that this machine knows; correct it"
+            ) from error
+    return devices
+
+
+def _started() -> tuple[int | None, int | None, int | None]:
+    """Processes that a launcher has started; of SLURM also those of each machine, and the machines; None: unknown."""
+
+    def number(name: str) -> int | None:
+        return int(os.environ[name]) if name in os.environ else None
+
+    if "LOCAL_RANK" in os.environ:  # torchrun
+        return number("WORLD_SIZE"), None, None
+    # As PyTorch Lightning finds out that srun is used.
+    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return number("SLURM_NTASKS"), number("SLURM_NTASKS_PER_NODE"), number("SLURM_NNODES")
+    return None, None, None
+
+
+CONTINUES = "--checkpoint last continues after the last finished epoch"
+
+
+def run(main: Callable[[], None], resume: str = "") -> int:
+    """Run a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
+
+    Args:
+        main: the command, its arguments bound.
+        resume: how to go on after an interruption.
+    """
+    _quiet_libraries()
+    _keep_memory()
+    return run_command(main, resume, explain)
+
+
+def _quiet_libraries() -> None:
+    """Keep the output to what tells the user something: our lines, progress bars, real warnings."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*This DataLoader will create .* worker processes.*",  # `loader_notice` says it
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*The number of training batches .* is smaller than the logging interval.*",
+        ".*was configured without a learning rate.*",
+        ".*Experiment logs directory.*",
+        ".*TypedStorage is deprecated.*",
+        ".*broadcast_buffers.*deprecated.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",  # our scores are the same on every process already
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    if sys.unraisablehook is sys.__unraisablehook__:  # and not that of a test
+        sys.unraisablehook = _quiet_unraisable
+
+
+def _quiet_unraisable(problem: sys.UnraisableHookArgs) -> None:
+    """A loader whose processes could not be started complains once more when it is thrown away."""
+    if not getattr(problem.object, "__qualname__", "").startswith("_MultiProcessingDataLoaderIter."):
+        sys.__unraisablehook__(problem)
+
+
+def _keep_memory() -> None:
+    """Have the C library keep freed memory: giving it back and faulting it in again costs a third of a step."""
+    if sys.platform != "linux":
+        return
+    m_trim_threshold, m_mmap_max = -1, -4
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):  # another C library: only slower
+        pass

@@ -1,0 +1,45 @@
+"""The first thing a program does, before it imports what takes seconds."""
+
+from __future__ import annotations
+
+import os
+
+from utils.command import stopping
+from utils.command.terminal import prepare_streams, say_error
+
+_NUMBERS = {
+    **dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "JSM_NAMESPACE_RANK"), "a launcher"),
+    **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT", "STANDALONE_PORT"), "a launcher"),
+    **dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_JOB_ID"), "SLURM"),
+    **dict.fromkeys(("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES"), "SLURM"),
+}
+"""Variables of the environment that say which process of how many this is, and who sets them."""
+
+
+def begin() -> None:
+    """Take over streams and signals, and end with a line where the environment makes no sense.
+
+    PyTorch Lightning reads some of these variables when it is imported.
+    """
+    prepare_streams()
+    stopping.begin()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's backend, or none, would fail the import
+    if (problem := odd_variable()) is not None:
+        say_error(f"error: {problem}")
+        raise SystemExit(2)
+
+
+def odd_variable() -> str | None:
+    """What is wrong with the variables that a launcher of processes sets, in a line; None if nothing is."""
+    for name, setter in _NUMBERS.items():
+        value = os.environ.get(name)
+        if value is None:
+            continue
+        if not (value.isascii() and value.isdigit() and len(value) < 10):
+            return f"the environment variable {name} is {value!r}, no whole number; unset it ({setter} sets it)"
+        if name.endswith("_PORT") and not 0 < int(value) < 65536:
+            return f"the environment variable {name} is {value}, no port from 1 to 65535; unset or correct it"
+    for rank, size in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if {rank, size} <= os.environ.keys() and int(os.environ[rank]) >= int(os.environ[size]):
+            return f"the environment variable {rank} is {os.environ[rank]}, of {size} {os.environ[size]}; correct one"
+    return None

@@ -1,0 +1,190 @@
+"""The `dataset_params` of a configuration, one section class per kind of data set, and its loaders."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo
+from pydantic import field_validator as check
+
+from utils.config.fields import (
+    Multiple16,
+    NotNegative,
+    PointCount,
+    PositiveInt,
+    Section,
+    Share,
+    Text,
+    Triple,
+    list_of,
+)
+
+CORRUPTIONS = (
+    "fog", "wet_ground", "snow", "motion_blur", "beam_missing", "crosstalk", "incomplete_echo", "cross_sensor",
+    "local_distortion", "global_outliers", "reduce_beams",
+)  # fmt: skip
+"""What `corruption_aug` can name; `dataloader.augment.weather` has the functions."""
+
+
+class LoaderParams(Section):
+    """One data loader: where its scans lie, how they are batched and augmented."""
+
+    data_path: Text = Field(
+        description="Folder of the sequences (00, 01, ...), or of the nuScenes tables (v1.0-trainval, ...)."
+    )
+    batch_size: Annotated[int, Field(gt=0, le=4096)] = Field(description="Scans per batch and device.")
+    shuffle: bool = Field(description="Visit the scans in random order.")
+    num_workers: Annotated[int, Field(ge=0, le=1024)] = Field(default=0, description="Loader processes; 0: none.")
+    rotate_aug: bool = Field(default=False, description="Rotate about z by U(0, 360) degrees.")
+    flip_aug: bool = Field(default=False, description="Flip x, y, both or none.")
+    scale_aug: bool = Field(default=False, description="Scale x and y by U(0.95, 1.05).")
+    transform_aug: bool = Field(default=False, description="Translate by N(0, 0.1) metres per axis.")
+    dropout_aug: bool = Field(default=False, description="Drop a random share U(0, 0.2) of the points.")
+
+
+class CorruptionAugmentation(Section):
+    """Training scans with weather, noise, or beams missing."""
+
+    chance: Share = Field(default=0.5, description="Chance of a training scan to be corrupted.")
+    corruptions: Annotated[tuple[Text, ...], list_of()] = Field(
+        description=f"One of these is drawn, at a random severity; there are {', '.join(CORRUPTIONS)}."
+    )
+
+    @check("corruptions")
+    @classmethod
+    def _corruptions_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError(f"must name at least one of {', '.join(CORRUPTIONS)}")
+        for name in names:
+            if name not in CORRUPTIONS:
+                nearest = difflib.get_close_matches(name.lower(), CORRUPTIONS, n=1, cutoff=0)[0]
+                raise ValueError(f"must hold names of corruptions, found {name!r}, did you mean {nearest}?")
+        return names
+
+
+class DatasetParams(Section):
+    """What every kind of data set has: its files, its labels and its loaders. The kinds are the classes below."""
+
+    fixed: ClassVar[dict[str, str]] = {}  # keys of which this kind of data set takes one value only
+
+    training_size: PositiveInt | None = Field(
+        default=None, description="Training scans, for the length of the learning-rate schedule; null: counted."
+    )
+    dataset_type: str = Field(description="What an item holds; each kind of data set says which names it has.")
+    pc_dataset_type: Literal["SemanticKITTI", "nuScenes"] = Field(description="Layout of the files on disk.")
+    version: Literal["v1.0-trainval", "v1.0-mini"] | None = Field(
+        default=None, description="nuScenes: the tables to train and validate on; null: v1.0-trainval."
+    )
+    collate_type: Literal["collate_fn_default", "collate_fn_voxel"] = Field(
+        default="collate_fn_default", description="How scans batch; it follows from dataset_type."
+    )
+    ignore_label: Annotated[int, Field(ge=-(10**9), le=10**9)] = Field(
+        default=0, description="The learning id left out of loss and mIoU: 0."
+    )
+    label_mapping: Text = Field(description="YAML of label ids and names, from here or from the repository root.")
+    seg_labelweights: Annotated[tuple[PointCount, ...], list_of()] | None = Field(
+        default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
+    )
+    corruption_aug: CorruptionAugmentation | None = Field(
+        default=None, description="Corruption of training scans; null: none."
+    )
+    train_data_loader: LoaderParams = Field(description="The loader of the training scans.")
+    val_data_loader: LoaderParams = Field(description="The loader of validation and test.")
+
+    @check("pc_dataset_type", "collate_type")  # after dataset_type, in the order of the fields
+    @classmethod
+    def _fits_the_kind(cls, found: str, info: ValidationInfo) -> str:
+        wanted = cls.fixed.get(str(info.field_name), found)
+        if found != wanted:
+            raise ValueError(f"must be {wanted} for dataset_type {info.data.get('dataset_type')}, found {found}")
+        return found
+
+    @check("version")
+    @classmethod
+    def _nuscenes_has_versions(cls, version: str | None, info: ValidationInfo) -> str | None:
+        if version is not None and info.data.get("pc_dataset_type") == "SemanticKITTI":
+            raise ValueError(f"is for pc_dataset_type nuScenes, remove it from SemanticKITTI, found {version}")
+        return version
+
+    @check("ignore_label")
+    @classmethod
+    def _zero_is_ignored(cls, found: int) -> int:
+        if found != 0:
+            raise ValueError(
+                f"must be 0, found {found}: what is left out of loss and mIoU has the learning id 0, so send its raw "
+                "ids to 0 in learning_map of the file that label_mapping names"
+            )
+        return found
+
+    @check("seg_labelweights")
+    @classmethod
+    def _classes_have_points(cls, counts: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        empty = [number for number, count in enumerate(counts or ()) if number > 0 and count == 0]
+        if empty:
+            raise ValueError(f"must be above 0 for every class but the ignored class 0, found 0 for class {empty[0]}")
+        return counts
+
+
+class PointImageDataset(DatasetParams):
+    """Points of a volume with a camera image: what the point_image data sets share."""
+
+    color_jitter: Annotated[tuple[NotNegative, NotNegative, NotNegative], list_of(3)] | None = Field(
+        default=None, description="Strength of the brightness, contrast and saturation jitter; null: none."
+    )
+    flip2d: Share = Field(default=0.5, description="Chance of a horizontal image flip in training.")
+    image_normalizer: Annotated[tuple[Triple, Triple], list_of(2)] | None = Field(
+        default=None, description="Mean and standard deviation of the RGB channels, on a 0..1 scale; null: none."
+    )
+    max_volume_space: Triple = Field(description="Upper corner x, y, z of the voxel volume, metres.")
+    min_volume_space: Triple = Field(description="Lower corner x, y, z of the voxel volume, metres.")
+
+    @check("image_normalizer")
+    @classmethod
+    def _deviations_divide(cls, found: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+        if found is not None and min(found[1]) <= 0:
+            raise ValueError(f"must hold standard deviations above 0, found {list(found[1])}")
+        return found
+
+    @check("min_volume_space")  # after max_volume_space, in the order of the fields
+    @classmethod
+    def _volume_is_not_empty(cls, low: Triple, info: ValidationInfo) -> Triple:
+        high = info.data.get("max_volume_space", (float("inf"),) * 3)
+        if any(a >= b for a, b in zip(low, high, strict=True)):
+            raise ValueError(f"must lie below max_volume_space {list(high)} on every axis, found {list(low)}")
+        return low
+
+
+class SemanticKITTIImages(PointImageDataset):
+    """SemanticKITTI, with a crop of the left colour camera."""
+
+    fixed: ClassVar[dict[str, str]] = {"pc_dataset_type": "SemanticKITTI", "collate_type": "collate_fn_default"}
+
+    dataset_type: Literal["point_image_dataset_semkitti", "point_image_dataset_mix_semkitti"] = Field(
+        description="Points with their camera image; `mix` also pastes the instances of a second training scan."
+    )
+    bottom_crop: Annotated[tuple[Multiple16, Multiple16], list_of(2)] = Field(
+        description="Width and height in pixels of the training crop, cut from the bottom of the image."
+    )
+
+
+class NuScenesImages(PointImageDataset):
+    """nuScenes, with one of its six cameras."""
+
+    fixed: ClassVar[dict[str, str]] = {"pc_dataset_type": "nuScenes", "collate_type": "collate_fn_default"}
+
+    dataset_type: Literal["point_image_dataset_nus"] = Field(description="Points with the image of a random camera.")
+    resize: Annotated[tuple[Multiple16, Multiple16], list_of(2)] = Field(
+        description="Width and height in pixels that the camera image is brought to."
+    )
+
+
+class VoxelDataset(DatasetParams):
+    """Points alone, of the whole sweep, for the voxel models."""
+
+    fixed: ClassVar[dict[str, str]] = {"collate_type": "collate_fn_voxel"}
+
+    dataset_type: Literal["voxel_dataset"] = Field(description="Points without images, not cropped to a volume.")
+    collate_type: Literal["collate_fn_default", "collate_fn_voxel"] = Field(
+        default="collate_fn_voxel", description="How scans batch; it follows from dataset_type."
+    )

@@ -1,0 +1,193 @@
+"""A configuration file: YAML -> overrides -> `Config`, checked once, with every mistake named in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from utils.config.messages import describe, nearest_key, shown, unknown_key
+from utils.config.schema import (
+    Config,
+    DatasetParams,
+    LoaderParams,
+    ModelParams,
+    NuScenesImages,
+    PointImageDataset,
+    SemanticKITTIImages,
+    TrainParams,
+    VoxelDataset,
+    VoxelModelParams,
+    known_keys,
+    spellings,
+)
+from utils.errors import UserError
+from utils.files import write_text
+from utils.yaml_file import YamlError, add_exponents, parse_yaml, read_yaml
+
+__all__ = [
+    "Config",
+    "DatasetParams",
+    "LoaderParams",
+    "ModelParams",
+    "NuScenesImages",
+    "PointImageDataset",
+    "SemanticKITTIImages",
+    "TrainParams",
+    "VoxelDataset",
+    "VoxelModelParams",
+    "expand_home",
+    "load_config",
+    "nearest_key",
+    "resolve_path",
+    "save_config",
+]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists on one line; what it writes, `utils.yaml_file` reads."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+add_exponents(_Dumper)
+_Dumper.add_representer(
+    list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a configuration file.
+
+    Args:
+        path: the YAML file.
+        overrides: "dotted.key=value" each, the value in YAML ("train_params.max_num_epochs=2"); applied in order.
+
+    Returns:
+        The configuration, with defaults filled in; paths stay as they are written.
+
+    Raises:
+        UserError: the file cannot be read, is no mapping, or holds keys or values that are not known, wrong or
+            missing (all of them in one line); or the file of label_mapping does not exist.
+    """
+    raw = _read_mapping(path)
+    problems = [problem for text in overrides if (problem := _override(raw, text))]
+    config = None
+    try:
+        config = Config.model_validate(raw)
+        resolve_path(config.dataset_params.label_mapping, key="dataset_params.label_mapping")
+    except ValidationError as error:
+        overridden = [text.partition("=")[0].strip() for text in overrides]
+        problems += describe(error, raw, overridden)
+    except UserError as error:
+        problems.append(str(error))
+    if config is None or problems:
+        raise _error(path, "; ".join(problems))
+    return config
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the configuration, defaults included, as YAML that `load_config` reads back to an equal one.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    content = config.model_dump(mode="json")
+    data = content["dataset_params"].items()
+    content["dataset_params"] = dict(sorted(data, key=lambda item: isinstance(item[1], dict)))  # the loaders last
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise _error(path, f"cannot write the configuration ({error.strerror}); choose another folder") from error
+
+
+def expand_home(name: str | Path, key: str = "") -> Path:
+    """The path with a leading ~ or ~user replaced by that home folder.
+
+    Args:
+        name: a path as written in the configuration.
+        key: the key that names it, for the error message.
+
+    Raises:
+        UserError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        start = f"{key} names " if key else ""
+        raise UserError(f"{start}{name}, but there is no such home folder, correct the path") from error
+
+
+def resolve_path(name: str | Path, key: str = "") -> Path:
+    """The file a configuration names: seen from the current directory or else from the root of this repository.
+
+    Args:
+        name: a path as written in the configuration.
+        key: the key that names it, for the error message.
+
+    Raises:
+        UserError: it is in neither place, or there is no such home folder.
+    """
+    path = expand_home(name, key)
+    roots = [Path.cwd()] if path.is_absolute() else list(dict.fromkeys([Path.cwd(), REPOSITORY]))
+    for root in roots:
+        if (root / path).is_file():  # an absolute path stays as it is
+            return root / path
+    folders = "" if path.is_absolute() else f" in {' or '.join(map(str, roots))}"
+    start = f"{key} names " if key else ""
+    raise UserError(f"{start}{name}, but there is no such file{folders}, correct the path")
+
+
+def _error(path: str | Path, problem: str) -> UserError:
+    return UserError(" ".join(f"{path}: {problem}".split()))  # a key or a value may hold a line break
+
+
+def _read_mapping(path: str | Path) -> dict[Any, Any]:
+    """The file as a mapping. Raises UserError if it is anything else."""
+    try:
+        raw = read_yaml(path)
+    except FileNotFoundError as error:
+        raise _error(path, "no such configuration file, give an existing one to --config") from error
+    except OSError as error:
+        raise _error(path, f"cannot read the configuration ({error.strerror})") from error
+    except YamlError as error:
+        raise _error(path, f"not valid YAML, {error}") from error
+    if raw is None:
+        raise _error(path, "the configuration is empty, start from a file in config/")
+    if not isinstance(raw, dict):
+        raise _error(path, f"the configuration must be a mapping of keys to values, found {shown(raw)}")
+    return raw
+
+
+def _override(raw: dict[Any, Any], text: str) -> str | None:
+    """Write one "dotted.key=value" into `raw`; returns what is wrong with it, if anything."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals:
+        return f"override {shown(text)} must read key=value"
+    names = spellings(key, raw)
+    if not names and key not in known_keys():  # a key of another kind is for the check of the whole to refuse
+        return unknown_key(key, raw, [key])
+    try:
+        parsed = parse_yaml(value)
+    except YamlError as error:
+        return f"override {shown(text)} is not valid YAML after the '=', {error}"
+    *sections, leaf = key.split(".")
+    mapping = raw
+    for section in sections:
+        below = mapping.get(section, {})
+        if not isinstance(below, dict):
+            return None  # the section itself is wrong, and the check of the whole says so
+        mapping[section] = dict(below)  # a YAML alias may share it with another section
+        mapping = mapping[section]
+    for name in names:
+        mapping.pop(name, None)
+    mapping[leaf] = parsed
+    return None

@@ -1,0 +1,277 @@
+"""Pictures: a scan with its labels and predictions, the camera view, the confusion matrix and the training curve.
+
+Everything is drawn on a `Figure` of its own, so nothing here touches pyplot's global state, a display or a backend
+setting. Rasters are shown pixel for pixel, so that a class has exactly its colour of the label map.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from utils.files import whole_file
+from utils.metrics import ScoreCard
+from utils.pictures.raster import (
+    BACKGROUND,
+    RANGE_COLUMNS,
+    CameraPicture,
+    Lidar,
+    Pixels,
+    birds_eye_view,
+    camera_view,
+    paint,
+    paint_errors,
+    range_view,
+)
+
+DPI = 100
+MARGIN, GAP, TITLE = 28, 16, 34  # pixels
+STRIP = 64  # pixels, height of a range image before it is enlarged
+TEXT = "#e8eaed"
+_LONGEST_NAME, _LONGEST_TITLE = 24, 120  # characters
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Take text as it is while a picture is made: "$" starts no formula, a sign that the font lacks becomes a box.
+
+    Names of classes, scans and models come from files.
+    """
+    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
+
+
+def drawable(text: str, longest: int = _LONGEST_NAME) -> str:
+    """A text as it can be drawn: one line of printable characters, at most `longest`."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+@plain_text()
+def draw_scan(
+    xyz: NDArray[np.float32],
+    lidar: Lidar,
+    labels: NDArray[np.integer] | None,
+    prediction: NDArray[np.integer] | None,
+    colors: NDArray[np.uint8],
+    names: Sequence[str],
+    path: str | Path,
+    cameras: Sequence[Sequence[CameraPicture]] = (),
+    title: str = "",
+    num_classes: int | None = None,
+) -> None:
+    """Draw a scan from above and as the sensor sees it, and over the camera pictures where there are any.
+
+    With labels and prediction: ground truth, prediction and errors side by side. With one of them: that one, larger.
+
+    Args:
+        xyz: (N, 3) metres, frame of `lidar`.
+        lidar: what took the scan.
+        labels: (N,) learning ids, or None.
+        prediction: (N,) learning ids, or None.
+        colors: (K, 3) uint8 RGB.
+        names: K class names.
+        path: the PNG to write; its folder is made.
+        cameras: rows of pictures of one shape, laid out as the cameras are on the car.
+        title: a line above the picture.
+        num_classes: of the K, those that are judged: labels from there on are shown and named, but count as unlabelled.
+
+    Raises:
+        ValueError: neither labels nor prediction.
+    """
+    shown = {"Ground truth": labels, "Prediction": prediction}
+    painted = {name: paint(ids, colors) for name, ids in shown.items() if ids is not None}
+    if not painted:
+        raise ValueError("draw_scan needs labels or a prediction")
+
+    content = 2 * RANGE_COLUMNS if len(painted) == 2 else RANGE_COLUMNS
+    above = dict(painted)
+    if labels is not None and prediction is not None:
+        truth = labels if num_classes is None else np.where(labels < num_classes, labels, 0)
+        judged = truth > 0
+        share = 100 * np.mean(truth[judged] == prediction[judged]) if judged.any() else 0.0
+        above[f"Errors (red): {share:.1f} % of the points are right"] = paint_errors(truth, prediction)
+    size = _width_of_each(len(above), content)
+    rows = [[(name, birds_eye_view(xyz, lidar, rgb, size)) for name, rgb in above.items()]]
+    for name, rgb in painted.items():
+        tall = STRIP * (len(painted) + 1) // lidar.beams
+        strip = range_view(xyz, lidar, rgb).repeat(tall, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
+        rows.append([(f"{name}, as the sensor sees it", strip)])
+    rows += _camera_rows(painted, cameras, content)
+    present = np.unique(np.concatenate([ids for ids in shown.values() if ids is not None]))
+    _save_rows(rows, content, title, _legend(present, colors, names), path)
+
+
+@plain_text()
+def draw_panels(
+    rows: list[list[tuple[str, Pixels]]], legend: Mapping[str, Sequence[int]], path: str | Path, title: str = ""
+) -> None:
+    """Draw rows of captioned pictures, pixel for pixel.
+
+    Args:
+        rows: caption and picture, from left to right; the pictures of a row have one height.
+        legend: what is below: name -> RGB, 0..255.
+        path: the PNG to write; its folder is made.
+        title: a line above the picture.
+    """
+    content = max(sum(picture.shape[1] + GAP for _, picture in row) - GAP for row in rows)
+    _save_rows(rows, content, title, [Patch(facecolor=_unit(rgb), label=name) for name, rgb in legend.items()], path)
+
+
+def _camera_rows(
+    painted: Mapping[str, NDArray[np.uint8]], cameras: Sequence[Sequence[CameraPicture]], content: int
+) -> list[list[tuple[str, Pixels]]]:
+    """Captioned pictures: each row of cameras once per way to paint the points, side by side."""
+    rows = []
+    for beside in cameras:
+        width = _width_of_each(len(beside) * len(painted), content)
+        dot = 3 if width > 500 else 2
+        rows.append(
+            [
+                (f"{name} in {camera.name}", camera_view(camera, rgb, width, dot))
+                for name, rgb in painted.items()
+                for camera in beside
+            ]
+        )
+    return rows
+
+
+def _width_of_each(count: int, content: int) -> int:
+    """Width of each of `count` pictures side by side, pixels."""
+    return (content - GAP * (count - 1)) // count
+
+
+@plain_text()
+def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
+    """Draw what each class was taken for, in percent of its points, with its IoU at the right.
+
+    Args:
+        scores: the evaluation; a class without ground truth has an empty row, one never predicted either no IoU.
+        ignored: name of class 0.
+        path: the PNG to write; its folder is made.
+    """
+    by_truth = scores.confusion.T[1:]  # rows: ground truth
+    share = 100 * by_truth / np.maximum(by_truth.sum(axis=1, keepdims=True), 1)
+    # Points predicted 0 count in the row's total; their column is shown only if there are any.
+    first = 0 if share[:, 0].any() else 1
+    share = share[:, first:]
+    size = len(scores.class_names)
+    figure = Figure(figsize=(3.2 + 0.52 * size, 2.4 + 0.46 * size), dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(np.sqrt(share / 100), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
+        ink = "white" if share[row, column] > 35 else "#303030"
+        axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=9, color=ink)
+    names = [drawable(name) for name in scores.class_names]
+    predicted = (drawable(ignored), *names)[first:]
+    axes.set_xticks(range(len(predicted)), predicted, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), names)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("ground truth")
+    axes.set_title(f"What the points of each class were taken for (%), mIoU {100 * scores.miou:.2f} %", pad=14)
+    right = axes.secondary_yaxis("right")
+    occurs = by_truth.any(axis=1) | scores.confusion[1:].any(axis=1)
+    right.set_yticks(
+        range(size), [f"{100 * iou:.1f}" if there else "-" for iou, there in zip(scores.iou, occurs, strict=True)]
+    )
+    right.set_ylabel("IoU (%)")
+    for part in (axes, right):
+        part.tick_params(length=0)
+        for spine in part.spines.values():
+            spine.set_visible(False)
+    axes.set_xticks(np.arange(len(predicted) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#e4e7eb", linewidth=0.8)
+    axes.tick_params(which="minor", length=0)
+    _save(figure, path)
+
+
+@plain_text()
+def draw_training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
+    """Draw losses and mIoU over the epochs.
+
+    Args:
+        history: one mapping per epoch, holding "epoch" (else its position counts), any number of keys with "loss" in
+            them and any with "miou" (0..1); a key may be missing in some epochs.
+        path: the PNG to write; its folder is made.
+    """
+    figure = Figure(figsize=(11, 4), dpi=DPI, facecolor="white", layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    _plot_keys(losses, history, "loss", scale=1, unit="loss")
+    _plot_keys(scores, history, "miou", scale=100, unit="mIoU (%)")
+    _save(figure, path)
+
+
+def _plot_keys(axes: Axes, history: Sequence[Mapping[str, float]], word: str, scale: float, unit: str) -> None:
+    """One line per key that has `word` in it."""
+    keys = sorted({key for row in history for key in row if word in key.lower()})
+    for key in keys:
+        points = [(row.get("epoch", place), scale * row[key]) for place, row in enumerate(history) if key in row]
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.6, label=key)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(unit)
+    axes.grid(color="#e4e7eb")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if keys:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _legend(present: NDArray[np.integer], colors: NDArray[np.uint8], names: Sequence[str]) -> list[Patch]:
+    swatches = paint(np.arange(len(names)), colors).tolist()
+    return [Patch(facecolor=_unit(swatches[c]), label=drawable(names[int(c)])) for c in present]
+
+
+def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
+    """The colour as matplotlib takes it, 0..1."""
+    red, green, blue = rgb
+    return red / 255, green / 255, blue / 255
+
+
+def _save_rows(
+    rows: list[list[tuple[str, Pixels]]], content: int, title: str, legend: list[Patch], path: str | Path
+) -> None:
+    """Lay out rows of captioned pictures pixel for pixel, a title above and the legend below."""
+    lines = math.ceil(len(legend) / (content // 160))
+    legend_height = 30 * lines + MARGIN
+    header = MARGIN + (36 if title else 0)
+    width = content + 2 * MARGIN
+    height = header + sum(TITLE + row[0][1].shape[0] + GAP for row in rows) + legend_height
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=_unit(BACKGROUND))
+    if title:
+        shown = drawable(title, _LONGEST_TITLE)
+        figure.text(MARGIN / width, 1 - MARGIN / height, shown, color=TEXT, fontsize=17, weight="bold", va="center")
+    top = header
+    for row in rows:
+        left = MARGIN
+        for caption, picture in row:
+            tall, wide = picture.shape[:2]
+            box = (left / width, 1 - (top + TITLE + tall) / height, wide / width, tall / height)
+            axes = figure.add_axes(box)
+            axes.imshow(picture, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+            figure.text(left / width, 1 - (top + TITLE - 9) / height, caption, color=TEXT, fontsize=13, va="bottom")
+            left += wide + GAP
+        top += TITLE + row[0][1].shape[0] + GAP
+    figure.legend(
+        handles=legend, loc="lower center", ncols=math.ceil(len(legend) / lines), frameon=False, labelcolor=TEXT,
+        fontsize=13, handlelength=1.2, handleheight=1.2, columnspacing=1.6, borderaxespad=0.8,
+    )  # fmt: skip
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")

@@ -1,0 +1,120 @@
+"""What a test leaves behind: scores, confusion matrix, pictures, and predictions or a submission if asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.files import write_text
+from utils.labels import LabelMap
+from utils.locks import new_folder
+from utils.metrics import ScoreCard
+from utils.pictures.raster import Lidar
+from utils.pictures.scans import draw_confusion, draw_scan
+from utils.results.predictions import Expected, PredictionFormat, Sink
+from utils.scan.records import Segmentation
+
+PICTURES = 4
+
+
+class TestOutput:
+    """The one sink that a test feeds; every process feeds its own scans, the first one finishes.
+
+    Args:
+        folder: where everything goes.
+        label_map: names and colours.
+        expected: every frame of the test.
+        file_format: how the data set's predictions are filed.
+        lidar: what took the scans.
+        submit: make the zip for the benchmark server.
+        save_predictions: keep the prediction files.
+        settings: what was tested and how, kept beside the scores.
+    """
+
+    __test__ = False  # not a pytest class
+
+    def __init__(
+        self,
+        folder: Path,
+        label_map: LabelMap,
+        expected: Callable[[], Iterable[Expected]],
+        file_format: PredictionFormat,
+        lidar: Lidar,
+        submit: bool = False,
+        save_predictions: bool = False,
+        settings: dict[str, str | int | bool] | None = None,
+    ) -> None:
+        self.folder = folder
+        self._label_map, self._expected, self._format = label_map, expected, file_format
+        self._lidar = lidar
+        self._submit, self._save_predictions = submit, save_predictions
+        self._settings = settings or {}
+        self._sinks: dict[str, Sink] = {}
+        self._drawn = 0
+
+    def make_folder(self) -> Path:
+        """Make the folder, which no other test has; called by one process."""
+        return new_folder(self.folder)
+
+    def open(self, folder: Path) -> None:
+        """Start to write, into the folder that all processes agreed on."""
+        self.folder = folder
+        self._drawn = 0
+        self._sinks = {}
+        if self._submit:
+            self._sinks["submission"] = self._format.submission(folder / "submission")
+        if self._save_predictions:
+            self._sinks["predictions"] = self._format.predictions(folder / "predictions")
+
+    def write(self, segmentation: Segmentation) -> None:
+        """Take the result of one scan."""
+        for sink in self._sinks.values():
+            sink.write(segmentation)
+        if self._drawn < PICTURES:
+            self._drawn += 1
+            self._draw(segmentation)
+
+    def finish(self, scores: ScoreCard | None) -> list[str]:
+        """Close, on the first process; the lines to tell the user."""
+        lines = [f"pictures: {self.folder / 'pictures'}"]
+        if scores is not None and scores.points:
+            draw_confusion(scores, self._label_map.names[0], self.folder / "confusion.png")
+            write_text(self.folder / "scores.json", json.dumps(self._record(scores), indent=2) + "\n")
+            lines.append(f"scores: {self.folder / 'scores.json'}, confusion matrix: {self.folder / 'confusion.png'}")
+        expected = list(self._expected())
+        for name, sink in self._sinks.items():
+            lines.append(f"{name}: {sink.finish(expected)} ({len(expected)} frames)")
+        return lines
+
+    def _draw(self, segmentation: Segmentation) -> None:
+        whole = segmentation.whole
+        labels = whole.labels.cpu().numpy()
+        draw_scan(
+            whole.xyz.cpu().numpy(),
+            self._lidar,
+            labels if labels.any() else None,
+            segmentation.prediction.cpu().numpy(),
+            self._label_map.colors,
+            self._label_map.names,
+            self.folder / "pictures" / f"{whole.frame.sequence}_{whole.frame.name}.png",
+            title=f"{whole.frame.sequence} / {whole.frame.name}",
+        )
+
+    def _record(self, scores: ScoreCard) -> dict[str, object]:
+        return {
+            **self._settings,
+            **scores.named(),
+            "points": scores.points,
+            "iou": _by_class(scores.class_names, scores.iou),
+            "published_iou": _by_class(scores.class_names, scores.published_iou),
+        }
+
+
+def _by_class(names: Iterable[str], ious: NDArray[np.float64]) -> dict[str, float | None]:
+    """None for a class that does not count: NaN is not JSON."""
+    return {name: None if math.isnan(iou) else float(iou) for name, iou in zip(names, ious, strict=True)}

@@ -1,0 +1,152 @@
+"""Where a run's files lie: logs/<dataset>/<log_dir>/version_<n> for training, .../test_<date> for a test."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from utils.command.terminal import printable
+from utils.config.loading import expand_home
+from utils.errors import UserError
+from utils.locks import Lock, stamp
+
+LAST = "last"
+HISTORY = "history.jsonl"
+
+
+def _versions(root: Path) -> list[Path]:
+    found = [p for p in root.glob("version_*") if p.name.removeprefix("version_").isdigit()]
+    return sorted(found, key=lambda p: int(p.name.removeprefix("version_")))
+
+
+def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print) -> Path:
+    """Find the checkpoint that --checkpoint names.
+
+    Args:
+        name: a path, or `last` or `best`: that of the newest run below `root` that has one.
+        root: logs/<dataset>/<log_dir>.
+        note: takes a line for the user about checkpoints that are passed over.
+
+    Raises:
+        UserError: there is none, or `last` is damaged; then it names what else there is.
+    """
+    if name not in (LAST, "best"):
+        path = expand_home(name)
+        if not path.is_file():
+            raise UserError(f"{name}: no such checkpoint; --checkpoint takes a path, or `last` or `best` of --log_dir")
+        return path
+    for folder in reversed(_versions(root)):
+        found = _in_folder(folder, name)
+        whole = [path for path in found if _is_whole(path)]
+        if name == LAST and found and found[-1] not in whole:
+            raise UserError(f"{found[-1]}: damaged or incomplete; {_instead(folder)}")
+        if name != LAST and len(whole) < len(found):
+            damaged = next(path for path in found if path not in whole)
+            note(f"note: {damaged} is damaged or incomplete and passed over ({len(found) - len(whole)} in {folder})")
+        if whole:
+            return whole[-1] if name == LAST else _best(whole)
+    raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")
+
+
+def _in_folder(folder: Path, name: str) -> list[Path]:
+    """The checkpoints of a run whose names begin with `name`, the newest last."""
+    found = [path for path in folder.glob(f"{name}*.ckpt") if path.exists()]  # not a link to what is gone
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the list of contents at the end of the file is there: it is written last."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def _instead(folder: Path) -> str:
+    """What to do where the last checkpoint of a run cannot be read."""
+    whole = [path for path in _in_folder(folder, "best") if _is_whole(path)]
+    if not whole:
+        return "the run has no other, so train anew"
+    return f"go on from the best one, of an earlier epoch: --checkpoint {shlex.quote(str(_best(whole)))}"
+
+
+def _best(checkpoints: list[Path]) -> Path:
+    """The highest score in the file names (best-epoch=03-val_mIoU=0.6871.ckpt); among equals the newest.
+
+    A run that was resumed with another --monitor has files of both scores, which do not compare: the newest file's
+    counts.
+
+    Args:
+        checkpoints: the newest last.
+    """
+
+    def parts(path: Path) -> tuple[str, str]:
+        text = re.sub(r"-v\d+$", "", path.stem)  # Lightning adds -v1 to a name that exists
+        before, _, number = text.rpartition("=")
+        return re.sub(r"^best-epoch=\d+-", "", before), number
+
+    def score(path: Path) -> float:
+        try:
+            return float(parts(path)[1])
+        except ValueError:
+            return float("-inf")
+
+    monitored = next((parts(path)[0] for path in reversed(checkpoints) if "=" in path.stem), "")
+    return max((path for path in reversed(checkpoints) if parts(path)[0] == monitored), key=score)
+
+
+def run_root(dataset: str, log_dir: str) -> Path:
+    """logs/<dataset>/<log_dir>.
+
+    Raises:
+        UserError: `log_dir` is empty, leads out of there, or cannot be written as text: TensorBoard wants that.
+    """
+    if printable(log_dir) != log_dir:
+        raise UserError(f"--log_dir {log_dir!r} holds what is no text in this shell's encoding; choose another name")
+    if not log_dir.strip() or Path(log_dir).is_absolute() or ".." in Path(log_dir).parts:
+        raise UserError(f"--log_dir {log_dir!r} must name a folder below logs/{dataset}")
+    return Path("logs") / dataset / log_dir
+
+
+def training_folder(root: Path, resumed: Path | None, make: bool = True) -> Path:
+    """The folder of a training run: that of the checkpoint it resumes if it lies below `root`, else a new version.
+
+    Args:
+        root: logs/<dataset>/<log_dir>.
+        resumed: the checkpoint.
+        make: make the new folder, which no other run has then; otherwise it is only named. Of several processes one
+            makes it, and the others hear of it from that one.
+    """
+    if resumed is not None and resumed.resolve().parent in [p.resolve() for p in _versions(root)]:
+        return resumed.parent
+    versions = _versions(root)
+    number = int(versions[-1].name.removeprefix("version_")) + 1 if versions else 0
+    while make:
+        try:
+            (root / f"version_{number}").mkdir(parents=True)
+            break
+        except FileExistsError:  # another run began at this moment
+            number += 1
+    return root / f"version_{number}"
+
+
+@contextmanager
+def only_training_in(folder: Path) -> Iterator[None]:
+    """No other training writes to the folder at the same time.
+
+    Raises:
+        UserError: one does.
+    """
+    lock = Lock(folder / ".lock")
+    if not lock.acquire(wait=False):
+        raise UserError(f"{folder}: another training is running in it; wait for its end, or start anew elsewhere")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def test_folder(root: Path) -> Path:
+    """Where the results of a test go, named by date and time; see `TestOutput.make_folder`."""
+    return root / stamp("test_")

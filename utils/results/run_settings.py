@@ -1,0 +1,173 @@
+"""The settings of a training run: kept in its checkpoints, compared when it is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from utils.command.terminal import shortened
+from utils.config.loading import Config
+from utils.errors import UserError
+
+Plain = str | int | float | bool | None | list[Any]
+Settings = Mapping[str, Plain]
+"""By name: the dotted key of the config, or the flag, or what was found on disk."""
+
+
+class Rule(Enum):
+    """What becomes of a setting that has changed when a run is resumed."""
+
+    REFUSE = "it would be another training: what has been learnt or counted so far would not fit"
+    NOTE = "it is taken, and the user is told: losses or scores are not those of the run that was begun"
+    TAKE = "it is taken: the losses do not depend on it, or something else looks at it"
+
+
+_LOADER = {
+    "data_path": Rule.TAKE,  # the same scans may lie elsewhere; see "training scans"
+    "batch_size": Rule.NOTE,
+    "shuffle": Rule.NOTE,
+    "num_workers": Rule.TAKE,
+    "rotate_aug": Rule.NOTE,
+    "flip_aug": Rule.NOTE,
+    "scale_aug": Rule.NOTE,
+    "transform_aug": Rule.NOTE,
+    "dropout_aug": Rule.NOTE,
+}
+RULES: dict[str, Rule] = {
+    # flags, and what was found
+    "--seed": Rule.NOTE,
+    "--precision": Rule.NOTE,
+    "--monitor": Rule.NOTE,  # best checkpoint, early stopping and plateau begin anew with the other score
+    "--SWA": Rule.NOTE,  # but an average that was begun is not given up
+    "number of devices": Rule.NOTE,
+    "steps per epoch": Rule.NOTE,
+    "training scans": Rule.NOTE,
+    "validation scans": Rule.NOTE,
+    "classes": Rule.REFUSE,
+    # the optimiser and its schedule
+    "train_params.optimizer": Rule.REFUSE,
+    "train_params.lr_scheduler": Rule.REFUSE,
+    "train_params.learning_rate": Rule.REFUSE,
+    "train_params.momentum": Rule.REFUSE,
+    "train_params.nesterov": Rule.REFUSE,
+    "train_params.weight_decay": Rule.REFUSE,
+    "train_params.decay_step": Rule.REFUSE,
+    "train_params.decay_rate": Rule.REFUSE,
+    "train_params.max_num_epochs": Rule.NOTE,
+    "train_params.lambda_seg2d": Rule.NOTE,
+    "train_params.lambda_xm": Rule.NOTE,
+    "train_params.lambda_lovasz": Rule.NOTE,
+    "train_params.trainval": Rule.NOTE,
+    "train_params.swa_epoch_start": Rule.NOTE,
+    "train_params.gradient_clip_norm": Rule.NOTE,
+    "train_params.sync_batchnorm": Rule.NOTE,
+    # the data
+    "dataset_params.training_size": Rule.NOTE,
+    "dataset_params.dataset_type": Rule.NOTE,
+    "dataset_params.pc_dataset_type": Rule.REFUSE,
+    "dataset_params.version": Rule.TAKE,  # see "training scans"
+    "dataset_params.collate_type": Rule.TAKE,
+    "dataset_params.ignore_label": Rule.TAKE,
+    "dataset_params.label_mapping": Rule.TAKE,  # see "classes"
+    "dataset_params.seg_labelweights": Rule.NOTE,
+    "dataset_params.corruption_aug": Rule.NOTE,
+    "dataset_params.color_jitter": Rule.NOTE,
+    "dataset_params.flip2d": Rule.NOTE,
+    "dataset_params.bottom_crop": Rule.NOTE,
+    "dataset_params.resize": Rule.NOTE,
+    "dataset_params.image_normalizer": Rule.REFUSE,
+    "dataset_params.max_volume_space": Rule.TAKE,  # these are looked at with the weights, as is all of model_params
+    "dataset_params.min_volume_space": Rule.TAKE,
+    **{f"dataset_params.train_data_loader.{key}": rule for key, rule in _LOADER.items()},
+    "dataset_params.val_data_loader": Rule.TAKE,
+    "model_params": Rule.TAKE,
+    "format_version": Rule.TAKE,
+}
+
+# What the learning rate depends on beside the number of finished epochs.
+_EPOCHS = {"train_params.max_num_epochs"}
+_STEPS = {"steps per epoch", "number of devices", "dataset_params.training_size"}
+_LENGTH = {"CosineAnnealingLR": _EPOCHS, "CosineAnnealingWarmRestarts": _EPOCHS | _STEPS}
+
+
+def config_settings(config: Config) -> dict[str, Plain]:
+    """The settings of a config, by dotted key, down to the keys that have a rule."""
+    return dict(_leaves(config.model_dump(mode="json"), ""))
+
+
+def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Plain]]:
+    for name, value in section.items():
+        key = prefix + name
+        if key in RULES or not isinstance(value, dict):
+            yield key, str(value) if isinstance(value, dict) else value
+        else:
+            yield from _leaves(value, f"{key}.")
+
+
+def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) -> list[str]:
+    """Compare the settings that a checkpoint was written with and those it is to be resumed with.
+
+    Args:
+        content: of the checkpoint, one that `is_resumable`.
+        now: of this run.
+        path: of the checkpoint, for messages.
+
+    Returns:
+        Lines for the user: what has changed, and what that means for the learning rate.
+
+    Raises:
+        UserError: what must not change has changed.
+    """
+    epochs, total = content["epoch"] + 1, now["train_params.max_num_epochs"]
+    if isinstance(total, int) and epochs > total:
+        raise UserError(f"{path}: {epochs} epochs are done already, train_params.max_num_epochs is {total}; raise it")
+    if "averaging_state" in content and not now["--SWA"]:
+        raise UserError(
+            f"{path}: holds averaged weights beside those in training; give --SWA again, or start anew from the "
+            "average with --fine_tune"
+        )
+    before = _stored(content)
+    changed = {
+        key: f"{key} was {_shown(before[key])}, is {_shown(value)}"
+        for key, value in now.items()
+        if key in before and not _same(before[key], value)
+    }
+    if refused := [text for key, text in changed.items() if RULES[key] is Rule.REFUSE]:
+        raise UserError(
+            f"{path}: settings changed since: {'; '.join(refused)}; resume with the same, or start anew from its "
+            "weights with --fine_tune"
+        )
+    lines = []
+    if noted := [text for key, text in changed.items() if RULES[key] is Rule.NOTE]:
+        lines.append(f"note: changed since this run was begun, and taken as it is now: {'; '.join(noted)}")
+    if _LENGTH.get(str(now["train_params.lr_scheduler"]), set()) & changed.keys():
+        lines.append(
+            f"note: the learning rate goes on where it would be after {epochs} of {total} epochs of a run that has "
+            "these settings from the start"
+        )
+    return lines
+
+
+def _stored(content: Mapping[str, Any]) -> Mapping[str, object]:
+    """The settings in a checkpoint; earlier versions kept few."""
+    ours = content["2dpass"]
+    if isinstance(ours.get("settings"), Mapping):
+        return ours["settings"]
+    steps = {"steps per epoch": content["global_step"] // (content["epoch"] + 1)}
+    return {**steps, **{f"train_params.{key}": value for key, value in ours["train_params"].items()}}
+
+
+def _same(before: object, now: Plain) -> bool:
+    """Whether a stored value, of whatever type, is this one."""
+    if isinstance(now, list):
+        return isinstance(before, list) and len(before) == len(now) and all(map(_same, before, now))
+    return isinstance(before, str | int | float | bool | None) and before == now
+
+
+def _shown(value: object) -> str:
+    """A value as one short piece of a line, whatever characters are in it."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text.encode("unicode_escape").decode("ascii")
+    return shortened(text, 60)

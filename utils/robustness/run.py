@@ -1,0 +1,358 @@
+"""The results of a robustness test as they come in: one row per subset, in a folder where a later run finds them.
+
+<parent>/robust_test_<date>/settings.json     what decides the figures; another run with the same goes on from here
+<parent>/robust_test_<date>/summary.csv       one row per finished subset (%); written anew, whole, after each
+
+Several commands may work on different subsets of one folder at the same time.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.config.loading import expand_home
+from utils.errors import UserError
+from utils.files import read_text, require_regular, write_text
+from utils.locks import Lock, locked, new_folder, stamp
+from utils.metrics import Convention, ScoreCard
+from utils.robustness.family import CLEAN, CONVENTIONS, Family, Profile, Subset, find_model
+
+SETTINGS, SUMMARY = "settings.json", "summary.csv"
+_PREFIX = "robust_test_"
+_DIGITS = 6
+_FIXED = ("subset", "corruption", "severity", "convention", "mIoU", "accuracy")
+
+
+@dataclass(frozen=True)
+class SubsetResult:
+    """The figures of one subset (%), rounded, so that one read back is the one that was written.
+
+    Attributes:
+        subset: which.
+        scans: number of scans.
+        points: number of labelled points.
+        miou, accuracy: by convention.
+        iou: by convention, then by class; None for a class that does not count.
+    """
+
+    subset: Subset
+    scans: int
+    points: int
+    miou: dict[Convention, float]
+    accuracy: dict[Convention, float]
+    iou: dict[Convention, dict[str, float | None]]
+
+    @staticmethod
+    def of(subset: Subset, scans: int, scores: ScoreCard) -> SubsetResult:
+        """From the scores of a test."""
+        by_class = {"official": scores.iou, "published": scores.published_iou}
+        return SubsetResult(
+            subset,
+            scans,
+            scores.points,
+            {"official": _percent(scores.miou), "published": _percent(scores.published_miou)},
+            {"official": _percent(scores.accuracy), "published": _percent(scores.published_accuracy)},
+            {
+                convention: {
+                    name: None if math.isnan(iou) else _percent(iou)
+                    for name, iou in zip(scores.class_names, by_class[convention], strict=True)
+                }
+                for convention in CONVENTIONS
+            },
+        )
+
+
+def _percent(share: float) -> float:
+    return round(100 * float(share), _DIGITS)
+
+
+def write_results(results: Iterable[SubsetResult], convention: Convention, path: Path) -> None:
+    """Write the rows as CSV; a reader sees the old file or the new one, whole.
+
+    Args:
+        results: in the order of the rows.
+        convention: that of the columns mIoU and accuracy; both are in columns of their own too.
+        path: the file.
+    """
+    rows = [_row(result, convention) for result in results]
+    text = io.StringIO(newline="")
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _row(result: SubsetResult, convention: Convention) -> dict[str, Any]:
+    subset = result.subset
+    row: dict[str, Any] = dict(
+        zip(_FIXED, (subset.name, subset.corruption, subset.severity, convention), strict=False),
+        mIoU=result.miou[convention],
+        accuracy=result.accuracy[convention],
+    )
+    for which in CONVENTIONS:
+        row |= {f"mIoU_{which}": result.miou[which], f"accuracy_{which}": result.accuracy[which]}
+    row |= {"scans": result.scans, "points": result.points}
+    for which in CONVENTIONS:
+        row |= {f"IoU_{which} {name}": iou for name, iou in result.iou[which].items()}
+    return row
+
+
+def read_results(path: Path) -> list[SubsetResult]:
+    """The rows of a summary.csv, in their order.
+
+    Raises:
+        UserError: the file cannot be read, or is not one of ours.
+    """
+    try:
+        require_regular(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if rows.fieldnames is not None and not set(_FIXED) <= set(rows.fieldnames):
+                raise ValueError("other columns")
+            return [_result(row) for row in rows]
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it ({error.strerror}); give a summary.csv of robust_test.py") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{path}: not a summary.csv of robust_test.py, or a damaged one; remove or restore it"
+        ) from error
+
+
+def _result(row: Mapping[str, str]) -> SubsetResult:
+    if None in row or None in row.values():
+        raise ValueError("more or fewer cells than columns")
+    iou: dict[Convention, dict[str, float | None]] = {}
+    for which in CONVENTIONS:
+        prefix = f"IoU_{which} "
+        cells = {key.removeprefix(prefix): cell for key, cell in row.items() if key.startswith(prefix)}
+        iou[which] = {name: _from_cell(cell) if cell else None for name, cell in cells.items()}
+    return SubsetResult(
+        Subset(row["subset"], row["corruption"], row["severity"]),
+        _count(row["scans"]),
+        _count(row["points"]),
+        {which: _from_cell(row[f"mIoU_{which}"]) for which in CONVENTIONS},
+        {which: _from_cell(row[f"accuracy_{which}"]) for which in CONVENTIONS},
+        iou,
+    )
+
+
+def _count(cell: str) -> int:
+    """A number of things."""
+    if not (cell.isascii() and cell.isdigit()):
+        raise ValueError("a number that is none")
+    return int(cell)
+
+
+def _from_cell(cell: str) -> float:
+    """A figure in percent."""
+    figure = float(cell)
+    if not 0 <= figure <= 100:  # NaN neither
+        raise ValueError("a percentage that is none")
+    return figure
+
+
+def profile_of(name: str, results: Iterable[SubsetResult], convention: Convention) -> Profile:
+    """The mIoU of all rows, for the metrics."""
+    clean = None
+    severities: dict[str, dict[str, float]] = {}
+    for result in results:
+        if result.subset.corruption == CLEAN:
+            clean = result.miou[convention]
+        else:
+            severities.setdefault(result.subset.corruption, {})[result.subset.severity] = result.miou[convention]
+    return Profile(name, clean, severities, {}, {})
+
+
+class RobustRun:
+    """The folder of a robustness test.
+
+    Args:
+        folder: its place.
+        family: gives the order of the rows.
+        results: what is finished, in any order.
+    """
+
+    def __init__(self, folder: Path, family: Family, results: Iterable[SubsetResult] = ()) -> None:
+        self.folder = folder
+        self._family = family
+        self._results = {result.subset.name: result for result in results}
+        self._own: set[str] = set()
+
+    @property
+    def results(self) -> list[SubsetResult]:
+        """What is finished, in the order of the family."""
+        return [self._results[s.name] for s in self._family.subsets if s.name in self._results]
+
+    def lacking(self, wanted: Mapping[Subset, int]) -> list[Subset]:
+        """Those that are not finished, or were over another number of scans: some of them came, or went, since.
+
+        Args:
+            wanted: how many scans each has now.
+        """
+        finished = {name: result.scans for name, result in self._results.items()}
+        return [subset for subset, scans in wanted.items() if finished.get(subset.name) != scans]
+
+    def add(self, result: SubsetResult, convention: Convention) -> None:
+        """Keep a result; from now on the subset is finished, whatever becomes of the run."""
+        self._results[result.subset.name] = result
+        self._own.add(result.subset.name)
+        self.write(convention)
+
+    def write(self, convention: Convention) -> None:
+        """Write summary.csv, the columns mIoU and accuracy in this convention, with what others have added."""
+        with locked(self.folder / ".lock"):
+            self.read()
+            write_results(self.results, convention, self.folder / SUMMARY)
+
+    def read(self) -> None:
+        """Take over the rows of summary.csv, which other commands may have added, but for those measured here.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        summary = self.folder / SUMMARY
+        if summary.exists():
+            found = {result.subset.name: result for result in _results_of(self._family, summary)}
+            self._results |= {name: result for name, result in found.items() if name not in self._own}
+
+    @contextmanager
+    def claim(self, wanted: Mapping[Subset, int]) -> Iterator[list[Subset]]:
+        """What is lacking of `wanted` (see `lacking`), which no other command tests meanwhile.
+
+        Raises:
+            UserError: one does.
+        """
+        with ExitStack() as held:
+            busy = []
+            for subset in self.lacking(wanted):
+                lock = Lock(self.folder / f".{subset.name.replace('/', '_')}.lock")
+                if lock.acquire(wait=False):
+                    held.callback(lock.release)
+                else:
+                    busy.append(subset.name)
+            if busy:
+                raise UserError(
+                    f"{self.folder}: another robust_test.py is testing {', '.join(busy)}; wait for its end, leave them "
+                    "out of --subsets, or take a folder of your own with --restart"
+                )
+            self.read()  # one of them may have been finished before it was claimed
+            yield self.lacking(wanted)
+
+
+def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun | None:
+    """The newest run below `parent` with exactly these settings; None if there is none.
+
+    Raises:
+        UserError: its summary.csv is damaged.
+    """
+    wanted = json.loads(json.dumps(settings))  # tuples as JSON gives them back
+    for folder in sorted(parent.glob(f"{_PREFIX}*"), reverse=True):
+        if _read_settings(folder) == wanted:
+            summary = folder / SUMMARY
+            return RobustRun(folder, family, _results_of(family, summary) if summary.exists() else ())
+    return None
+
+
+@contextmanager
+def beginning(parent: Path) -> Iterator[None]:
+    """Only one command at a time looks for a run below `parent` and starts one: two would start two."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with locked(parent / ".robust_test.lock"):
+        yield
+
+
+def start_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun:
+    """A new folder below `parent`, named by date and time."""
+    folder = new_folder(parent / stamp(_PREFIX))
+    write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+    return RobustRun(folder, family)
+
+
+def _results_of(family: Family, summary: Path) -> list[SubsetResult]:
+    """The rows of a run's summary.csv.
+
+    Raises:
+        UserError: it is damaged, or holds subsets that the family does not have.
+    """
+    results = read_results(summary)
+    if foreign := [result.subset.name for result in results if result.subset not in family.subsets]:
+        raise UserError(f"{summary}: its row {foreign[0]!r} is none of {family.title}; remove or restore the file")
+    return results
+
+
+def _read_settings(folder: Path) -> dict[str, Any] | None:
+    """None if there are none: it is not a run, or one that was killed before it began."""
+    try:
+        settings = json.loads(read_text(folder / SETTINGS))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def find_baseline(
+    name: str | None,
+    family: Family,
+    convention: Convention,
+    num_vote: int,
+    root: Path,
+    origin: Mapping[str, Any] | None,
+) -> tuple[Profile | None, list[str]]:
+    """What --baseline names, and what is to be said about comparing with it.
+
+    Args:
+        name: of a published row, the path of a summary.csv, or "none"; None: the usual one of the family.
+        family: the corruptions.
+        convention: which reading of a summary.csv.
+        num_vote, root, origin: of this test: views per scan, the corrupted scans, and the options with which
+            tools/make_corruptions.py made them; None: it did not.
+
+    Raises:
+        UserError: it names nothing, or a summary.csv of other corruptions.
+    """
+    name = family.baseline if name is None else name
+    if name.lower() == "none":
+        return None, []
+    published = find_model(name, family)
+    if published is not None:
+        warning = (
+            f"the corrupted scans were made here, by tools/make_corruptions.py: the published row of {published.name} "
+            "is not comparable; test a baseline of your own on the same scans, and give its summary.csv to --baseline"
+        )
+        return published, [] if origin is None else [warning]
+    path = expand_home(name)
+    if not path.is_file():
+        rows = ", ".join(family.models)
+        raise UserError(
+            f"--baseline {name}: neither a summary.csv nor a published row of {family.title}, which are: {rows}; give "
+            "one of them, or none"
+        )
+    results, settings = read_results(path), _read_settings(path.parent) or {}
+    found = settings.get("family", family.name), settings.get("dataset", family.dataset)
+    subsets = {result.subset for result in results}
+    if not subsets or not subsets <= set(family.subsets) or found != (family.name, family.dataset):
+        raise UserError(f"--baseline {name}: not a robustness test on {family.title}; give one of the same --family")
+    now = {"num_vote": num_vote, "corruption_path": str(root.resolve()), "corruption_options": origin}
+    return profile_of(path.resolve().parent.name, results, convention), _unlike(settings, now)
+
+
+def _unlike(settings: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what the test of a baseline was another than this one, by its settings.json."""
+    remarks = [
+        f"the baseline was tested with {key} {settings[key]}, this checkpoint with {now[key]}"
+        for key in ("num_vote", "corruption_path")
+        if settings.get(key, now[key]) != now[key]
+    ]
+    if settings.get("corruption_options", now["corruption_options"]) != now["corruption_options"]:
+        remarks.append("the baseline was tested on scans made with other options: corruption_options of settings.json")
+    if settings.get("debug"):
+        remarks.append("the baseline was tested with --debug, on the first scans only")
+    return remarks
