@@ -27,13 +27,19 @@ from dataloader.datasets.catalogue import lidar_of, load_label_map, prediction_f
 from dataloader.sampler import steps_per_epoch
 from network.assemble import build_network, load_for_test, parameter_count
 from network.models.segmentation_network import SegmentationNetwork
+from network.training.callbacks import averaging_start
+from network.training.resuming import TrainingState, check_resumable, is_resumable
 from network.training.task import SCORES, SegmentationTask
-from network.training.trainer import averaging_start, build_trainer, training_callbacks
+from network.training.trainer import build_trainer, training_callbacks
 from network.weights.loading import has_image_branch, load_image_branch, load_weights
 from network.weights.reading import read_checkpoint
-from network.weights.resuming import TrainingState, check_resumable, is_resumable
-from utils.command import devices as cli
-from utils.config.loading import Config, ModelParams, load_config, save_config
+from utils.command.devices import Devices, choose_devices, device_notice, loader_notice
+from utils.command.flags import Parser, add_shared_flags, count
+from utils.command.process import CONTINUES, run_program
+from utils.command.terminal import say
+from utils.config.loading import load_config, save_config
+from utils.config.model import ModelParams
+from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import remove_partials
 from utils.labels import LabelMap
@@ -41,26 +47,26 @@ from utils.results.evaluation import TestOutput
 from utils.results.run_folder import find_checkpoint, only_training_in, run_root, test_folder, training_folder
 from utils.results.run_settings import Settings, check_settings, config_settings
 
-say = rank_zero_only(cli.say)
+say = rank_zero_only(say)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of the README."""
-    parser = cli.Parser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
-    cli.add_shared_flags(parser)
+    parser = Parser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
+    add_shared_flags(parser)
     parser.add_argument("--monitor", choices=SCORES, default=SCORES[0], help="the score to maximise")
     parser.add_argument(
-        "--stop_patience", type=cli.count(0), default=50, metavar="N", help="validations without a better score"
+        "--stop_patience", type=count(0), default=50, metavar="N", help="validations without a better score"
     )
     parser.add_argument(
-        "--save_top_k", type=cli.count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all"
+        "--save_top_k", type=count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all"
     )
-    parser.add_argument("--check_val_every_n_epoch", type=cli.count(1), default=1, metavar="N")
+    parser.add_argument("--check_val_every_n_epoch", type=count(1), default=1, metavar="N")
     parser.add_argument("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
     parser.add_argument("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
     parser.add_argument("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
     parser.add_argument("--test", action="store_true", help="evaluate a checkpoint on the validation split")
-    parser.add_argument("--num_vote", type=cli.count(1, 1000), default=1, metavar="N", help="views per scan at test")
+    parser.add_argument("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
     parser.add_argument("--submit_to_server", action="store_true", help="with --test: the test split, as a submission")
     parser.add_argument("--save_prediction", action="store_true", help="with --test: keep the predicted label files")
     return parser.parse_args(argv)
@@ -75,9 +81,9 @@ def main(argv: Sequence[str]) -> None:
             f"--baseline_only and --pretrain2d are for arch_2dpass; {config.model_params.model_architecture} "
             "(model_params.model_architecture) has no 2D branch"
         )
-    devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
-    say(cli.device_notice(devices, args.cpu))
-    if (notice := cli.loader_notice(config, fit=not args.test, debug=args.debug)) is not None:
+    devices = choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
+    say(device_notice(devices, args.cpu))
+    if (notice := loader_notice(config, fit=not args.test, debug=args.debug)) is not None:
         say(notice)
     label_map = load_label_map(config)
     root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
@@ -106,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
 def fit(
     args: argparse.Namespace,
     config: Config,
-    devices: cli.Devices,
+    devices: Devices,
     data: DataModule,
     label_map: LabelMap,
     root: Path,
@@ -158,7 +164,7 @@ def fit(
 def test(
     args: argparse.Namespace,
     config: Config,
-    devices: cli.Devices,
+    devices: Devices,
     data: DataModule,
     label_map: LabelMap,
     root: Path,
@@ -203,7 +209,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 
 def _run_settings(
-    args: argparse.Namespace, config: Config, devices: cli.Devices, data: DataModule, label_map: LabelMap
+    args: argparse.Namespace, config: Config, devices: Devices, data: DataModule, label_map: LabelMap
 ) -> Settings:
     """What decides how a training goes, as far as it is known before it begins."""
     assert data.trained is not None
@@ -246,7 +252,7 @@ def _take_weights(
 
 def going_on(argv: Sequence[str]) -> str:
     """How to go on after an interruption; "" after that of a test, which is begun anew."""
-    return "" if "--test" in argv else cli.CONTINUES
+    return "" if "--test" in argv else CONTINUES
 
 
 @rank_zero_only
@@ -268,4 +274,4 @@ def _announce(config: Config, network: SegmentationNetwork, data: DataModule, fo
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(lambda: main(sys.argv[1:]), going_on(sys.argv[1:])))
+    sys.exit(run_program(lambda: main(sys.argv[1:]), going_on(sys.argv[1:])))

@@ -21,7 +21,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from dataloader.datamodule import DEBUG_ITEMS, DataModule
-from dataloader.dataset import Source
 from dataloader.datasets.catalogue import (
     lidar_of,
     load_label_map,
@@ -31,31 +30,38 @@ from dataloader.datasets.catalogue import (
     skips_unseen,
 )
 from dataloader.datasets.corrupted import CorruptedKITTI, CorruptedNuScenes, Origin, SubsetFormat
+from dataloader.datasets.source import Source
 from network.assemble import load_for_test
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer
 from network.weights.loading import has_image_branch
-from utils.command import devices as cli
-from utils.config.loading import Config, expand_home, load_config
+from utils.command.devices import Devices, choose_devices, device_notice, loader_notice
+from utils.command.flags import Parser, add_shared_flags, count
+from utils.command.process import run_program
+from utils.command.terminal import say
+from utils.config.loading import load_config
+from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import sha256_of
 from utils.labels import LabelMap
 from utils.metrics import ScoreCard
+from utils.paths import expand_home
 from utils.results.evaluation import TestOutput
 from utils.results.predictions import PredictionFormat
 from utils.results.run_folder import find_checkpoint, run_root
 from utils.robustness.family import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
 from utils.robustness.report import Conditions, RobustReport
-from utils.robustness.run import RobustRun, SubsetResult, beginning, find_baseline, find_run, start_run
+from utils.robustness.results import SubsetResult
+from utils.robustness.run import RobustRun, beginning, find_baseline, find_run, start_run
 
-say = rank_zero_only(cli.say)
+say = rank_zero_only(say)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of the README."""
-    parser = cli.Parser(description="2DPASS: how much of the mIoU corrupted scans leave")
-    cli.add_shared_flags(parser)
+    parser = Parser(description="2DPASS: how much of the mIoU corrupted scans leave")
+    add_shared_flags(parser)
     parser.add_argument(
         "--family", choices=FAMILIES, default="yan", help="whose corruptions: Yan et al. (IJCV 2024) or Robo3D (2023)"
     )
@@ -71,7 +77,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow_missing", action="store_true", help="go on without the subsets that are not there")
     parser.add_argument(
         "--num_vote",
-        type=cli.count(1, 1000),
+        type=count(1, 1000),
         metavar="N",
         help="views per scan; default: 12 (yan), 1 (robo3d)",
     )
@@ -112,9 +118,9 @@ class Experiment:
 def main(argv: Sequence[str]) -> None:
     args = parse_arguments(argv)
     experiment = prepare(args)
-    devices = cli.choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
-    say(cli.device_notice(devices, args.cpu))
-    if (notice := cli.loader_notice(experiment.config, fit=False, debug=args.debug)) is not None:
+    devices = choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
+    say(device_notice(devices, args.cpu))
+    if (notice := loader_notice(experiment.config, fit=False, debug=args.debug)) is not None:
         say(notice)
     family, root = experiment.family, experiment.root
     options = None if experiment.origin is None else experiment.origin.options
@@ -219,7 +225,7 @@ def open_subsets(
 def evaluate(
     args: argparse.Namespace,
     experiment: Experiment,
-    devices: cli.Devices,
+    devices: Devices,
     network: SegmentationNetwork,
     content: Mapping[str, Any],
     sources: Mapping[Subset, Source],
@@ -343,7 +349,7 @@ def _report(
 
 if __name__ == "__main__":
     sys.exit(
-        cli.run(
+        run_program(
             lambda: main(sys.argv[1:]),
             resume="the same command (without --restart) goes on after the last finished subset",
         )

@@ -12,15 +12,17 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from dataloader.augment.geometry import AugmentOptions
+from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions
 from dataloader.corruptions.families import SENSORS
-from dataloader.dataset import SegmentationDataset, Source
+from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.catalogue import Part, open_source
+from dataloader.datasets.source import Source
 from dataloader.first_look import refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
-from utils.config.loading import Config, LoaderParams, PointImageDataset, SemanticKITTIImages
+from utils.config.data import LoaderParams, PointImageDataset, SemanticKITTIImages
+from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.scan.batch import collate

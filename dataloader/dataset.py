@@ -5,48 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataloader.augment.geometry import AugmentOptions, augment_points, drop_rows, in_volume, mix_instances
-from dataloader.augment.geometry import random_views as draw_views
+from dataloader.augment.geometry import augment_points, drop_rows, in_volume
+from dataloader.augment.image import bottom_crop, color_jitter, flip_horizontally, random_left
+from dataloader.augment.mixing import mix_instances
+from dataloader.augment.options import AugmentOptions
+from dataloader.augment.views import random_views as draw_views
 from dataloader.augment.weather import CorruptionOptions, corrupt_scan
-from dataloader.datasets.camera import bottom_crop, color_jitter, flip_horizontally, random_left
+from dataloader.datasets.source import Source
 from utils.errors import UserError
 from utils.scan.nearest import nearest_inside
-from utils.scan.records import Frame, Sample, Scan, WholeScan
-
-
-class Source(Protocol):
-    """What a data set on disk offers; see `dataloader.datasets.semantickitti.SemanticKITTI`."""
-
-    @property
-    def num_cameras(self) -> int:
-        """Images per scan to choose from; 0 if images are not to be read."""
-        ...
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Sequences that belong to the split but are not on disk."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines for the user about what is doubtful in these scans."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def frame(self, index: int) -> Frame:
-        """Which scan number `index` is."""
-        ...
-
-    def read(self, index: int, camera: int | None = 0) -> Scan:
-        """Scan number `index`, with the image of `camera`, or with none."""
-        ...
+from utils.scan.records import Sample, Scan, WholeScan
 
 
 class SegmentationDataset(Dataset[Sample]):

@@ -18,11 +18,15 @@ from network.models.voxel_network import VoxelNetwork
 from network.sparse import auto_backend, spconv_backend, torch_backend
 from network.sparse.layers import SparseBackend
 from network.teachers.resnet34 import ImageBranch
-from network.voxels.voxelize import Volume
+from network.weights.imagenet import load_imagenet_weights
 from network.weights.loading import check_geometry, load_weights
 from network.weights.reading import read_checkpoint
-from utils.config.loading import Config, ModelParams, PointImageDataset, TrainParams, VoxelModelParams
+from utils.config.data import PointImageDataset
+from utils.config.model import ModelParams, VoxelModelParams
+from utils.config.schema import Config
+from utils.config.train import TrainParams
 from utils.errors import UserError
+from utils.scan.volume import Volume
 
 _BACKENDS = {
     backend.name: backend
@@ -51,7 +55,7 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
         return network_3d
     image_branch = ImageBranch(model.hiden_size, model.scale_list, data.image_normalizer)
     if model.pretrained2d and imagenet:
-        image_branch.load_imagenet_weights()
+        load_imagenet_weights(image_branch)
     return _arch_2dpass(model, training, network_3d, image_branch, criterion)
 
 

@@ -13,7 +13,7 @@ import pytest
 import main as program
 from tests.support.demo import TINY, TINY_NUSCENES
 from tools.demo_world import nuscenes, semantickitti
-from utils.command import devices as cli
+from utils.command.process import run_program
 
 pytest_plugins = ["tests.support.data_fixtures"]
 
@@ -44,7 +44,7 @@ def run_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, settings: tuple[str, ...] = ()) -> int:
-        return cli.run(lambda: program.main(small_command(*arguments, settings=settings)))
+        return run_program(lambda: program.main(small_command(*arguments, settings=settings)))
 
     return run
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from network.training.trainer import read_history
+from network.training.callbacks import read_history
 from tools.demo_world import semantickitti
 from tools.demo_world.options import DemoOptions
 

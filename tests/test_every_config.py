@@ -9,8 +9,10 @@ import pytest
 
 import main as program
 from tests.conftest import ROOT
-from utils.command import devices as cli
-from utils.config.loading import ModelParams, SemanticKITTIImages, VoxelModelParams, load_config
+from utils.command.process import run_program
+from utils.config.data import SemanticKITTIImages
+from utils.config.loading import load_config
+from utils.config.model import ModelParams, VoxelModelParams
 
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 
@@ -39,13 +41,13 @@ def test_a_shipped_config_trains_and_tests(path, demo_trees, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     dataset = load_config(path).dataset_params.pc_dataset_type
     command = ["--config", str(path), "--cpu", "--set", *reduced(path, demo_trees[dataset])]
-    assert cli.run(lambda: program.main(command)) == 0
+    assert run_program(lambda: program.main(command)) == 0
     run = tmp_path / "logs" / dataset / "default"
     history = [json.loads(line) for line in (run / "version_0" / "history.jsonl").read_text().splitlines()]
     assert len(history) == 1 and history[0]["train/loss_epoch"] > 0 and 0 <= history[0]["val/mIoU"] <= 1
 
     tested = ["--test", "--checkpoint", "last", "--num_vote", "2", "--save_prediction", *command]
-    assert cli.run(lambda: program.main(tested)) == 0
+    assert run_program(lambda: program.main(tested)) == 0
     (scores,) = run.glob("test_*/scores.json")
     assert json.loads(scores.read_text())["points"] > 0
     assert "per class iou" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from PIL import Image
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 import main as program
-from network.training.trainer import read_history
+from network.training.callbacks import read_history
 from tests.conftest import ROOT, TREE, small_command
 from tests.support.processes import is_alive, until
 from utils.labels import LabelMap
@@ -256,7 +256,8 @@ def session(leader: int) -> list[int]:
 def test_interrupted_by_ctrl_c(tmp_path) -> None:
     script = KILLED_IN_THE_THIRD_EPOCH.replace("SIGKILL", "SIGINT").replace(
         "main.main(sys.argv[1:])",
-        "from utils.command import devices as cli\nsys.exit(cli.run(lambda: main.main(sys.argv[1:]), main.going_on(sys.argv[1:])))",
+        "from utils.command.process import run_program\n"
+        "sys.exit(run_program(lambda: main.main(sys.argv[1:]), main.going_on(sys.argv[1:])))",
     )
     # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     script = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"

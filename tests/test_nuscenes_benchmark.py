@@ -11,7 +11,7 @@ import pytest
 
 import main as program
 from tests.conftest import ROOT
-from utils.command import devices as cli
+from utils.command.process import run_program
 
 CONFIG = str(ROOT / "config" / "2DPASS-nuscenes.yaml")
 
@@ -38,7 +38,8 @@ def run(demo_trees, tmp_path_factory):
 
         def run(*flags: str) -> Path:
             """The newest test folder."""
-            assert cli.run(lambda: program.main([*flags, "--config", CONFIG, "--cpu", "--set", *settings(tree)])) == 0
+            command = [*flags, "--config", CONFIG, "--cpu", "--set", *settings(tree)]
+            assert run_program(lambda: program.main(command)) == 0
             return max(folder.glob("logs/nuScenes/default/*_*"), key=lambda path: path.stat().st_mtime_ns)
 
         run("--debug")

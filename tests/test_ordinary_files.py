@@ -14,14 +14,16 @@ from dataloader.datasets.corrupted import Origin
 from dataloader.datasets.kitti_calibration import read_calibration
 from dataloader.formats.files import read_bytes
 from dataloader.formats.json_records import read_records
-from network.training.trainer import read_history
+from network.training.callbacks import read_history
 from network.weights.reading import read_checkpoint
 from tools.making.notes import read_note
-from utils.config.loading import load_config, resolve_path
+from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
+from utils.paths import resolve_path
 from utils.results.run_folder import find_checkpoint
-from utils.robustness.run import find_run, read_results
+from utils.robustness.results import read_results
+from utils.robustness.run import find_run
 
 READERS: dict[str, Callable[[Path], object]] = {
     "scan.bin": lambda path: read_bytes(path, "scan"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from network.training.callbacks import read_history
 from network.training.task import SegmentationTask
-from network.training.trainer import read_history
 from tests.conftest import small_command
 from tests.test_main import KILLED_IN_THE_THIRD_EPOCH, RUN, environment, load
 

@@ -25,7 +25,7 @@ from tests.test_main import environment
 from tools import visualize
 from tools.visualizing import nuscenes as of_nuscenes
 from tools.visualizing import semantickitti as of_semantickitti
-from utils.command import devices as cli
+from utils.command.process import run_program
 from utils.config.loading import load_config
 from utils.labels import LabelMap
 
@@ -85,7 +85,7 @@ class Bench:
     def run(self, config: str, data_path: Path, *arguments: str) -> int:
         self.tested.clear()
         command = self.command(config, data_path, *arguments)
-        return cli.run(lambda: robust_test.main(command))
+        return run_program(lambda: robust_test.main(command))
 
     def results(self) -> list[Path]:
         """The folders of all runs, the oldest first."""
@@ -194,7 +194,7 @@ def test_trained_on_corruptions(bench, sequences, capsys) -> None:
     write_semantickitti(sequences / "08", sequences.parent / "Robo3D" / "SemanticKITTI-C", ("fog/light",))
     key = "dataset_params.corruption_aug={corruptions: [crosstalk]}"
     command = bench.command("MinkowskiNet-demo", sequences, "--family", "robo3d", "--subsets", "fog/light")
-    assert cli.run(lambda: robust_test.main([*command, key])) == 0  # the last of --set
+    assert run_program(lambda: robust_test.main([*command, key])) == 0  # the last of --set
     warning = "trained on corruptions, outside Robo3D's protocol"
     assert f"warning: {warning}" in capsys.readouterr().out
     (folder,) = bench.results()
@@ -426,7 +426,7 @@ def test_refusals_are_one_line(bench, sequences, capsys, arguments, message) -> 
 def test_refusals_of_the_config(bench, sequences, demo_trees, capsys) -> None:
     assert bench.run("SPVCNN-nuscenes", demo_trees["nuScenes"]) == 2
     assert "--family yan: is not there for nuScenes; use --family robo3d" in capsys.readouterr().err
-    assert cli.run(lambda: robust_test.main([])) == 2
+    assert run_program(lambda: robust_test.main([])) == 2
     assert "robust_test.py needs --checkpoint" in capsys.readouterr().err
     assert (ROOT / robust_test.parse_arguments([]).config).is_file()
 

@@ -13,7 +13,7 @@ import main as program
 from network.assemble import load_for_test
 from tests.conftest import ROOT
 from tests.support.networks import refusal
-from utils.command import devices as cli
+from utils.command.process import run_program
 from utils.config.loading import load_config
 
 CONFIG = ROOT / "config" / "MinkowskiNet-demo.yaml"
@@ -32,7 +32,7 @@ def trained(command, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        assert cli.run(lambda: program.main([*command, "train_params.max_num_epochs=1"])) == 0
+        assert run_program(lambda: program.main([*command, "train_params.max_num_epochs=1"])) == 0
     return folder / "logs" / "SemanticKITTI" / "default" / "version_0" / "last.ckpt"
 
 
@@ -70,7 +70,7 @@ def test_a_spoiled_checkpoint_ends_in_one_line(kind, flags, command, trained, tm
     change, expected = SPOILED[kind]
     change(content)
     torch.save(content, "x.ckpt")
-    assert cli.run(lambda: program.main(["--checkpoint", "x.ckpt", *flags, *command])) == 2
+    assert run_program(lambda: program.main(["--checkpoint", "x.ckpt", *flags, *command])) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
     assert line.startswith("error: x.ckpt: ") and expected in line
     assert not (tmp_path / "logs").exists(), "nothing was begun"
@@ -84,7 +84,7 @@ def test_outputs_that_are_no_numbers_are_not_scored(command, trained, tmp_path, 
         if name.endswith("weight"):
             tensor.fill_(3e38)
     torch.save(content, "x.ckpt")
-    assert cli.run(lambda: program.main(["--checkpoint", "x.ckpt", "--test", *command])) == 2
+    assert run_program(lambda: program.main(["--checkpoint", "x.ckpt", "--test", *command])) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "outputs are NaN or infinite" in line
     assert not list(tmp_path.rglob("scores.json"))
@@ -111,13 +111,13 @@ def test_a_resumed_run_leaves_the_folders_that_its_checkpoint_names(command, tra
             state["best_model_path"] = state["kth_best_model_path"] = f"local://{precious}"
             state["best_k_models"] = {f"local://{precious}": torch.tensor(0.0)}
     torch.save(content, "x.ckpt")
-    assert cli.run(lambda: program.main(["--checkpoint", "x.ckpt", *command])) == 0
+    assert run_program(lambda: program.main(["--checkpoint", "x.ckpt", *command])) == 0
     assert (precious / "file").read_text() == "x"
 
 
 def test_no_best_checkpoint_wanted_is_not_no_validation(command, trained, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.run(lambda: program.main(["--save_top_k", "0", "--checkpoint", str(trained), *command])) == 0
+    assert run_program(lambda: program.main(["--save_top_k", "0", "--checkpoint", str(trained), *command])) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("best val/mIoU ") and "--save_top_k 0" in last
     assert not list(tmp_path.rglob("best*.ckpt"))

@@ -37,7 +37,8 @@ from tools.benchmarking.roofline import Rates, copy_rate, matrix_rate, network_w
 from tools.benchmarking.stage import Measurement, measure
 from tools.benchmarking.stages import all_stages
 from tools.benchmarking.subject import Subject
-from utils.command import devices as cli
+from utils.command.flags import Parser
+from utils.command.process import run_program
 from utils.errors import UserError
 
 MATRIX_ROWS = 8192  # as many as the convolutions multiply at a time: they stay in the cache
@@ -49,7 +50,7 @@ NOTE = (
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = cli.Parser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     add_frame_flags(parser)
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="timed calls of each, after a warm-up")
     parser.add_argument("--precision", nargs="+", choices=("32", "bf16"), default=["32", "bf16"], help="of networks")
@@ -125,4 +126,4 @@ def table(measurements: Sequence[Measurement]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(lambda: main(sys.argv[1:])))
+    sys.exit(run_program(lambda: main(sys.argv[1:])))

@@ -36,19 +36,20 @@ from tools.benchmarking.gpu_report import Row, Yardstick, evaluation_table, trai
 from tools.benchmarking.gpu_row import BATCHES, run_job
 from tools.benchmarking.machine import machine, require
 from tools.benchmarking.report import console, show
-from utils.command import devices as cli
+from utils.command.flags import Parser, count
+from utils.command.process import run_program
 
 BACKENDS = ("torch", "triton", "spconv", "spconv-triton")
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    number = cli.count(1)
-    parser = cli.Parser(description=(__doc__ or "").splitlines()[0])
+    number = count(1)
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
     parser.add_argument("--precisions", nargs="+", choices=("32", "bf16"), default=["32", "bf16"])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only to try the code")
     add_frame_flags(parser)
-    parser.add_argument("--workers", type=cli.count(0), default=16, metavar="N", help="processes that load scans")
+    parser.add_argument("--workers", type=count(0), default=16, metavar="N", help="processes that load scans")
     parser.add_argument("--batch_size", type=number, default=8, metavar="N", help="of throughput and training")
     parser.add_argument("--runs", type=number, default=50, metavar="N", help="timed calls of each latency")
     parser.add_argument("--steps", type=number, default=20, metavar="N", help="timed batches back to back")
@@ -117,4 +118,4 @@ def closing(job: Job) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(lambda: main(sys.argv[1:])))
+    sys.exit(run_program(lambda: main(sys.argv[1:])))

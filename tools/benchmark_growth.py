@@ -34,16 +34,17 @@ from tools.benchmarking.growth import Case, Laboratory, Row, Sweep, explain, mem
 from tools.benchmarking.growth_row import Job
 from tools.benchmarking.machine import machine, require
 from tools.benchmarking.report import console, show
-from utils.command import devices as cli
-from utils.config.loading import ModelParams
+from utils.command.flags import Parser, count
+from utils.command.process import run_program
+from utils.config.model import ModelParams
 
 TABLES = ("points", "batch", "hidden", "votes")
 SWEEPS = ((16, 640), (32, 960), (FULL_SIZE.beams, FULL_SIZE.azimuth_steps), (128, 2400), (256, 4096))
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    number = cli.count(1)
-    parser = cli.Parser(description=(__doc__ or "").splitlines()[0])
+    number = count(1)
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="what grows (default: all)")
     parser.add_argument("--sweeps", nargs="+", type=_sweep, default=SWEEPS, metavar="BEAMSxSTEPS", help="of points")
     parser.add_argument("--batches", nargs="+", type=number, default=[1, 2, 4, 8], metavar="N", help="scans per batch")
@@ -135,4 +136,4 @@ def closing(args: argparse.Namespace, units: str, rows: Sequence[Row]) -> list[s
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(lambda: main(sys.argv[1:])))
+    sys.exit(run_program(lambda: main(sys.argv[1:])))

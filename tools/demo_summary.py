@@ -20,13 +20,15 @@ from rich.console import Console
 from rich.table import Table
 
 from dataloader.datasets.kitti_sequences import sequences_of
-from network.training.trainer import read_history
+from network.training.callbacks import read_history
 from tools.making.notes import read_note
 from tools.visualizing.semantickitti import visualize
 from utils.command.flags import Parser
-from utils.config.loading import REPOSITORY, expand_home, load_config, resolve_path
-from utils.errors import UserError, run_command
+from utils.command.process import run_command
+from utils.config.loading import load_config
+from utils.errors import UserError
 from utils.labels import LabelMap
+from utils.paths import REPOSITORY, expand_home, resolve_path
 from utils.results.run_folder import HISTORY, run_root
 
 CONFIG = REPOSITORY / "config" / "2DPASS-demo.yaml"

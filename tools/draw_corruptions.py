@@ -33,11 +33,13 @@ from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor
 from utils.command.flags import Parser
-from utils.errors import UserError, run_command
+from utils.command.process import run_command
+from utils.errors import UserError
 from utils.files import whole_file
 from utils.labels import LabelMap
-from utils.pictures.raster import ALTERED, SEMANTICKITTI_LIDAR, Pixels, birds_eye_view, paint, paint_altered, range_view
+from utils.pictures.raster import ALTERED, Pixels, birds_eye_view, paint, paint_altered, range_view
 from utils.pictures.scans import draw_panels
+from utils.scan.sensor import SEMANTICKITTI_LIDAR
 
 SIZE = 512
 """Pixels, width of a panel."""

@@ -30,7 +30,7 @@ from tools.corrupting.frame import Corruptor, FrameResult
 from tools.corrupting.ledger import Ledger
 from tools.corrupting.options import DATASETS, SEQUENCE, check, chosen, parse, wanted_subsets
 from tools.making.frames import map_frames, progress_bar
-from utils.errors import run_command
+from utils.command.process import run_command
 
 
 def make(flags: argparse.Namespace) -> list[str]:

@@ -28,8 +28,9 @@ from tools.demo_world.options import DEFAULTS, DemoOptions
 from tools.demo_world.tree import Summary
 from tools.making.frames import progress_bar
 from utils.command.flags import Parser
+from utils.command.process import run_command
 from utils.command.terminal import say
-from utils.errors import UserError, run_command
+from utils.errors import UserError
 from utils.locks import locked
 
 OUTPUTS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}

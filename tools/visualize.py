@@ -24,9 +24,9 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 from tools.visualizing import nuscenes, semantickitti
 from utils.command.flags import Parser
-from utils.config.loading import REPOSITORY
-from utils.errors import run_command
+from utils.command.process import run_command
 from utils.labels import LabelMap
+from utils.paths import REPOSITORY
 from utils.robustness.family import default_folder, load_family
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}

@@ -7,13 +7,13 @@ function rng -> affine map; their product moves the points once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.augment.weather import CorruptionOptions
-from utils.scan.records import Scan, no_pixels
+from dataloader.augment.options import AugmentOptions
+from utils.scan.records import Scan
 
 Affine = NDArray[np.float64]
 """(3, 4) [matrix | translation in metres]."""
@@ -21,35 +21,6 @@ Affine = NDArray[np.float64]
 _TRANSLATION_STD = 0.1  # metres
 _SCALE = (0.95, 1.05)
 _MAX_DROP = 0.2
-
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """What to do to a training item.
-
-    Attributes:
-        rotate: about z by U(0, 360) degrees (`rotate_aug`).
-        flip: x, y, both or none (`flip_aug`).
-        scale: x and y by one factor U(0.95, 1.05) (`scale_aug`).
-        translate: by N(0, 0.1) m per axis (`transform_aug`).
-        dropout: a share U(0, 0.2) of the points is dropped (`dropout_aug`).
-        mix_instances: append the instances of a second random scan (`point_image_dataset_mix_semkitti`).
-        bottom_crop: (width, height) of the image crop; None leaves the image as it is.
-        color_jitter: strength of brightness, contrast and saturation jitter; None for none.
-        flip2d: chance of a horizontal flip of the image.
-        corruption: weather, noise or another sensor, in some of the scans (`corruption_aug`); None for none.
-    """
-
-    rotate: bool = False
-    flip: bool = False
-    scale: bool = False
-    translate: bool = False
-    dropout: bool = False
-    mix_instances: bool = False
-    bottom_crop: tuple[int, int] | None = None
-    color_jitter: tuple[float, float, float] | None = None
-    flip2d: float = 0.0
-    corruption: CorruptionOptions | None = None
 
 
 def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[float]) -> NDArray[np.bool_]:
@@ -134,41 +105,3 @@ def augment_points(scan: Scan, options: AugmentOptions, rng: np.random.Generator
         if wanted:
             total = np.vstack([step(rng), [0.0, 0.0, 0.0, 1.0]]) @ total
     return scan if np.array_equal(total, np.eye(4)) else moved(scan, total[:3])
-
-
-def mix_instances(scan: Scan, other: Scan) -> Scan:
-    """`scan` with every point of `other` that has an instance id appended; the image stays that of `scan`.
-
-    Appended points have no pixel and index -1: they are in neither the image nor the file of `scan`.
-    """
-    chosen = other.select(other.instances != 0)
-    foreign = replace(
-        chosen,
-        index=np.full(len(chosen), -1, dtype=np.int64),
-        pixels=no_pixels(len(chosen)),
-    )
-    return Scan.concatenate([scan, foreign])
-
-
-def random_views(num_vote: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
-    """Affine maps of the views of test-time augmentation: rotation about z and translation as in training.
-
-    Args:
-        num_vote: number of views V.
-        rng: source of angles and translations.
-
-    Returns:
-        (V, 3, 4) float32 [rotation | translation in metres]; None for one view, which is the scan as it is.
-
-    Raises:
-        ValueError: `num_vote` is below 1.
-    """
-    if num_vote < 1:
-        raise ValueError(f"num_vote must be at least 1, not {num_vote}")
-    if num_vote == 1:
-        return None
-    views = np.empty((num_vote, 3, 4), dtype=np.float32)
-    for view in views:
-        view[:, :3] = _rotation_z(rng.uniform(0.0, 2 * np.pi))
-        view[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
-    return views

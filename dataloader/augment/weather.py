@@ -9,8 +9,9 @@ import numpy as np
 
 from dataloader.corruptions.beams import reduce_beams, rings_by_elevation, rings_of
 from dataloader.corruptions.families import FAMILIES, CorruptedSubset
-from dataloader.corruptions.sweep import SEMANTICKITTI, Sensor, Sweep
+from dataloader.corruptions.sweep import Sweep
 from utils.scan.records import Scan
+from utils.scan.sensor import SEMANTICKITTI, Sensor
 
 _YAN = {"global": "global_outliers", "local": "local_distortion", "32beam": "reduce_beams", "16beam": "reduce_beams"}
 """Those of Yan et al. that Robo3D has nothing like, by type, and what they are called here."""

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from dataloader.corruptions.sweep import Sensor, Sweep
+from dataloader.corruptions.sweep import Sweep
+from utils.scan.sensor import Sensor
 
 _FEWEST_BEAMS = 8
 

@@ -28,8 +28,9 @@ from dataloader.corruptions.noise import (
     motion_blur,
 )
 from dataloader.corruptions.snow import snow
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI, Sensor, Sweep
+from dataloader.corruptions.sweep import Sweep
 from dataloader.corruptions.wet_ground import wet_ground
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI, Sensor
 
 GENERATOR = 1
 """Raised whenever the same options come to mean other bytes."""

@@ -6,35 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Sensor:
-    """What corruptions must know of a LiDAR and of the label set its scans carry.
-
-    Attributes:
-        name: the data set, "SemanticKITTI" or "nuScenes".
-        beams: number of laser beams.
-        intensity_max: the largest `Sweep.intensity`: 1 for SemanticKITTI's reflectance, 255 for nuScenes.
-        top: elevation of the highest beam, degrees.
-        bottom: elevation of the lowest beam, degrees.
-        ground: learning ids of flat ground a vehicle may drive on, pavements included.
-        vehicles: learning ids of vehicles and cycles (persons and riders are not among them).
-    """
-
-    name: str
-    beams: int
-    intensity_max: float
-    top: float
-    bottom: float
-    ground: tuple[int, ...]
-    vehicles: tuple[int, ...]
-
-
-SEMANTICKITTI = Sensor("SemanticKITTI", 64, 1.0, 3.0, -25.0, ground=(9, 10, 11, 12), vehicles=(1, 2, 3, 4, 5))
-"""Velodyne HDL-64E with the 19 classes of SemanticKITTI; the field of view is the one Robo3D (ICCV 2023) uses."""
-
-NUSCENES = Sensor("nuScenes", 32, 255.0, 10.67, -30.67, ground=(11, 12, 13), vehicles=(2, 3, 4, 5, 6, 9, 10))
-"""Velodyne HDL-32E with the 16 classes of nuScenes-lidarseg."""
+from utils.scan.sensor import Sensor
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 from dataloader.corruptions.families import added_labels
-from dataloader.dataset import Source
 from dataloader.datasets.corrupted import CorruptedKITTI, CorruptedNuScenes
 from dataloader.datasets.nuscenes import NuScenes
 from dataloader.datasets.nuscenes_predictions import NuScenesFormat
 from dataloader.datasets.semantickitti import SemanticKITTI
-from utils.config.loading import Config, LoaderParams, NuScenesImages, expand_home, resolve_path
+from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
+from dataloader.datasets.source import Source
+from utils.config.data import LoaderParams, NuScenesImages
+from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.pictures.raster import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR, Lidar
-from utils.results.predictions import PredictionFormat, SemanticKITTIFormat
+from utils.paths import expand_home, resolve_path
+from utils.results.predictions import PredictionFormat
+from utils.scan.sensor import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR, Lidar
 
 Part = Literal["train", "trainval", "valid", "test"]
 """Of a data set: to train on, all with labels, to validate on, to submit."""

@@ -1,0 +1,1 @@
+"""Files of points and of records, read as the untrusted input they are."""

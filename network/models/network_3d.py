@@ -16,8 +16,9 @@ from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
 from network.ops.sums import Average
 from network.sparse.layers import LEAKY_SLOPE, BatchNorm, KernelMap, ResidualBlock, SparseBackend, leaky_relu
-from network.voxels.voxelize import Pool, Volume, Voxels, voxelize
+from network.voxels.voxelize import Pool, Voxels, voxelize
 from utils.scan.records import Batch
+from utils.scan.volume import Volume
 
 
 class ConcatLinear(nn.Linear):

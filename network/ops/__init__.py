@@ -1,0 +1,1 @@
+"""Operations on rows that torch lacks, or has slower."""

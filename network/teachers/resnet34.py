@@ -13,7 +13,6 @@ from network.ops.distinct import Ranking, collect
 from network.ops.sums import Average
 from network.sparse.layers import NormOfFew
 from network.teachers.grid_convolution import convolve_at
-from network.weights.imagenet import read_imagenet_weights
 
 Normalizer = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of R, G and B, for values 0..1."""
@@ -191,12 +190,3 @@ class ImageBranch(nn.Module):
                 assert isinstance(decoder, Decoder)
                 features[scale] = decoder.at(x, height, rows, pixels)
         return features
-
-    def load_imagenet_weights(self) -> None:
-        """Take ResNet-34's ImageNet weights (downloaded once into torch.hub's folder).
-
-        Raises:
-            UserError: they cannot be downloaded, or the file there is another one.
-        """
-        own = {k: v for k, v in self.state_dict().items() if not k.startswith("decoders.")}
-        self.load_state_dict(read_imagenet_weights(own), strict=False)

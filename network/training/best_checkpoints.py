@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from network.training.last_checkpoint import LightningsKey
-from network.weights.resuming import BEST_FILE
+from network.training.resuming import BEST_FILE
 
 
 class BestCheckpoints(LightningsKey, ModelCheckpoint):

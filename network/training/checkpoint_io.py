@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from network.weights.resuming import TrainingState
+from network.training.resuming import TrainingState
 from utils.errors import UserError
 from utils.files import whole_file
 

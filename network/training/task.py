@@ -16,10 +16,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.gradient_guard import GradientGuard
-from network.training.schedules import Schedule, build_optimizer, build_scheduler, fill_momentum
+from network.training.optimizers import build_optimizer, fill_momentum
+from network.training.resuming import FIXED_ON_RESUME
+from network.training.schedules import Schedule, build_scheduler
 from network.voting import segment
-from network.weights.resuming import FIXED_ON_RESUME
-from utils.config.loading import TrainParams
+from utils.config.train import TrainParams
 from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
 from utils.results.evaluation import TestOutput

@@ -22,27 +22,9 @@ from network.ops.distinct import Distinct, Ranking, collect
 from network.ops.sums import Average
 from network.sparse.coordinates import LIMIT, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
+from utils.scan.volume import Volume
 
 _ROW_BITS = 32  # of a voxel's row in a pair of rows
-
-
-@dataclass(frozen=True)
-class Volume:
-    """The box that is voxelised.
-
-    Attributes:
-        low, high: its corners (x, y, z), metres.
-        grid: voxels per axis (x, y, z) at scale 1.
-    """
-
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
-    grid: tuple[int, int, int]
-
-    @property
-    def voxel_size(self) -> tuple[float, ...]:
-        """Edge lengths of a scale-1 voxel, metres."""
-        return tuple((hi - lo) / g for lo, hi, g in zip(self.low, self.high, self.grid, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from network.weights.loading import canonical_state, check_fit
 from network.weights.reading import read_checkpoint
@@ -17,6 +17,19 @@ from utils.files import sha256_of
 URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 NAME = URL.rpartition("/")[2]
 DIGEST = NAME.removesuffix(".pth").rpartition("-")[2]  # how the SHA-256 of the file begins
+
+
+def load_imagenet_weights(network: nn.Module) -> None:
+    """Give a ResNet-34 its ImageNet weights, downloading them into torch.hub's folder where they are not there yet.
+
+    Args:
+        network: with the parameters of torchvision's ResNet-34, but for the classifier; its `decoders` keep theirs.
+
+    Raises:
+        UserError: the weights cannot be downloaded, or the file there is another one.
+    """
+    own = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("decoders.")}
+    network.load_state_dict(read_imagenet_weights(own), strict=False)
 
 
 def read_imagenet_weights(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dataloader.augment.geometry import AugmentOptions
+from dataloader.augment.options import AugmentOptions
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.semantickitti import SemanticKITTI
 from dataloader.sampler import EpochSampler

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from dataloader import workers
 from dataloader.datamodule import LazyLoader
 from utils.command.failures import explain
-from utils.errors import run_command
+from utils.command.process import run_command
 
 
 @dataclass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dataloader.corruptions.sweep import SEMANTICKITTI, Sensor, Sweep
+from dataloader.corruptions.sweep import Sweep
+from utils.scan.sensor import SEMANTICKITTI, Sensor
 
 COLUMNS = ("xyz", "intensity", "labels", "ring", "rows", "altered")
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from tools.demo_world.geometry.materials import Material
+from tools.demo_world.geometry.raycast import Scene
 from tools.demo_world.options import DEFAULTS, DemoOptions
-from tools.demo_world.sensors.raycast import Scene
 from tools.demo_world.street import world
-from tools.demo_world.street.materials import Material
 from tools.demo_world.street.objects import Kind, part
 
 TINY = DemoOptions(train_frames=2, val_frames=1, test_frames=1, beams=8, azimuth_steps=128, image_size=(96, 64))

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from network.models.losses import SegmentationLoss
 from network.models.network_3d import Baseline
 from network.sparse import torch_backend
-from network.voxels.voxelize import Volume
-from utils.config.loading import Config, load_config
+from utils.config.loading import load_config
+from utils.config.schema import Config
 from utils.errors import UserError
 from utils.scan.records import Batch
+from utils.scan.volume import Volume
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "2DPASS-semantickitti.yaml"
 

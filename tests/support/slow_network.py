@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from network.models.network_3d import Baseline
-from network.voxels.voxelize import Volume
 from utils.scan.records import Batch
+from utils.scan.volume import Volume
 
 Cell = tuple[int, int, int, int]  # scan, z, y, x
 

@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from network.training.resuming import TrainingState
 from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
-from network.weights.resuming import TrainingState
 from tests.support.networks import CLASSES, make_baseline, make_batch
 from utils.command.devices import Devices
-from utils.config.loading import TrainParams
+from utils.config.train import TrainParams
 from utils.scan.records import Batch, Frame, WholeScan
 
 # Under which keys checkpoints hold the states of early stopping and of the best checkpoints.

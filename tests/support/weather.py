@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dataloader.corruptions.beams import rings_by_elevation
-from dataloader.corruptions.sweep import SEMANTICKITTI, Sensor, Sweep
+from dataloader.corruptions.sweep import Sweep
 from utils.labels import LabelMap
+from utils.scan.sensor import SEMANTICKITTI, Sensor
 
 ROOT = Path(__file__).resolve().parents[2]
 

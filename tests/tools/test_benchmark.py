@@ -13,7 +13,7 @@ from tools import benchmark
 from tools.benchmarking import plain_versions
 from tools.benchmarking.stage import Stage, count_different, largest_difference, measure
 from tools.benchmarking.stages import all_stages
-from utils.command import devices as cli
+from utils.command.process import run_program
 from utils.config.loading import load_config
 from utils.errors import UserError
 
@@ -180,7 +180,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tree, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     output = tmp_path / "file" / "table.md"
     command = ["--stages", "label map", "--set", *SMALL, "--output", output]
-    assert cli.run(lambda: run(tree, *command)) == 2
+    assert run_program(lambda: run(tree, *command)) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {output}: cannot write the table")
     assert error.count("\n") == 1

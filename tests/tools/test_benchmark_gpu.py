@@ -15,7 +15,7 @@ from tools.benchmarking.child import Answer, perform
 from tools.benchmarking.frame import CONFIG, prepare
 from tools.benchmarking.gpu_inputs import Job
 from tools.benchmarking.gpu_report import Row, Yardstick, evaluation_table, training_table
-from utils.command import devices as cli
+from utils.command.process import run_program
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["model_params.hiden_size=4", "dataset_params.bottom_crop=[64, 32]"]
@@ -89,7 +89,7 @@ def test_a_backend_that_cannot_be_used_is_a_row_and_the_others_go_on(tmp_path, c
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_device_the_tool_says_so_in_one_line(capsys):
-    assert cli.run(lambda: benchmark_gpu.main([])) == 2
+    assert run_program(lambda: benchmark_gpu.main([])) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: no CUDA device found") and "--device cpu" in error and error.count("\n") == 1
 
@@ -103,7 +103,7 @@ def test_without_a_device_the_tool_says_so_in_one_line(capsys):
     ],
 )
 def test_what_is_wrong_is_one_line(flags, message, capsys):
-    assert cli.run(lambda: benchmark_gpu.main(["--device", "cpu", *flags])) == 2
+    assert run_program(lambda: benchmark_gpu.main(["--device", "cpu", *flags])) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 

@@ -18,7 +18,7 @@ from tools.benchmarking.growth import Case, Row, explain, memory_before, questio
 from tools.benchmarking.growth_row import EVALUATION, TRAINING, Job, corner, measure, save_batch
 from tools.benchmarking.machine import ProcessMemory, memory_meter
 from tools.benchmarking.steps import labels
-from utils.command import devices as cli
+from utils.command.process import run_program
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["model_params.hiden_size=4", "dataset_params.bottom_crop=[64, 32]"]
@@ -89,7 +89,7 @@ def test_a_row_that_fails_says_so_and_the_others_go_on(tmp_path, capsys):
 def test_what_is_wrong_is_one_line(flags, message, capsys):
     if "cuda" in flags and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    assert cli.run(lambda: benchmark_growth.main(flags)) == 2
+    assert run_program(lambda: benchmark_growth.main(flags)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 

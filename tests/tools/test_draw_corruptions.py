@@ -17,7 +17,8 @@ from PIL import Image
 from dataloader.corruptions.families import FAMILIES
 from tools import draw_corruptions, make_corruptions
 from utils.labels import LabelMap
-from utils.pictures.raster import ALTERED, SEMANTICKITTI_LIDAR, paint, paint_altered, range_view
+from utils.pictures.raster import ALTERED, paint, paint_altered, range_view
+from utils.scan.sensor import SEMANTICKITTI_LIDAR
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = LabelMap.load(ROOT / "config" / "label_mapping" / "semantic-kitti.yaml")

@@ -14,7 +14,7 @@ from tools import draw_corruptions, make_corruptions, visualize
 from tools.benchmarking import frame as benchmark_frame
 from tools.benchmarking import report
 from tools.demo_world import nuscenes, semantickitti
-from utils.errors import run_command
+from utils.command.process import run_command
 
 
 def corruptions(trees: dict[str, Path], output: Path) -> int:

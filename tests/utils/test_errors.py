@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from torch._utils import ExceptionWrapper
 
-from utils.errors import UserError, one_line, run_command
+from utils.command.process import run_command
+from utils.errors import UserError, one_line
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from utils.command import devices as cli
-from utils.config.loading import REPOSITORY
+from utils.command.process import run_program
 from utils.errors import UserError, one_line
+from utils.paths import REPOSITORY
 
 Values = Mapping[str, Any]
 """What a measurement found: numbers, texts and lists of them."""
@@ -120,7 +120,7 @@ def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Val
             for line in perform(measurements, json.load(sys.stdin)):
                 print(json.dumps(line), file=answers, flush=True)
 
-        return cli.run(main)
+        return run_program(main)
 
 
 def describe(error: Exception) -> str:

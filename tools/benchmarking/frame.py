@@ -14,10 +14,14 @@ from dataloader.datasets.kitti_sequences import sequences_of
 from tools.benchmarking.subject import Subject
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
-from utils.config.loading import REPOSITORY, Config, ModelParams, SemanticKITTIImages, load_config, resolve_path
+from utils.config.data import SemanticKITTIImages
+from utils.config.loading import load_config
+from utils.config.model import ModelParams
+from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import write_bytes
 from utils.labels import LabelMap
+from utils.paths import REPOSITORY, resolve_path
 
 CONFIG = REPOSITORY / "config" / "2DPASS-semantickitti.yaml"
 FULL_SIZE = DemoOptions(1, 1, 1, beams=64, azimuth_steps=2048, image_size=(1241, 376))

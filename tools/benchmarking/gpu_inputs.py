@@ -15,7 +15,7 @@ from tools.benchmarking.frame import configure
 from tools.benchmarking.machine import device_of
 from tools.benchmarking.steps import TrainingStep
 from tools.benchmarking.subject import Subject, settled_network
-from utils.config.loading import Config
+from utils.config.schema import Config
 from utils.scan.batch import collate
 from utils.scan.records import Batch
 

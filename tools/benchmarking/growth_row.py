@@ -21,7 +21,8 @@ from tools.benchmarking import child
 from tools.benchmarking.machine import Company, device_of, limit_memory, memory_meter
 from tools.benchmarking.steps import TrainingStep, labels
 from tools.benchmarking.timing import repeat
-from utils.config.loading import Config, load_config
+from utils.config.loading import load_config
+from utils.config.schema import Config
 from utils.files import whole_file
 from utils.scan.records import Batch, Frame, WholeScan
 

@@ -20,8 +20,8 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from dataloader.datasets.kitti_calibration import read_calibration
-from network.voxels.voxelize import Volume
 from utils.scan.records import Frame, Scan
+from utils.scan.volume import Volume
 
 Pairs = list[tuple[Tensor, Tensor]]
 """For every kernel offset (z slowest, x fastest), the input rows and the output rows that meet."""
@@ -33,7 +33,7 @@ def map_labels(raw: NDArray[np.uint16], learning_map: dict[int, int]) -> NDArray
 
 
 class PlainSource:
-    """One frame in the SemanticKITTI layout, as a `dataloader.dataset.Source`: the image is decoded at every reading.
+    """One frame in the SemanticKITTI layout, as a `Source`: the image is decoded at every reading.
 
     Args:
         folder: the sequence's folder.

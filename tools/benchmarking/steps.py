@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.gradient_guard import GradientGuard
-from network.training.schedules import build_optimizer
+from network.training.optimizers import build_optimizer
 from network.voting import segment
-from utils.config.loading import TrainParams
+from utils.config.train import TrainParams
 from utils.scan.records import Batch
 
 

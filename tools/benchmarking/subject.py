@@ -17,8 +17,11 @@ from network.models.network_3d import Baseline
 from network.sparse.layers import BatchNorm
 from network.voxels.voxelize import Voxels, VoxelSet
 from tools.benchmarking import plain_network, plain_versions
-from utils.config.loading import Config, ModelParams, PointImageDataset, resolve_path
+from utils.config.data import PointImageDataset
+from utils.config.model import ModelParams
+from utils.config.schema import Config
 from utils.labels import LabelMap
+from utils.paths import resolve_path
 from utils.scan.batch import collate
 from utils.scan.records import Batch, Sample
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from dataloader.corruptions.beams import rings_of
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI, Sensor, Sweep
+from dataloader.corruptions.sweep import Sweep
 from dataloader.datasets.nuscenes import NuScenes
 from dataloader.datasets.semantickitti import SemanticKITTI
 from dataloader.formats.files import read_bytes, read_point_file
-from utils.config.loading import resolve_path
 from utils.errors import UserError
 from utils.labels import UNKNOWN, LabelMap
+from utils.paths import resolve_path
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI, Sensor
 
 _SPLITS = {"v1.0-trainval": "val", "v1.0-mini": "mini_val"}
 

@@ -21,7 +21,7 @@ from dataloader.corruptions.families import (
     yan,
 )
 from utils.command.flags import Parser
-from utils.config.loading import nearest_key
+from utils.config.messages import nearest_key
 from utils.errors import UserError
 from utils.robustness.family import CLEAN_NAMES
 

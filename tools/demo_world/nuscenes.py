@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tools.demo_world import manifest
+from tools.demo_world.geometry import raycast
+from tools.demo_world.geometry.ground import BANDS
+from tools.demo_world.geometry.raycast import Scene
 from tools.demo_world.nuscenes_labels import BENCHMARK_CLASSES, class_names, raw_ids
 from tools.demo_world.nuscenes_rig import CAMERAS, LIDAR, SENSORS, Drive, Sensor, drives, intrinsics
 from tools.demo_world.nuscenes_tables import Box, data_name, label_name, map_name, tables
 from tools.demo_world.options import DemoOptions
-from tools.demo_world.sensors import camera, lidar, raycast
-from tools.demo_world.sensors.raycast import Scene
+from tools.demo_world.sensors import camera, lidar
 from tools.demo_world.street import world
-from tools.demo_world.street.ground import BANDS
 from tools.demo_world.street.objects import Kind
 from tools.demo_world.tree import Frame, Summary, lidar_spec
 from tools.making.frames import Progress, map_frames

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.demo_world.geometry.poses import rigid, turn
 from tools.demo_world.options import DemoOptions
-from tools.demo_world.sensors.poses import rigid, turn
 from tools.demo_world.street import world
 
 Array = NDArray[Any]

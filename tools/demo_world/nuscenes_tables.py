@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dataloader.datasets.nuscenes_splits import scenes_of
+from tools.demo_world.geometry.poses import quaternion, turn
 from tools.demo_world.nuscenes_labels import ATTRIBUTES, CATEGORIES, NAMES, attribute
 from tools.demo_world.nuscenes_rig import LIDAR, SENSORS, Drive, Sensor, intrinsics
-from tools.demo_world.sensors.poses import quaternion, turn
 from tools.demo_world.street.objects import Kind
 
 Record = dict[str, Any]

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tools.demo_world.street.materials import REFLECTANCE
+from tools.demo_world.geometry.materials import REFLECTANCE
 from utils.errors import UserError
 
 

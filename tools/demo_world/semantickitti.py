@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tools.demo_world import manifest
+from tools.demo_world.geometry.poses import turn
+from tools.demo_world.geometry.raycast import Scene
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.sensors import camera, lidar
-from tools.demo_world.sensors.poses import turn
-from tools.demo_world.sensors.raycast import Scene
 from tools.demo_world.street import world
 from tools.demo_world.street.objects import Kind
 from tools.demo_world.tree import Summary, lidar_spec

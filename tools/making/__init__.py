@@ -1,0 +1,1 @@
+"""What the tools that make data sets share."""

@@ -15,8 +15,9 @@ from tools.visualizing.added import naming_added
 from tools.visualizing.predictions import find_prediction
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.pictures.raster import NUSCENES_LIDAR, CameraPicture
+from utils.pictures.raster import CameraPicture
 from utils.pictures.scans import draw_scan
+from utils.scan.sensor import NUSCENES_LIDAR
 
 ON_THE_CAR = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),

@@ -1,0 +1,1 @@
+"""How a program starts, reads its flags, picks its devices, and ends."""

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import logging
 import os
 import socket
-import sys
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from utils.command.failures import explain
-from utils.command.flags import MAX_SEED, Parser, count
 from utils.command.start import odd_variable
-from utils.command.terminal import say
-from utils.config.loading import Config
-from utils.errors import UserError, run_command
-
-__all__ = ["Devices", "Parser", "add_shared_flags", "choose_devices", "count", "device_notice", "run", "say"]
+from utils.config.schema import Config
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -58,31 +47,6 @@ class Devices:
             where = f"the CPU ({self.per_node} process{'es' if self.per_node > 1 else ''})"
         nodes = f" on each of {self.num_nodes} machines" if self.num_nodes > 1 else ""
         return f"{where}{nodes}, precision {self.precision}"
-
-
-def add_shared_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of every command that runs a network."""
-    parser.add_argument(
-        "--config", "--config_path", default="config/2DPASS-semantickitti.yaml", metavar="YAML", help="the experiment"
-    )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
-    )
-    parser.add_argument("--gpu", type=count(0), nargs="+", default=[0], metavar="ID", help="CUDA devices")
-    parser.add_argument(
-        "--cpu", type=count(1), nargs="?", const=1, metavar="N", help="run on the CPU, in N processes (default 1)"
-    )
-    parser.add_argument(
-        "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
-    )
-    parser.add_argument("--precision", choices=("32", "tf32", "bf16", "16"), default="32", help="of the arithmetic")
-    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0)
-    parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
-    parser.add_argument("--debug", action="store_true", help="a hundred items, no workers")
-    parser.add_argument(
-        "--checkpoint", metavar="PATH", help="resume from it or test it; `last` and `best` mean those of --log_dir"
-    )
-    parser.add_argument("--baseline_only", action="store_true", help="the 3D network alone")
 
 
 def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precision: str = "32") -> Devices:
@@ -160,58 +124,3 @@ def _started() -> tuple[int | None, int | None, int | None]:
     if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         return number("SLURM_NTASKS"), number("SLURM_NTASKS_PER_NODE"), number("SLURM_NNODES")
     return None, None, None
-
-
-CONTINUES = "--checkpoint last continues after the last finished epoch"
-
-
-def run(main: Callable[[], None], resume: str = "") -> int:
-    """Run a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
-
-    Args:
-        main: the command, its arguments bound.
-        resume: how to go on after an interruption.
-    """
-    _quiet_libraries()
-    _keep_memory()
-    return run_command(main, resume, explain)
-
-
-def _quiet_libraries() -> None:
-    """Keep the output to what tells the user something: our lines, progress bars, real warnings."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*This DataLoader will create .* worker processes.*",  # `loader_notice` says it
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*The number of training batches .* is smaller than the logging interval.*",
-        ".*was configured without a learning rate.*",
-        ".*Experiment logs directory.*",
-        ".*TypedStorage is deprecated.*",
-        ".*broadcast_buffers.*deprecated.*",
-        ".*recommended to use `self.log.*sync_dist=True.*",  # our scores are the same on every process already
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    if sys.unraisablehook is sys.__unraisablehook__:  # and not that of a test
-        sys.unraisablehook = _quiet_unraisable
-
-
-def _quiet_unraisable(problem: sys.UnraisableHookArgs) -> None:
-    """A loader whose processes could not be started complains once more when it is thrown away."""
-    if not getattr(problem.object, "__qualname__", "").startswith("_MultiProcessingDataLoaderIter."):
-        sys.__unraisablehook__(problem)
-
-
-def _keep_memory() -> None:
-    """Have the C library keep freed memory: giving it back and faulting it in again costs a third of a step."""
-    if sys.platform != "linux":
-        return
-    m_trim_threshold, m_mmap_max = -1, -4
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-    except (OSError, AttributeError):  # another C library: only slower
-        pass

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from utils.command.terminal import printable, shortened
+from utils.text import printable, shortened
 
 LARGEST = 10**9
 MAX_SEED = 2**32 - 1
@@ -47,3 +47,28 @@ def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of every command that runs a network."""
+    parser.add_argument(
+        "--config", "--config_path", default="config/2DPASS-semantickitti.yaml", metavar="YAML", help="the experiment"
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
+    )
+    parser.add_argument("--gpu", type=count(0), nargs="+", default=[0], metavar="ID", help="CUDA devices")
+    parser.add_argument(
+        "--cpu", type=count(1), nargs="?", const=1, metavar="N", help="run on the CPU, in N processes (default 1)"
+    )
+    parser.add_argument(
+        "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
+    )
+    parser.add_argument("--precision", choices=("32", "tf32", "bf16", "16"), default="32", help="of the arithmetic")
+    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0)
+    parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
+    parser.add_argument("--debug", action="store_true", help="a hundred items, no workers")
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="resume from it or test it; `last` and `best` mean those of --log_dir"
+    )
+    parser.add_argument("--baseline_only", action="store_true", help="the 3D network alone")

@@ -20,7 +20,7 @@ from enum import Enum
 from types import FrameType
 from typing import NoReturn, Protocol
 
-from utils.command.terminal import printable
+from utils.text import printable
 
 GRACE = 5.0
 """Seconds to clean up in."""

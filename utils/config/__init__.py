@@ -1,0 +1,1 @@
+"""A configuration file: what it may hold, and how it is read."""

@@ -9,44 +9,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from utils.config.messages import describe, nearest_key, shown, unknown_key
-from utils.config.schema import (
-    Config,
-    DatasetParams,
-    LoaderParams,
-    ModelParams,
-    NuScenesImages,
-    PointImageDataset,
-    SemanticKITTIImages,
-    TrainParams,
-    VoxelDataset,
-    VoxelModelParams,
-    known_keys,
-    spellings,
-)
+from utils.config.messages import describe, shown, unknown_key
+from utils.config.schema import Config, known_keys, spellings
 from utils.errors import UserError
 from utils.files import write_text
+from utils.paths import resolve_path
 from utils.yaml_file import YamlError, add_exponents, parse_yaml, read_yaml
-
-__all__ = [
-    "Config",
-    "DatasetParams",
-    "LoaderParams",
-    "ModelParams",
-    "NuScenesImages",
-    "PointImageDataset",
-    "SemanticKITTIImages",
-    "TrainParams",
-    "VoxelDataset",
-    "VoxelModelParams",
-    "expand_home",
-    "load_config",
-    "nearest_key",
-    "resolve_path",
-    "save_config",
-]
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -106,43 +74,6 @@ def save_config(config: Config, path: str | Path) -> None:
         write_text(path, text)
     except OSError as error:
         raise _error(path, f"cannot write the configuration ({error.strerror}); choose another folder") from error
-
-
-def expand_home(name: str | Path, key: str = "") -> Path:
-    """The path with a leading ~ or ~user replaced by that home folder.
-
-    Args:
-        name: a path as written in the configuration.
-        key: the key that names it, for the error message.
-
-    Raises:
-        UserError: there is no such user, or no home folder.
-    """
-    try:
-        return Path(name).expanduser()
-    except RuntimeError as error:
-        start = f"{key} names " if key else ""
-        raise UserError(f"{start}{name}, but there is no such home folder, correct the path") from error
-
-
-def resolve_path(name: str | Path, key: str = "") -> Path:
-    """The file a configuration names: seen from the current directory or else from the root of this repository.
-
-    Args:
-        name: a path as written in the configuration.
-        key: the key that names it, for the error message.
-
-    Raises:
-        UserError: it is in neither place, or there is no such home folder.
-    """
-    path = expand_home(name, key)
-    roots = [Path.cwd()] if path.is_absolute() else list(dict.fromkeys([Path.cwd(), REPOSITORY]))
-    for root in roots:
-        if (root / path).is_file():  # an absolute path stays as it is
-            return root / path
-    folders = "" if path.is_absolute() else f" in {' or '.join(map(str, roots))}"
-    start = f"{key} names " if key else ""
-    raise UserError(f"{start}{name}, but there is no such file{folders}, correct the path")
 
 
 def _error(path: str | Path, problem: str) -> UserError:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from utils.command.terminal import shortened
 from utils.config.schema import Config, kinds_of, known_keys, spellings
+from utils.text import shortened
 
 
 def nearest_key(unknown: str, known: Sequence[str]) -> str | None:

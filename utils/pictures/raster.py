@@ -6,11 +6,12 @@ Points are set pixel for pixel, without smoothing: a class has exactly its colou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from utils.scan.sensor import Lidar
 
 BACKGROUND = (20, 22, 26)
 RING = (48, 52, 60)
@@ -22,35 +23,6 @@ RANGE_COLUMNS = 1024
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
-
-
-@dataclass(frozen=True)
-class Lidar:
-    """What a picture must know of the lidar that took a scan.
-
-    Attributes:
-        beams: rows of the range image.
-        top, bottom: elevation (degrees) of the upper and the lower edge of the range image.
-        forward: the axis of its frame that points in driving direction; z points up and the frame is right-handed.
-    """
-
-    beams: int
-    top: float
-    bottom: float
-    forward: Literal["x", "y"]
-
-    def ahead_and_left(self, xyz: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(N,) metres in driving direction and (N,) metres to its left, of (N, 3) points in the lidar's frame."""
-        return (xyz[:, 0], xyz[:, 1]) if self.forward == "x" else (xyz[:, 1], -xyz[:, 0])
-
-
-SEMANTICKITTI_LIDAR = Lidar(beams=64, top=3.0, bottom=-25.0, forward="x")
-"""The HDL-64E of KITTI."""
-
-# Its 32 beams lie at +10.67 to -30.67 degrees, all equally far apart; each gets a row with the beam in its middle.
-_HALF_A_BEAM = (10.67 + 30.67) / 31 / 2
-NUSCENES_LIDAR = Lidar(beams=32, top=10.67 + _HALF_A_BEAM, bottom=-30.67 - _HALF_A_BEAM, forward="y")
-"""The HDL-32E of nuScenes."""
 
 
 @dataclass(frozen=True)

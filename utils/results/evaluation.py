@@ -14,10 +14,11 @@ from utils.files import write_text
 from utils.labels import LabelMap
 from utils.locks import new_folder
 from utils.metrics import ScoreCard
-from utils.pictures.raster import Lidar
-from utils.pictures.scans import draw_confusion, draw_scan
+from utils.pictures.charts import draw_confusion
+from utils.pictures.scans import draw_scan
 from utils.results.predictions import Expected, PredictionFormat, Sink
 from utils.scan.records import Segmentation
+from utils.scan.sensor import Lidar
 
 PICTURES = 4
 

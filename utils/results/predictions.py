@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 from utils.files import whole_file, write_bytes
-from utils.labels import LabelMap
 from utils.scan.records import Frame, Segmentation
 
 Expected = tuple[Frame, int | None]
@@ -162,31 +161,6 @@ class SubmissionWriter(PredictionWriter):
                 f"{self._path(frame)}: {len(invalid)} points have class id {invalid[0]}, which is none of the "
                 "benchmark's classes; run the test again to write the file anew"
             )
-
-
-class SemanticKITTIFormat:
-    """SemanticKITTI `.label` files; what the semantic-kitti-api and its server read.
-
-    Args:
-        label_map: gives the raw ids.
-    """
-
-    def __init__(self, label_map: LabelMap) -> None:
-        to_raw = np.asarray(label_map.to_raw, dtype="<u4")
-        # Raw id 0 is "unlabeled": the server counts such points as errors.
-        self._files = PredictionFiles(_kitti_path, to_raw, valid=np.unique(to_raw[1:]))
-
-    def predictions(self, directory: Path) -> PredictionWriter:
-        """Keeps the label files."""
-        return PredictionWriter(directory, self._files)
-
-    def submission(self, directory: Path) -> SubmissionWriter:
-        """Makes the zip of the label files."""
-        return SubmissionWriter(directory, self._files)
-
-
-def _kitti_path(frame: Frame) -> str:
-    return f"sequences/{frame.sequence}/predictions/{frame.name}.label"
 
 
 def _add(archive: zipfile.ZipFile, members: Iterable[tuple[str, bytes]]) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.command.terminal import printable
-from utils.config.loading import expand_home
 from utils.errors import UserError
 from utils.locks import Lock, stamp
+from utils.paths import expand_home
+from utils.text import printable
 
 LAST = "last"
 HISTORY = "history.jsonl"

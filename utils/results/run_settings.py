@@ -7,9 +7,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from utils.command.terminal import shortened
-from utils.config.loading import Config
+from utils.config.schema import Config
 from utils.errors import UserError
+from utils.text import shortened
 
 Plain = str | int | float | bool | None | list[Any]
 Settings = Mapping[str, Plain]

@@ -1,0 +1,1 @@
+"""Robustness tests: families of corrupted sets, their metrics, and the report."""

@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 
 from utils.files import whole_file
 from utils.pictures.scans import drawable, plain_text
-from utils.robustness.family import CLEAN, Family, Profile, robustness
+from utils.robustness.family import CLEAN, Family, Profile
+from utils.robustness.metrics import robustness
 
 _OURS, _THEIRS, _CLEAN_BAR = "#1f6fb4", "#d9622b", "#8a929c"
 _SHADES = ("#a6cbe8", "#4b97cf", "#124f88")  # from light to heavy

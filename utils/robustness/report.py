@@ -9,9 +9,10 @@ from typing import Any
 
 from utils.files import write_text
 from utils.metrics import Convention
-from utils.robustness.family import CLEAN, Family, Profile, Robustness, robustness
+from utils.robustness.family import CLEAN, Family, Profile
+from utils.robustness.metrics import Robustness, robustness
 from utils.robustness.picture import RobustPicture, draw_robustness
-from utils.robustness.run import SubsetResult, profile_of
+from utils.robustness.results import SubsetResult, profile_of
 
 REPORT, PICTURE = "summary.md", "summary.png"
 _MADE_WITH = ("generator", "seed", "mode")

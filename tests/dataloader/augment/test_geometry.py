@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from dataloader.augment import geometry as augment
-from dataloader.augment.geometry import AugmentOptions
+from dataloader.augment.mixing import mix_instances
+from dataloader.augment.options import AugmentOptions
+from dataloader.augment.views import random_views
 
 COLUMNS = ("intensity", "labels", "instances", "index", "pixels")
 
@@ -132,7 +134,7 @@ def test_flags_choose_the_steps(make_scan):
 
 def test_mixed_instances_are_appended(make_scan):
     scan, other = make_scan(300, seed=1), replace(make_scan(200, seed=2), image=None)
-    mixed = augment.mix_instances(scan, other)
+    mixed = mix_instances(scan, other)
     chosen = [i for i in range(200) if other.instances[i] != 0]
     assert 0 < len(chosen) < 200
     assert untouched(mixed.select(np.arange(300)), scan) and np.array_equal(mixed.xyz[:300], scan.xyz)
@@ -146,12 +148,12 @@ def test_mixed_instances_are_appended(make_scan):
 def test_mixing_a_scan_without_instances_changes_nothing(make_scan):
     scan = make_scan()
     other = replace(scan, instances=np.zeros_like(scan.instances))
-    mixed = augment.mix_instances(scan, other)
+    mixed = mix_instances(scan, other)
     assert untouched(mixed, scan) and np.array_equal(mixed.xyz, scan.xyz)
 
 
 def test_views_are_rotations_about_z_and_small_moves():
-    views = augment.random_views(200, np.random.default_rng(0))
+    views = random_views(200, np.random.default_rng(0))
     assert views is not None and views.shape == (200, 3, 4) and views.dtype == np.float32
     rotations = views[:, :, :3].astype(np.float64)
     assert np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3), atol=1e-6)
@@ -161,6 +163,6 @@ def test_views_are_rotations_about_z_and_small_moves():
 
 
 def test_one_vote_is_the_scan_as_it_is():
-    assert augment.random_views(1, np.random.default_rng(0)) is None
+    assert random_views(1, np.random.default_rng(0)) is None
     with pytest.raises(ValueError):
-        augment.random_views(0, np.random.default_rng(0))
+        random_views(0, np.random.default_rng(0))

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from dataloader.augment import weather as augment
-from dataloader.augment.geometry import AugmentOptions
+from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, corrupt_scan, severities_of
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI, Sweep
+from dataloader.corruptions.sweep import Sweep
 from dataloader.datamodule import DataModule, _augmentation
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.semantickitti import SemanticKITTI
 from tests.support.configs import RAW_NUSCENES, set_key
 from utils.config.data import CORRUPTIONS
-from utils.config.loading import Config, load_config
+from utils.config.loading import load_config
+from utils.config.schema import Config
 from utils.scan.records import Scan
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
 NAMES = ("xyz", "intensity", "labels", "instances", "index", "pixels")

@@ -14,8 +14,8 @@ from dataloader.corruptions.beams import (
     rings_by_elevation,
     rings_of,
 )
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
 from tests.support.corruptions import kitti_ordered, made_up_sweep, same
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 
 def slow_wraps(xyz, beams):

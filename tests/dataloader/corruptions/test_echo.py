@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dataloader.corruptions.echo import incomplete_echo
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
 from tests.support.corruptions import made_up_sweep, same
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 # Robo3D: car, bicycle, motorcycle, truck, other-vehicle; bicycle, bus, car, construction, motorcycle, trailer, truck.
 VEHICLES = {"SemanticKITTI": {1, 2, 3, 4, 5}, "nuScenes": {2, 3, 4, 5, 6, 9, 10}}

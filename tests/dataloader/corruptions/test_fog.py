@@ -9,8 +9,8 @@ import pytest
 from scipy.integrate import quad
 
 from dataloader.corruptions.fog import ALPHAS, FIXED_BETA, backscatter, fog, fog_response, look_up, noisy_ranges
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
 from tests.support.weather import make_sweep, random_sweep, real_sweep, same_sweep, well_formed
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 # FogSim's tables at their plateau, on a grid of 0.05 m: alpha -> R_peak (m), I_max (s/m^2).
 PLATEAU = {

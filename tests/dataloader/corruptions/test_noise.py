@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dataloader.corruptions.noise import crosstalk, global_outliers, local_distortion, motion_blur
-from dataloader.corruptions.sweep import NUSCENES
 from tests.support.corruptions import COLUMNS, made_up_sweep, same
+from utils.scan.sensor import NUSCENES
 
 ALL = [
     lambda sweep, rng: motion_blur(sweep, rng, 0.3),

@@ -10,8 +10,8 @@ import pytest
 from dataloader.corruptions.ground import find_ground, fit_return
 from dataloader.corruptions.snow import Focus, detection_threshold, scatter, snow, strongest_return
 from dataloader.corruptions.snowflakes import Flakes, draw_flakes, occlusion, snowfall
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
 from tests.support.weather import make_sweep, random_sweep, real_sweep, same_sweep, well_formed
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 DIVERGENCE = 3e-3
 PULSE = 299_792_458.0 * 10e-9

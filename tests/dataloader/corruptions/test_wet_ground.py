@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dataloader.corruptions.ground import Ground, GroundReturn, find_ground, fit_return
-from dataloader.corruptions.sweep import NUSCENES, SEMANTICKITTI
 from dataloader.corruptions.wet_ground import AIR, WATER, film_transmission, fresnel, wet_ground
 from tests.support.weather import make_sweep, random_sweep, real_sweep, same_sweep, well_formed
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 BOUNDARIES = [(AIR, WATER), (WATER, AIR), (1.0, 1.5)]
 

@@ -9,15 +9,8 @@ import PIL.Image
 import pytest
 from PIL import ImageEnhance
 
-from dataloader.datasets.camera import (
-    bottom_crop,
-    color_jitter,
-    flip_horizontally,
-    image_size,
-    project,
-    random_left,
-    read_image,
-)
+from dataloader.augment.image import bottom_crop, color_jitter, flip_horizontally, random_left
+from dataloader.datasets.camera import image_size, project, read_image
 from utils.errors import UserError
 
 CALIBRATION = np.array([[16.0, -18.0, 0.0, 1.0], [5.0, 0.0, -18.0, 0.5], [1.0, 0.0, 0.0, -0.25]])

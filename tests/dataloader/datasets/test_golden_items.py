@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dataloader.augment.geometry import AugmentOptions
+from dataloader.augment.options import AugmentOptions
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.semantickitti import SemanticKITTI, Split
 from network.teachers.resnet34 import ImageBranch

@@ -11,9 +11,10 @@ import PIL.Image
 import pytest
 from pyquaternion import Quaternion
 
-from dataloader.dataset import SegmentationDataset, Source
+from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.nuscenes import CAMERAS, NuScenes
 from dataloader.datasets.nuscenes_splits import scenes_of
+from dataloader.datasets.source import Source
 from tests.support.nuscenes import (
     IMAGE_SIZE,
     LABEL_MAPPING,

@@ -17,9 +17,9 @@ from network.models.losses import SegmentationLoss, class_weights
 from network.models.network_3d import Baseline
 from network.sparse import torch_backend
 from network.teachers.resnet34 import ImageBranch
-from network.voxels.voxelize import Volume
 from network.weights.released import our_name, translate
 from tests.support.golden import GOLDEN, golden_batch, released_state
+from utils.scan.volume import Volume
 
 SEMKITTI = yaml.safe_load(Path("config/2DPASS-semantickitti.yaml").read_text())
 SEMKITTI_COUNTS = SEMKITTI["dataset_params"]["seg_labelweights"]

@@ -28,11 +28,12 @@ from network.ops.distinct import Distinct, Ranking
 from network.sparse.layers import SparseBackend, finish
 from network.teachers.resnet34 import ImageBranch
 from network.training.gradient_guard import GradientGuard
-from network.training.schedules import build_optimizer
+from network.training.optimizers import build_optimizer
 from network.voting import segment
 from network.voxels import voxel_pyramid, voxelize
 from utils.metrics import SegmentationMetrics
 from utils.scan.records import Batch, Frame, WholeScan
+from utils.scan.volume import Volume
 
 CLASSES, SCALES, CHANNELS = 5, (2, 4, 8, 8), 16
 POINTS, VISIBLE = (300, 200), 60
@@ -115,7 +116,7 @@ def make(name: str) -> SegmentationNetwork:
     if name in ("minkowskinet", "spvcnn"):
         kind = MinkowskiNet if name == "minkowskinet" else SPVCNN
         return kind([8] * 9, CLASSES, 0.1, BACKEND, criterion)
-    volume = voxelize.Volume((-10.0, -10.0, -4.0), (10.0, 10.0, 2.0), (200, 200, 60))
+    volume = Volume((-10.0, -10.0, -4.0), (10.0, 10.0, 2.0), (200, 200, 60))
     network = Baseline(volume, SCALES, CHANNELS, CLASSES, BACKEND, criterion, 0.1)
     heads = MSFSKD(SCALES, CHANNELS, CLASSES, criterion, 1.0, 0.05)
     return Arch2DPASS(network, ImageBranch(CHANNELS, SCALES), heads)

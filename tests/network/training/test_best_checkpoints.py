@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from network.training.resuming import check_resumable
 from network.weights.reading import read_checkpoint
-from network.weights.resuming import check_resumable
 from tests.support.training import ADAM, BEST, EARLY, make_network, train
 
 

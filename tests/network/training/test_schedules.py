@@ -10,7 +10,8 @@ import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dataloader.sampler import steps_per_epoch
-from network.training.schedules import build_optimizer, build_scheduler, warm_cosine_factor, warmup_steps
+from network.training.optimizers import build_optimizer
+from network.training.schedules import build_scheduler, warm_cosine_factor, warmup_steps
 from utils.errors import UserError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "losses_schedule_metrics.npz"

@@ -14,11 +14,11 @@ from network.models.losses import SegmentationLoss
 from network.models.network_3d import Baseline
 from network.sparse import torch_backend
 from network.training.gradient_guard import GradientGuard
-from network.training.schedules import build_optimizer, fill_momentum
+from network.training.optimizers import build_optimizer, fill_momentum
 from network.training.task import SegmentationTask
-from network.voxels.voxelize import Volume
-from utils.config.loading import TrainParams
+from utils.config.train import TrainParams
 from utils.scan.records import Batch
+from utils.scan.volume import Volume
 
 
 def random_batch(seed: int, poison: bool = False) -> Batch:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from network.training.trainer import HISTORY, read_history
+from network.training.callbacks import read_history
+from utils.results.run_folder import HISTORY
 
 
 def test_damaged_lines_of_a_history_are_left_out(tmp_path: Path) -> None:

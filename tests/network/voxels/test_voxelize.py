@@ -14,9 +14,10 @@ from torch import Tensor
 from network.ops.distinct import Ranking, collect
 from network.sparse import torch_backend
 from network.sparse.coordinates import unpack
-from network.voxels.voxelize import Volume, Voxels, VoxelSet, voxelize
+from network.voxels.voxelize import Voxels, VoxelSet, voxelize
 from tests.support.networks import CLASSES, VOLUME, make_baseline, make_batch, relative_error
 from utils.scan.records import Batch
+from utils.scan.volume import Volume
 
 SEMKITTI = Volume((-50.0, -50.0, -4.0), (50.0, 50.0, 2.0), (1000, 1000, 60))
 SCALE_LISTS = [(2, 4, 8, 16), (2, 4, 8, 16, 16, 16), (16,), (16, 16), (2, 2, 4)]

@@ -48,7 +48,7 @@ def test_name_and_hash_are_torchvisions() -> None:
 def test_weights_go_in_whole(branch, place, monkeypatch) -> None:
     weights = published(branch)
     put(weights, place, monkeypatch)
-    branch.load_imagenet_weights()
+    imagenet.load_imagenet_weights(branch)
     state = branch.state_dict()
     assert all(torch.equal(state[name], weight) for name, weight in weights.items() if not name.startswith("fc."))
 
@@ -63,24 +63,24 @@ def test_it_is_downloaded_once_and_its_hash_is_given(branch, place, monkeypatch)
     torch.save(published(branch), place)
     monkeypatch.setattr(imagenet, "DIGEST", hashlib.sha256(place.read_bytes()).hexdigest()[:8])
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    branch.load_imagenet_weights()
+    imagenet.load_imagenet_weights(branch)
     assert not asked
     place.unlink()
     monkeypatch.setattr(imagenet, "DIGEST", "")
-    branch.load_imagenet_weights()
+    imagenet.load_imagenet_weights(branch)
     assert asked == [(imagenet.URL, place, "")]
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html></html>", b"PK\x03\x04"])
 def test_another_file_in_the_cache_is_named(branch, place, content) -> None:
     place.write_bytes(content)
-    message = refusal(branch.load_imagenet_weights)
+    message = refusal(imagenet.load_imagenet_weights, branch)
     assert message.startswith(f"{place}: not the ImageNet weights") and "remove it" in message
 
 
 def test_what_is_no_file_is_named(branch, place) -> None:
     place.mkdir()
-    assert str(place) in refusal(branch.load_imagenet_weights)
+    assert str(place) in refusal(imagenet.load_imagenet_weights, branch)
 
 
 @pytest.mark.parametrize("kind", ["list", "shapes", "foreign", "NaN", "incomplete"])
@@ -96,7 +96,7 @@ def test_a_file_of_that_hash_is_still_not_trusted(branch, place, monkeypatch, ki
     }[kind]
     before = {name: tensor.clone() for name, tensor in branch.state_dict().items()}
     put(content, place, monkeypatch)
-    assert refusal(branch.load_imagenet_weights).startswith(str(place))
+    assert refusal(imagenet.load_imagenet_weights, branch).startswith(str(place))
     assert all(torch.equal(tensor, before[name]) for name, tensor in branch.state_dict().items())
 
 
@@ -105,5 +105,5 @@ def test_without_a_network_it_says_what_to_do(branch, place, monkeypatch) -> Non
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    message = refusal(branch.load_imagenet_weights)
+    message = refusal(imagenet.load_imagenet_weights, branch)
     assert "no route to host" in message and imagenet.NAME in message and str(place.parent) in message

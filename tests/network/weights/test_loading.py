@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from network.assemble import build_network
 from network.models.arch_2dpass import Arch2DPASS
-from network.voxels.voxelize import Volume
+from network.training.resuming import is_resumable
 from network.weights.loading import canonical_state, check_geometry, load_image_branch, load_weights
 from network.weights.pickled import FOREIGN_CLASSES
 from network.weights.reading import read_checkpoint
 from network.weights.released import is_released
-from network.weights.resuming import is_resumable
 from tests.support.golden import released_state
 from tests.support.networks import golden_config, make_baseline, refusal
+from utils.scan.volume import Volume
 
 
 @pytest.fixture(scope="module")

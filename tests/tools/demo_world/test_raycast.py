@@ -7,11 +7,12 @@ import pytest
 
 from tests.support.demo import scene_of, thing
 from tools.demo_world import semantickitti
-from tools.demo_world.sensors import camera, lidar, raycast
-from tools.demo_world.sensors.raycast import Shape
-from tools.demo_world.sensors.surfaces import surfaces
+from tools.demo_world.geometry import raycast
+from tools.demo_world.geometry.ground import CURB, Zone, raised
+from tools.demo_world.geometry.raycast import Shape
+from tools.demo_world.geometry.surfaces import surfaces
+from tools.demo_world.sensors import camera, lidar
 from tools.demo_world.street import world
-from tools.demo_world.street.ground import CURB, Zone, raised
 from tools.demo_world.street.objects import put
 
 

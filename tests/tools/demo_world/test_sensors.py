@@ -8,11 +8,11 @@ from PIL import Image
 
 from tests.support.demo import read_calibration, read_scan, scene_of, thing
 from tools.demo_world import semantickitti
+from tools.demo_world.geometry.materials import REFLECTANCE, Material
+from tools.demo_world.geometry.raycast import Shape
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree
 from tools.demo_world.sensors import camera, lidar
-from tools.demo_world.sensors.raycast import Shape
-from tools.demo_world.street.materials import REFLECTANCE, Material
 from tools.demo_world.street.objects import put
 
 

@@ -8,7 +8,9 @@ import re
 import pytest
 import torch
 
-from utils.command import devices as cli
+from utils.command.devices import choose_devices
+from utils.command.flags import Parser, add_shared_flags
+from utils.command.process import run_program
 from utils.errors import UserError
 
 
@@ -57,7 +59,7 @@ def lost_loader(how: str):
     ],
 )
 def test_memory_that_runs_out_ends_in_one_line(command, said, capsys) -> None:
-    assert cli.run(command) == 2
+    assert run_program(command) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.strip().startswith(f"error: {said}") and err.strip().count("\n") == 0
 
@@ -67,7 +69,7 @@ def test_other_runtime_errors_keep_their_traceback() -> None:
         raise RuntimeError("size mismatch")
 
     with pytest.raises(RuntimeError, match="size mismatch"):
-        cli.run(fault)
+        run_program(fault)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +92,17 @@ def test_flags_fit_what_a_launcher_has_started(variables, cpu, nodes, said, monk
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     if said is None:
-        assert cli.choose_devices([], cpu, nodes).count == cpu * nodes
+        assert choose_devices([], cpu, nodes).count == cpu * nodes
     else:
         with pytest.raises(UserError, match=re.escape(said)):
-            cli.choose_devices([], cpu, nodes)
+            choose_devices([], cpu, nodes)
 
 
 @pytest.mark.parametrize("arguments", [["--checkpoint", ""], ["--checkpoint="], ["--set", "a=1", ""]])
 def test_an_empty_value_is_not_a_flag_left_out(arguments, capsys) -> None:
     """`--checkpoint "$LAST"` of a script that has no LAST would begin a training anew."""
-    parser = cli.Parser()
-    cli.add_shared_flags(parser)
+    parser = Parser()
+    add_shared_flags(parser)
     assert parser.parse_args(["--set", "dataset_params.training_size="]).set == ["dataset_params.training_size="]
     with pytest.raises(SystemExit) as end:
         parser.parse_args(arguments)
@@ -110,8 +112,8 @@ def test_an_empty_value_is_not_a_flag_left_out(arguments, capsys) -> None:
 
 @pytest.mark.parametrize("text", ["-1", "4294967296", "9" * 5000, "\u00b2", "1.0", "0x1"])
 def test_numbers_of_flags_are_bounded(text, capsys) -> None:
-    parser = cli.Parser()
-    cli.add_shared_flags(parser)
+    parser = Parser()
+    add_shared_flags(parser)
     with pytest.raises(SystemExit) as end:
         parser.parse_args(["--seed", text])
     assert end.value.code == 2 and "is not a whole number from 0 to 4294967295" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.processes import start
 from utils.command.start import odd_variable
-from utils.command.terminal import printable
+from utils.text import printable
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,8 @@ PROGRAM = """
 import os, sys
 from utils.command.start import begin
 begin()
-from utils.errors import UserError, run_command
+from utils.command.process import run_command
+from utils.errors import UserError
 from utils.command.terminal import say
 def command():
     {}

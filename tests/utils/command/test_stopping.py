@@ -13,7 +13,7 @@ from tests.support.processes import is_alive, start, until
 COMMAND = """
 import ctypes, os, signal, subprocess, sys, time
 from utils.command import stopping
-from utils.errors import run_command
+from utils.command.process import run_command
 from utils.command.start import begin
 stopping.GRACE = 0.3
 begin()
@@ -49,8 +49,8 @@ def test_a_signal_ends_a_command(number, body) -> None:
 
 def test_before_and_after_the_command_a_signal_ends_the_process_at_once() -> None:
     for place in ("begin()", "run_command(lambda: None)"):
-        code = "import time\nfrom utils.command.start import begin\nfrom utils.errors import run_command\nbegin()\n"
-        process = start(f"{code}{place}\nprint('there', flush=True)\ntime.sleep(60)")
+        imports = "import time\nfrom utils.command.start import begin\nfrom utils.command.process import run_command\n"
+        process = start(f"{imports}begin()\n{place}\nprint('there', flush=True)\ntime.sleep(60)")
         assert process.stdout is not None and process.stdout.readline() == "there\n"
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)

@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from tests.support.configs import CONFIG_FOLDER, RAW, REMOVED, SHIPPED, contained, plain, refusal, set_key
-from utils.config.loading import expand_home, load_config, nearest_key, resolve_path, save_config
+from utils.config.loading import load_config, save_config
+from utils.config.messages import nearest_key
 from utils.config.schema import Config, known_keys
 from utils.errors import UserError
+from utils.paths import expand_home, resolve_path
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.configs import RAW, RAW_NUSCENES, RAW_VOXEL, REMOVED, refusal
-from utils.config.loading import load_config, nearest_key
+from utils.config.loading import load_config
+from utils.config.messages import nearest_key
 from utils.config.schema import known_keys, spellings
 
 ARCHITECTURES = "'arch_2dpass', 'minkowskinet' or 'spvcnn'"

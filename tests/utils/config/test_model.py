@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.support.configs import RAW_VOXEL, REMOVED, refusal
-from utils.config.loading import VoxelModelParams, load_config, save_config
+from utils.config.loading import load_config, save_config
+from utils.config.model import VoxelModelParams
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,10 @@ import pydantic
 import pytest
 
 from tests.support.configs import RAW, RAW_NUSCENES, RAW_VOXEL, REMOVED, refusal
-from utils.config.loading import (
-    ModelParams,
-    NuScenesImages,
-    SemanticKITTIImages,
-    VoxelDataset,
-    VoxelModelParams,
-    load_config,
-)
-from utils.config.schema import Section
+from utils.config.data import NuScenesImages, SemanticKITTIImages, VoxelDataset
+from utils.config.fields import Section
+from utils.config.loading import load_config
+from utils.config.model import ModelParams, VoxelModelParams
 
 
 def _sections(kind: type[pydantic.BaseModel]) -> Iterator[type[pydantic.BaseModel]]:

@@ -22,7 +22,9 @@ from tests.support.configs import (
     plain,
     set_key,
 )
-from utils.config.loading import DatasetParams, load_config, resolve_path
+from utils.config.data import DatasetParams
+from utils.config.loading import load_config
+from utils.paths import resolve_path
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

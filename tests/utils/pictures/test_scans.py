@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 
 from utils.metrics import ScoreCard
-from utils.pictures import raster
+from utils.pictures import charts, raster
 from utils.pictures import scans as drawing
-from utils.pictures.raster import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR, CameraPicture
+from utils.pictures.charts import draw_confusion, draw_training_curve
+from utils.pictures.raster import CameraPicture
+from utils.scan.sensor import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
 
 NAMES = ("unlabeled", "car", "road", "building")
 COLORS = np.array([(0, 0, 0), (100, 150, 245), (255, 0, 255), (255, 200, 0)], dtype=np.uint8)
@@ -127,9 +129,9 @@ def test_rasters_show_the_frame_of_the_lidar(tmp_path):
 def test_confusion(tmp_path):
     counts = np.zeros((2, 4, 4), dtype=np.int64)
     counts[1] = [[3, 1, 0, 0], [0, 90, 5, 0], [0, 10, 70, 0], [0, 0, 0, 0]]
-    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "full.png")
+    draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "full.png")
     counts[:] = 0
-    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "empty.png")
+    draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "empty.png")
     full, empty = read_png(tmp_path / "full.png"), read_png(tmp_path / "empty.png")
 
     def dark_blue(picture):
@@ -143,10 +145,10 @@ def test_confusion(tmp_path):
 def test_confusion_calls_the_ignored_class_by_its_name(predicted, tmp_path, monkeypatch):
     """It has a column only if something was taken for it."""
     drawn = []
-    monkeypatch.setattr(drawing, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
     counts = np.zeros((2, 4, 4), dtype=np.int64)
     counts[1, predicted, 1] = 5
-    drawing.draw_confusion(ScoreCard.from_counts(counts, NAMES), "noise", tmp_path / "a.png")
+    draw_confusion(ScoreCard.from_counts(counts, NAMES), "noise", tmp_path / "a.png")
     named = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
     assert named == (["noise"] if predicted == 0 else []) + list(NAMES[1:])
 
@@ -157,14 +159,14 @@ def test_training_curve(tmp_path, epochs):
     if epochs == 5:
         del history[2]["val/mIoU"]
     path = tmp_path / "curve.png"
-    drawing.draw_training_curve(history, path)
+    draw_training_curve(history, path)
     picture = read_png(path).astype(int)
     colorful = (np.ptp(picture, axis=2) > 60).any()
     assert colorful == (epochs > 0)
 
 
 def test_pyplot_is_left_alone(tmp_path):
-    drawing.draw_training_curve([{"train/loss": 1.0}], tmp_path / "curve.png")
+    draw_training_curve([{"train/loss": 1.0}], tmp_path / "curve.png")
     assert plt.get_fignums() == []
 
 
@@ -189,5 +191,5 @@ def test_names_are_taken_as_they_are(tmp_path):
     shares = np.linspace(0, 1, len(classes))
     counts = np.ones((len(classes) + 1,) * 2, dtype=np.int64)
     card = ScoreCard(classes, shares, 0.5, 0.5, 0.5, shares, 0.5, 0.5, counts, 17)
-    drawing.draw_confusion(card, "$\\frac{$", tmp_path / "confusion.png")
+    draw_confusion(card, "$\\frac{$", tmp_path / "confusion.png")
     assert read_png(tmp_path / "confusion.png").size

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from dataloader.datasets.nuscenes_predictions import NuScenesFormat
+from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
 from utils.labels import LabelMap
 from utils.metrics import SegmentationMetrics
-from utils.pictures.raster import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
 from utils.results.evaluation import TestOutput
-from utils.results.predictions import SemanticKITTIFormat
 from utils.scan.records import Frame, Segmentation, WholeScan
+from utils.scan.sensor import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
 
 CONFIG = Path(__file__).parents[3] / "config" / "label_mapping"
 KITTI, NUSCENES = LabelMap.load(CONFIG / "semantic-kitti.yaml"), LabelMap.load(CONFIG / "nuscenes.yaml")

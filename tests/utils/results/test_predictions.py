@@ -9,11 +9,12 @@ from typing import cast
 import numpy as np
 import pytest
 
+from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
 from tests.support.full_disk import files_of_at_most
 from tests.support.submissions import expected, segmentation_of
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.results.predictions import SemanticKITTIFormat, Sink
+from utils.results.predictions import Sink
 from utils.scan.records import Frame
 
 TO_RAW = [0, 10, 40, 252]

@@ -7,14 +7,8 @@ import pytest
 from dataloader.corruptions import families as generated
 from tests.support.robustness import ROBO3D, YAN
 from utils.errors import UserError
-from utils.robustness.family import (
-    CLEAN,
-    Profile,
-    default_folder,
-    find_model,
-    load_family,
-    robustness,
-)
+from utils.robustness.family import CLEAN, Profile, default_folder, find_model, load_family
+from utils.robustness.metrics import robustness
 
 FAMILIES = {
     key: load_family(*key) for key in (("yan", "SemanticKITTI"), ("robo3d", "SemanticKITTI"), ("robo3d", "nuScenes"))

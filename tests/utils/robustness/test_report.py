@@ -12,7 +12,7 @@ from utils.metrics import Convention
 from utils.robustness.family import CLEAN, load_family
 from utils.robustness.picture import RobustPicture
 from utils.robustness.report import Conditions, RobustReport
-from utils.robustness.run import SubsetResult
+from utils.robustness.results import SubsetResult
 
 FAMILY = load_family("robo3d", "SemanticKITTI")
 CONDITIONS = Conditions("model.ckpt", "a.yaml", "spvcnn", "data/C", None, 1, "32", 0, False)

@@ -13,16 +13,8 @@ from tests.support.processes import held_by_another
 from utils.errors import UserError
 from utils.metrics import INSIDE, OUTSIDE, Convention, ScoreCard
 from utils.robustness.family import Subset, load_family
-from utils.robustness.run import (
-    RobustRun,
-    SubsetResult,
-    find_baseline,
-    find_run,
-    profile_of,
-    read_results,
-    start_run,
-    write_results,
-)
+from utils.robustness.results import SubsetResult, profile_of, read_results, write_results
+from utils.robustness.run import RobustRun, find_baseline, find_run, start_run
 
 FAMILY = load_family("robo3d", "nuScenes")
 BY_NAME = {subset.name: subset for subset in FAMILY.subsets}

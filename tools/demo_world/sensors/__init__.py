@@ -1,0 +1,1 @@
+"""The sensors of the made-up street: a spinning LiDAR and cameras."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.sensors import raycast
-from tools.demo_world.sensors.raycast import Scene
-from tools.demo_world.sensors.surfaces import surfaces
-from tools.demo_world.street.materials import reflectance_table
+from tools.demo_world.geometry import raycast
+from tools.demo_world.geometry.materials import reflectance_table
+from tools.demo_world.geometry.raycast import Scene
+from tools.demo_world.geometry.surfaces import surfaces
 
 Array = NDArray[Any]
 

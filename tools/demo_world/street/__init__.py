@@ -1,0 +1,1 @@
+"""The made-up street: what stands and drives where, and what it looks like."""

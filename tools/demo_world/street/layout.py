@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.demo_world.geometry.ground import BLOCK, CURB, Street, Zone
 from tools.demo_world.street import objects, scenery
-from tools.demo_world.street.ground import BLOCK, CURB, Street, Zone
 from tools.demo_world.street.objects import Rng
 
 Array = NDArray[Any]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.sensors.raycast import PRIMITIVE, Pores, Shape
-from tools.demo_world.street.materials import Material
+from tools.demo_world.geometry.materials import Material
+from tools.demo_world.geometry.raycast import PRIMITIVE, Pores, Shape
 
 Array = NDArray[Any]
 Rng = np.random.Generator

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.sensors.raycast import Pores, Shape
-from tools.demo_world.street.materials import Material
+from tools.demo_world.geometry.materials import Material
+from tools.demo_world.geometry.raycast import Pores, Shape
 from tools.demo_world.street.objects import PLASTERS, Kind, Rng, Triple, part, pick
 
 Array = NDArray[Any]

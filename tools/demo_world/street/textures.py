@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.sensors.surfaces import Surfaces
-from tools.demo_world.street.materials import Material
-from tools.demo_world.street.noise import hash01, value_noise
+from tools.demo_world.geometry.materials import Material
+from tools.demo_world.geometry.noise import hash01, value_noise
+from tools.demo_world.geometry.surfaces import Surfaces
 
 Array = NDArray[Any]
 

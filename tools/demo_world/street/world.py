@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.sensors.raycast import PRIMITIVE, Scene, Shape
+from tools.demo_world.geometry.ground import BLOCK, CURB, Street, Zone
+from tools.demo_world.geometry.materials import Material
+from tools.demo_world.geometry.raycast import PRIMITIVE, Scene, Shape
 from tools.demo_world.street import objects
-from tools.demo_world.street.ground import BLOCK, CURB, Street, Zone
 from tools.demo_world.street.layout import VERGES, YARDS, Builder
-from tools.demo_world.street.materials import Material
 from tools.demo_world.street.objects import Kind, Rng
 
 Array = NDArray[Any]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.street.ground import Street, Zone
-from tools.demo_world.street.noise import hash01
+from tools.demo_world.geometry.ground import Street, Zone
+from tools.demo_world.geometry.noise import hash01
 
 Array = NDArray[Any]
 

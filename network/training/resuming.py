@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from network.models.segmentation_network import SegmentationNetwork
+from network.training.moments import Wrong, checked_optimizer, count, entry, section
 from network.weights.loading import check_fit, check_geometry, is_number
-from network.weights.moments import Wrong, checked_optimizer, count, entry, section
 from network.weights.pickled import shown
-from utils.config.loading import TrainParams
+from utils.config.train import TrainParams
 from utils.errors import UserError
 from utils.results.run_settings import RULES, Rule
 

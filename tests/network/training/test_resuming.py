@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from network.training.resuming import BEST_FILE, TrainingState, check_resumable, is_resumable
 from network.weights.loading import check_geometry, has_image_branch, load_weights
 from network.weights.pickled import OddTensor
 from network.weights.reading import read_checkpoint
-from network.weights.resuming import BEST_FILE, TrainingState, check_resumable, is_resumable
 from tests.support.networks import refusal
 from tests.support.training import ADAM, BEST, EARLY, PLATEAU, make_network, train
-from utils.config.loading import TrainParams
+from utils.config.train import TrainParams
 from utils.errors import UserError
 
 PATH = Path("last.ckpt")

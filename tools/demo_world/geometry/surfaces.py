@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.demo_world.sensors.raycast import PLANES, Hits, Scene, Shape
+from tools.demo_world.geometry.raycast import PLANES, Hits, Scene, Shape
 
 Array = NDArray[Any]
 

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from network.training.schedules import MINIMUM_RATE, build_optimizer
+from network.training.optimizers import build_optimizer
+from network.training.schedules import MINIMUM_RATE
 from network.weights.loading import is_number
 from network.weights.pickled import shown
-from utils.config.loading import TrainParams
+from utils.config.train import TrainParams
 
 _T = TypeVar("_T")
 _MAX_COUNT = 1 << 53

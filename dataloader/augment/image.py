@@ -1,0 +1,111 @@
+"""Crop, jitter and flip of an image together with its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from utils.scan.records import Scan
+
+_BRIGHTNESS, _CONTRAST = 0, 1  # and saturation: the order of `color_jitter.strength`
+
+
+def _image_of(scan: Scan) -> NDArray[np.uint8]:
+    if scan.image is None:
+        raise ValueError(f"{scan.frame.path}: this scan was read without its image")
+    return scan.image
+
+
+def bottom_crop(scan: Scan, size: tuple[int, int], left: int) -> Scan:
+    """The bottom rows of the image, from column `left` on, and its pixels.
+
+    An image smaller than the crop is padded with black on the right and at the top, so that the bottom rows stay the
+    bottom rows; rows of the pixels move with them.
+
+    Args:
+        scan: with its image (H, W, 3).
+        size: (width, height) of the crop.
+        left: first column of the crop.
+
+    Returns:
+        The scan with an image (height, width, 3) and pixels (row, col) in it; a point outside of the crop has none.
+    """
+    image = _image_of(scan)
+    width, height = size
+    top = len(image) - height  # negative: rows of padding
+    part = image[max(top, 0) :, left : left + width]
+    part = np.pad(part, ((height - part.shape[0], 0), (0, width - part.shape[1]), (0, 0)))
+    seen = np.flatnonzero(scan.pixels[:, 0] >= 0)  # by the camera: not NaN
+    row, col = (scan.pixels[seen, axis] - np.float32(start) for axis, start in enumerate((top, left)))
+    kept = (row >= 0) & (row < np.float32(height)) & (col >= 0) & (col < np.float32(width))
+    pixels = np.full_like(scan.pixels, np.nan)
+    pixels[seen[kept], 0], pixels[seen[kept], 1] = row[kept], col[kept]
+    return replace(scan, image=part, pixels=pixels)
+
+
+def random_left(image_width: int, crop_width: int, rng: np.random.Generator) -> int:
+    """Left edge of a crop, every position with equal chance; 0 when the image is not wider than the crop."""
+    return int(rng.random() * max(image_width + 1 - crop_width, 1))
+
+
+def flip_horizontally(scan: Scan) -> Scan:
+    """Left and right of the image exchanged: col becomes width - 1 - col.
+
+    The pixels come out as whole numbers: mirroring 10.7, which lies in pixel 10, must give pixel width - 11.
+    """
+    image = _image_of(scan)
+    pixels = np.floor(scan.pixels)
+    pixels[:, 1] = image.shape[1] - 1 - pixels[:, 1]
+    return replace(scan, image=_tensor(image).flip(1).numpy(), pixels=pixels)  # numpy takes ten times as long
+
+
+def color_jitter(
+    image: NDArray[np.uint8], strength: tuple[float, float, float], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Brightness, contrast and saturation changed, in random order, by factors U(1 - s, 1 + s).
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        strength: s of brightness, contrast and saturation; a factor is never below 0.
+        rng: source of the factors and of their order.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    factors = [rng.uniform(max(0.0, 1.0 - s), 1.0 + s) for s in strength]
+    # A plane per channel, three times as fast as Pillow on the image. Torch only copies and compares here: its sums and
+    # products may depend on the number of threads, and an item must not.
+    planes = _tensor(image).permute(2, 0, 1).contiguous().float().numpy()
+    for kind in rng.permutation(len(factors)):
+        factor = np.float32(factors[kind])
+        if kind == _BRIGHTNESS:
+            planes *= factor
+        elif kind == _CONTRAST:  # away from the mean grey, or towards it
+            mean = _grey(planes).mean(dtype=np.float64)
+            planes *= factor
+            planes += np.float32((1 - factor) * mean)
+        else:  # saturation: away from the grey of each pixel, or towards it
+            grey = _grey(planes)
+            planes *= factor
+            planes += (1 - factor) * grey
+        torch.from_numpy(planes).clamp_(0, 255)
+    planes += np.float32(0.5)
+    return planes.astype(np.uint8).transpose(1, 2, 0)
+
+
+def _grey(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(3, H, W) RGB to (H, W) luma (ITU-R BT.601)."""
+    red, green, blue = planes
+    grey = np.float32(0.299) * red
+    grey += np.float32(0.587) * green
+    grey += np.float32(0.114) * blue
+    return grey
+
+
+def _tensor(image: NDArray[np.uint8]) -> Tensor:
+    """The same memory, or a copy if it must not be written to, as that of a decoded image: torch would warn."""
+    return torch.from_numpy(np.require(image, requirements="W"))

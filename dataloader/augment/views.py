@@ -1,0 +1,32 @@
+"""Test-time views: the maps by which a scan is turned, scaled and mirrored for each vote."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader.augment.geometry import _TRANSLATION_STD, _rotation_z
+
+
+def random_views(num_vote: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
+    """Affine maps of the views of test-time augmentation: rotation about z and translation as in training.
+
+    Args:
+        num_vote: number of views V.
+        rng: source of angles and translations.
+
+    Returns:
+        (V, 3, 4) float32 [rotation | translation in metres]; None for one view, which is the scan as it is.
+
+    Raises:
+        ValueError: `num_vote` is below 1.
+    """
+    if num_vote < 1:
+        raise ValueError(f"num_vote must be at least 1, not {num_vote}")
+    if num_vote == 1:
+        return None
+    views = np.empty((num_vote, 3, 4), dtype=np.float32)
+    for view in views:
+        view[:, :3] = _rotation_z(rng.uniform(0.0, 2 * np.pi))
+        view[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
+    return views

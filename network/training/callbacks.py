@@ -1,0 +1,157 @@
+"""What happens around the epochs of a training: progress, curves, averaged weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import (
+    Callback,
+    TQDMProgressBar,
+    WeightAveraging,
+)
+
+from network.training.task import SegmentationTask
+from utils.command import stopping
+from utils.command.failures import lost_peer
+from utils.files import read_text, write_text
+from utils.pictures.charts import draw_training_curve
+from utils.results.run_folder import HISTORY
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with what changes: the loss."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: metrics[name] for name in ("loss",) if name in metrics}
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End the line of the bar: what the command says next begins a line of its own. And end the other processes."""
+        if lost_peer(exception) is None:  # one that is lost may have to say why
+            stopping.end_others()
+        for bar in (self._val_progress_bar, self._test_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
+
+
+# What the picture shows of the history, and under which name.
+_CURVES = {
+    "epoch": "epoch",
+    "train/loss_epoch": "loss, total",
+    "train/loss_3d_epoch": "loss, 3D network",
+    "train/loss_fusion_epoch": "loss, fusion",
+    "val/mIoU": "mIoU",
+    "val/mIoU_published": "mIoU, published convention",
+}
+
+
+class History(Callback):
+    """One line of JSON per epoch, and the training curve drawn from them; a resumed run carries on with both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
+        values = {name: value for name, value in metrics.items() if name.endswith("_epoch")}
+        if not trainer.is_global_zero:
+            return
+        if pl_module.validated:  # otherwise the scores at hand are those of an earlier epoch
+            values |= {name: value for name, value in metrics.items() if name.startswith("val/")}
+        epoch = trainer.current_epoch
+        # Later epochs are of a training that this one has gone back behind.
+        before = [line for line in read_history(self.folder) if line["epoch"] < epoch]
+        history = [*before, {"epoch": epoch, **values}]
+        write_text(self.folder / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
+        curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in history]
+        draw_training_curve(curves, self.folder / "training_curve.png")
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Read the lines of a run's history, one per epoch, in order; what is damaged is left out.
+
+    Of an epoch that was trained twice the later line counts.
+    """
+    try:
+        text = read_text(folder / HISTORY, errors="replace")
+    except OSError:
+        return []
+    by_epoch = {line["epoch"]: line for line in map(_history_line, text.splitlines()) if line is not None}
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def _history_line(text: str) -> dict[str, float] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or type(line.get("epoch")) is not int:
+        return None
+    return {name: value for name, value in line.items() if type(value) in (int, float)}
+
+
+class LateWeightAveraging(WeightAveraging):
+    """Stochastic weight averaging (--SWA): the mean of the weights after each of the last epochs.
+
+    From the first averaged epoch on, validation and checkpoints hold the mean. BatchNorm statistics are averaged along.
+
+    Args:
+        start_epoch: first epoch (from 0) whose weights count.
+    """
+
+    def __init__(self, start_epoch: int) -> None:
+        super().__init__(use_buffers=True)
+        self.start_epoch = start_epoch
+        self._trainer: pl.Trainer | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._trainer = trainer
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After the last step of an epoch, so that the validation that follows sees the new mean."""
+        trainer = self._trainer
+        return (
+            step_idx is not None
+            and trainer is not None
+            and trainer.is_last_batch
+            and trainer.current_epoch >= self.start_epoch
+        )
+
+    @property
+    def _has_average(self) -> bool:
+        return self._average_model is not None and int(self._average_model.n_averaged) > 0
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._has_average:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._has_average:
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._has_average:
+            super().on_train_end(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        if self._has_average:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        if "averaging_state" not in checkpoint:
+            return
+        if checkpoint["epoch"] < self.start_epoch:
+            # The run is to have more epochs than when it was begun: its average is of epochs that are too early now.
+            pl_module.load_state_dict(checkpoint["current_model_state"])
+        else:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def averaging_start(share: float, epochs: int) -> int:
+    """First epoch to average, from `train_params.swa_epoch_start`; at least the last epoch is averaged."""
+    return min(math.floor(share * epochs), epochs - 1)

@@ -1,0 +1,1 @@
+"""Rays, surfaces, the ground and rigid motions of the made-up street."""

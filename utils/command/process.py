@@ -1,0 +1,192 @@
+"""How a command runs and ends: one line for what its user can correct, an exit code, no traceback."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+
+from utils.command import stopping
+from utils.command.failures import explain
+from utils.command.terminal import output_failed, say_error
+from utils.errors import UserError, one_line
+
+Explain = Callable[[BaseException], str | None]
+"""The line about an exception that is not a fault of the program; None for any other."""
+
+
+def run_command(main: Callable[[], None], resume: str = "", explain: Explain = lambda _: None) -> int:
+    """Run a command; what the user can mend ends as one line on stderr.
+
+    Args:
+        main: the command, its arguments bound.
+        resume: how to go on after an interruption, for the line about it.
+        explain: what is known of exceptions beside what this module knows.
+
+    Returns:
+        The exit code: 0; 2 after a `UserError`, or where the system refuses something; 128 + number after a signal
+        (Ctrl-C: 130); 141 if nobody reads the output any more. Any other exception passes through: it is a fault of
+        the program, and its traceback is wanted.
+    """
+    ending = stopping.Ending(0, "")
+    try:
+        with stopping.running(resume):
+            main()
+            if (failure := output_failed()) is not None:
+                raise failure
+    except BaseException as error:
+        known = _ending(error, resume, explain)
+        if known is None:
+            output_failed()
+            if not isinstance(error, SystemExit):
+                stopping.finish(1)
+            raise
+        ending = known
+    if ending.line:
+        say_error(ending.line, ending.alone)
+    stopping.finish(ending.code)
+    return ending.code
+
+
+_PATIENCE = 1.5  # seconds
+
+
+def _ending(error: BaseException, resume: str, explain: Explain) -> stopping.Ending | None:
+    """How a command ends after an exception; None: by passing it on."""
+    # Lightning turns Ctrl-C into exit(1).
+    interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
+    # What loses another process fails in many ways, and maybe before it is told why.
+    told_soon = isinstance(error, Exception) and not isinstance(error, UserError)
+    if (known := stopping.ending(_PATIENCE if told_soon else 0.0)) is not None:
+        return known
+    if interrupted:
+        return stopping.Ending(130, f"interrupted; {resume}" if resume else "interrupted")
+    if isinstance(error, OSError) and (failure := output_failed()) is not None:
+        if isinstance(failure, BrokenPipeError):
+            return stopping.Ending(141, "stopped: nobody reads the output any more")
+        return stopping.Ending(2, f"error: standard output: {_refusal(failure.errno, failure.strerror)}")
+    line = explain(error) or _explained(error)
+    return None if line is None else stopping.Ending(2, f"error: {line}")
+
+
+def _explained(error: BaseException) -> str | None:
+    """What this module can say about an exception."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    if isinstance(error, OSError):
+        return _refused(error)
+    if isinstance(error, BrokenExecutor):
+        return "a worker process was ended from outside (as the system does where memory runs out); lower --workers"
+    if isinstance(error, MemoryError):
+        return "the memory of this machine is used up; end other programs, or lower --workers"
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} cannot be written in the encoding {error.encoding} of this shell; set PYTHONUTF8=1"
+    return None
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there, or have the quota raised",
+    errno.EFBIG: "raise the limit of the shell (ulimit -f), or choose another file system",
+    errno.EIO: "the disk or its connection fails; see dmesg",
+    errno.EMFILE: "raise the limit of the shell (ulimit -n), or lower num_workers",
+    errno.ENFILE: "end other programs of this machine",
+    errno.EROFS: "choose another folder",
+    errno.ENOTDIR: "a part of this path is a file; move that away, or choose another place",
+    errno.EISDIR: "a folder is in its place; move that away, or choose another place",
+    errno.EEXIST: "move what is there away, or choose another place",
+    errno.ELOOP: "links lead in a circle; correct them",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EACCES: "change the permissions, or choose another place",
+    errno.EPERM: "change the permissions, or choose another place",
+    errno.ENOMEM: "memory is used up: lower num_workers or batch_size, or end other programs",
+    errno.EAGAIN: "no more processes can be started: raise the limit (ulimit -u), or lower num_workers",
+    errno.ESTALE: "the network drive was lost; mount it again",
+}
+"""What helps where the system refuses something. An error without a file name and not of these is a fault of ours."""
+
+
+_FROM_A_WORKER = re.compile(r"^\w+: \[Errno (\d+)\] (.*?)(?:: ['\"](.*)['\"])?$", re.MULTILINE)
+
+
+def _refused(error: OSError) -> str | None:
+    """The line about what the system refused; None if it is a fault of the program."""
+    number, reason, name = error.errno, error.strerror, error.filename
+    if number is None:  # from a loader process: the text alone is left
+        found = _FROM_A_WORKER.findall(str(error))
+        if not found:
+            return None
+        number, reason, name = int(found[-1][0]), found[-1][1], found[-1][2] or None
+    if name is None and number not in _REMEDIES:
+        return None
+    return ("" if name is None else f"{_text(name)}: ") + _refusal(number, reason)
+
+
+def _refusal(number: int | None, reason: str | None) -> str:
+    remedy = _REMEDIES.get(number or 0)
+    return f"{reason}; {remedy}" if remedy else str(reason)
+
+
+def _text(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+
+
+CONTINUES = "--checkpoint last continues after the last finished epoch"
+
+
+def run_program(main: Callable[[], None], resume: str = "") -> int:
+    """Run a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
+
+    Args:
+        main: the command, its arguments bound.
+        resume: how to go on after an interruption.
+    """
+    _quiet_libraries()
+    _keep_memory()
+    return run_command(main, resume, explain)
+
+
+def _quiet_libraries() -> None:
+    """Keep the output to what tells the user something: our lines, progress bars, real warnings."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*This DataLoader will create .* worker processes.*",  # `loader_notice` says it
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*The number of training batches .* is smaller than the logging interval.*",
+        ".*was configured without a learning rate.*",
+        ".*Experiment logs directory.*",
+        ".*TypedStorage is deprecated.*",
+        ".*broadcast_buffers.*deprecated.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",  # our scores are the same on every process already
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    if sys.unraisablehook is sys.__unraisablehook__:  # and not that of a test
+        sys.unraisablehook = _quiet_unraisable
+
+
+def _quiet_unraisable(problem: sys.UnraisableHookArgs) -> None:
+    """A loader whose processes could not be started complains once more when it is thrown away."""
+    if not getattr(problem.object, "__qualname__", "").startswith("_MultiProcessingDataLoaderIter."):
+        sys.__unraisablehook__(problem)
+
+
+def _keep_memory() -> None:
+    """Have the C library keep freed memory: giving it back and faulting it in again costs a third of a step."""
+    if sys.platform != "linux":
+        return
+    m_trim_threshold, m_mmap_max = -1, -4
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):  # another C library: only slower
+        pass
