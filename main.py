@@ -43,7 +43,7 @@ from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import remove_partials
 from utils.labels import LabelMap
-from utils.results.evaluation import TestOutput
+from utils.results.evaluation import EvaluationOutput
 from utils.results.run_folder import find_checkpoint, only_training_in, run_root, test_folder, training_folder
 from utils.results.run_settings import Settings, check_settings, config_settings
 
@@ -173,11 +173,11 @@ def test(
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
     network, content = load_for_test(config, checkpoint)
     split = "test" if args.submit_to_server else "validation"
-    if args.submit_to_server and (absent := data.evaluated.source.absent):
+    if args.submit_to_server and (absent := data.evaluation_set.source.absent):
         names = " ".join(absent[:11]) + (f" and {len(absent) - 11} more" if len(absent) > 11 else "")
         say(f"note: of the test split {names} are not on disk; the server takes complete submissions only")
-    say(f"testing {checkpoint} on {len(data.evaluated)} scans of the {split} split, {args.num_vote} vote(s) each")
-    output = TestOutput(
+    say(f"testing {checkpoint} on {len(data.evaluation_set)} scans of the {split} split, {args.num_vote} vote(s) each")
+    output = EvaluationOutput(
         test_folder(root),
         label_map,
         data.expected_frames,
@@ -212,7 +212,7 @@ def _run_settings(
     args: argparse.Namespace, config: Config, devices: Devices, data: DataModule, label_map: LabelMap
 ) -> Settings:
     """What decides how a training goes, as far as it is known before it begins."""
-    assert data.trained is not None
+    assert data.training_set is not None
     batch_size = config.dataset_params.train_data_loader.batch_size
     return config_settings(config) | {
         "--seed": args.seed,
@@ -220,9 +220,9 @@ def _run_settings(
         "--monitor": args.monitor,
         "--SWA": args.SWA,
         "number of devices": devices.count,
-        "steps per epoch": steps_per_epoch(len(data.trained), batch_size, devices.count),
-        "training scans": data.trained.fingerprint(),
-        "validation scans": data.evaluated.fingerprint(),
+        "steps per epoch": steps_per_epoch(len(data.training_set), batch_size, devices.count),
+        "training scans": data.training_set.fingerprint(),
+        "validation scans": data.evaluation_set.fingerprint(),
         "classes": list(label_map.names),
     }
 
@@ -257,14 +257,14 @@ def going_on(argv: Sequence[str]) -> str:
 
 @rank_zero_only
 def _announce(config: Config, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:
-    assert data.trained is not None
+    assert data.training_set is not None
     remove_partials(folder)  # of a run that was killed while it wrote
     save_config(config, folder / "config.yaml")
     say(
         f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
-        f"{len(data.trained)} training and {len(data.evaluated)} validation scans; run folder {folder}"
+        f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans; run folder {folder}"
     )
-    expected, found = config.dataset_params.training_size, len(data.trained)
+    expected, found = config.dataset_params.training_size, len(data.training_set)
     per_step = config.train_params.lr_scheduler == "CosineAnnealingWarmRestarts"
     if per_step and expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
         say(

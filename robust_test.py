@@ -47,7 +47,7 @@ from utils.files import sha256_of
 from utils.labels import LabelMap
 from utils.metrics import ScoreCard
 from utils.paths import expand_home
-from utils.results.evaluation import TestOutput
+from utils.results.evaluation import EvaluationOutput
 from utils.results.predictions import PredictionFormat
 from utils.results.run_folder import find_checkpoint, run_root
 from utils.robustness.family import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
@@ -248,7 +248,7 @@ def evaluate(
             config, label_map, fit=False, num_vote=experiment.num_vote, seed=args.seed, debug=args.debug, images=False,
             num_devices=devices.count, source=source,
         )  # fmt: skip
-        say(f"[{number} of {len(sources)}] {subset.name}: {len(data.evaluated)} scans")
+        say(f"[{number} of {len(sources)}] {subset.name}: {len(data.evaluation_set)} scans")
         output = _SubsetOutput(
             run.folder / "subsets" / subset.name,
             label_map,
@@ -265,14 +265,14 @@ def evaluate(
         assert task.scores is not None
         if task.scores.points == 0:
             raise UserError(f"{experiment.root / subset.name}: no point has a label that counts; make the subset again")
-        result = SubsetResult.of(subset, len(data.evaluated), task.scores)
+        result = SubsetResult.of(subset, len(data.evaluation_set), task.scores)
         if trainer.is_global_zero:
             run.add(result, args.convention)
         miou, accuracy = result.miou[args.convention], result.accuracy[args.convention]
         say(f"[{number} of {len(sources)}] {subset.name}: mIoU {miou:.2f} %, accuracy {accuracy:.2f} %")
 
 
-class _SubsetOutput(TestOutput):
+class _SubsetOutput(EvaluationOutput):
     """Of one subset among others: in a folder with them, and silent at its end, since the report speaks for all."""
 
     def make_folder(self) -> Path:

@@ -87,48 +87,49 @@ class DataModule(pl.LightningDataModule):
         make = partial(SegmentationDataset, low=low, high=high, seed=seed, limit=DEBUG_ITEMS if debug else None)
         if source is None:
             source = open_source(config, self.evaluated_part, data.val_data_loader, label_map, debug=debug)
-        self.evaluated = make(source=source, num_vote=num_vote)
-        if len(self.evaluated) < num_devices:
+        self.evaluation_set = make(source=source, num_vote=num_vote)
+        if len(self.evaluation_set) < num_devices:
             raise UserError(
-                f"{len(self.evaluated)} scans to evaluate are too few for {num_devices} processes; use fewer devices"
+                f"{len(self.evaluation_set)} scans to evaluate are too few for {num_devices} processes; "
+                "use fewer devices"
             )
-        refuse_unusable(self.evaluated)
-        self.trained: SegmentationDataset | None = None
+        refuse_unusable(self.evaluation_set)
+        self.training_set: SegmentationDataset | None = None
         if fit:
-            refuse_unlabelled(self.evaluated, "val_data_loader")
+            refuse_unlabelled(self.evaluation_set, "val_data_loader")
             part: Part = "trainval" if config.train_params.trainval else "train"
-            self.trained = make(
+            self.training_set = make(
                 source=open_source(config, part, data.train_data_loader, label_map, self.images, debug),
                 augment=_augmentation(config, self.images),
             )
-            refuse_unusable(self.trained)
-            refuse_unlabelled(self.trained, "train_data_loader")
-            size = len(self.trained) if debug or data.training_size is None else data.training_size
+            refuse_unusable(self.training_set)
+            refuse_unlabelled(self.training_set, "train_data_loader")
+            size = len(self.training_set) if debug or data.training_size is None else data.training_size
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        assert self.trained is not None
+        assert self.training_set is not None
         params = self.config.dataset_params.train_data_loader
-        sampler = EpochSampler(len(self.trained), params.shuffle, self.seed, *self._rank())
-        return self._loader(self.trained, params, sampler, self.images)
+        sampler = EpochSampler(len(self.training_set), params.shuffle, self.seed, *self._rank())
+        return self._loader(self.training_set, params, sampler, self.images)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         params = self.config.dataset_params.val_data_loader
         # Shared out without padding: a padded scan would be counted twice.
-        return self._loader(self.evaluated, params, ShardSampler(len(self.evaluated), *self._rank()), False)
+        return self._loader(self.evaluation_set, params, ShardSampler(len(self.evaluation_set), *self._rank()), False)
 
     test_dataloader = val_dataloader
 
     @property
     def notes(self) -> list[str]:
         """Lines for the user about what is doubtful in the scans."""
-        datasets = [self.evaluated] if self.trained is None else [self.trained, self.evaluated]
+        datasets = [self.evaluation_set] if self.training_set is None else [self.training_set, self.evaluation_set]
         return list(dict.fromkeys(note for dataset in datasets for note in dataset.source.notes))
 
     def expected_frames(self) -> Iterable[tuple[Frame, int | None]]:
         """Every frame that a test evaluates."""
-        source = self.evaluated.source
-        return ((source.frame(i), None) for i in range(len(self.evaluated)))
+        source = self.evaluation_set.source
+        return ((source.frame(i), None) for i in range(len(self.evaluation_set)))
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -11,7 +11,7 @@ from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss, class_weights
 from network.models.minkowskinet import MinkowskiNet
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.models.voxel_network import VoxelNetwork
@@ -85,8 +85,8 @@ def _voxel_network(model: VoxelModelParams, training: TrainParams, criterion: Se
     )
 
 
-def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, criterion: SegmentationLoss) -> Baseline:
-    return Baseline(
+def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, criterion: SegmentationLoss) -> Network3D:
+    return Network3D(
         volume,
         model.scale_list,
         model.hiden_size,
@@ -100,7 +100,7 @@ def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, crite
 def _arch_2dpass(
     model: ModelParams,
     training: TrainParams,
-    network_3d: Baseline,
+    network_3d: Network3D,
     image_branch: ImageBranch,
     criterion: SegmentationLoss,
 ) -> Arch2DPASS:

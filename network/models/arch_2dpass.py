@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from network.models.distillation import MSFSKD
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
 from network.teachers.resnet34 import ImageBranch
 from utils.scan.records import Batch
@@ -19,7 +19,7 @@ from utils.scan.records import Batch
 class Arch2DPASS(SegmentationNetwork):
     """The whole training model. `predict` is the 3D network's and never looks at an image."""
 
-    def __init__(self, network_3d: Baseline, image_branch: ImageBranch, distillation: MSFSKD) -> None:
+    def __init__(self, network_3d: Network3D, image_branch: ImageBranch, distillation: MSFSKD) -> None:
         super().__init__()
         self.network_3d, self.backend = network_3d, network_3d.backend
         self.image_branch = image_branch
@@ -43,7 +43,7 @@ class Arch2DPASS(SegmentationNetwork):
             raise ValueError("2DPASS trains with images; this batch has none")
         voxels = self.network_3d.voxelize(batch)
         features = self.network_3d(voxels)
-        image_features = self.image_branch(batch.images, batch.rows[batch.visible], batch.pixels[batch.visible])
+        image_features = self.image_branch(batch.images, batch.scan_ids[batch.visible], batch.pixels[batch.visible])
         point_losses = self.network_3d.point_losses(features.logits, batch)
         distilled = self.distillation(features.voxel_features, voxels, image_features, batch)
         total = point_losses["loss"] + sum(distilled.values())

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss, distillation_loss
-from network.ops.sums import Average
+from network.ops.sums import RowSum
 from network.voxels.voxelize import Voxels
 from utils.scan.records import Batch
 
@@ -79,7 +79,7 @@ class MSFSKD(nn.Module):
         for i, (block, scale) in enumerate(zip(self.blocks, self.scale_list, strict=True)):
             assert isinstance(block, FusionBlock)
             grid = voxels.finer(i)
-            in_view = Average.picking(grid.inverse[visible], len(grid))  # to the points in the image
+            in_view = RowSum.gathering(grid.inverse[visible], len(grid))  # to the points in the image
             pure_3d = block.predict_3d(voxel_features[i])
             u = block(in_view(voxel_features[i]), image_features[scale])
             fused = block.predict_fused(u)

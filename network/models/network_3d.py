@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
-from network.ops.sums import Average
+from network.ops.sums import RowSum
 from network.sparse.layers import LEAKY_SLOPE, BatchNorm, KernelMap, ResidualBlock, SparseBackend, leaky_relu
 from network.voxels.voxelize import Pool, Voxels, voxelize
 from utils.scan.records import Batch
@@ -24,7 +24,7 @@ from utils.scan.volume import Volume
 class ConcatLinear(nn.Linear):
     """Linear(concat(parts)), each part multiplied where it lives and only then gathered to the common rows."""
 
-    def forward(self, *parts: tuple[Tensor, Average | None]) -> Tensor:  # type: ignore[override]
+    def forward(self, *parts: tuple[Tensor, RowSum | None]) -> Tensor:  # type: ignore[override]
         """Each part is ((rows_i, C_i) features, which of them to pick or None if all R are there) -> (R, out)."""
         matrices = self.weight.split([features.shape[1] for features, _ in parts], dim=1)
         bias: Tensor | None = self.bias
@@ -54,9 +54,7 @@ class EncoderBlock(nn.Module):
         self.merge = ConcatLinear(2 * c, c)
         self.output = nn.Linear(c, c)
 
-    def forward(
-        self, x: Tensor, kernel_map: KernelMap, pool: Pool, to_coarse: Average
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, kernel_map: KernelMap, pool: Pool, to_coarse: RowSum) -> tuple[Tensor, Tensor, Tensor]:
         """One step of the encoder.
 
         Args:
@@ -91,7 +89,7 @@ class Features3D:
     voxel_features: list[Tensor]
 
 
-class Baseline(SegmentationNetwork):
+class Network3D(SegmentationNetwork):
     """The pure 3D network: all that is used at test time, and with --baseline_only all there is."""
 
     def __init__(
@@ -126,7 +124,7 @@ class Baseline(SegmentationNetwork):
 
     def voxelize(self, batch: Batch) -> Voxels:
         """The voxels of a batch at all scales of this network."""
-        return voxelize(batch.points, batch.rows, self.volume, self.scale_list, self.backend)
+        return voxelize(batch.points, batch.scan_ids, self.volume, self.scale_list, self.backend)
 
     def forward(self, voxels: Voxels) -> Features3D:
         x = self.embed_voxels(voxels.base.mean_of_points(F.relu(self.embed_points(voxels.features), inplace=True)))

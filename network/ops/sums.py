@@ -20,7 +20,7 @@ from network.ops.distinct import Distinct
 
 
 @dataclass(frozen=True, eq=False)
-class Average:
+class RowSum:
     """out[t] = sum over the entries of t of weight * features[source].
 
     Attributes:
@@ -40,7 +40,7 @@ class Average:
     num_sources: int
     mean: bool = False
     shares: Tensor | None = None
-    transpose: Callable[[], Average] | None = None
+    transpose: Callable[[], RowSum] | None = None
     _weighted: dict[torch.dtype, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -53,37 +53,37 @@ class Average:
         return result
 
     @staticmethod
-    def within(groups: Distinct) -> Average:
+    def within(groups: Distinct) -> RowSum:
         """The mean over the rows of each group: (N, C) -> (V, C)."""
         return _mean(groups.order, groups.ends, groups.inverse)
 
     @staticmethod
-    def grouping(group: Tensor, num_groups: int) -> Average:
+    def grouping(group: Tensor, num_groups: int) -> RowSum:
         """The mean over the rows of each group: (N, C) -> (num_groups, C); `group` (N,) is that of each row."""
         sorted_groups, order = group.sort(stable=True)
         ends = torch.searchsorted(sorted_groups, torch.arange(num_groups + 1, device=group.device))
         return _mean(order, ends, group)
 
     @staticmethod
-    def spreading(groups: Distinct) -> Average:
+    def spreading(groups: Distinct) -> RowSum:
         """Each row takes that of its group: (V, C) -> (N, C)."""
 
-        def transpose() -> Average:
-            return Average(groups.order, groups.ends, None, len(groups.inverse))
+        def transpose() -> RowSum:
+            return RowSum(groups.order, groups.ends, None, len(groups.inverse))
 
-        return Average(groups.inverse, None, None, len(groups), transpose=transpose)
+        return RowSum(groups.inverse, None, None, len(groups), transpose=transpose)
 
     @staticmethod
-    def picking(rows: Tensor, num_sources: int, ascending: bool = False) -> Average:
+    def gathering(rows: Tensor, num_sources: int, ascending: bool = False) -> RowSum:
         """The rows themselves: (num_sources, C) -> (R, C), features[rows]; `ascending` if these are."""
 
-        def transpose() -> Average:
+        def transpose() -> RowSum:
             return _by_source(rows, torch.arange(len(rows), device=rows.device), num_sources)
 
-        return Average(rows, None, None, num_sources, transpose=transpose if ascending else None)
+        return RowSum(rows, None, None, num_sources, transpose=transpose if ascending else None)
 
     @cached_property
-    def transposed(self) -> Average:
+    def transposed(self) -> RowSum:
         """The same entries by source: what the gradient of the features is."""
         if self.transpose is not None:
             return self.transpose()
@@ -128,13 +128,13 @@ class Average:
         return self._weighted[dtype]
 
 
-def _mean(order: Tensor, ends: Tensor, group: Tensor) -> Average:
+def _mean(order: Tensor, ends: Tensor, group: Tensor) -> RowSum:
     """The mean over the rows order[ends[v] : ends[v + 1]] of each group v; `group` (N,) is that of each row."""
 
-    def transpose() -> Average:
-        return Average(group, None, None, len(ends) - 1, shares=_shares(ends))
+    def transpose() -> RowSum:
+        return RowSum(group, None, None, len(ends) - 1, shares=_shares(ends))
 
-    return Average(order, ends, None, len(order), mean=True, transpose=transpose)
+    return RowSum(order, ends, None, len(order), mean=True, transpose=transpose)
 
 
 def _shares(ends: Tensor) -> Tensor:
@@ -142,15 +142,15 @@ def _shares(ends: Tensor) -> Tensor:
     return 1 / ends.diff().clamp(min=1).float()
 
 
-def _by_source(source: Tensor, target: Tensor, num_sources: int) -> Average:
+def _by_source(source: Tensor, target: Tensor, num_sources: int) -> RowSum:
     """The transpose of entries that ascend by source; every target has one."""
     ends = torch.searchsorted(source, torch.arange(num_sources + 1, device=source.device))
-    return Average(target, ends, None, len(target))
+    return RowSum(target, ends, None, len(target))
 
 
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, average: Average) -> Tensor:
+    def forward(ctx: Any, features: Tensor, average: RowSum) -> Tensor:
         ctx.average = average
         return _weighted_sum(features, average)
 
@@ -160,7 +160,7 @@ class _WeightedSum(torch.autograd.Function):
         return _weighted_sum(grad_outputs[0], ctx.average.transposed), None
 
 
-def _weighted_sum(features: Tensor, average: Average) -> Tensor:
+def _weighted_sum(features: Tensor, average: RowSum) -> Tensor:
     if average.ends is None:
         if average.shares is not None:
             features = torch.mul(features, average.shares[:, None], out=features.new_empty(features.shape))

@@ -52,7 +52,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, eq=False)
-class Schedule:
+class PairSchedule:
     """All chunks, and what the buffers must hold for the largest.
 
     Attributes:
@@ -67,7 +67,7 @@ class Schedule:
 
 def build_schedule(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], identity: int | None, num_outputs: int
-) -> Schedule:
+) -> PairSchedule:
     """The schedule of a kernel map.
 
     Args:
@@ -93,7 +93,7 @@ def build_schedule(
         bags = (ends[begin : end + 1] - entries[c]).int()
         chunks.append(Chunk(begin, end, parts, products[entries[c] : entries[c + 1]], bags))
     parts = [part for chunk in chunks for part in chunk.parts]
-    return Schedule(
+    return PairSchedule(
         tuple(chunks),
         max((part.end for part in parts), default=0),
         max((part.end - part.begin for part in parts if part.inputs is not None), default=0),

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from network.ops.sums import sum_bags
 from network.sparse.coordinates import STEP_X, STEP_Y, divide, kernel_offsets, pack, unpack
 from network.sparse.layers import SparseBackend, compute_dtype, finish
-from network.sparse.pair_schedule import Schedule, build_schedule
+from network.sparse.pair_schedule import PairSchedule, build_schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class PairMap:
     origin: weakref.ref[PairMap] | None = None
 
     @cached_property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> PairSchedule:
         """The order in which a CPU walks the pairs."""
         return build_schedule(self.inputs, self.outputs, self.identity, self.num_outputs)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.ops.distinct import Ranking, collect
-from network.ops.sums import Average
+from network.ops.sums import RowSum
 from network.sparse.layers import NormOfFew
 from network.teachers.grid_convolution import convolve_at
 
@@ -93,7 +93,7 @@ class Decoder(nn.Sequential):
                 weight = self[0].weight
                 assert isinstance(weight, Tensor)
                 at_cells = F.relu(convolve_at(x, weight, needed.values), inplace=True)
-                return Average.spreading(needed)(at_cells)
+                return RowSum.spreading(needed)(at_cells)
         return sample(self(x), image_height, rows, pixels)
 
 
@@ -104,7 +104,7 @@ def sample(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor)
     if flat.device.type == "cpu":
         return flat.index_select(0, cells)
     # A GPU would add up the gradients of pixels in one cell in any order, and so never twice the same.
-    return Average.picking(cells, len(flat))(flat)
+    return RowSum.gathering(cells, len(flat))(flat)
 
 
 def _cells(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:

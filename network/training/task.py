@@ -23,7 +23,7 @@ from network.voting import segment
 from utils.config.train import TrainParams
 from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
-from utils.results.evaluation import TestOutput
+from utils.results.evaluation import EvaluationOutput
 from utils.results.run_settings import Settings
 from utils.scan.records import Batch
 
@@ -53,7 +53,7 @@ class SegmentationTask(pl.LightningModule):
         class_names: Sequence[str],
         steps_per_epoch: int = 1,
         num_devices: int = 1,
-        output: TestOutput | None = None,
+        output: EvaluationOutput | None = None,
         monitor: str = "val/mIoU",
         seed: int = 0,
         skip_unseen: bool = False,
@@ -190,7 +190,7 @@ class SegmentationTask(pl.LightningModule):
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _evaluate(self, batch: Batch, output: TestOutput | None) -> None:
+    def _evaluate(self, batch: Batch, output: EvaluationOutput | None) -> None:
         for segmentation in segment(self.network, batch):
             whole = segmentation.whole
             self.metrics.update(segmentation.prediction, whole.labels, whole.inside)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from network.ops.constant import constant
 from network.ops.distinct import Ranking, collect
-from network.ops.sums import Average
+from network.ops.sums import RowSum
 from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
 from utils.scan.records import Batch
@@ -48,9 +48,9 @@ class Level:
         return self.backend.submanifold_map(self.keys, 3)
 
     @cached_property
-    def mean_of_points(self) -> Average:
+    def mean_of_points(self) -> RowSum:
         """The mean over the finest voxels of each voxel: (V0, C) -> (V, C)."""
-        return Average.grouping(self.inverse, len(self))
+        return RowSum.grouping(self.inverse, len(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Pyramid:
         """The maps from level i + 1 back to level i."""
         return tuple(pairs.transposed() for pairs in self.down)
 
-    def trilinear(self, level: int) -> Average:
+    def trilinear(self, level: int) -> RowSum:
         """The interpolation of features on the voxels of `level` at the finest ones (Tang et al., ECCV 2020, 3.1).
 
         (V, C) -> (V0, C); the weights of the voxels around a finest one that are there add up to 1.
@@ -100,14 +100,14 @@ class Pyramid:
         weight = torch.stack(weights, dim=1)
         weight = weight / (weight.sum(dim=1, keepdim=True) + _MISSING)
         ends = 8 * torch.arange(len(origin) + 1, device=keys.device)
-        return Average(torch.stack(corners, dim=1).view(-1), ends, weight.view(-1), len(keys))
+        return RowSum(torch.stack(corners, dim=1).view(-1), ends, weight.view(-1), len(keys))
 
 
 def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: SparseBackend) -> Pyramid:
     """Voxelise a batch.
 
     Args:
-        batch: its points and rows are used.
+        batch: its points and scan_ids are used.
         voxel_size: edge of a finest voxel, metres.
         num_levels: strides 1, 2, ... 2^(num_levels - 1).
         backend: the sparse convolutions.
@@ -136,11 +136,11 @@ def _cells(batch: Batch, voxel_size: float) -> Tensor:
     cell = cell.clamp(-_FARTHEST, _FARTHEST).long()
     # A stray point kilometres away must not push the others to the limit of the keys, and a cloud far from the origin
     # must not be pressed against it: the middle of the cloud says where it is.
-    cell = (cell - _middle_of_scans(cell, batch.lengths)[batch.rows]).clamp(-(LIMIT // 2), LIMIT // 2)
-    scan = batch.rows[:, None].expand(-1, 3)
+    cell = (cell - _middle_of_scans(cell, batch.lengths)[batch.scan_ids]).clamp(-(LIMIT // 2), LIMIT // 2)
+    scan = batch.scan_ids[:, None].expand(-1, 3)
     lowest = cell.new_zeros(batch.num_scans, 3).scatter_reduce_(0, scan, cell, "amin", include_self=False)
-    x, y, z = (cell - lowest[batch.rows]).unbind(1)
-    return pack(batch.rows, z, y, x)
+    x, y, z = (cell - lowest[batch.scan_ids]).unbind(1)
+    return pack(batch.scan_ids, z, y, x)
 
 
 def _middle_of_scans(cell: Tensor, lengths: Sequence[int]) -> Tensor:

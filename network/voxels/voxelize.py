@@ -19,7 +19,7 @@ from torch import Tensor
 
 from network.ops.constant import constant
 from network.ops.distinct import Distinct, Ranking, collect
-from network.ops.sums import Average
+from network.ops.sums import RowSum
 from network.sparse.coordinates import LIMIT, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
 from utils.scan.volume import Volume
@@ -58,9 +58,9 @@ class VoxelSet:
         return self.points.ends.diff()
 
     @cached_property
-    def mean_of_points(self) -> Average:
+    def mean_of_points(self) -> RowSum:
         """The mean over the points of each voxel, (P, C) -> (V, C)."""
-        return Average.within(self.points)
+        return RowSum.within(self.points)
 
     @cached_property
     def kernel_map(self) -> KernelMap:
@@ -85,8 +85,8 @@ class Pool:
         back: each voxel takes the row of its group: (groups, C) -> (V, C).
     """
 
-    mean: Average
-    back: Average
+    mean: RowSum
+    back: RowSum
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,25 +109,27 @@ class Voxels:
     features: Tensor
     base: VoxelSet
     scales: tuple[VoxelSet, ...]
-    means: tuple[Average, ...]
+    means: tuple[RowSum, ...]
     pools: tuple[Pool, ...]
     signature: Tensor
-    signature_of_point: Average
+    signature_of_point: RowSum
 
     def finer(self, block: int) -> VoxelSet:
         """The voxels that block `block` works on."""
         return self.base if block == 0 else self.scales[block - 1]
 
     @cached_property
-    def signature_rows(self) -> tuple[Average, ...]:
+    def signature_rows(self) -> tuple[RowSum, ...]:
         """For each scale, every tuple takes the row of its voxel there: (V_s, C) -> (U, C)."""
         columns = dict(zip(self.scales, self.signature.T.contiguous(), strict=True))  # one for equal scales
         first = list(columns)[:2][-1]  # what the tuples are sorted by, see `_rank_tuples`
-        picks = {at: Average.picking(rows, len(at), ascending=at is first) for at, rows in columns.items()}
+        picks = {at: RowSum.gathering(rows, len(at), ascending=at is first) for at, rows in columns.items()}
         return tuple(picks[at] for at in self.scales)
 
 
-def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int], backend: SparseBackend) -> Voxels:
+def voxelize(
+    points: Tensor, scan_ids: Tensor, volume: Volume, scale_list: Sequence[int], backend: SparseBackend
+) -> Voxels:
     """Voxelise a batch at scale 1 and at every scale of `scale_list`.
 
     Points outside the volume (augmentation moves some out) get voxels of their own beyond the grid: nothing is indexed
@@ -135,12 +137,12 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[
 
     Args:
         points: (P, 4) float32: x, y, z (m), intensity.
-        rows: (P,) int64, scan of each point.
+        scan_ids: (P,) int64, scan of each point.
         volume: the box and its grid.
         scale_list: scale of the voxels after each encoder block, for example (2, 4, 8, 16).
         backend: the sparse convolutions.
     """
-    keys = _keys_by_scale(points, rows, volume, scale_list)
+    keys = _keys_by_scale(points, scan_ids, volume, scale_list)
     distinct = collect(Ranking(of_scale) for of_scale in keys.values())
     sets = {scale: VoxelSet(voxels, backend) for scale, voxels in zip(keys, distinct, strict=True)}
     base, scales = sets[1], tuple(sets[scale] for scale in scale_list)
@@ -163,11 +165,11 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[
         tuple(means[couple] for couple in zip(scales, finer, strict=True)),
         tuple(pools[voxels] for voxels in finer),
         torch.stack([voxels.inverse.index_select(0, example) for voxels in scales], dim=1),
-        Average.spreading(signature),
+        RowSum.spreading(signature),
     )
 
 
-def _keys_by_scale(points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int]) -> dict[int, Tensor]:
+def _keys_by_scale(points: Tensor, scan_ids: Tensor, volume: Volume, scale_list: Sequence[int]) -> dict[int, Tensor]:
     """Scale -> (P,) the key of every point's voxel, for scale 1 and the scales of the list."""
     low, high = constant(volume.low, points.device), constant(volume.high, points.device)
     from_low, extent = points[:, :3] - low, high - low
@@ -178,20 +180,20 @@ def _keys_by_scale(points: Tensor, rows: Tensor, volume: Volume, scale_list: Seq
         # would fold two cells into one at the low faces.
         # Clamped as floats: what is too large for int64 would come out as anything, on the wrong side too.
         x, y, z = torch.floor(cells * from_low / extent).clamp(-LIMIT, LIMIT).long().unbind(1)
-        keys[scale] = pack(rows, z, y, x)
+        keys[scale] = pack(scan_ids, z, y, x)
     return keys
 
 
-def _mean_between(coarse: VoxelSet, fine: VoxelSet, pairs: Distinct) -> Average:
+def _mean_between(coarse: VoxelSet, fine: VoxelSet, pairs: Distinct) -> RowSum:
     """The mean that leads from fine to coarse voxels."""
     target = pairs.values >> _ROW_BITS
     source = pairs.values & ((1 << _ROW_BITS) - 1)
     ends = torch.searchsorted(target, torch.arange(len(coarse) + 1, device=target.device))
-    return Average(source, ends, pairs.ends.diff() / coarse.counts.index_select(0, target).float(), len(fine))
+    return RowSum(source, ends, pairs.ends.diff() / coarse.counts.index_select(0, target).float(), len(fine))
 
 
 def _pool(groups: Distinct) -> Pool:
-    return Pool(Average.within(groups), Average.spreading(groups))
+    return Pool(RowSum.within(groups), RowSum.spreading(groups))
 
 
 def _rank_tuples(scales: Sequence[VoxelSet], pairs: dict[tuple[VoxelSet, VoxelSet], Ranking]) -> Ranking:

@@ -150,7 +150,7 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
     """Put a checkpoint's weights into a network, all or nothing.
 
     Args:
-        network: any network; a `Baseline` takes the 3D part of an `Arch2DPASS` checkpoint.
+        network: any network; a `Network3D` takes the 3D part of an `Arch2DPASS` checkpoint.
         content: from `read_checkpoint`.
         path: for error messages.
 

@@ -54,12 +54,12 @@ def test_the_first_batch_is_of_the_epoch_that_is_set_last(workers, label_map):
     config = load_config(CONFIG, [*paths, *(f"{loader}.num_workers={workers}" for loader in loaders)])
     data = DataModule(config, label_map, fit=True, seed=5)
     loader, state = data.train_dataloader(), torch.get_rng_state()
-    assert isinstance(loader.sampler, EpochSampler) and data.trained is not None
+    assert isinstance(loader.sampler, EpochSampler) and data.training_set is not None
     for epoch in (3, 4):
         batches = iter(loader)
         loader.sampler.set_epoch(epoch)
         keys = list(loader.sampler)[: loader.batch_size]
-        expected = collate([data.trained[key] for key in keys], with_images=True)
+        expected = collate([data.training_set[key] for key in keys], with_images=True)
         for batch in batches:
             assert torch.equal(batch.points, expected.points)
             break

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from network.models.segmentation_network import SegmentationNetwork
 from network.voting import segment, vote
-from tests.support.networks import CLASSES, make_baseline, make_batch
+from tests.support.networks import CLASSES, make_batch, make_network_3d
 from utils.scan.records import Batch, Frame, WholeScan
 
 
@@ -44,12 +44,12 @@ def slow_vote(network, batch: Batch) -> Tensor:
     assert batch.views is not None
     results = []
     for scan, views in enumerate(batch.views):
-        points = batch.points[batch.rows == scan]
+        points = batch.points[batch.scan_ids == scan]
         total = torch.zeros(len(points), CLASSES)
         for view in views:
             moved = torch.stack([torch.cat([view[:, :3] @ p[:3] + view[:, 3], p[3:]]) for p in points])
             rows = torch.zeros(len(points), dtype=torch.int64)
-            total += network.predict(replace(batch, points=moved, rows=rows, lengths=(len(points),), views=None))
+            total += network.predict(replace(batch, points=moved, scan_ids=rows, lengths=(len(points),), views=None))
         results.append(total)
     return torch.cat(results)
 
@@ -58,10 +58,10 @@ def one_by_one(batch: Batch) -> list[Batch]:
     """The batch as batches of one scan."""
     result = []
     for scan, length in enumerate(batch.lengths):
-        kept = batch.rows == scan
+        kept = batch.scan_ids == scan
         views = None if batch.views is None else batch.views[scan : scan + 1]
         rows, whole = torch.zeros(length, dtype=torch.int64), batch.whole[scan : scan + 1]
-        alone = replace(batch, points=batch.points[kept], rows=rows, lengths=(length,), views=views, whole=whole)
+        alone = replace(batch, points=batch.points[kept], scan_ids=rows, lengths=(length,), views=views, whole=whole)
         result.append(alone)
     return result
 
@@ -76,7 +76,7 @@ def test_votes_are_sums_over_views() -> None:
 
 
 def test_votes_do_not_depend_on_the_batch_size() -> None:
-    network = make_baseline((2, 4, 8)).eval()
+    network = make_network_3d((2, 4, 8)).eval()
     batch = replace(make_batch((30, 12, 25)), views=random_views(3, 3))
     with torch.no_grad():
         together = vote(network, batch)
@@ -146,7 +146,7 @@ def test_views_are_exact_under_autocast() -> None:
     affine = torch.cat([rotation, torch.tensor([[0.1], [0.2], [0.3]])], dim=1)
     batch = Batch(
         points=points,
-        rows=torch.zeros(100, dtype=torch.long),
+        scan_ids=torch.zeros(100, dtype=torch.long),
         labels=torch.zeros(100, dtype=torch.long),
         pixels=torch.full((100, 2), -1),
         visible=torch.zeros(0, dtype=torch.long),

@@ -50,7 +50,7 @@ def golden_batch(golden: dict[str, np.ndarray]) -> Batch:
     lengths = tuple(len(golden[f"points_{b}"]) for b in scans)
     return Batch(
         points=torch.from_numpy(np.concatenate([golden[f"points_{b}"] for b in scans])),
-        rows=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
+        scan_ids=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
         labels=torch.from_numpy(np.concatenate([golden[f"labels_{b}"] for b in scans]).astype(np.int64)),
         pixels=pixels,
         visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],

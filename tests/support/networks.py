@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from network.sparse import torch_backend
 from utils.config.loading import load_config
 from utils.config.schema import Config
@@ -42,7 +42,7 @@ def make_batch(
         pixels[~seen] = -1
     return Batch(
         points=torch.cat([xyz, torch.rand(total, 1, generator=generator)], dim=1),
-        rows=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
+        scan_ids=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
         labels=torch.randint(CLASSES, (total,), generator=generator),
         pixels=pixels,
         visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],
@@ -51,10 +51,10 @@ def make_batch(
     )
 
 
-def make_baseline(scale_list: Sequence[int] = (2, 4, 8), channels: int = 6, seed: int = 0) -> Baseline:
+def make_network_3d(scale_list: Sequence[int] = (2, 4, 8), channels: int = 6, seed: int = 0) -> Network3D:
     """A tiny 3D network whose BatchNorms have random weights and statistics."""
     torch.manual_seed(seed)
-    network = Baseline(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, SegmentationLoss(None), 0.1)
+    network = Network3D(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, SegmentationLoss(None), 0.1)
     randomize_norms(network)
     return network
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
 
@@ -42,7 +42,7 @@ class Groups:
 def cells(batch: Batch, volume: Volume, scale: int) -> list[Cell]:
     """Voxel of every point."""
     result = []
-    for scan, point in zip(batch.rows.tolist(), batch.points.numpy(), strict=True):
+    for scan, point in zip(batch.scan_ids.tolist(), batch.points.numpy(), strict=True):
         x, y, z = (
             math.floor(np.float32(math.ceil(g / scale)) * (p - np.float32(lo)) / (np.float32(hi) - np.float32(lo)))
             for g, p, lo, hi in zip(volume.grid, point[:3], volume.low, volume.high, strict=True)
@@ -52,14 +52,14 @@ def cells(batch: Batch, volume: Volume, scale: int) -> list[Cell]:
 
 
 class SlowBaseline:
-    """Forward pass of a `Baseline` in float64, from the description of the method.
+    """Forward pass of a `Network3D` in float64, from the description of the method.
 
     Args:
         network: whose weights, running statistics and scales to use.
         training: batch statistics in BatchNorm; then `running` collects the updated running statistics.
     """
 
-    def __init__(self, network: Baseline, training: bool) -> None:
+    def __init__(self, network: Network3D, training: bool) -> None:
         self.network, self.training = network, training
         self.weights = dict(network.named_parameters())
         self.buffers = dict(network.named_buffers())

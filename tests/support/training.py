@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from network.training.resuming import TrainingState
 from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
-from tests.support.networks import CLASSES, make_baseline, make_batch
+from tests.support.networks import CLASSES, make_batch, make_network_3d
 from utils.command.devices import Devices
 from utils.config.train import TrainParams
 from utils.scan.records import Batch, Frame, WholeScan
@@ -31,7 +31,7 @@ PLATEAU = ADAM.model_copy(
 
 
 def make_network(channels: int = 4):
-    return make_baseline((2,), channels)
+    return make_network_3d((2,), channels)
 
 
 def evaluated_batch(points: int = 60) -> Batch:

@@ -131,7 +131,7 @@ def test_no_two_scans_are_the_same(job):
     inputs = gpu_inputs.Inputs(job)
     assert len({len(view.points) for view in inputs.views}) > 1
     assert len({float(view.points[0, 0]) for view in inputs.views}) == gpu_inputs.VIEWS
-    trained = inputs.subject.trained
+    trained = inputs.subject.training_set
     assert len(trained) == job.copies[0] == (1 + 1) * 2
     assert len({float(trained[0, index].scan.xyz.sum()) for index in range(len(trained))}) == len(trained)
 

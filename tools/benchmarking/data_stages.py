@@ -20,7 +20,7 @@ from utils.scan.records import Batch
 
 
 def label_map(s: Subject, name: str) -> Stage:
-    frame = s.data.evaluated.source.frame(0)
+    frame = s.data.evaluation_set.source.frame(0)
     path = Path(frame.path).parents[1] / "labels" / f"{frame.name}.label"
     raw = (np.fromfile(path, dtype="<u4") & 0xFFFF).astype(np.uint16)
     return Stage(
@@ -33,7 +33,7 @@ def label_map(s: Subject, name: str) -> Stage:
 
 
 def evaluation_item(s: Subject, name: str, votes: int) -> Stage:
-    dataset = s.evaluated(votes)
+    dataset = s.evaluation_set(votes)
     source = s.plain_source(dataset)
     item_views = dataset[0].views
     views = [np.eye(3, 4, dtype=np.float32)] if item_views is None else list(item_views)
@@ -60,7 +60,11 @@ def evaluation_item(s: Subject, name: str, votes: int) -> Stage:
 
 def training_item(s: Subject, name: str) -> Stage:
     plain = SegmentationDataset(
-        s.plain_source(s.trained), s.trained.low, s.trained.high, augment=s.trained.augment, seed=s.trained.seed
+        s.plain_source(s.training_set),
+        s.training_set.low,
+        s.training_set.high,
+        augment=s.training_set.augment,
+        seed=s.training_set.seed,
     )
 
     def columns(batch: Batch) -> list[Tensor]:
@@ -69,7 +73,7 @@ def training_item(s: Subject, name: str) -> Stage:
 
     return Stage(
         name,
-        lambda: s.collate(s.trained[0], True),
+        lambda: s.collate(s.training_set[0], True),
         "np.vectorize, all points projected",
         lambda: s.collate(plain[0], True),
         lambda ours, plain: largest_difference(columns(ours), columns(plain)),

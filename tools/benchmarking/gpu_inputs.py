@@ -10,7 +10,7 @@ import torch
 
 from network.assemble import build_network
 from network.models.arch_2dpass import Arch2DPASS
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from tools.benchmarking.frame import configure
 from tools.benchmarking.machine import device_of
 from tools.benchmarking.steps import TrainingStep
@@ -82,15 +82,15 @@ class Inputs:
         return Subject(self._config(self.job.backend or "torch"))
 
     @cached_property
-    def reference(self) -> Baseline:
+    def reference(self) -> Network3D:
         """The 3D network on the torch backend."""
         return settled_network(self._config("torch"), self.views[0])
 
     @cached_property
-    def network(self) -> Baseline:
+    def network(self) -> Network3D:
         """The same on the backend in question."""
         network = build_network(self.subject.config, baseline_only=True)
-        assert isinstance(network, Baseline)
+        assert isinstance(network, Network3D)
         network.load_state_dict(self.reference.state_dict())
         network.warm_up(self.device, DTYPES[self.job.precision], training=False)
         return network.to(self.device).eval()
@@ -106,7 +106,7 @@ class Inputs:
 
     def evaluated(self, number: int, scans: int) -> Batch:
         """A batch with test-time views, of frames `number`, `number + 1`, ..."""
-        dataset = self.subject.evaluated(VOTES)
+        dataset = self.subject.evaluation_set(VOTES)
         return collate([dataset[(number + i) % len(dataset)] for i in range(scans)], False)
 
     def moved(self, number: int, scans: int) -> Batch:
@@ -121,5 +121,5 @@ class Inputs:
 
     def trained(self, number: int, scans: int) -> Batch:
         """A batch on the device, as augmented in epoch `number`."""
-        items = [self.subject.trained[number, index] for index in range(scans)]
+        items = [self.subject.training_set[number, index] for index in range(scans)]
         return collate(items, True).to(self.device, non_blocking=False)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from network.models.arch_2dpass import Arch2DPASS
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from tools.benchmarking import child
 from tools.benchmarking.gpu_inputs import DTYPES, Inputs, Job
 from tools.benchmarking.machine import memory_meter
@@ -85,7 +85,7 @@ class Bench:
             relative to the norm of all gradients, in a step of 2DPASS; worst: the same of the parameter with the most.
         """
 
-        def logits(network: Baseline, precision: str) -> Tensor:
+        def logits(network: Network3D, precision: str) -> Tensor:
             with torch.no_grad(), autocast(self.device, precision):
                 return network.predict(self.inputs.views[0])
 

@@ -157,8 +157,8 @@ class Laboratory:
 
 def _batch(subject: Subject, case: Case, what: str) -> Batch:
     if what == EVALUATION:
-        return collate([subject.evaluated(case.votes)[0]] * case.scans, False)
-    return collate([subject.trained[epoch, 0] for epoch in range(case.scans)], True)
+        return collate([subject.evaluation_set(case.votes)[0]] * case.scans, False)
+    return collate([subject.training_set[epoch, 0] for epoch in range(case.scans)], True)
 
 
 def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str]) -> Table:

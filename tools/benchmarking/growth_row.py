@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from network.assemble import build_network
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from tools.benchmarking import child
 from tools.benchmarking.machine import Company, device_of, limit_memory, memory_meter
 from tools.benchmarking.steps import TrainingStep, labels
@@ -134,7 +134,7 @@ def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
     return replace(
         batch,
         points=batch.points[:length][kept],
-        rows=batch.rows[:length][kept],
+        rows=batch.scan_ids[:length][kept],
         labels=batch.labels[:length][kept],
         pixels=pixels,
         visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],
@@ -148,7 +148,7 @@ def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
 
 def _count_voxels(config: Config, batch: Batch) -> int:
     network = build_network(config, baseline_only=True)
-    assert isinstance(network, Baseline)
+    assert isinstance(network, Network3D)
     return len(network.voxelize(batch).base)
 
 

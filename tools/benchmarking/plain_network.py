@@ -15,19 +15,19 @@ from torch import Tensor, nn
 
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import FusionBlock
-from network.models.network_3d import Baseline, EncoderBlock
+from network.models.network_3d import EncoderBlock, Network3D
 from network.sparse.layers import ResidualBlock
 from network.teachers.resnet34 import ImageBranch
 from tools.benchmarking.plain_versions import Geometry, VoxelGrid, convolve
 from utils.scan.records import Batch
 
 
-def geometry_of(network: Baseline, batch: Batch) -> Geometry:
+def geometry_of(network: Network3D, batch: Batch) -> Geometry:
     """The voxels of a batch at all scales of the network."""
-    return Geometry(batch.points, batch.rows, network.volume, network.scale_list)
+    return Geometry(batch.points, batch.scan_ids, network.volume, network.scale_list)
 
 
-def forward(network: Baseline, geometry: Geometry) -> tuple[Tensor, list[Tensor]]:
+def forward(network: Network3D, geometry: Geometry) -> tuple[Tensor, list[Tensor]]:
     """(P, K) logits, and the features of each block's voxel branch (V, C) on the block's finer voxels."""
     grid = geometry.grids[1]
     x = grid.mean(network.embed_voxels(F.relu(network.embed_points(geometry.features))))
@@ -66,7 +66,7 @@ def _point_branch(block: EncoderBlock, f: Tensor, grid: VoxelGrid) -> Tensor:
     return block.output(merged)
 
 
-def predict(network: Baseline, batch: Batch) -> Tensor:
+def predict(network: Network3D, batch: Batch) -> Tensor:
     """(N,) the class of every point of the file, for a batch of one scan."""
     logits, _ = forward(network, geometry_of(network, batch))
     return (logits[:, 1:].argmax(dim=1) + 1)[batch.whole[0].donor].to(torch.uint8)
@@ -94,7 +94,7 @@ def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
     }
     losses["loss_3d"] = losses["loss_ce"] + losses["loss_lovasz"]
     visible = (batch.pixels >= 0).all(1)
-    rows, (row, col), labels = batch.rows[visible], batch.pixels[visible].unbind(1), batch.labels[visible]
+    rows, (row, col), labels = batch.scan_ids[visible], batch.pixels[visible].unbind(1), batch.labels[visible]
     share = 1 / len(heads.scale_list)
     fused_features = []
     for i, (block, scale) in enumerate(zip(heads.blocks, heads.scale_list, strict=True)):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from network.models.network_3d import Baseline, EncoderBlock
-from network.ops.sums import Average
+from network.models.network_3d import EncoderBlock, Network3D
+from network.ops.sums import RowSum
 from network.sparse.layers import ResidualBlock, SparseConv3d
 from network.sparse.torch_backend import submanifold_map
 from network.voxels.voxelize import Voxels
@@ -62,7 +62,7 @@ def convolution_work(rows: int, pairs: int, layer: SparseConv3d, size: int, resi
     return Work(2 * pairs * c_in * c_out, size * numbers + _INDEX * (pairs - rows))
 
 
-def average_work(average: Average, channels: int, size: int) -> Work:
+def average_work(average: RowSum, channels: int, size: int) -> Work:
     """A weighted sum of rows; a mere choice of rows has no arithmetic."""
     entries = len(average.source)
     flops = 0 if average.ends is None else 2 * entries * channels
@@ -75,7 +75,7 @@ def count_pairs(keys: torch.Tensor) -> int:
     return len(keys) + sum(len(inputs) for inputs in submanifold_map(keys, 3).inputs)
 
 
-def network_work(network: Baseline, voxels: Voxels, size: int) -> dict[str, Work]:
+def network_work(network: Network3D, voxels: Voxels, size: int) -> dict[str, Work]:
     """The work of `network(voxels)` in evaluation by kind of layer, whatever the backend.
 
     Args:

@@ -13,7 +13,7 @@ from dataloader.datamodule import DataModule
 from dataloader.dataset import SegmentationDataset
 from network.assemble import build_network
 from network.models.arch_2dpass import Arch2DPASS
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from network.sparse.layers import BatchNorm
 from network.voxels.voxelize import Voxels, VoxelSet
 from tools.benchmarking import plain_network, plain_versions
@@ -42,13 +42,13 @@ class Subject:
         self.learning_map: dict[int, int] = yaml.safe_load(path.read_text(encoding="utf-8"))["learning_map"]
         self.data = DataModule(config, self.label_map, fit=True)
 
-    def evaluated(self, votes: int) -> SegmentationDataset:
-        return DataModule(self.config, self.label_map, fit=False, num_vote=votes).evaluated
+    def evaluation_set(self, votes: int) -> SegmentationDataset:
+        return DataModule(self.config, self.label_map, fit=False, num_vote=votes).evaluation_set
 
     @property
-    def trained(self) -> SegmentationDataset:
-        assert self.data.trained is not None
-        return self.data.trained
+    def training_set(self) -> SegmentationDataset:
+        assert self.data.training_set is not None
+        return self.data.training_set
 
     def plain_source(self, dataset: SegmentationDataset) -> plain_versions.PlainSource:
         frame = dataset.source.frame(0)
@@ -60,15 +60,15 @@ class Subject:
     @cached_property
     def batch(self) -> Batch:
         """The frame as the evaluation sees it."""
-        return self.collate(self.data.evaluated[0], False)
+        return self.collate(self.data.evaluation_set[0], False)
 
     @cached_property
     def training_batch(self) -> Batch:
         """The frame as one training step sees it, augmented and with its image."""
-        return self.collate(self.trained[0], True)
+        return self.collate(self.training_set[0], True)
 
     @cached_property
-    def network(self) -> Baseline:
+    def network(self) -> Network3D:
         """The 3D network, in evaluation; see `settled_network`."""
         return settled_network(self.config, self.batch)
 
@@ -109,14 +109,14 @@ class Subject:
         return torch.zeros(len(grid.coordinates), dtype=torch.long).scatter(0, grid.inverse, ours.inverse)
 
 
-def settled_network(config: Config, batch: Batch) -> Baseline:
+def settled_network(config: Config, batch: Batch) -> Network3D:
     """The 3D network in evaluation, on the device of a batch.
 
     Its weights are random and always the same; its BatchNorm knows the batch: activations are as large as trained ones.
     """
     torch.manual_seed(0)
     network = build_network(config, baseline_only=True)
-    assert isinstance(network, Baseline)
+    assert isinstance(network, Network3D)
     for module in network.modules():
         if isinstance(module, BatchNorm):
             module.momentum = 1.0

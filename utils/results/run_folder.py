@@ -148,5 +148,5 @@ def only_training_in(folder: Path) -> Iterator[None]:
 
 
 def test_folder(root: Path) -> Path:
-    """Where the results of a test go, named by date and time; see `TestOutput.make_folder`."""
+    """Where the results of a test go, named by date and time; see `EvaluationOutput.make_folder`."""
     return root / stamp("test_")

@@ -31,7 +31,7 @@ def collate(samples: Sequence[Sample], with_images: bool) -> Batch:
     views = [sample.views for sample in samples if sample.views is not None]
     return Batch(
         points=torch.from_numpy(_points(scans)),
-        rows=torch.from_numpy(np.concatenate([np.full(length, row) for row, length in enumerate(lengths)])),
+        scan_ids=torch.from_numpy(np.concatenate([np.full(length, row) for row, length in enumerate(lengths)])),
         labels=torch.from_numpy(np.concatenate([scan.labels for scan in scans], dtype=np.int64)),
         pixels=pixels,
         visible=visible,

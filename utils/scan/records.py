@@ -165,7 +165,7 @@ class Batch:
 
     Attributes:
         points: (P, 4) float32: x, y, z (m), intensity.
-        rows: (P,) int64, the scan (0..B-1) each point belongs to; ascending.
+        scan_ids: (P,) int64, the scan (0..B-1) each point belongs to; ascending.
         labels: (P,) int64 learning ids; 0 is ignored.
         pixels: (P, 2) int64 (row, col) into the scan's image; -1 where there is none.
         visible: (M,) int64, the rows of `points` that have a pixel; ascending. Known here, on the host, because a
@@ -178,7 +178,7 @@ class Batch:
     """
 
     points: Tensor
-    rows: Tensor
+    scan_ids: Tensor
     labels: Tensor
     pixels: Tensor
     visible: Tensor
@@ -195,7 +195,7 @@ class Batch:
         return replace(
             self,
             points=function(self.points),
-            rows=function(self.rows),
+            scan_ids=function(self.scan_ids),
             labels=function(self.labels),
             pixels=function(self.pixels),
             visible=function(self.visible),

@@ -150,7 +150,7 @@ def test_a_scan_of_which_nothing_is_left_stays_clean(train, monkeypatch):
 
 
 def options_of(config: Config, label_map) -> AugmentOptions:
-    trained = DataModule(config, label_map, fit=True).trained
+    trained = DataModule(config, label_map, fit=True).training_set
     assert trained is not None and trained.augment is not None
     return trained.augment
 

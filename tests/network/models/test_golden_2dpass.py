@@ -14,7 +14,7 @@ import yaml
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss, class_weights
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from network.sparse import torch_backend
 from network.teachers.resnet34 import ImageBranch
 from network.weights.released import our_name, translate
@@ -39,7 +39,7 @@ def case(request):
     volume = Volume((-50.0, -50.0, -4.0), (50.0, 50.0, setting["top"]), (1000, 1000, setting["grid"]))
     scales, classes = setting["scales"], setting["classes"]
     network = Arch2DPASS(
-        Baseline(volume, scales, 16, classes, torch_backend.BACKEND, criterion, setting["lovasz"]),
+        Network3D(volume, scales, 16, classes, torch_backend.BACKEND, criterion, setting["lovasz"]),
         ImageBranch(16, scales),
         MSFSKD(scales, 16, classes, criterion, 1.0, 0.05),
     )

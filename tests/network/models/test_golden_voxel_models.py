@@ -36,7 +36,7 @@ def batch_of(*goldens: dict[str, np.ndarray]) -> Batch:
     lengths = tuple(len(golden["points"]) for golden in goldens)
     return Batch(
         points=torch.from_numpy(np.concatenate([golden["points"] for golden in goldens])),
-        rows=torch.repeat_interleave(torch.arange(len(goldens)), torch.tensor(lengths)),
+        scan_ids=torch.repeat_interleave(torch.arange(len(goldens)), torch.tensor(lengths)),
         labels=torch.from_numpy(np.concatenate([golden["labels"] for golden in goldens]).astype(np.int64)),
         pixels=torch.full((sum(lengths), 2), -1),
         visible=torch.zeros(0, dtype=torch.long),

@@ -11,8 +11,8 @@ from network.assemble import build_network, parameter_count
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import MSFSKD, FusionBlock
 from network.models.losses import SegmentationLoss, class_weights
-from network.models.network_3d import Baseline, ConcatLinear, Features3D
-from network.ops.sums import Average
+from network.models.network_3d import ConcatLinear, Features3D, Network3D
+from network.ops.sums import RowSum
 from network.sparse import torch_backend
 from network.sparse.layers import BatchNorm, ResidualBlock, SparseConv3d, SparseConvNorm
 from network.teachers.resnet34 import ImageBranch
@@ -21,8 +21,8 @@ from tests.support.networks import (
     CONFIG,
     VOLUME,
     golden_config,
-    make_baseline,
     make_batch,
+    make_network_3d,
     randomize_norms,
     relative_error,
 )
@@ -33,7 +33,7 @@ from utils.scan.records import Batch
 SCALES = [(2, 4, 8), (2, 2, 16), (16,)]
 
 
-def in_float64(network: Baseline, batch: Batch) -> Features3D:
+def in_float64(network: Network3D, batch: Batch) -> Features3D:
     """The network's own forward in float64; the voxels stay those of the float32 coordinates."""
     voxels = network.voxelize(batch)
     return network.double()(replace(voxels, features=voxels.features.double()))
@@ -44,7 +44,7 @@ def make_2dpass(scale_list=(2, 4, 8, 16), channels: int = 4) -> Arch2DPASS:
     torch.manual_seed(0)
     criterion = SegmentationLoss(class_weights([0, 5, 1, 3, 2]))
     network = Arch2DPASS(
-        Baseline(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, criterion, 0.1),
+        Network3D(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, criterion, 0.1),
         ImageBranch(channels, scale_list),
         MSFSKD(scale_list, channels, CLASSES, criterion, 1.0, 0.05),
     )
@@ -55,7 +55,7 @@ def make_2dpass(scale_list=(2, 4, 8, 16), channels: int = 4) -> Arch2DPASS:
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("scale_list", SCALES, ids=str)
 def test_computing_on_voxels_equals_computing_on_points(scale_list, training) -> None:
-    network = make_baseline(scale_list).train(training)
+    network = make_network_3d(scale_list).train(training)
     batch = make_batch((70, 50))
     batch.points[::2, :3] *= 0.07  # crowded voxels in the middle, lonely ones and points outside around
     assert (network.voxelize(batch).base.counts > 2).sum() > 5
@@ -81,29 +81,29 @@ def test_computing_on_voxels_equals_computing_on_points(scale_list, training) ->
 
 
 def test_a_scan_is_predicted_alike_alone_and_in_a_batch() -> None:
-    network = make_baseline((2, 4, 8, 16)).eval()
+    network = make_network_3d((2, 4, 8, 16)).eval()
     batch = make_batch((50, 1, 30))
     with torch.no_grad():
         together = network.predict(batch).split(batch.lengths)
         for scan, expected in enumerate(together):
-            rows = batch.rows == scan
+            rows = batch.scan_ids == scan
             count = len(expected)
-            alone = replace(batch, points=batch.points[rows], rows=torch.zeros(count).long(), lengths=(count,))
+            alone = replace(batch, points=batch.points[rows], scan_ids=torch.zeros(count).long(), lengths=(count,))
             assert relative_error(network.predict(alone), expected) < 1e-5
 
 
 def test_order_of_points_does_not_matter() -> None:
-    network = make_baseline().eval()
+    network = make_network_3d().eval()
     batch = make_batch((50,))
     order = torch.randperm(50)
     with torch.no_grad():
-        shuffled = network.predict(replace(batch, points=batch.points[order], rows=batch.rows[order]))
+        shuffled = network.predict(replace(batch, points=batch.points[order], scan_ids=batch.scan_ids[order]))
         assert relative_error(shuffled, network.predict(batch)[order]) < 1e-5
 
 
 def test_training_with_a_single_point() -> None:
     """One row in every BatchNorm: its running statistics serve, and stay as they are."""
-    network = make_baseline().train()
+    network = make_network_3d().train()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     losses = network.training_losses(replace(make_batch((1,)), labels=torch.tensor([2])))
     losses["loss"].backward()
@@ -127,7 +127,7 @@ def test_batch_norm_of_too_few_rows_uses_running_statistics(count) -> None:
 def test_folding_the_norm_into_the_convolution_changes_nothing() -> None:
     layer = SparseConvNorm(4, 6, 3).eval()
     randomize_norms(layer)
-    voxels = make_baseline().voxelize(make_batch()).base
+    voxels = make_network_3d().voxelize(make_batch()).base
     features = torch.randn(len(voxels), 4)
     plain = SparseConv3d(4, 6, 3)
     plain.weight = layer.weight
@@ -163,7 +163,7 @@ def test_concat_linear() -> None:
     a, b = torch.randn(6, 2), torch.randn(3, 3)
     rows = torch.tensor([0, 2, 2, 1, 0, 1])
     expected = torch.cat([a, b[rows]], dim=1) @ layer.weight.T + layer.bias
-    assert torch.allclose(layer((a, None), (b, Average.picking(rows, 3))), expected, atol=1e-6)
+    assert torch.allclose(layer((a, None), (b, RowSum.gathering(rows, 3))), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss
 from network.models.minkowskinet import MinkowskiNet
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.ops.constant import constant
@@ -100,7 +100,7 @@ def fake_batch(views: int = 0) -> Batch:
     )
     return Batch(
         points=torch.rand(total, 4),
-        rows=torch.zeros(total, dtype=torch.int64),
+        scan_ids=torch.zeros(total, dtype=torch.int64),
         labels=torch.zeros(total, dtype=torch.int64),
         pixels=torch.zeros(total, 2, dtype=torch.int64),
         visible=torch.zeros(VISIBLE, dtype=torch.int64),
@@ -117,7 +117,7 @@ def make(name: str) -> SegmentationNetwork:
         kind = MinkowskiNet if name == "minkowskinet" else SPVCNN
         return kind([8] * 9, CLASSES, 0.1, BACKEND, criterion)
     volume = Volume((-10.0, -10.0, -4.0), (10.0, 10.0, 2.0), (200, 200, 60))
-    network = Baseline(volume, SCALES, CHANNELS, CLASSES, BACKEND, criterion, 0.1)
+    network = Network3D(volume, SCALES, CHANNELS, CLASSES, BACKEND, criterion, 0.1)
     heads = MSFSKD(SCALES, CHANNELS, CLASSES, criterion, 1.0, 0.05)
     return Arch2DPASS(network, ImageBranch(CHANNELS, SCALES), heads)
 

@@ -15,7 +15,7 @@ from network.models.voxel_network import VoxelNetwork
 from network.sparse import torch_backend
 from network.weights.loading import load_weights
 from tests.support.golden import released_state
-from tests.support.networks import CLASSES, make_baseline, make_batch, randomize_norms, refusal, relative_error
+from tests.support.networks import CLASSES, make_batch, make_network_3d, randomize_norms, refusal, relative_error
 
 NARROW = (4, 4, 6, 6, 8, 8, 6, 5, 5)
 PUBLISHED = (32, 32, 64, 128, 256, 256, 128, 96, 96)
@@ -117,9 +117,9 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
     assert "point_mlp1.0.weight is only in the file" in refusal(load_weights, make_network(MinkowskiNet), spvcnn, "a")
     minkowski = {"state_dict": make_network(MinkowskiNet).state_dict()}
     assert "point_mlp1.0.weight is missing" in refusal(load_weights, make_network(SPVCNN), minkowski, "a")
-    baseline = {"state_dict": make_baseline().state_dict()}
+    baseline = {"state_dict": make_network_3d().state_dict()}
     assert "checkpoint of another model" in refusal(load_weights, make_network(SPVCNN), baseline, "a")
-    assert "checkpoint of another model" in refusal(load_weights, make_baseline(), minkowski, "a")
+    assert "checkpoint of another model" in refusal(load_weights, make_network_3d(), minkowski, "a")
     released = {"state_dict": released_state("minkowskinet_semantickitti")}
     assert "stem.conv1.weight is [27, 4, 8] in the file" in refusal(load_weights, make_network(SPVCNN), released, "a")
     odd = {"state_dict": {**released["state_dict"], "stem.9.kernel": torch.zeros(3)}}

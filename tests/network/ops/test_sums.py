@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from network.ops.distinct import Ranking, collect
-from network.ops.sums import Average, sum_bags
+from network.ops.sums import RowSum, sum_bags
 
 
-def matrix_of(average: Average) -> Tensor:
+def matrix_of(average: RowSum) -> Tensor:
     """(T, num_sources) float64, entry by entry."""
     matrix = torch.zeros(len(average), average.num_sources, dtype=torch.float64)
     ends = list(range(len(average) + 1)) if average.ends is None else average.ends.tolist()
@@ -25,17 +25,17 @@ def matrix_of(average: Average) -> Tensor:
 
 GROUPS = torch.tensor([2, 0, 2, 2, 5, 0])
 AVERAGES = {
-    "grouping": Average.grouping(GROUPS, 7),
-    "within": Average.within(collect([Ranking(GROUPS)])[0]),
-    "picking": Average.picking(torch.tensor([3, 3, 0, 4]), 6),
-    "picking rows that ascend": Average.picking(torch.tensor([0, 3, 3, 4]), 6, ascending=True),
-    "spreading": Average.spreading(collect([Ranking(torch.tensor([2, 0, 2, 2, 5, 0, 1, 7, 8]))])[0]),
-    "picking nothing": Average.picking(torch.zeros(0, dtype=torch.int64), 6),
-    "entries that share sources": Average(
+    "grouping": RowSum.grouping(GROUPS, 7),
+    "within": RowSum.within(collect([Ranking(GROUPS)])[0]),
+    "picking": RowSum.gathering(torch.tensor([3, 3, 0, 4]), 6),
+    "picking rows that ascend": RowSum.gathering(torch.tensor([0, 3, 3, 4]), 6, ascending=True),
+    "spreading": RowSum.spreading(collect([Ranking(torch.tensor([2, 0, 2, 2, 5, 0, 1, 7, 8]))])[0]),
+    "picking nothing": RowSum.gathering(torch.zeros(0, dtype=torch.int64), 6),
+    "entries that share sources": RowSum(
         torch.tensor([0, 1, 1, 5, 0]), torch.tensor([0, 2, 2, 5]), torch.tensor([0.25, 0.75, 0.5, 2.0, -1.0]), 6
     ),
-    "no entries": Average(torch.zeros(0).long(), torch.tensor([0, 0, 0]), torch.zeros(0), 6),
-    "no targets": Average(torch.zeros(0).long(), torch.tensor([0]), torch.zeros(0), 6),
+    "no entries": RowSum(torch.zeros(0).long(), torch.tensor([0, 0, 0]), torch.zeros(0), 6),
+    "no targets": RowSum(torch.zeros(0).long(), torch.tensor([0]), torch.zeros(0), 6),
 }
 
 
@@ -73,9 +73,9 @@ def test_the_mean_of_equal_rows_is_that_row(dtype, size) -> None:
     row = torch.randn(2, 64).to(dtype)
     features = row[group].requires_grad_()
     averages = {
-        "grouping": Average.grouping(group, 2),
-        "within": Average.within(collect([Ranking(group)])[0]),
-        "any weights": replace(Average.grouping(group, 2), mean=False, weight=torch.full((2 * size,), 1 / size)),
+        "grouping": RowSum.grouping(group, 2),
+        "within": RowSum.within(collect([Ranking(group)])[0]),
+        "any weights": replace(RowSum.grouping(group, 2), mean=False, weight=torch.full((2 * size,), 1 / size)),
     }
     upstream = torch.randn(2, 64).to(dtype)
     for name, average in averages.items():
@@ -102,7 +102,7 @@ def test_sums_are_kept_in_float32(dtype) -> None:
     """256 and 26 times 1: a sum in bfloat16, whose next number is 258, would stay at 256."""
     features = torch.ones(27, 40, dtype=dtype)
     features[0] = 256
-    everything = Average(torch.arange(27), torch.tensor([0, 27]), torch.ones(27), 27)
+    everything = RowSum(torch.arange(27), torch.tensor([0, 27]), torch.ones(27), 27)
     out = everything(features)
     assert out.dtype == dtype and (out == 282).all()
 

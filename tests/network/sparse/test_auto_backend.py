@@ -12,7 +12,7 @@ import torch
 from network.assemble import sparse_backend
 from network.sparse import auto_backend, torch_backend
 from network.sparse.layers import Layer
-from tests.support.networks import make_baseline
+from tests.support.networks import make_network_3d
 from utils.errors import UserError
 
 CUDA = torch.device("cuda", 0)
@@ -59,7 +59,7 @@ def test_triton_where_it_runs_and_is_right(gpu) -> None:
 @pytest.mark.parametrize("training", [False, True])
 def test_a_network_is_tried_in_its_own_layers_and_type(gpu, training) -> None:
     tried = gpu()
-    network = make_baseline((2, 4), channels=12)
+    network = make_network_3d((2, 4), channels=12)
     network.backend = auto_backend.BACKEND
     network.warm_up(CUDA, torch.float16, training)
     ((dtype, layers, gradients),) = tried

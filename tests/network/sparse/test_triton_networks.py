@@ -11,7 +11,7 @@ from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.sparse import torch_backend
-from tests.support.networks import CLASSES, make_baseline, make_batch, randomize_norms, relative_error
+from tests.support.networks import CLASSES, make_batch, make_network_3d, randomize_norms, relative_error
 from tests.support.triton import interpreted_library, interpreted_modules
 
 BACKEND = interpreted_modules()["triton_backend"].BACKEND
@@ -25,7 +25,7 @@ def interpreter():
 
 def make(name: str) -> SegmentationNetwork:
     if name == "baseline":
-        return make_baseline((2, 4))
+        return make_network_3d((2, 4))
     torch.manual_seed(0)
     network = SPVCNN([4] * 9, CLASSES, 0.1, torch_backend.BACKEND, SegmentationLoss(None))
     network.dropout.p = 0.0

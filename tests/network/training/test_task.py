@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from network.models.losses import SegmentationLoss
-from network.models.network_3d import Baseline
+from network.models.network_3d import Network3D
 from network.sparse import torch_backend
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer, fill_momentum
@@ -28,7 +28,7 @@ def random_batch(seed: int, poison: bool = False) -> Batch:
         points[17, 3] = float("nan")
     return Batch(
         points=points,
-        rows=torch.zeros(300, dtype=torch.long),
+        scan_ids=torch.zeros(300, dtype=torch.long),
         labels=torch.randint(0, 5, (300,), generator=generator),
         pixels=torch.full((300, 2), -1),
         visible=torch.zeros(0, dtype=torch.long),
@@ -52,7 +52,7 @@ class Recorder(pl.Callback):
 def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[SegmentationTask, list[dict]]:
     torch.manual_seed(0)
     volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
-    network = Baseline(volume, (2, 4), 8, 5, torch_backend.BACKEND, SegmentationLoss(None), 1.0)
+    network = Network3D(volume, (2, 4), 8, 5, torch_backend.BACKEND, SegmentationLoss(None), 1.0)
     training = TrainParams(
         max_num_epochs=1, learning_rate=0.05, optimizer=optimizer, lr_scheduler="CosineAnnealingWarmRestarts"
     )

@@ -34,7 +34,7 @@ def coordinates(keys: torch.Tensor) -> list[tuple[int, ...]]:
 def slow_cells(batch: Batch) -> list[tuple[int, ...]]:
     """(scan, x, y, z) of every point: rounded in float32, minus the scan's lowest."""
     cells = [(int(row), np.round(point[:3].numpy() / np.float32(SIZE)).astype(int))
-             for row, point in zip(batch.rows, batch.points, strict=True)]  # fmt: skip
+             for row, point in zip(batch.scan_ids, batch.points, strict=True)]  # fmt: skip
     lowest = {row: np.min([cell for scan, cell in cells if scan == row], axis=0) for row in {row for row, _ in cells}}
     return [(row, *map(int, cell - lowest[row])) for row, cell in cells]
 
@@ -152,7 +152,7 @@ def test_interpolation_keeps_a_constant(batch) -> None:
 def test_a_stray_point_far_away_leaves_the_others_apart(batch) -> None:
     near = pyramid_of(batch)
     points = torch.cat([batch.points, torch.tensor([[-1e7, 1e7, 3e6, 0.5]])])
-    rows = torch.cat([batch.rows, torch.tensor([1])])
+    rows = torch.cat([batch.scan_ids, torch.tensor([1])])
     labels, pixels, none = torch.zeros(len(rows)).long(), torch.full((len(rows), 2), -1), torch.zeros(0).long()
     far = pyramid_of(Batch(points, rows, labels, pixels, none, None, (300, 201)))
     assert len(far.levels[0]) == len(near.levels[0]) + 1
@@ -162,8 +162,8 @@ def test_a_stray_point_far_away_leaves_the_others_apart(batch) -> None:
 def test_a_cloud_far_from_the_origin_has_the_voxels_of_its_coordinates(batch, move) -> None:
     """A scan in map coordinates beside one that is around its sensor; nothing is pressed against a limit."""
     points = batch.points.clone()
-    points[batch.rows == 0, :3] *= 50  # so wide that float32 has it in many cells even there
-    points[batch.rows == 0, :3] += torch.tensor(move)
+    points[batch.scan_ids == 0, :3] *= 50  # so wide that float32 has it in many cells even there
+    points[batch.scan_ids == 0, :3] += torch.tensor(move)
     moved = replace(batch, points=points)
     cells = slow_cells(moved)
     found = coordinates(pyramid_of(moved).levels[0].keys)
@@ -173,7 +173,7 @@ def test_a_cloud_far_from_the_origin_has_the_voxels_of_its_coordinates(batch, mo
 
 def test_points_that_no_number_of_cells_reaches_stay_on_their_side(batch) -> None:
     far = torch.tensor([[3e38, 0.0, 0.0, 0.5], [-3e38, 0.0, 0.0, 0.5], [1e-42, -1e-42, 0.0, 0.5]])
-    points, rows = torch.cat([batch.points[batch.rows == 0], far]), torch.zeros(303, dtype=torch.int64)
+    points, rows = torch.cat([batch.points[batch.scan_ids == 0], far]), torch.zeros(303, dtype=torch.int64)
     labels, pixels, none = rows, torch.full((303, 2), -1), torch.zeros(0, dtype=torch.int64)
     voxels = pyramid_of(Batch(points, rows, labels, pixels, none, None, (303,)))
     x = [coordinates(voxels.levels[0].keys)[voxel][1] for voxel in voxels.inverse.tolist()]

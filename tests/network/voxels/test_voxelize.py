@@ -15,7 +15,7 @@ from network.ops.distinct import Ranking, collect
 from network.sparse import torch_backend
 from network.sparse.coordinates import unpack
 from network.voxels.voxelize import Voxels, VoxelSet, voxelize
-from tests.support.networks import CLASSES, VOLUME, make_baseline, make_batch, relative_error
+from tests.support.networks import CLASSES, VOLUME, make_batch, make_network_3d, relative_error
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
 
@@ -24,7 +24,7 @@ SCALE_LISTS = [(2, 4, 8, 16), (2, 4, 8, 16, 16, 16), (16,), (16, 16), (2, 2, 4)]
 
 
 def voxels_of(batch: Batch, scale_list=(2, 4, 8, 16), volume: Volume = VOLUME) -> Voxels:
-    return voxelize(batch.points, batch.rows, volume, scale_list, torch_backend.BACKEND)
+    return voxelize(batch.points, batch.scan_ids, volume, scale_list, torch_backend.BACKEND)
 
 
 def scattered(seed: int = 0, lengths=(300, 0, 200)) -> Batch:
@@ -37,7 +37,7 @@ def scattered(seed: int = 0, lengths=(300, 0, 200)) -> Batch:
 def slow_cells(batch: Batch, volume: Volume, scale: int) -> list[tuple[int, ...]]:
     """(scan, x, y, z) of every point's voxel, in float32 as published."""
     cells = []
-    for scan, point in zip(batch.rows.tolist(), batch.points.numpy(), strict=True):
+    for scan, point in zip(batch.scan_ids.tolist(), batch.points.numpy(), strict=True):
         index = []
         for axis in range(3):
             n = np.float32(math.ceil(volume.grid[axis] / scale))
@@ -81,7 +81,7 @@ def test_inside_the_volume_floor_is_the_published_truncation() -> None:
     batch = scattered()
     low, high = torch.tensor(VOLUME.low), torch.tensor(VOLUME.high)
     inside = ((batch.points[:, :3] >= low) & (batch.points[:, :3] < high)).all(1)
-    batch = replace(batch, points=batch.points[inside], rows=batch.rows[inside])
+    batch = replace(batch, points=batch.points[inside], scan_ids=batch.scan_ids[inside])
     for scale, found in zip((1, 2, 4), (voxels_of(batch, (2, 4)).base, *voxels_of(batch, (2, 4)).scales), strict=True):
         size = torch.tensor([math.ceil(g / scale) for g in VOLUME.grid])
         truncated = torch.trunc(size * (batch.points[:, :3] - low) / (high - low)).long()
@@ -94,7 +94,7 @@ def test_scales_do_not_nest() -> None:
     """60 cells in z make 8 of scale 8, not 7.5: the coarse index is not the fine one divided."""
     z = torch.linspace(-4, 2, 1001)[:-1]
     points = torch.stack([torch.zeros_like(z), torch.zeros_like(z), z, z], dim=1)
-    batch = replace(scattered(), points=points, rows=torch.zeros(1000, dtype=torch.int64))
+    batch = replace(scattered(), points=points, scan_ids=torch.zeros(1000, dtype=torch.int64))
     voxels = voxels_of(batch, (8,), SEMKITTI)
     fine, coarse = (unpack(v.keys)[1][v.inverse] for v in (voxels.base, voxels.scales[0]))
     assert coarse.max() == 7
@@ -107,7 +107,7 @@ def test_points_outside_get_voxels_of_their_own() -> None:
     xyz = torch.stack([edge + 0.01, edge - 0.01, edge + torch.tensor([0.01, 0.01, -0.01]), torch.tensor([2.01, 0, 0])])
     far = torch.tensor([[1e4, 0, 0], [-1e4, 0, 0], [1e9, -1e9, 1e9], [3e38, -3e38, 3e38], [0, 0, -1e4]])
     points = torch.cat([torch.cat([xyz, far]), torch.rand(9, 1)], dim=1)
-    batch = replace(scattered(), points=points, rows=torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1]))
+    batch = replace(scattered(), points=points, scan_ids=torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1]))
     voxels = voxels_of(batch, (2, 4, 8, 16))
     for voxel_set in (voxels.base, *voxels.scales):
         assert len(voxel_set) == 9, "no two of these points may share a voxel"
@@ -117,12 +117,12 @@ def test_points_outside_get_voxels_of_their_own() -> None:
     assert min(z) == z[8] and min(y) == y[7] == y[6] and max(x) == x[7] == x[6], "each on its own side"
     assert all(len(pool.back) == 9 for pool in voxels.pools)
     with torch.no_grad():
-        logits = make_baseline((2, 4, 8, 16)).eval()(replace(voxels, features=voxels.features.clamp(-10, 10))).logits
+        logits = make_network_3d((2, 4, 8, 16)).eval()(replace(voxels, features=voxels.features.clamp(-10, 10))).logits
     assert logits.shape == (9, CLASSES) and logits.isfinite().all()
 
 
 def test_no_points_at_all() -> None:
-    empty = replace(scattered(), points=torch.zeros(0, 4), rows=torch.zeros(0, dtype=torch.int64))
+    empty = replace(scattered(), points=torch.zeros(0, 4), scan_ids=torch.zeros(0, dtype=torch.int64))
     voxels = voxels_of(empty, (2, 4, 4))
     assert len(voxels.base) == len(voxels.scales[2]) == len(voxels.signature) == 0
     assert voxels.features.shape == (0, 10)
@@ -179,7 +179,7 @@ def test_mean_of_points() -> None:
 def test_means_of_bfloat16_are_summed_in_float32() -> None:
     """4096 times 1 is 4096; a bfloat16 sum would stop at 256."""
     points = torch.zeros(4096, 4)
-    batch = replace(scattered(), points=points, rows=torch.zeros(4096, dtype=torch.int64))
+    batch = replace(scattered(), points=points, scan_ids=torch.zeros(4096, dtype=torch.int64))
     ones = torch.ones(4096, 1, dtype=torch.bfloat16)
     assert voxels_of(batch).base.mean_of_points(ones).tolist() == [[1.0]]
 
@@ -249,7 +249,7 @@ def test_kernel_maps_are_made_once_per_voxel_set(scale_list) -> None:
         return torch_backend.submanifold_map(keys, kernel_size)
 
     batch = make_batch()
-    network = make_baseline(scale_list)
+    network = make_network_3d(scale_list)
     network.backend = replace(torch_backend.BACKEND, submanifold_map=submanifold_map)
     voxels = network.voxelize(batch)
     for _ in range(2):

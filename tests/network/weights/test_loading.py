@@ -21,7 +21,7 @@ from network.weights.pickled import FOREIGN_CLASSES
 from network.weights.reading import read_checkpoint
 from network.weights.released import is_released
 from tests.support.golden import released_state
-from tests.support.networks import golden_config, make_baseline, refusal
+from tests.support.networks import golden_config, make_network_3d, refusal
 from utils.scan.volume import Volume
 
 
@@ -153,7 +153,7 @@ def test_incomplete_checkpoint(network, released) -> None:
 
 
 def tiny_state() -> dict[str, Tensor]:
-    return make_baseline((2,), 4).state_dict()
+    return make_network_3d((2,), 4).state_dict()
 
 
 ODD = {
@@ -179,7 +179,7 @@ ODD = {
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.filterwarnings("ignore")
 def test_only_plain_finite_tensors_of_numbers_are_taken(tmp_path, kind, legacy) -> None:
-    network, state = make_baseline((2,), 4), tiny_state()
+    network, state = make_network_3d((2,), 4), tiny_state()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state["embed_points.weight"] = ODD[kind](state["embed_points.weight"])
     path = tmp_path / "x.ckpt"
@@ -203,7 +203,7 @@ def test_buffers_of_batchnorm_are_what_they_can_be(ending, value) -> None:
     state = tiny_state()
     name = next(name for name in state if name.endswith(ending))
     state[name] = torch.full_like(state[name], value, dtype=torch.tensor(value).dtype)
-    message = refusal(load_weights, make_baseline((2,), 4), {"state_dict": state}, "x.ckpt")
+    message = refusal(load_weights, make_network_3d((2,), 4), {"state_dict": state}, "x.ckpt")
     assert name in message
 
 
@@ -236,7 +236,7 @@ WRAPPERS = {
 def test_weights_are_found_in_their_wrappers(wrapper, published, released, network) -> None:
     """Of our own 3D network, and of the published whole one."""
     state = released if published else tiny_state()
-    target = network if published else make_baseline((2,), 4, seed=1)
+    target = network if published else make_network_3d((2,), 4, seed=1)
     load_weights(target, WRAPPERS[wrapper](state), "x.ckpt")
     expected = canonical_state({"state_dict": state}, "x.ckpt")
     expected = expected if published else {n.removeprefix("network_3d."): v for n, v in expected.items()}
@@ -319,7 +319,7 @@ def test_image_branch_refuses_what_it_cannot_use(network) -> None:
 
 def test_weights_of_other_voxels_are_refused() -> None:
     """Volume, grid and scales are in no tensor: a change of them would go unnoticed."""
-    network = make_baseline()
+    network = make_network_3d()
     content = {"state_dict": network.state_dict(), "2dpass": {"geometry": network.geometry()}}
     check_geometry(network, content, "x.ckpt")
     check_geometry(network, {"state_dict": network.state_dict()}, "published.ckpt")

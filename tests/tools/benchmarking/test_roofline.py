@@ -6,10 +6,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from network.models.network_3d import ConcatLinear
-from network.ops.sums import Average
+from network.ops.sums import RowSum
 from network.sparse.coordinates import unpack
 from network.sparse.layers import SparseConv3d
-from tests.support.networks import make_baseline, make_batch
+from tests.support.networks import make_batch, make_network_3d
 from tools.benchmarking import roofline
 from tools.benchmarking.roofline import Rates, Work, copy_rate, count_pairs, matrix_rate, network_work, roofline_lines
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module", params=[(2, 4, 8), (2, 2, 4)], ids=["2 4 8", "2 2 4"])
 def scene(request):
     """A tiny network in evaluation and the voxels of two scans; with a scale that comes twice, too."""
-    network = make_baseline(request.param).eval()
+    network = make_network_3d(request.param).eval()
     return network, network.voxelize(make_batch((300, 200), spread=0.3))
 
 
@@ -90,16 +90,16 @@ class SlowCount:
 
 @pytest.mark.parametrize("size", [4, 2])
 def test_bytes_and_means_as_they_happen(scene, size, monkeypatch):
-    network, voxels = make_baseline(scene[0].scale_list).eval(), scene[1]
+    network, voxels = make_network_3d(scene[0].scale_list).eval(), scene[1]
     slow = SlowCount(network, voxels, size)
 
-    def observed(average, features, call=Average.__call__):
+    def observed(average, features, call=RowSum.__call__):
         result = call(average, features)
         slow.average(average, features, result)
         return result
 
     # Of the points' own features the voxelisation takes means; they are not the network's.
-    monkeypatch.setattr(Average, "__call__", observed)
+    monkeypatch.setattr(RowSum, "__call__", observed)
     with torch.no_grad():
         network(voxels)
     work = network_work(network, voxels, size)

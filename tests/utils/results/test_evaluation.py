@@ -11,7 +11,7 @@ from dataloader.datasets.nuscenes_predictions import NuScenesFormat
 from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
 from utils.labels import LabelMap
 from utils.metrics import SegmentationMetrics
-from utils.results.evaluation import TestOutput
+from utils.results.evaluation import EvaluationOutput
 from utils.scan.records import Frame, Segmentation, WholeScan
 from utils.scan.sensor import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
 
@@ -47,7 +47,9 @@ def test_predictions_are_filed_as_the_data_set_wants(name, tmp_path):
     label_map, file_format, lidar, path = FORMATS[name]
     done = result([1, 1, 2, 0], [1, 2, 2, 3])
     expected = [(done.whole.frame, 4)]
-    output = TestOutput(tmp_path, label_map, lambda: expected, file_format, lidar, submit=True, save_predictions=True)
+    output = EvaluationOutput(
+        tmp_path, label_map, lambda: expected, file_format, lidar, submit=True, save_predictions=True
+    )
     output.open(tmp_path / "test")
     output.write(done)
     lines = output.finish(scores_of(done, label_map.names, skip_unseen=False))
@@ -63,7 +65,7 @@ def test_predictions_are_filed_as_the_data_set_wants(name, tmp_path):
 @pytest.mark.parametrize("skip_unseen", [False, True])
 def test_scores_are_json_also_for_classes_that_are_absent(skip_unseen, tmp_path):
     done = result([1, 1, 2, 0], [1, 2, 2, 3])
-    output = TestOutput(tmp_path, NUSCENES, list, *FORMATS["nuscenes"][1:3], settings={"num_vote": 3})
+    output = EvaluationOutput(tmp_path, NUSCENES, list, *FORMATS["nuscenes"][1:3], settings={"num_vote": 3})
     output.open(tmp_path)
     output.write(done)
     output.finish(scores_of(done, NUSCENES.names, skip_unseen))
@@ -82,5 +84,5 @@ def test_scores_are_json_also_for_classes_that_are_absent(skip_unseen, tmp_path)
 
 def test_tests_of_one_second_have_folders_of_their_own(tmp_path):
     label_map, file_format, lidar, _ = FORMATS["semantickitti"]
-    outputs = [TestOutput(tmp_path / "test_1", label_map, lambda: [], file_format, lidar) for _ in range(2)]
+    outputs = [EvaluationOutput(tmp_path / "test_1", label_map, lambda: [], file_format, lidar) for _ in range(2)]
     assert [output.make_folder().name for output in outputs] == ["test_1", "test_1-2"]

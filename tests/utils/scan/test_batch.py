@@ -16,10 +16,10 @@ def test_training_batch(make_scan):
     scans = [make_scan(30, seed=1), make_scan(1, seed=2), make_scan(50, seed=3)]
     batch = collate([Sample(scan) for scan in scans], with_images=True)
     assert batch.lengths == (30, 1, 50) and batch.num_scans == 3
-    assert batch.rows.tolist() == [0] * 30 + [1] + [2] * 50
+    assert batch.scan_ids.tolist() == [0] * 30 + [1] + [2] * 50
     assert batch.points.shape == (81, 4) and batch.labels.shape == (81,) and batch.pixels.shape == (81, 2)
     assert batch.images is not None and batch.images.shape == (3, 3, 24, 40)
-    dtypes = (batch.points.dtype, batch.rows.dtype, batch.labels.dtype, batch.pixels.dtype, batch.images.dtype)
+    dtypes = (batch.points.dtype, batch.scan_ids.dtype, batch.labels.dtype, batch.pixels.dtype, batch.images.dtype)
     assert dtypes == (torch.float32, torch.int64, torch.int64, torch.int64, torch.uint8)
     assert batch.visible.dtype == torch.int64
     assert batch.visible.tolist() == [row for row, pixel in enumerate(batch.pixels.tolist()) if pixel != [-1, -1]]
@@ -27,7 +27,7 @@ def test_training_batch(make_scan):
     assert batch.whole == () and batch.views is None
     for number, scan in enumerate(scans):
         assert np.array_equal(batch.images[number].permute(1, 2, 0).numpy(), scan.image)
-        mine = batch.rows == number
+        mine = batch.scan_ids == number
         assert np.array_equal(batch.points[mine, :3].numpy(), scan.xyz)
         assert np.array_equal(batch.points[mine, 3].numpy(), scan.intensity)
         assert np.array_equal(batch.labels[mine].numpy(), scan.labels)
@@ -61,13 +61,13 @@ def test_evaluation_batch(golden_sequences, label_map):
     views = samples[1].views
     assert views is not None
     wanted = samples[1].scan.xyz @ views[2, :, :3].T + views[2, :, 3]
-    assert np.allclose(seen[batch.rows == 1, :3].numpy(), wanted, atol=1e-4)
+    assert np.allclose(seen[batch.scan_ids == 1, :3].numpy(), wanted, atol=1e-4)
     assert torch.equal(seen[:, 3], batch.points[:, 3])
 
 
 def test_every_tensor_of_a_batch_moves(make_scan):
     batch = collate([Sample(make_scan())], with_images=True).to("meta")
-    tensors = [batch.points, batch.rows, batch.labels, batch.pixels, batch.visible, batch.images]
+    tensors = [batch.points, batch.scan_ids, batch.labels, batch.pixels, batch.visible, batch.images]
     assert all(tensor is not None and tensor.is_meta for tensor in tensors)
 
 
