@@ -134,7 +134,7 @@ def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
     return replace(
         batch,
         points=batch.points[:length][kept],
-        rows=batch.scan_ids[:length][kept],
+        scan_ids=batch.scan_ids[:length][kept],
         labels=batch.labels[:length][kept],
         pixels=pixels,
         visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],
