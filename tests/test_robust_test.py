@@ -23,8 +23,8 @@ from tests.support.robustness import ROBO3D, YAN, write_nuscenes, write_semantic
 from tests.test_every_config import reduced
 from tests.test_main import environment
 from tools import visualize
-from tools.visualizing import nuscenes as of_nuscenes
-from tools.visualizing import semantickitti as of_semantickitti
+from tools.viewing import nuscenes as of_nuscenes
+from tools.viewing import semantickitti as of_semantickitti
 from utils.command.process import run_program
 from utils.config.loading import load_config
 from utils.labels import LabelMap

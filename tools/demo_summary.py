@@ -22,7 +22,7 @@ from rich.table import Table
 from dataloader.datasets.kitti_sequences import sequences_of
 from network.training.callbacks import read_history
 from tools.making.notes import read_note
-from tools.visualizing.semantickitti import visualize
+from tools.viewing.semantickitti import visualize
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.config.loading import load_config

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from tools.visualizing import nuscenes, semantickitti
+from tools.viewing import nuscenes, semantickitti
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.labels import LabelMap

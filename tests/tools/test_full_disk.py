@@ -10,11 +10,12 @@ import pytest
 
 from tests.support.demo import TINY, TINY_NUSCENES, file_bytes
 from tests.support.full_disk import files_of_at_most
-from tools import draw_corruptions, make_corruptions, visualize
+from tools import draw_corruptions, make_corruptions, view
 from tools.benchmarking import frame as benchmark_frame
 from tools.benchmarking import report
 from tools.demo_world import nuscenes, semantickitti
 from utils.command.process import run_command
+from utils.paths import REPOSITORY
 
 
 def corruptions(trees: dict[str, Path], output: Path) -> int:
@@ -33,20 +34,25 @@ def corruption_pictures(trees: dict[str, Path], output: Path) -> int:
 
 
 def picture(trees: dict[str, Path], output: Path) -> int:
-    return visualize.main(["--data_path", str(trees["SemanticKITTI"]), "--output", str(output / "scan.png")])
+    return view.main(["--data_path", str(trees["SemanticKITTI"]), "--output", str(output / "scan.png")])
 
 
 def benchmark_frames(trees: dict[str, Path], output: Path) -> int:
     def prepare() -> None:
-        config = benchmark_frame.REPOSITORY / "config" / "2DPASS-demo.yaml"
-        benchmark_frame.prepare(trees["SemanticKITTI"], "00", "000000", config, [], output, TINY)
+        config = REPOSITORY / "config" / "2DPASS-demo.yaml"
+        benchmark_frame.prepare(benchmark_frame.Origin(trees["SemanticKITTI"]), config, [], output, TINY)
 
     return run_command(prepare)
 
 
 def benchmark_table(trees: dict[str, Path], output: Path) -> int:
-    long = ["a fact " * 2000]
-    return run_command(lambda: report.show(report.console(), long, [], [], output / "table.md"))
+    table = report.Table([report.Column("stage")], [["a row " * 2000]])
+
+    def measure() -> None:
+        with report.growing(report.console(), output / "table.md", lambda: report.Report([], [table], [])) as row_done:
+            row_done()
+
+    return run_command(measure)
 
 
 def kitti_world(trees: dict[str, Path], output: Path) -> int:

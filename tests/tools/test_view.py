@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tools import visualize
-from tools.visualizing import nuscenes
+from tools.viewing import nuscenes
 from utils.labels import LabelMap
 from utils.pictures.raster import NOT_JUDGED
 

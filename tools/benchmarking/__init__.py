@@ -2,15 +2,14 @@
 
 frame, subject   one frame as a data set of its own, and what is made of it
 machine, timing  processor and memory; how long a call takes
-report           tables, for the terminal and as Markdown
+flags, report    what the three benchmarks share: flags, and tables that grow row by row
 child            measurements in a process of their own
 steps            an evaluation and a step of training, on any device
 roofline         the time that arithmetic or memory alone would take
+plain/           the plain way, written from the definitions: versions of single steps, network of 2DPASS
 
-tools/benchmark.py          stage, stages    Stage (ours, the plain way, how to compare) -> Measurement
-                            data_stages      files -> batch -> voxels, kernel maps, single operations
-                            network_stages   whole networks
-                            plain_versions, plain_network   the plain way, written from the definitions
-tools/benchmark_growth.py   growth, growth_row (a child)
-tools/benchmark_gpu.py      gpu_report, gpu_inputs, gpu_row (a child)
+Each benchmark has a folder with its `command`:
+stages/          stage (ours, the plain way, how to compare), catalogue of them; data and networks
+growth/          cases, table, row (a child)
+gpu/             inputs, tables, row (a child)
 """

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from utils.command import stopping
 from utils.command.process import run_program
 from utils.errors import UserError, one_line
 from utils.paths import REPOSITORY
@@ -53,24 +54,33 @@ class Answer:
         return answer
 
 
-def run_job(module: str, job: Mapping[str, Any]) -> Answer:
+def run_job(module: str, job: Mapping[str, Any], limit: float | None = None) -> Answer:
     """Runs a module of this package on a job and waits for it. A failure of any kind is part of the answer.
 
     Args:
-        module: such as "tools.benchmarking.growth_row"; it calls `serve`.
+        module: such as "tools.benchmarking.growth.row"; it calls `serve`.
         job: what JSON can say.
+        limit: seconds after which the process is ended; what it has answered by then counts. None: no limit.
     """
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-m", module],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
-    answer = Answer.of(json.loads(line) for line in done.stdout.splitlines())
-    if done.returncode:
-        answer.failures[""] = _why_it_ended(done.returncode, done.stderr)
+    command = [sys.executable, "-m", module]
+    try:
+        with stopping.launching():  # it ends with this process, also where that is killed
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+            text = json.dumps(job).encode()
+            done = subprocess.run(command, input=text, capture_output=True, env=environment, timeout=limit)
+    except subprocess.TimeoutExpired as late:
+        return _answer(late.stdout, f"not finished after {late.timeout:g} s (--limit)")
+    failure = _why_it_ended(done.returncode, done.stderr.decode(errors="replace")) if done.returncode else None
+    return _answer(done.stdout, failure)
+
+
+def _answer(lines: bytes | None, failure: str | None) -> Answer:
+    """What a child has said, and why it ended; a line that it was writing then is none."""
+    whole, _, _ = (lines or b"").rpartition(b"\n")
+    answer = Answer.of(json.loads(line) for line in whole.splitlines())
+    if failure is not None:
+        answer.failures[""] = failure
     return answer
 
 
@@ -114,6 +124,7 @@ def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Val
     # What libraries print must not get among the answers.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        stopping.begin()
         _be_the_one_to_be_killed()
 
         def main() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,8 @@ from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import write_bytes
 from utils.labels import LabelMap
-from utils.paths import REPOSITORY, resolve_path
+from utils.paths import resolve_path
 
-CONFIG = REPOSITORY / "config" / "2DPASS-semantickitti.yaml"
 FULL_SIZE = DemoOptions(1, 1, 1, beams=64, azimuth_steps=2048, image_size=(1241, 376))
 _FILES = ("velodyne/{}.bin", "labels/{}.label", "image_2/{}.png", "calib.txt")
 _LOADERS = ("train_data_loader", "val_data_loader")
@@ -31,40 +31,40 @@ _LOST = 0.01  # share of the points that a copy of a frame lacks
 _DISTINCT = 64  # copies that differ; any more are links to them
 
 
-def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
-    """--config and --set, of every benchmark."""
-    parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
-    )
+class Origin(NamedTuple):
+    """Where a frame comes from.
+
+    Attributes:
+        data_path: the folder of the sequences; None makes a sweep up.
+        sequence, frame: such as "00" and "000000".
+    """
+
+    data_path: Path | None = None
+    sequence: str = "00"
+    frame: str = "000000"
 
 
-def add_frame_flags(parser: argparse.ArgumentParser) -> None:
-    """--data_path, --sequence and --frame: which frame to measure on."""
-    parser.add_argument("--data_path", type=Path, help="the folder that holds the sequence folders (default: a demo)")
-    parser.add_argument("--sequence", default="00", help="such as 00")
-    parser.add_argument("--frame", default="000000", help="such as 000000")
+def full_size(**changes: int) -> DemoOptions:
+    """A sweep of full size to make up, by as many processes as there are processors."""
+    return replace(FULL_SIZE, workers=os.cpu_count() or 1, **changes)
 
 
 def prepare(
-    data_path: Path | None,
-    sequence: str,
-    frame: str,
+    origin: Origin,
     config: str | Path,
     overrides: Sequence[str],
     folder: Path,
-    demo: DemoOptions,
+    demo: DemoOptions | None = None,
     copies: tuple[int, int] = (1, 1),
 ) -> Subject:
     """One frame as a data set of its own: the first training and the first validation sequence, under `folder`.
 
     Args:
-        data_path: the folder of the sequences to take the frame from; None makes a sweep up.
-        sequence, frame: such as "00" and "000000".
+        origin: the frame.
         config: the experiment.
         overrides: of its keys.
         folder: an empty folder.
-        demo: what to make up.
+        demo: what to make up; None: `full_size`.
         copies: frames to write into the training and into the validation sequence; all but the first lack one point
             in a hundred, at random, so that they differ in their sizes.
 
@@ -72,10 +72,11 @@ def prepare(
         UserError: a file of the frame is missing, or the configuration is wrong.
     """
     checked = configure(config, overrides, folder)
+    data_path, sequence, frame = origin
     if data_path is None:
         data_path = folder / "demo"
-        write_tree(data_path, demo)
-        sequence, frame = "00", "000000"
+        write_tree(data_path, demo or full_size())
+        _, sequence, frame = Origin()
     label_map = LabelMap.load(resolve_path(checked.dataset_params.label_mapping))
     for part, count in zip(("train", "valid"), copies, strict=True):
         target = folder / sequences_of(part, label_map)[0]

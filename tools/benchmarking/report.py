@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as Drawing
 
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import whole_file, write_text
+
+NONE = "-"
+"""The cell of what was not measured."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,40 @@ class Table:
             drawn.add_row(*row)
         return drawn
 
+    def line(self, row: Sequence[str]) -> str:
+        """One row as a line of text, for when the others are not there yet."""
+        cells = zip(self.columns, row, strict=True)
+        said = ", ".join(f"{column.name} {cell}" for column, cell in cells if cell not in ("", NONE))
+        return f"{self.title}: {said}" if self.title else said
+
     def markdown(self) -> str:
-        """The same as Markdown."""
+        """The table as Markdown."""
         rule = ["---:" if column.is_number else "---" for column in self.columns]
         rows = [[column.name for column in self.columns], rule, *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         return "\n".join([*([f"**{self.title}**", ""] if self.title else []), *lines])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark has to say.
+
+    Attributes:
+        facts: lines before the tables: the machine and the input.
+        tables: what was measured so far.
+        closing: lines behind the tables: what they mean.
+    """
+
+    facts: Sequence[str]
+    tables: Sequence[Table]
+    closing: Sequence[str]
+
+    def markdown(self) -> str:
+        """The report as Markdown."""
+        return "\n\n".join(["  \n".join(self.facts), *(t.markdown() for t in self.tables), "  \n".join(self.closing)])
+
+
+STOPPED = "Stopped before the end: rows that are missing were not measured."
 
 
 def console() -> Console:
@@ -61,27 +94,74 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
-def show(
-    terminal: Console, facts: Sequence[str], tables: Sequence[Table], closing: Sequence[str], output: Path | None
-) -> None:
-    """Prints the lines before, the tables and the lines after; writes them as Markdown, too, if `output` is given.
+@contextmanager
+def growing(terminal: Console, output: Path | None, report: Callable[[], Report]) -> Iterator[Callable[[], None]]:
+    """Show and write a report while it grows; however the block ends, the tables of what is there come last.
+
+    Args:
+        terminal: where the facts are printed at once, each row as soon as it is finished, and the tables at the end.
+        output: a file that is written whole after each row, as Markdown; or None.
+        report: the report as it is now.
+
+    Yields:
+        What to call after each row.
 
     Raises:
-        UserError: `output` cannot be written.
+        UserError: `output` cannot be written; this is found before the block begins.
     """
-    for part in (*facts, *(table.draw() for table in tables), *closing):
-        terminal.print(part, soft_wrap=isinstance(part, str), highlight=False, markup=False)
-    if output is not None:
-        parts = ["  \n".join(facts), *(table.markdown() for table in tables), "  \n".join(closing)]
-        _write(output, "\n\n".join(parts) + "\n")
-        terminal.print(f"wrote {output}", soft_wrap=True)
+    shown: Counter[int] = Counter()
 
+    def row_done() -> None:
+        now = report()
+        for number, table in enumerate(now.tables):
+            for row in table.rows[shown[number] :]:
+                _print(terminal, table.line(row))
+            shown[number] = len(table.rows)
+        _write(output, now)
 
-def _write(path: Path, text: str) -> None:
+    _require_writable(output)
+    _print(terminal, *report().facts)
+    is_whole = False
     try:
-        write_text(path, text)
+        yield row_done
+        is_whole = True
+    finally:
+        if shown.total():
+            last = report() if is_whole else replace(report(), closing=[STOPPED, *report().closing])
+            _print(terminal, *(table.draw() for table in last.tables), *last.closing)
+            _write(output, last)
+            if output is not None:
+                _print(terminal, f"wrote {output}")
+
+
+def _print(terminal: Console, *parts: str | Drawing) -> None:
+    for part in parts:
+        terminal.print(part, soft_wrap=isinstance(part, str), highlight=False, markup=False)
+
+
+class _Undone(Exception):
+    """Nothing is to be written after all."""
+
+
+def _require_writable(output: Path | None) -> None:
+    """Refuse a file that cannot be written, before hours are spent; one that is there stays as it is."""
+    if output is not None:
+        with _naming(output), suppress(_Undone), whole_file(output):
+            raise _Undone
+
+
+def _write(output: Path | None, report: Report) -> None:
+    if output is not None:
+        with _naming(output):
+            write_text(output, report.markdown() + "\n")
+
+
+@contextmanager
+def _naming(output: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UserError(f"{path}: cannot write the table ({error.strerror}); choose another --output") from error
+        raise UserError(f"{output}: cannot write the table ({error.strerror}); choose another --output") from error
 
 
 def milliseconds(seconds: float) -> str:

@@ -7,7 +7,6 @@ and additions are taken to be part of the layer before them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from network.sparse.layers import ResidualBlock, SparseConv3d
 from network.sparse.torch_backend import submanifold_map
 from network.voxels.voxelize import Voxels
 from tools.benchmarking.report import milliseconds
-from tools.benchmarking.steps import synchronize
+from tools.benchmarking.timing import seconds
 
 _INDEX = 4  # bytes of a row number
 _FLOAT = 4  # bytes of an input feature
@@ -155,8 +154,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int,
     rows, inner, columns = shape
     left, right = (torch.ones(size, device=device, dtype=dtype) for size in ((rows, inner), (inner, columns)))
     out = torch.empty(rows, columns, device=device, dtype=dtype)
-    seconds = _fastest(lambda: torch.mm(left, right, out=out), device, repeat)
-    return 2 * rows * inner * columns / seconds
+    took = _fastest(lambda: torch.mm(left, right, out=out), device, repeat)
+    return 2 * rows * inner * columns / took
 
 
 def copy_rate(device: torch.device, size: int = 2**28, repeat: int = 3) -> float:
@@ -168,15 +167,12 @@ def copy_rate(device: torch.device, size: int = 2**28, repeat: int = 3) -> float
 
 def _fastest(call: Callable[[], object], device: torch.device, repeat: int, tries: int = 7) -> float:
     """Seconds of a call: the mean of `repeat` calls in a row, in the fastest of `tries` rows of them."""
-    found = []
-    for _ in range(tries):
-        synchronize(device)
-        start = time.perf_counter()
+
+    def row() -> None:
         for _ in range(repeat):
             call()
-        synchronize(device)
-        found.append((time.perf_counter() - start) / repeat)
-    return min(found[1:])  # the first warms up
+
+    return min([seconds(row, device) for _ in range(tries)][1:]) / repeat  # the first warms up
 
 
 def roofline_lines(name: str, parts: dict[str, Work], rates: Rates, measured: Sequence[tuple[str, float]]) -> list[str]:

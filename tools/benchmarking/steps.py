@@ -20,12 +20,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def synchronize(device: torch.device) -> None:
-    """Waits until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def labels(network: SegmentationNetwork, batch: Batch, precision: str) -> list[Tensor]:
     """From points to labels, on the device of the batch: (N,) uint8 of every file."""
     with torch.no_grad(), autocast(batch.points.device, precision):

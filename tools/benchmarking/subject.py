@@ -16,7 +16,8 @@ from network.models.arch_2dpass import Arch2DPASS
 from network.models.network_3d import Network3D
 from network.sparse.layers import BatchNorm
 from network.voxels.voxelize import Voxels, VoxelSet
-from tools.benchmarking import plain_network, plain_versions
+from tools.benchmarking.plain import network as plain_network
+from tools.benchmarking.plain import versions as plain_versions
 from utils.config.data import PointImageDataset
 from utils.config.model import ModelParams
 from utils.config.schema import Config

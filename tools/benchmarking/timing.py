@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 
-from tools.benchmarking.steps import synchronize
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def repeat(call: Callable[[], object], device: torch.device, runs: int, budget: float) -> list[float]:

@@ -11,8 +11,8 @@ from dataloader.datasets.corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes import CAMERAS, NuScenes
 from dataloader.datasets.nuscenes_predictions import prediction_path
 from dataloader.formats.files import read_bytes
-from tools.visualizing.added import naming_added
-from tools.visualizing.predictions import find_prediction
+from tools.viewing.added import naming_added
+from tools.viewing.predictions import find_prediction
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture

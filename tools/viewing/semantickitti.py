@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from dataloader.datasets.camera import project, read_image
 from dataloader.datasets.kitti_calibration import read_calibration
 from dataloader.datasets.semantickitti import read_labels, read_points
-from tools.visualizing.added import naming_added
-from tools.visualizing.predictions import find_prediction
+from tools.viewing.added import naming_added
+from tools.viewing.predictions import find_prediction
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture

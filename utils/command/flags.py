@@ -15,8 +15,18 @@ MAX_SEED = 2**32 - 1
 """What numpy, torch and Lightning take."""
 
 
+EXIT_CODES = """\
+exit codes: 0 done; 2 something that can be corrected, said in one line; 130, 143 stopped by Ctrl-C, by SIGTERM (128 +
+the signal's number); 141 nobody reads the output any more; 1 a fault of the program, with its traceback"""
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse's, but an empty text is no value, and an error quotes what was typed without control characters."""
+    """argparse's parser, which refuses an empty text as a value, quotes what was typed without control characters, and
+    says in its help what the exit codes mean. Description and epilog are shown as they are written."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        shown_as_written = argparse.RawDescriptionHelpFormatter
+        super().__init__(*args, **{"epilog": EXIT_CODES, "formatter_class": shown_as_written, **kwargs})
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """Refuse empty arguments: a variable of a script that is not set would be a flag that was not given."""

@@ -34,9 +34,9 @@ def answer(tmp_path, monkeypatch):
     """Runs a program as a child."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    def run(program):
+    def run(program, limit=None):
         (tmp_path / "a_program.py").write_text(program)
-        return run_job("a_program", {"a": 1, "b": 2})
+        return run_job("a_program", {"a": 1, "b": 2}, limit)
 
     return run
 
@@ -65,6 +65,14 @@ def test_a_child_answers_what_it_can(answer):
 def test_how_a_child_ended_is_one_line(answer, program, failure):
     found = answer(program)
     assert (found.values, found.failures) == ({}, {"": failure})
+
+
+def test_a_child_that_takes_too_long_is_ended(answer):
+    """What it has answered by then counts, but not half a line."""
+    said = '["a", {"seconds": 1}, null]\n["b", {"sec'
+    found = answer(f"import time; print({said!r}, end='', flush=True); time.sleep(600)", limit=2)
+    assert found.values == {"a": {"seconds": 1}}
+    assert found.failures == {"": "not finished after 2 s (--limit)"}
 
 
 def test_what_came_before_the_end_counts(answer):

@@ -9,17 +9,20 @@ import torch
 
 from network.sparse import torch_backend
 from network.sparse.layers import SparseBackend
-from tools import benchmark_gpu
-from tools.benchmarking import gpu_inputs, gpu_row
+from tools import benchmark
+from tools.benchmarking import frame
 from tools.benchmarking.child import Answer, perform
-from tools.benchmarking.frame import CONFIG, prepare
-from tools.benchmarking.gpu_inputs import Job
-from tools.benchmarking.gpu_report import Row, Yardstick, evaluation_table, training_table
-from utils.command.process import run_program
+from tools.benchmarking.flags import CONFIG
+from tools.benchmarking.frame import Origin, prepare
+from tools.benchmarking.gpu import command
+from tools.benchmarking.gpu import inputs as gpu_inputs
+from tools.benchmarking.gpu import row as gpu_row
+from tools.benchmarking.gpu.inputs import Job
+from tools.benchmarking.gpu.tables import Row, Yardstick, evaluation_table, training_table
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = ["model_params.hiden_size=4", "dataset_params.bottom_crop=[64, 32]"]
-TINY = dataclasses.replace(benchmark_gpu.FULL_SIZE, beams=16, azimuth_steps=128, image_size=(64, 32))
+TINY = dataclasses.replace(frame.FULL_SIZE, beams=16, azimuth_steps=128, image_size=(64, 32))
 FLAGS = ["--device", "cpu", "--runs", "2", "--steps", "1", "--batch_size", "1", "--workers", "0", "--set", *SMALL]
 
 
@@ -29,10 +32,10 @@ def small():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark_gpu, "FULL_SIZE", TINY)
+        patch.setattr(frame, "FULL_SIZE", TINY)
         patch.setattr(os, "cpu_count", lambda: 1)
         patch.setattr(gpu_row, "BATCHES", 2)
-        for module in (gpu_inputs, benchmark_gpu):
+        for module in (gpu_inputs, command):
             patch.setattr(module, "VIEWS", 3)
             patch.setattr(module, "VOTES", 3)
         yield
@@ -43,7 +46,7 @@ def small():
 def job(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frames")
     job = Job(str(folder), str(CONFIG), tuple(SMALL), "torch", "cpu", "32", 2, 1, 2, 0, True, 1)
-    prepare(None, "", "", CONFIG, SMALL, folder, TINY, job.copies)
+    prepare(Origin(), CONFIG, SMALL, folder, TINY, job.copies)
     return job
 
 
@@ -58,10 +61,10 @@ def measured(job):
 def few_children(measured, monkeypatch):
     """What has been measured in this process already is not measured again."""
 
-    def run_job(job, run=gpu_row.run_job):
-        return measured[job.backend] if job.backend in measured else run(job)
+    def run_job(job, limit, run=gpu_row.run_job):
+        return measured[job.backend] if job.backend in measured else run(job, limit)
 
-    monkeypatch.setattr(benchmark_gpu, "run_job", run_job)
+    monkeypatch.setattr(command, "run_job", run_job)
 
 
 def tables(markdown):
@@ -77,7 +80,8 @@ def tables(markdown):
 def test_a_backend_that_cannot_be_used_is_a_row_and_the_others_go_on(tmp_path, capsys, few_children):
     """The child that is to measure spconv says why it cannot."""
     output = tmp_path / "gpu.md"
-    benchmark_gpu.main(["--backends", "spconv", "torch", "--precisions", "32", "--output", str(output), *FLAGS])
+    flags = ["--backends", "spconv", "torch", "--precisions", "32", "--output", str(output)]
+    assert benchmark.main(["gpu", *flags, *FLAGS]) == 0
     printed, written = capsys.readouterr().out, output.read_text()
     assert "Arithmetic bound" in printed and "Memory bound" in written
     for heading, _, spconv, ours in tables(written):
@@ -87,9 +91,27 @@ def test_a_backend_that_cannot_be_used_is_a_row_and_the_others_go_on(tmp_path, c
     assert len(tables(written)) == 2
 
 
+def test_a_run_that_is_stopped_ends_with_the_rows_that_are_finished(tmp_path, capsys, measured, monkeypatch):
+    def run_job(job, limit):
+        if job.backend == "spconv":
+            assert "Evaluation: backend triton" in capsys.readouterr().out  # shown before the next one begins
+            assert [row[0] for row in tables(output.read_text())[1]][2:] == ["torch", "triton"]
+            raise KeyboardInterrupt
+        return measured["torch" if job.backend else None]
+
+    monkeypatch.setattr(command, "run_job", run_job)
+    output = tmp_path / "gpu.md"
+    flags = ["--backends", "torch", "triton", "spconv", "--precisions", "32", "--output", str(output)]
+    assert benchmark.main(["gpu", *flags, *FLAGS]) == 130
+    printed, written = capsys.readouterr(), output.read_text()
+    assert "Stopped before the end" in printed.out and "Stopped before the end" in written
+    assert printed.out.count("torch") > 1 and printed.err == "interrupted\n"
+    assert [[row[0] for row in table][2:] for table in tables(written)] == [["torch", "triton"]] * 2
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_device_the_tool_says_so_in_one_line(capsys):
-    assert run_program(lambda: benchmark_gpu.main([])) == 2
+    assert benchmark.main(["gpu"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: no CUDA device found") and "--device cpu" in error and error.count("\n") == 1
 
@@ -103,7 +125,7 @@ def test_without_a_device_the_tool_says_so_in_one_line(capsys):
     ],
 )
 def test_what_is_wrong_is_one_line(flags, message, capsys):
-    assert run_program(lambda: benchmark_gpu.main(["--device", "cpu", *flags])) == 2
+    assert benchmark.main(["gpu", "--device", "cpu", *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
@@ -138,7 +160,7 @@ def test_no_two_scans_are_the_same(job):
 
 def test_many_copies_of_a_frame(tmp_path, monkeypatch):
     monkeypatch.setattr("tools.benchmarking.frame._DISTINCT", 4)
-    prepare(None, "", "", CONFIG, SMALL, tmp_path, TINY, (9, 1))
+    prepare(Origin(), CONFIG, SMALL, tmp_path, TINY, (9, 1))
     scans = sorted((tmp_path / "00" / "velodyne").iterdir())
     labels = sorted((tmp_path / "00" / "labels").iterdir())
     assert [scan.name for scan in scans] == [f"{number:06d}.bin" for number in range(9)]

@@ -10,21 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools import benchmark_growth
-from tools.benchmarking import growth, machine
+from tools import benchmark
+from tools.benchmarking import frame, machine
 from tools.benchmarking.child import OUT_OF_MEMORY, Answer
-from tools.benchmarking.frame import CONFIG
-from tools.benchmarking.growth import Case, Row, explain, memory_before, questions, table
-from tools.benchmarking.growth_row import EVALUATION, TRAINING, Job, corner, measure, save_batch
+from tools.benchmarking.flags import CONFIG
+from tools.benchmarking.growth import cases, table
+from tools.benchmarking.growth.cases import Case, Row, questions
+from tools.benchmarking.growth.row import EVALUATION, TRAINING, Job, corner, measure, save_batch
 from tools.benchmarking.machine import ProcessMemory, memory_meter
 from tools.benchmarking.steps import labels
-from utils.command.process import run_program
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = ["model_params.hiden_size=4", "dataset_params.bottom_crop=[64, 32]"]
-TINY_SWEEP = dataclasses.replace(growth.FULL_SIZE, image_size=(64, 32))
+TINY_SWEEP = dataclasses.replace(frame.FULL_SIZE, image_size=(64, 32))
 CPU = torch.device("cpu")
 _MIB = 2**20
+VALUES = {"seconds": 1.0, "runs": 1, "before": 0, "memory": 1, "others": None, "voxels": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,17 +34,17 @@ def small():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(growth, "FULL_SIZE", TINY_SWEEP)
+        patch.setattr(frame, "FULL_SIZE", TINY_SWEEP)
         patch.setattr(os, "cpu_count", lambda: 1)
         yield
     torch.set_num_threads(threads)
 
 
 def run(*flags):
-    benchmark_growth.main([*map(str, flags), "--runs", "1", "--set", *SMALL])
+    assert benchmark.main(["growth", *map(str, flags), "--runs", "1", "--set", *SMALL]) == 0
 
 
-def cells(markdown):
+def cells_of(markdown):
     """The rows of all tables."""
     rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
     return [row for row in rows if set(row[0]) != {"-"}]
@@ -54,7 +55,7 @@ def cells(markdown):
 
 def data_at_the_start() -> float:
     """GiB that the limit counts when a row begins: of torch for CUDA it is four times that of torch for the CPU."""
-    program = "import tools.benchmarking.growth_row; print(open('/proc/self/status').read())"
+    program = "import tools.benchmarking.growth.row; print(open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     return int(re.findall(r"VmData:\s*(\d+) kB", done.stdout)[0]) / 2**20
 
@@ -68,13 +69,33 @@ def test_a_row_that_fails_says_so_and_the_others_go_on(tmp_path, capsys):
     printed, written = capsys.readouterr().out, output.read_text()
     for text in (printed, written):
         assert "--memory_limit" in text and "load average" in text
-    points, first, votes, one, three = cells(written)
+    points, first, votes, one, three = cells_of(written)
     assert points[0].startswith("Points per scan") and votes[0] == "Votes"
     assert first[0] == "8 x 64" and 0 < int(first[1]) <= 8 * 64 and 0 < int(first[2]) <= int(first[1])
     assert float(first[3]) > 0 and first[4] == "1.00" and first[7:11] == ["-"] * 4
     assert first[-2] == "1, -" and f"training step: out of memory (limit of {limit:g} GiB)" in first[-1]
     assert one[:6] == ["1", *first[1:6]]  # the same case is not measured again
     assert three[0] == "3" and float(three[3]) > 0 and "1" in three[7:]
+
+
+def test_a_run_that_is_stopped_ends_with_the_rows_that_are_finished(tmp_path, capsys, monkeypatch):
+    limits = []
+
+    def answer(job, limit):
+        limits.append(limit)
+        if len(limits) > 3:
+            raise KeyboardInterrupt
+        return Answer({job.what: VALUES})
+
+    monkeypatch.setattr(Job, "run", answer)
+    output = tmp_path / "growth.md"
+    flags = ["--tables", "votes", "points", "--sweep", "8x64", "--sweeps", "8x64", "--votes", "1", "2", "3", "4"]
+    command = ["growth", *flags, "--limit", "7.5", "--output", str(output), "--set", *SMALL]
+    assert benchmark.main(command) == 130
+    printed = capsys.readouterr()
+    assert "Votes 2, points" in printed.out and "Stopped before the end" in printed.out
+    assert [row[0] for row in cells_of(output.read_text())] == ["Votes", "1", "2", "3"]
+    assert set(limits) == {7.5}
 
 
 @pytest.mark.parametrize(
@@ -89,15 +110,17 @@ def test_a_row_that_fails_says_so_and_the_others_go_on(tmp_path, capsys):
 def test_what_is_wrong_is_one_line(flags, message, capsys):
     if "cuda" in flags and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    assert run_program(lambda: benchmark_growth.main(flags)) == 2
+    assert benchmark.main(["growth", *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("flags", [["--sweeps", "64"], ["--memory_limit", "0"], ["--runs", "0"], ["--budget", "nan"]])
+@pytest.mark.parametrize(
+    "flags", [["--sweeps", "64"], ["--memory_limit", "0"], ["--runs", "0"], ["--budget", "nan"], ["--limit", "0"]]
+)
 def test_flags_that_make_no_sense(flags, capsys):
     with pytest.raises(SystemExit) as error:
-        benchmark_growth.parse_arguments(flags)
+        benchmark.build_parser().parse_args(["growth", *flags])
     assert error.value.code == 2 and flags[0] in capsys.readouterr().err
 
 
@@ -107,11 +130,11 @@ def test_flags_that_make_no_sense(flags, capsys):
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory):
     job = Job("", "", str(CONFIG), tuple(SMALL), "cpu", "32", 2, 60.0, None, 1)
-    return growth.Laboratory(tmp_path_factory.mktemp("growth"), job, 1, lambda title: None)
+    return cases.Laboratory(tmp_path_factory.mktemp("growth"), job, None, lambda title: None)
 
 
 def batch_of(laboratory, what, scans=2, votes=1):
-    return growth._batch(laboratory._subject((8, 128)), Case((8, 128), scans, 4, votes), what)
+    return cases._batch(laboratory._subject((8, 128)), Case((8, 128), scans, 4, votes), what)
 
 
 @pytest.mark.parametrize("what", [EVALUATION, TRAINING])
@@ -125,11 +148,10 @@ def test_a_measurement(laboratory, tmp_path, what):
 
 def test_every_case_is_measured_once(laboratory, monkeypatch):
     jobs = []
-    values = {"seconds": 1.0, "runs": 1, "before": 0, "memory": 1, "others": None, "voxels": 1}
 
-    def answer(job):
+    def answer(job, limit):
         jobs.append(job)
-        return Answer({job.what: values})
+        return Answer({job.what: VALUES})
 
     monkeypatch.setattr(Job, "run", answer)
     base = Case((8, 64), 1, 4)
@@ -179,23 +201,23 @@ VOTES = questions(Case((8, 64), 1, 4), [], [], [], [])["votes"]
 
 def test_growth_is_per_unit_and_relative_to_the_first_row():
     rows = [row("1", 1, 0.5, 10), row("4", 4, 3.0, 20)]
-    assert table(VOTES, rows, str).rows == [
+    assert table.table(VOTES, rows, str).rows == [
         ["1", "10", "2", "500", "1.00", "10", "1.00", "3"],
         ["4", "40", "8", "3,000", "1.50", "20", "0.50", "3"],
     ]
-    assert memory_before(rows) == (5, 5)
+    assert table.memory_before(rows) == (5, 5)
 
 
 def test_where_the_first_row_fails_the_next_one_takes_its_place():
     rows = [row("1", 1, 0.5, failure=OUT_OF_MEMORY), row("2", 2, 3.0), row("4", 4, 3.0)]
-    found = table(VOTES, rows, lambda text: f"<{text}>")
+    found = table.table(VOTES, rows, lambda text: f"<{text}>")
     assert found.columns[-1].name == "remark"
     assert found.rows[0] == ["1", "10", "-", "-", "-", "-", "-", "-", f"<{OUT_OF_MEMORY}>"]
     assert [line[4] for line in found.rows[1:]] == ["1.00", "0.50"]
 
 
 def test_a_row_says_that_it_was_not_alone():
-    found = table(VOTES, [row("1", 1, 0.5), row("2", 2, 3.0, others=0.94)], str)
+    found = table.table(VOTES, [row("1", 1, 0.5), row("2", 2, 3.0, others=0.94)], str)
     assert [line[-1] for line in found.rows] == ["", "other processes took 0.9 cores"]
 
 
@@ -214,7 +236,7 @@ def test_own_work_is_not_that_of_others(monkeypatch, tmp_path):
 
 
 def test_a_failure_names_the_memory_that_there_was(monkeypatch):
-    monkeypatch.setattr(growth, "total_memory", lambda device: 24 * 2**30)
-    assert explain(OUT_OF_MEMORY, "cpu", None) == "out of memory (24 GiB machine)"
-    assert explain(f"killed: {OUT_OF_MEMORY}, as a rule", "cpu", 2.5).endswith("(limit of 2.5 GiB)")
-    assert explain("ended by SIGSEGV", "cpu", 2.5) == "ended by SIGSEGV"
+    monkeypatch.setattr(table, "total_memory", lambda device: 24 * 2**30)
+    assert table.explain(OUT_OF_MEMORY, "cpu", None) == "out of memory (24 GiB machine)"
+    assert table.explain(f"killed: {OUT_OF_MEMORY}, as a rule", "cpu", 2.5).endswith("(limit of 2.5 GiB)")
+    assert table.explain("ended by SIGSEGV", "cpu", 2.5) == "ended by SIGSEGV"

@@ -1,97 +1,96 @@
 """Evaluation and training of 2DPASS on one CUDA device with each sparse backend, beside what the device could do.
 
-    python tools/benchmark_gpu.py --check
-    python tools/benchmark_gpu.py --data_path dataset/SemanticKitti/dataset/sequences --sequence 00 --frame 000000
-    python tools/benchmark_gpu.py --backends torch triton --precisions bf16 --output gpu.md
-    python tools/benchmark_gpu.py --device cpu --backends torch --runs 3 --steps 1 --batch_size 1   # tries the code
+    python tools/benchmark.py gpu --check
+    python tools/benchmark.py gpu --data_path dataset/SemanticKitti/dataset/sequences --sequence 00 --frame 000000
+    python tools/benchmark.py gpu --backends torch triton --precisions bf16 --output gpu.md
+    python tools/benchmark.py gpu --device cpu --backends torch --runs 3 --steps 1 --batch_size 1   # tries the code
 
-Each backend in each precision is measured in a process of its own: one that cannot be used, or breaks, is a remark in
-its row while the others go on.
+Each backend in each precision is measured in a process of its own: one that cannot be used, breaks, or takes longer
+than --limit is a remark in its row while the others go on.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
-
-if __name__ == "__main__":  # before what takes seconds to import
-    from utils.command.start import begin
-
-    begin()
-
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
-
 import torch
 
-from tools.benchmarking.frame import FULL_SIZE, add_experiment_flags, add_frame_flags, prepare
-from tools.benchmarking.gpu_inputs import VIEWS, VOTES, Job
-from tools.benchmarking.gpu_report import Row, Yardstick, evaluation_table, training_table
-from tools.benchmarking.gpu_row import BATCHES, run_job
+from tools.benchmarking.flags import add_experiment_flags, add_frame_flags, add_precisions_flag, add_process_flags
+from tools.benchmarking.frame import Origin, prepare
+from tools.benchmarking.gpu.inputs import VIEWS, VOTES, Job
+from tools.benchmarking.gpu.row import BATCHES, run_job
+from tools.benchmarking.gpu.tables import Row, Yardstick, evaluation_table, training_table
 from tools.benchmarking.machine import machine, require
-from tools.benchmarking.report import console, show
-from utils.command.flags import Parser, count
-from utils.command.process import run_program
+from tools.benchmarking.report import Report, console, growing
+from utils.command.flags import count
 
 BACKENDS = ("torch", "triton", "spconv", "spconv-triton")
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `gpu`."""
     number = count(1)
-    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
-    parser.add_argument("--precisions", nargs="+", choices=("32", "bf16"), default=["32", "bf16"])
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only to try the code")
+    add_precisions_flag(parser)
+    add_process_flags(parser, "cuda")
     add_frame_flags(parser)
     parser.add_argument("--workers", type=count(0), default=16, metavar="N", help="processes that load scans")
     parser.add_argument("--batch_size", type=number, default=8, metavar="N", help="of throughput and training")
-    parser.add_argument("--runs", type=number, default=50, metavar="N", help="timed calls of each latency")
     parser.add_argument("--steps", type=number, default=20, metavar="N", help="timed batches back to back")
     parser.add_argument("--check", action="store_true", help="compare logits and gradients with the torch backend's")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables here too, as Markdown")
-    add_experiment_flags(parser)
-    return parser.parse_args(argv)
+    add_experiment_flags(parser, runs=50)
 
 
-def main(argv: Sequence[str]) -> None:
-    args = parse_arguments(argv)
+def run(args: argparse.Namespace) -> None:
+    """Measure the backends that the flags ask for."""
     require(args.device)
     terminal = console()
     with tempfile.TemporaryDirectory() as folder, terminal.status("making the input") as status:
-        job = Job(
-            folder=folder,
-            config=str(args.config.resolve()),
-            overrides=tuple(args.set),
-            backend=None,
-            device=args.device,
-            precision="32",
-            runs=args.runs,
-            steps=args.steps,
-            batch_size=args.batch_size,
-            workers=args.workers,
-            check=args.check,
-            threads=torch.get_num_threads(),
-        )
-        demo = replace(FULL_SIZE, workers=os.cpu_count() or 1)
-        frame = args.data_path, args.sequence, args.frame
-        model = prepare(*frame, args.config, args.set, Path(folder), demo, job.copies).model
+        job = _job(args, folder)
+        origin = Origin(args.data_path, args.sequence, args.frame)
+        model = prepare(origin, args.config, args.set, Path(folder), copies=job.copies).model
         status.update("the speed of the machine")
-        yardstick = Yardstick.of(run_job(job))
-        rows = []
-        for backend in dict.fromkeys(args.backends):
-            for precision in dict.fromkeys(args.precisions):
-                status.update(f"{backend}, {precision}")
-                answer = run_job(replace(job, backend=backend, precision=precision))
-                rows.append(Row(backend, precision, answer))
-    facts = [machine(), *yardstick.facts(), f"Network: {len(model.scale_list)} scales x {model.hiden_size} channels."]
-    tables = [evaluation_table(rows, yardstick, args.batch_size, args.check), training_table(rows, args.check)]
-    show(terminal, facts, tables, [*closing(job), *yardstick.closing(args.precisions)], args.output)
+        yardstick = Yardstick.of(run_job(job, args.limit))
+        network = f"Network: {len(model.scale_list)} scales x {model.hiden_size} channels."
+        facts = [machine(), *yardstick.facts(), network]
+        rows: list[Row] = []
+        with growing(terminal, args.output, lambda: report(args, job, facts, yardstick, rows)) as row_done:
+            for backend in dict.fromkeys(args.backends):
+                for precision in dict.fromkeys(args.precisions):
+                    status.update(f"{backend}, {precision}")
+                    answer = run_job(replace(job, backend=backend, precision=precision), args.limit)
+                    rows.append(Row(backend, precision, answer))
+                    row_done()
+
+
+def _job(args: argparse.Namespace, folder: str) -> Job:
+    """What is the same for all rows; it measures the machine."""
+    return Job(
+        folder=folder,
+        config=str(args.config.resolve()),
+        overrides=tuple(args.set),
+        backend=None,
+        device=args.device,
+        precision="32",
+        runs=args.runs,
+        steps=args.steps,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        check=args.check,
+        threads=torch.get_num_threads(),
+    )
+
+
+def report(
+    args: argparse.Namespace, job: Job, facts: Sequence[str], yardstick: Yardstick, rows: Sequence[Row]
+) -> Report:
+    """The rows that are there, as tables, and what they mean."""
+    tables = [evaluation_table(rows, yardstick, job.batch_size, job.check), training_table(rows, job.check)]
+    return Report(facts, tables, [*closing(job), *yardstick.closing(args.precisions)])
 
 
 def closing(job: Job) -> list[str]:
@@ -115,7 +114,3 @@ def closing(job: Job) -> list[str]:
             "shows what rounding does."
         )
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(run_program(lambda: main(sys.argv[1:])))

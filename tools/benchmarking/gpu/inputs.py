@@ -1,4 +1,4 @@
-"""What one backend in one precision is measured on in `tools/benchmark_gpu.py`: networks and batches."""
+"""What one backend in one precision is measured on in `benchmark.py gpu`: networks and batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The child process of `tools/benchmark_gpu.py`: one backend in one precision, or the machine itself."""
+"""The child process of `benchmark.py gpu`: one backend in one precision, or the machine itself."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from torch import Tensor
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.network_3d import Network3D
 from tools.benchmarking import child
-from tools.benchmarking.gpu_inputs import DTYPES, Inputs, Job
+from tools.benchmarking.gpu.inputs import DTYPES, Inputs, Job
 from tools.benchmarking.machine import memory_meter
 from tools.benchmarking.roofline import copy_rate, matrix_rate, network_work
-from tools.benchmarking.stage import largest_difference
-from tools.benchmarking.steps import autocast, labels, synchronize
-from tools.benchmarking.timing import Clock, quantile
+from tools.benchmarking.stages.stage import largest_difference
+from tools.benchmarking.steps import autocast, labels
+from tools.benchmarking.timing import Clock, quantile, synchronize
 from utils.fp32 import set_fp32_arithmetic
 from utils.scan.records import Batch
 
-MODULE = "tools.benchmarking.gpu_row"
+MODULE = "tools.benchmarking.gpu.row"
 BATCHES = 3  # different batches, one after the other
 
 
-def run_job(job: Job) -> child.Answer:
-    """Measures in a process of its own."""
-    return child.run_job(MODULE, asdict(job))
+def run_job(job: Job, limit: float | None = None) -> child.Answer:
+    """Measures in a process of its own, which is ended after `limit` seconds."""
+    return child.run_job(MODULE, asdict(job), limit)
 
 
 def measurements(job: dict[str, Any]) -> Mapping[str, Callable[[], child.Values]]:

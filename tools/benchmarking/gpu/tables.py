@@ -1,4 +1,4 @@
-"""The tables of `tools/benchmark_gpu.py`."""
+"""The tables of `benchmark.py gpu`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from tools.benchmarking.child import Answer
 from tools.benchmarking.machine import GIB
-from tools.benchmarking.report import Column, Table, milliseconds
+from tools.benchmarking.report import NONE, Column, Table, milliseconds
 from tools.benchmarking.roofline import Rates, Work, roofline_lines
 
-_NONE = "-"
 _NAMES = {"32": "fp32", "bf16": "bf16"}
 
 
@@ -30,7 +29,7 @@ class Row:
     def cell(self, measurement: str, name: str, text: Callable[[float], str]) -> str:
         """The same as text."""
         value = self.value(measurement, name)
-        return _NONE if value is None else text(value)
+        return NONE if value is None else text(value)
 
     def remark(self) -> str:
         """Why something is missing."""
@@ -99,7 +98,7 @@ class Yardstick:
     def share(self, precision: str, seconds: float | None) -> str:
         """The bound of a scan as a share of the seconds that one took."""
         if seconds is None or precision not in self.rates:
-            return _NONE
+            return NONE
         bound = max(self.rates[precision].bounds(sum(self.work[precision].values(), Work())))
         return f"{100 * bound / seconds:.1f} %"
 
@@ -114,7 +113,7 @@ def evaluation_table(rows: Sequence[Row], yardstick: Yardstick, batch_size: int,
         median, low, high, device = (
             row.cell("latency", name, milliseconds) for name in ("median", "low", "high", "device")
         )
-        line = [median, _NONE if low == _NONE else f"{low} to {high}", device]
+        line = [median, NONE if low == NONE else f"{low} to {high}", device]
         line += [yardstick.share(row.precision, row.value("latency", "median"))]
         line += [row.cell("throughput", "scans", _rate), yardstick.share(row.precision, rate and 1 / rate)]
         line += [row.cell("votes", "median", milliseconds), row.cell("throughput", "memory", _gib)]

@@ -1,4 +1,4 @@
-"""How cost grows with the size of the input and of the network: which cases there are, and their tables."""
+"""How cost grows with the size of the input and of the network: which cases there are, and their measurement."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tools.benchmarking.child import OUT_OF_MEMORY, Answer
-from tools.benchmarking.frame import FULL_SIZE, prepare
-from tools.benchmarking.growth_row import EVALUATION, TRAINING, Job, save_batch
-from tools.benchmarking.machine import GIB, device_of, total_memory
-from tools.benchmarking.report import Column, Table, milliseconds
+from tools.benchmarking.child import Answer
+from tools.benchmarking.frame import Origin, full_size, prepare
+from tools.benchmarking.growth.row import EVALUATION, TRAINING, Job, save_batch
 from tools.benchmarking.subject import Subject
 from utils.scan.batch import collate
 from utils.scan.records import Batch
 
 Sweep = tuple[int, int]
 """Beams, and measurements of each in a turn."""
-_MIB = 2**20
-_NONE = "-"
-_COMPANY = 0.2  # cores that others take before it is worth a remark
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,11 @@ class Question:
     cases: Sequence[tuple[str, Case]]
     amount: Callable[[Case, int], int]
     trains: bool = True
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is measured of each case."""
+        return (EVALUATION, TRAINING) if self.trains else (EVALUATION,)
 
 
 def questions(
@@ -114,13 +114,13 @@ class Laboratory:
     Attributes:
         folder: for the made-up scans.
         job: what is the same for all measurements; its `what` and `batch` are replaced.
-        workers: processes that make scans up.
+        limit: seconds that a measurement may take.
         on_start: told what is going on.
     """
 
     folder: Path
     job: Job
-    workers: int
+    limit: float | None
     on_start: Callable[[str], None]
     _points: dict[Case, int] = field(default_factory=dict)
     _answers: dict[tuple[Case, str], Answer] = field(default_factory=dict)
@@ -129,8 +129,7 @@ class Laboratory:
     def rows(self, question: Question) -> Iterator[Row]:
         """The rows of a table, each measured when its turn comes."""
         for label, case in question.cases:
-            kinds = (EVALUATION, TRAINING) if question.trains else (EVALUATION,)
-            answers = {what: self._answer(case, what, f"{question.title}: {label}, {what}") for what in kinds}
+            answers = {what: self._answer(case, what, f"{question.title}: {label}, {what}") for what in question.kinds}
             points = self._points[case]
             yield Row(label, question.amount(case, points), points, answers)
 
@@ -143,15 +142,16 @@ class Laboratory:
             save_batch(batch, path)
             del batch  # not to be in memory twice
             overrides = (*self.job.overrides, f"model_params.hiden_size={case.channels}")
-            self._answers[case, what] = replace(self.job, what=what, batch=str(path), overrides=overrides).run()
+            job = replace(self.job, what=what, batch=str(path), overrides=overrides)
+            self._answers[case, what] = job.run(self.limit)
         return self._answers[case, what]
 
     def _subject(self, sweep: Sweep) -> Subject:
         if sweep not in self._subjects:
             folder = self.folder / f"{sweep[0]}x{sweep[1]}"
             folder.mkdir()
-            demo = replace(FULL_SIZE, beams=sweep[0], azimuth_steps=sweep[1], workers=self.workers)
-            self._subjects[sweep] = prepare(None, "", "", self.job.config, self.job.overrides, folder, demo)
+            demo = full_size(beams=sweep[0], azimuth_steps=sweep[1])
+            self._subjects[sweep] = prepare(Origin(), self.job.config, self.job.overrides, folder, demo)
         return self._subjects[sweep]
 
 
@@ -159,71 +159,3 @@ def _batch(subject: Subject, case: Case, what: str) -> Batch:
     if what == EVALUATION:
         return collate([subject.evaluation_set(case.votes)[0]] * case.scans, False)
     return collate([subject.training_set[epoch, 0] for epoch in range(case.scans)], True)
-
-
-def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str]) -> Table:
-    """The rows as text; `remark` completes what is said of a failure."""
-    kinds = (EVALUATION, TRAINING) if question.trains else (EVALUATION,)
-    columns = [Column(question.title), Column("points", True), Column("voxels", True)]
-    for what in kinds:
-        columns += [Column(f"{what}, ms", True), Column("x", True), Column("memory, MiB", True), Column("x", True)]
-    columns += [Column("runs", True)]
-    remarks = [_remarks(row, remark) for row in rows]
-    columns += [Column("remark")] if any(remarks) else []
-    cells = []
-    for row, said in zip(rows, remarks, strict=True):
-        line = [row.label, f"{row.points:,}", _voxels(row)]
-        for what in kinds:
-            line += _number(rows, row, what, "seconds", milliseconds)
-            line += _number(rows, row, what, "memory", lambda size: f"{size / _MIB:,.0f}")
-        line.append(", ".join(str(_value(row, what, "runs") or _NONE) for what in kinds))
-        cells.append(line + ([said] if any(remarks) else []))
-    return Table(columns, cells)
-
-
-def _number(rows: Sequence[Row], row: Row, what: str, name: str, text: Callable[[float], str]) -> list[str]:
-    """A number, and how it compares, per unit, with the first row that has one."""
-    value = _value(row, what, name)
-    if value is None:
-        return [_NONE, _NONE]
-    first, first_amount = next((v, r.amount) for r in rows if (v := _value(r, what, name)) is not None)
-    growth = f"{value / row.amount / (first / first_amount):.2f}" if first else _NONE
-    return [text(value), growth]
-
-
-def _value(row: Row, what: str, name: str) -> float | None:
-    values = row.answers[what].values.get(what)
-    return None if values is None else values[name]
-
-
-def _voxels(row: Row) -> str:
-    found = _value(row, EVALUATION, "voxels")
-    return _NONE if found is None else f"{found:,}"
-
-
-def _remarks(row: Row, remark: Callable[[str], str]) -> str:
-    """Why something is missing, and whether something else ran at the same time."""
-    said = {what: "; ".join(map(remark, dict.fromkeys(row.answers[what].failures.values()))) for what in row.answers}
-    for what in row.answers:
-        if (others := _value(row, what, "others") or 0.0) > _COMPANY:
-            said[what] = f"other processes took {others:.1f} cores"
-    texts = set(said.values())
-    return texts.pop() if len(texts) == 1 else "; ".join(f"{what}: {text}" for what, text in said.items() if text)
-
-
-def memory_before(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """The least and the most memory that a process had in use before it was measured, MiB."""
-    found = [v / _MIB for row in rows for what in row.answers if (v := _value(row, what, "before")) is not None]
-    return (min(found), max(found)) if found else None
-
-
-def explain(failure: str, device: str, limit: float | None) -> str:
-    """A failure for want of memory, with the memory that there is."""
-    if OUT_OF_MEMORY not in failure:
-        return failure
-    if limit is not None:
-        return f"{failure} (limit of {limit:g} GiB)"
-    total = total_memory(device_of(device))
-    return (
-        failure if total is None else f"{failure} ({total / GIB:.0f} GiB {'machine' if device == 'cpu' else 'device'})"
-    )

@@ -1,50 +1,40 @@
 """How time and memory grow with the points of a scan, the scans of a batch, the hidden size and the number of votes.
 
-    python tools/benchmark_growth.py
-    python tools/benchmark_growth.py --tables points --sweeps 128x4096 256x8192 --output growth.md
-    python tools/benchmark_growth.py --tables batch --memory_limit 4       # where it breaks, on any machine
-    python tools/benchmark_growth.py --device cuda --precision bf16
+    python tools/benchmark.py growth
+    python tools/benchmark.py growth --tables points --sweeps 128x4096 256x8192 --output growth.md
+    python tools/benchmark.py growth --tables batch --memory_limit 4       # where it breaks, on any machine
+    python tools/benchmark.py growth --device cuda --precision bf16
 
 Scans are made-up sweeps. Every number comes from a process of its own, so that its memory is its own, and so that one
-which fails (memory runs out, say) is a remark in its row while the others go on.
+which fails (memory runs out, say) or takes longer than --limit is a remark in its row while the others go on.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
-
-if __name__ == "__main__":  # before what takes seconds to import
-    from utils.command.start import begin
-
-    begin()
-
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import torch
 
-from tools.benchmarking.frame import FULL_SIZE, add_experiment_flags, configure
-from tools.benchmarking.growth import Case, Laboratory, Row, Sweep, explain, memory_before, questions, table
-from tools.benchmarking.growth_row import Job
+from tools.benchmarking.flags import PRECISIONS, add_experiment_flags, add_process_flags, positive
+from tools.benchmarking.frame import FULL_SIZE, configure
+from tools.benchmarking.growth.cases import Case, Laboratory, Question, Row, Sweep, questions
+from tools.benchmarking.growth.row import Job
+from tools.benchmarking.growth.table import explain, memory_before, table
 from tools.benchmarking.machine import machine, require
-from tools.benchmarking.report import console, show
-from utils.command.flags import Parser, count
-from utils.command.process import run_program
+from tools.benchmarking.report import Report, console, growing
+from utils.command.flags import count
 from utils.config.model import ModelParams
 
 TABLES = ("points", "batch", "hidden", "votes")
 SWEEPS = ((16, 640), (32, 960), (FULL_SIZE.beams, FULL_SIZE.azimuth_steps), (128, 2400), (256, 4096))
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `growth`."""
     number = count(1)
-    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="what grows (default: all)")
     parser.add_argument("--sweeps", nargs="+", type=_sweep, default=SWEEPS, metavar="BEAMSxSTEPS", help="of points")
     parser.add_argument("--batches", nargs="+", type=number, default=[1, 2, 4, 8], metavar="N", help="scans per batch")
@@ -53,16 +43,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--sweep", type=_sweep, default=SWEEPS[2], metavar="BEAMSxSTEPS", help="of the tables other than points"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the networks")
-    parser.add_argument("--runs", type=number, default=5, metavar="N", help="timed calls at most, after a warm-up")
-    parser.add_argument("--budget", type=_positive, default=3.0, metavar="S", help="seconds to repeat a number for")
+    parser.add_argument("--precision", choices=PRECISIONS, default="32", help="of the networks")
+    parser.add_argument("--budget", type=positive, default=3.0, metavar="S", help="seconds to repeat a number for")
     parser.add_argument(
-        "--memory_limit", type=_positive, metavar="GIB", help="memory that each process may take, on CUDA of the device"
+        "--memory_limit", type=positive, metavar="GIB", help="memory that each process may take, on CUDA of the device"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the tables here too, as Markdown")
-    add_experiment_flags(parser)
-    return parser.parse_args(argv)
+    add_process_flags(parser, "cpu")
+    add_experiment_flags(parser, runs=5)
 
 
 def _sweep(text: str) -> Sweep:
@@ -72,18 +59,8 @@ def _sweep(text: str) -> Sweep:
     return int(beams), int(steps)
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
-
-
-def main(argv: Sequence[str]) -> None:
-    args = parse_arguments(argv)
+def run(args: argparse.Namespace) -> None:
+    """Measure the tables that the flags ask for."""
     require(args.device)
     terminal = console()
     with tempfile.TemporaryDirectory() as folder, terminal.status("starting") as status:
@@ -94,22 +71,33 @@ def main(argv: Sequence[str]) -> None:
         config = str(args.config.resolve())
         repeated = args.runs, args.budget, args.memory_limit, torch.get_num_threads()
         job = Job("", "", config, overrides, args.device, args.precision, *repeated)
-        laboratory = Laboratory(Path(folder), job, os.cpu_count() or 1, status.update)
+        laboratory = Laboratory(Path(folder), job, args.limit, status.update)
         base = Case(args.sweep, 1, model.hiden_size)
         asked = questions(base, args.sweeps, args.batches, args.hidden, args.votes)
-        facts = [machine(), f"Device: {args.device}, precision {args.precision}; {len(model.scale_list)} scales."]
-        facts.append(
+        facts = [
+            machine(),
+            f"Device: {args.device}, precision {args.precision}; {len(model.scale_list)} scales.",
             f"Where it does not grow: one scan of {base.sweep[0]} beams x {base.sweep[1]}, {base.channels} channels, "
-            "one vote. Points: in the volume. Voxels: at scale 1."
-        )
-        found = {name: list(laboratory.rows(asked[name])) for name in dict.fromkeys(args.tables)}
+            "one vote. Points: in the volume. Voxels: at scale 1.",
+        ]
+        found: dict[str, list[Row]] = {}
+        with growing(terminal, args.output, lambda: report(args, facts, asked, found)) as row_done:
+            for name in dict.fromkeys(args.tables):
+                for row in laboratory.rows(asked[name]):
+                    found.setdefault(name, []).append(row)
+                    row_done()
+
+
+def report(
+    args: argparse.Namespace, facts: Sequence[str], asked: Mapping[str, Question], found: Mapping[str, Sequence[Row]]
+) -> Report:
+    """The rows that are there, as tables, and what they mean."""
     tables = [
         table(asked[name], rows, lambda text: explain(text, args.device, args.memory_limit))
         for name, rows in found.items()
     ]
     units = ", ".join(f"per {asked[name].unit}" for name in found)
-    lines = closing(args, units, [row for rows in found.values() for row in rows])
-    show(terminal, facts, tables, lines, args.output)
+    return Report(facts, tables, closing(args, units, [row for rows in found.values() for row in rows]))
 
 
 def closing(args: argparse.Namespace, units: str, rows: Sequence[Row]) -> list[str]:
@@ -133,7 +121,3 @@ def closing(args: argparse.Namespace, units: str, rows: Sequence[Row]) -> list[s
             f"Each process may take {args.memory_limit:g} GiB (--memory_limit), what it holds before included."
         )
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(run_program(lambda: main(sys.argv[1:])))

@@ -1,4 +1,4 @@
-"""The child process of `tools/benchmark_growth.py`: one network on one batch, timed, and the memory that it takes.
+"""The child process of `benchmark.py growth`: one network on one batch, timed, and the memory that it takes.
 
 It imports no more than it needs, and gets its batch from a file: what prepared it is not in its memory.
 """
@@ -26,7 +26,7 @@ from utils.config.schema import Config
 from utils.files import whole_file
 from utils.scan.records import Batch, Frame, WholeScan
 
-MODULE = "tools.benchmarking.growth_row"
+MODULE = "tools.benchmarking.growth.row"
 EVALUATION, TRAINING = "evaluation", "training step"
 
 
@@ -55,9 +55,9 @@ class Job:
     memory_limit: float | None
     threads: int
 
-    def run(self) -> child.Answer:
-        """In a process of its own."""
-        return child.run_job(MODULE, asdict(self))
+    def run(self, limit: float | None = None) -> child.Answer:
+        """Does the job in a process of its own, which is ended after `limit` seconds."""
+        return child.run_job(MODULE, asdict(self), limit)
 
 
 def save_batch(batch: Batch, path: Path) -> None:

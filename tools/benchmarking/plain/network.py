@@ -1,6 +1,6 @@
 """2DPASS (ECCV 2022) written down point by point, with the weights of this project's modules.
 
-The counterpart of `plain_versions` for whole networks: MLPs and head run on points, BatchNorm is not folded,
+The counterpart of `versions` for whole networks: MLPs and head run on points, BatchNorm is not folded,
 convolutions are differentiated by autograd, image features are upsampled to the size of the image. The benchmark
 measures the project's networks against these, and its test checks that logits, losses and gradients agree.
 """
@@ -18,7 +18,7 @@ from network.models.distillation import FusionBlock
 from network.models.network_3d import EncoderBlock, Network3D
 from network.sparse.layers import ResidualBlock
 from network.teachers.resnet34 import ImageBranch
-from tools.benchmarking.plain_versions import Geometry, VoxelGrid, convolve
+from tools.benchmarking.plain.versions import Geometry, VoxelGrid, convolve
 from utils.scan.records import Batch
 
 

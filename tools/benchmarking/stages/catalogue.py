@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from tools.benchmarking import data_stages, network_stages
-from tools.benchmarking.stage import Stage
+from tools.benchmarking.stages import data, networks
+from tools.benchmarking.stages.stage import Stage
 from tools.benchmarking.subject import Subject
 
 
 def all_stages(
     subject: Subject, precisions: Sequence[str], wanted: Callable[[str], bool] = lambda name: True
-) -> Iterator[Stage]:
-    """The stages with a wanted name, in the order in which a scan goes through them, each made when its turn comes.
+) -> dict[str, Callable[[], Stage]]:
+    """The stages with a wanted name, in the order in which a scan goes through them: name -> what makes the stage.
 
     Args:
         subject: the frame.
@@ -21,25 +21,24 @@ def all_stages(
         wanted: whether to measure the stage of that name.
     """
     channels, scales = subject.model.hiden_size, len(subject.scales)
+    convolution = f"convolution 3x3x3, {channels} to {channels}, forward"
     makers: dict[str, Callable[[Subject, str], Stage]] = {
-        "label map": data_stages.label_map,
-        "evaluation item, 1 vote": partial(data_stages.evaluation_item, votes=1),
-        "evaluation item, 12 votes": partial(data_stages.evaluation_item, votes=12),
-        "training item": data_stages.training_item,
-        f"voxels at {scales} scales, input features": data_stages.voxelisation,
-        f"kernel maps at {len(subject.convolved)} scales": data_stages.kernel_maps,
-        "mean over voxels, forward": partial(data_stages.scatter_mean, backward=False),
-        "mean over voxels, forward + backward": partial(data_stages.scatter_mean, backward=True),
-        f"convolution 3x3x3, {channels} to {channels}, forward": partial(data_stages.convolution, backward=False),
-        f"convolution 3x3x3, {channels} to {channels}, forward + backward": partial(
-            data_stages.convolution, backward=True
-        ),
+        "label map": data.label_map,
+        "evaluation item, 1 vote": partial(data.evaluation_item, votes=1),
+        "evaluation item, 12 votes": partial(data.evaluation_item, votes=12),
+        "training item": data.training_item,
+        f"voxels at {scales} scales, input features": data.voxelisation,
+        f"kernel maps at {len(subject.convolved)} scales": data.kernel_maps,
+        "mean over voxels, forward": partial(data.scatter_mean, backward=False),
+        "mean over voxels, forward + backward": partial(data.scatter_mean, backward=True),
+        convolution: partial(data.convolution, backward=False),
+        f"{convolution} + backward": partial(data.convolution, backward=True),
     }
     for name, maker in (
-        ("3D network", network_stages.network),
-        ("points to labels", network_stages.points_to_labels),
-        ("training step of 2DPASS", network_stages.training_step),
+        ("3D network", networks.network),
+        ("points to labels", networks.points_to_labels),
+        ("training step of 2DPASS", networks.training_step),
     ):
         for precision in precisions:
             makers[f"{name}, {'fp32' if precision == '32' else precision}"] = partial(maker, precision=precision)
-    return (maker(subject, name) for name, maker in makers.items() if wanted(name))
+    return {name: partial(maker, subject, name) for name, maker in makers.items() if wanted(name)}

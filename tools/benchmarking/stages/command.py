@@ -1,44 +1,30 @@
 """Times each stage beside the plain way of doing it, on the CPU, in one run, and compares the results of both.
 
-    python tools/benchmark.py                                      # on a made-up sweep of 64 beams x 2048
-    python tools/benchmark.py --data_path dataset/SemanticKitti/dataset/sequences --sequence 00 --frame 000000
-    python tools/benchmark.py --stages item voxels --output table.md
+    python tools/benchmark.py stages                                      # on a made-up sweep of 64 beams x 2048
+    python tools/benchmark.py stages --data_path dataset/SemanticKitti/dataset/sequences --sequence 00 --frame 000000
+    python tools/benchmark.py stages --stages item voxels --output table.md
 
 Ours and plain take turns, so that whatever else the machine does hits both; times are medians after a warm-up.
-What the plain way is can be read in tools/benchmarking/plain_versions.py and plain_network.py.
+What the plain way is can be read in tools/benchmarking/plain/.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
-
-if __name__ == "__main__":  # before what takes seconds to import
-    from utils.command.start import begin
-
-    begin()
-
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import torch
 
-from tools.benchmarking import frame as frames
-from tools.benchmarking.frame import FULL_SIZE, add_experiment_flags, add_frame_flags, describe
+from tools.benchmarking.flags import add_experiment_flags, add_frame_flags, add_precisions_flag
+from tools.benchmarking.frame import Origin, describe, prepare
 from tools.benchmarking.machine import machine, peak_memory
-from tools.benchmarking.report import Column, Table, console, milliseconds, show
+from tools.benchmarking.report import Column, Report, Table, console, growing, milliseconds
 from tools.benchmarking.roofline import Rates, copy_rate, matrix_rate, network_work, roofline_lines
-from tools.benchmarking.stage import Measurement, measure
-from tools.benchmarking.stages import all_stages
+from tools.benchmarking.stages.catalogue import all_stages
+from tools.benchmarking.stages.stage import Measurement, measure
 from tools.benchmarking.subject import Subject
-from utils.command.flags import Parser
-from utils.command.process import run_program
 from utils.errors import UserError
 
 MATRIX_ROWS = 8192  # as many as the convolutions multiply at a time: they stay in the cache
@@ -49,51 +35,41 @@ NOTE = (
 )
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(description=(__doc__ or "").splitlines()[0])
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `stages`."""
     add_frame_flags(parser)
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="timed calls of each, after a warm-up")
-    parser.add_argument("--precision", nargs="+", choices=("32", "bf16"), default=["32", "bf16"], help="of networks")
+    add_precisions_flag(parser)
     parser.add_argument("--stages", nargs="+", metavar="TEXT", help="only stages whose name contains one of these")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table here too, as Markdown")
-    add_experiment_flags(parser)
-    return parser.parse_args(argv)
+    add_experiment_flags(parser, runs=5)
 
 
-def main(argv: Sequence[str]) -> None:
-    args = parse_arguments(argv)
-    if args.runs < 1:
-        raise UserError("--runs takes a count of 1 or more")
+def run(args: argparse.Namespace) -> None:
+    """Measure the stages that the flags ask for."""
     terminal = console()
     with tempfile.TemporaryDirectory() as folder, terminal.status("making the input") as status:
-        subject = prepare(args.data_path, args.sequence, args.frame, args.config, args.set, Path(folder))
-        facts = [machine(), *describe(subject)]
-        measurements = []
-        for stage in all_stages(subject, args.precision, lambda name: _is_wanted(name, args.stages)):
-            status.update(stage.name)
-            measurements.append(measure(stage, args.runs))
-        if not measurements:
+        origin = Origin(args.data_path, args.sequence, args.frame)
+        subject = prepare(origin, args.config, args.set, Path(folder))
+        stages = all_stages(subject, args.precisions, lambda name: _is_wanted(name, args.stages))
+        if not stages:
             raise UserError(
                 f"--stages {' '.join(args.stages)}: no stage has such a name; leave the flag out to see all"
             )
+        facts = [machine(), *describe(subject)]
+        measurements: list[Measurement] = []
         closing = [f"Medians of {args.runs} calls each, in turns.", NOTE]
-        if (memory := peak_memory()) is not None:
-            closing.append(f"Peak memory of the process, plain versions included: {memory / 2**30:.2f} GiB.")
-        status.update("the speed of the machine")
-        closing += roofline(subject, measurements)
-    show(terminal, facts, [table(measurements)], closing, args.output)
+        with growing(terminal, args.output, lambda: Report(facts, [table(measurements)], closing)) as row_done:
+            for name, make in stages.items():
+                status.update(name)
+                measurements.append(measure(make(), args.runs))
+                row_done()
+            if (memory := peak_memory()) is not None:
+                closing.append(f"Peak memory of the process, plain versions included: {memory / 2**30:.2f} GiB.")
+            status.update("the speed of the machine")
+            closing += roofline(subject, measurements)
 
 
 def _is_wanted(name: str, texts: Sequence[str] | None) -> bool:
     return texts is None or any(text.lower() in name.lower() for text in texts)
-
-
-def prepare(
-    data_path: Path | None, sequence: str, frame: str, config: str | Path, overrides: Sequence[str], folder: Path
-) -> Subject:
-    """As `tools.benchmarking.frame.prepare`; without a `data_path`, a full-size sweep is made up."""
-    demo = replace(FULL_SIZE, workers=os.cpu_count() or 1)
-    return frames.prepare(data_path, sequence, frame, config, overrides, folder, demo)
 
 
 def roofline(subject: Subject, measurements: Sequence[Measurement]) -> list[str]:
@@ -121,9 +97,6 @@ def cells(measurement: Measurement) -> tuple[str, ...]:
 
 
 def table(measurements: Sequence[Measurement]) -> Table:
+    """All measurements as a table."""
     columns = [Column(name, name.endswith("ms") or name == "ratio") for name in COLUMNS]
     return Table(columns, [cells(measurement) for measurement in measurements])
-
-
-if __name__ == "__main__":
-    sys.exit(run_program(lambda: main(sys.argv[1:])))

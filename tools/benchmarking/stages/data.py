@@ -13,8 +13,9 @@ from dataloader.dataset import SegmentationDataset
 from network.sparse.coordinates import unpack
 from network.sparse.torch_backend import PairMap, submanifold_map
 from network.voxels.voxelize import Voxels
-from tools.benchmarking import plain_network, plain_versions
-from tools.benchmarking.stage import Difference, Stage, count_different, largest_difference
+from tools.benchmarking.plain import network as plain_network
+from tools.benchmarking.plain import versions as plain_versions
+from tools.benchmarking.stages.stage import Difference, Stage, count_different, largest_difference
 from tools.benchmarking.subject import Subject
 from utils.scan.records import Batch
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from network.models.arch_2dpass import Arch2DPASS
-from tools.benchmarking import plain_network
-from tools.benchmarking.stage import Stage, count_different, largest_difference
+from tools.benchmarking.plain import network as plain_network
+from tools.benchmarking.stages.stage import Stage, count_different, largest_difference
 from tools.benchmarking.steps import TrainingStep, autocast, labels
 from tools.benchmarking.subject import Subject
 from utils.scan.records import Batch

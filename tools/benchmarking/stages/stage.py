@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from tools.benchmarking.timing import seconds
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,6 @@ class Measurement:
 def measure(stage: Stage, runs: int) -> Measurement:
     """Both ways once to warm up and to compare, then `runs` times in turns."""
     difference = stage.compare(stage.ours(), stage.plain())
-    times = [(_seconds(stage.ours), _seconds(stage.plain)) for _ in range(runs)]
+    times = [(seconds(stage.ours, _CPU), seconds(stage.plain, _CPU)) for _ in range(runs)]
     ours, plain = (statistics.median(column) for column in zip(*times, strict=True))
     return Measurement(stage, ours, plain, difference)
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start

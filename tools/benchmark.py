@@ -1,0 +1,54 @@
+"""Measures this project on this machine.
+
+    python tools/benchmark.py stages    # each stage beside the plain way of doing it, on the CPU
+    python tools/benchmark.py growth    # how time and memory grow with points, batch, hidden size and votes
+    python tools/benchmark.py gpu       # evaluation and training with each sparse backend on a CUDA device
+
+Rows are shown, and written to --output, as they are finished; a run that is stopped ends with the tables of those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+if __name__ == "__main__":  # before what takes seconds to import
+    if not __package__:  # run as a file, and not with -m
+        import _root  # noqa: F401
+    from utils.command.start import begin
+
+    begin()
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
+
+from tools.benchmarking.gpu import command as gpu
+from tools.benchmarking.growth import command as growth
+from tools.benchmarking.stages import command as stages
+from utils.command.flags import Parser
+from utils.command.process import run_program
+
+COMMANDS = {"stages": stages, "growth": growth, "gpu": gpu}
+
+
+def build_parser() -> Parser:
+    """The parser of this program; `run` of what it returns is the chosen benchmark."""
+    parser = Parser(description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS), help="what to measure")
+    for name, module in COMMANDS.items():
+        text = module.__doc__ or ""
+        command: argparse.ArgumentParser = commands.add_parser(name, help=text.partition("\n")[0], description=text)
+        module.add_flags(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    return run_program(lambda: args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Evaluation and training on a CUDA device with each sparse backend: `benchmark.py gpu`."""

@@ -1,0 +1,82 @@
+"""The rows of `benchmark.py growth` as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tools.benchmarking.child import OUT_OF_MEMORY
+from tools.benchmarking.growth.cases import Question, Row
+from tools.benchmarking.growth.row import EVALUATION
+from tools.benchmarking.machine import GIB, device_of, total_memory
+from tools.benchmarking.report import NONE, Column, Table, milliseconds
+
+_MIB = 2**20
+_COMPANY = 0.2  # cores that others take before it is worth a remark
+
+
+def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str]) -> Table:
+    """The rows as text; `remark` completes what is said of a failure."""
+    kinds = question.kinds
+    columns = [Column(question.title), Column("points", True), Column("voxels", True)]
+    for what in kinds:
+        columns += [Column(f"{what}, ms", True), Column("x", True), Column("memory, MiB", True), Column("x", True)]
+    columns += [Column("runs", True)]
+    remarks = [_remarks(row, remark) for row in rows]
+    columns += [Column("remark")] if any(remarks) else []
+    cells = []
+    for row, said in zip(rows, remarks, strict=True):
+        line = [row.label, f"{row.points:,}", _voxels(row)]
+        for what in kinds:
+            line += _number(rows, row, what, "seconds", milliseconds)
+            line += _number(rows, row, what, "memory", lambda size: f"{size / _MIB:,.0f}")
+        line.append(", ".join(str(_value(row, what, "runs") or NONE) for what in kinds))
+        cells.append(line + ([said] if any(remarks) else []))
+    return Table(columns, cells)
+
+
+def _number(rows: Sequence[Row], row: Row, what: str, name: str, text: Callable[[float], str]) -> list[str]:
+    """A number, and how it compares, per unit, with the first row that has one."""
+    value = _value(row, what, name)
+    if value is None:
+        return [NONE, NONE]
+    first, first_amount = next((v, r.amount) for r in rows if (v := _value(r, what, name)) is not None)
+    growth = f"{value / row.amount / (first / first_amount):.2f}" if first else NONE
+    return [text(value), growth]
+
+
+def _value(row: Row, what: str, name: str) -> float | None:
+    values = row.answers[what].values.get(what)
+    return None if values is None else values[name]
+
+
+def _voxels(row: Row) -> str:
+    found = _value(row, EVALUATION, "voxels")
+    return NONE if found is None else f"{found:,}"
+
+
+def _remarks(row: Row, remark: Callable[[str], str]) -> str:
+    """Why something is missing, and whether something else ran at the same time."""
+    said = {what: "; ".join(map(remark, dict.fromkeys(row.answers[what].failures.values()))) for what in row.answers}
+    for what in row.answers:
+        if (others := _value(row, what, "others") or 0.0) > _COMPANY:
+            said[what] = f"other processes took {others:.1f} cores"
+    texts = set(said.values())
+    return texts.pop() if len(texts) == 1 else "; ".join(f"{what}: {text}" for what, text in said.items() if text)
+
+
+def memory_before(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """The least and the most memory that a process had in use before it was measured, MiB."""
+    found = [v / _MIB for row in rows for what in row.answers if (v := _value(row, what, "before")) is not None]
+    return (min(found), max(found)) if found else None
+
+
+def explain(failure: str, device: str, limit: float | None) -> str:
+    """A failure for want of memory, with the memory that there is."""
+    if OUT_OF_MEMORY not in failure:
+        return failure
+    if limit is not None:
+        return f"{failure} (limit of {limit:g} GiB)"
+    total = total_memory(device_of(device))
+    return (
+        failure if total is None else f"{failure} ({total / GIB:.0f} GiB {'machine' if device == 'cpu' else 'device'})"
+    )
