@@ -22,9 +22,7 @@ from tests.conftest import ROOT, TREE
 from tests.support.robustness import ROBO3D, YAN, write_nuscenes, write_semantickitti
 from tests.test_every_config import reduced
 from tests.test_main import environment
-from tools import visualize
-from tools.viewing import nuscenes as of_nuscenes
-from tools.viewing import semantickitti as of_semantickitti
+from tools import view
 from utils.command.process import run_program
 from utils.config.loading import load_config
 from utils.labels import LabelMap
@@ -108,12 +106,12 @@ def yan(sequences: Path, names=FEW) -> Path:
 
 
 def drawn(monkeypatch, *flags: object) -> dict[str, Any]:
-    """What tools/visualize.py hands to the pen: ground truth and prediction as learning ids, and the names of both."""
+    """What tools/view.py hands to the pen: ground truth and prediction as learning ids, and the names of both."""
     keys = ("xyz", "lidar", "labels", "prediction", "colors", "names")
     found: dict[str, Any] = {}
-    for dataset in (of_semantickitti, of_nuscenes):
-        monkeypatch.setattr(dataset, "draw_scan", lambda *args, **_: found.update(zip(keys, args, strict=False)))
-    assert visualize.main([*map(str, flags), "--output", "scan.png"]) == 0
+    pen = "tools.viewing.scan.draw_scan"
+    monkeypatch.setattr(pen, lambda *args, **_: found.update(zip(keys, args, strict=False)))
+    assert view.main([*map(str, flags), "--output", "scan.png"]) == 0
     return found
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from dataloader.datasets.kitti_sequences import sequences_of
 from network.training.callbacks import read_history
 from tools.making.notes import read_note
-from tools.viewing.semantickitti import visualize
+from tools.viewing.semantickitti import read_scan
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.config.loading import load_config
@@ -63,7 +63,7 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
     for frame in FRAMES:
         if (data_path / sequence / "velodyne" / f"{frame}.bin").is_file():
             picture = folder / f"street_{frame}.png"
-            visualize(data_path, sequence, frame, folder / "predictions", label_map, picture)
+            read_scan(data_path, sequence, frame, folder / "predictions", label_map).draw(picture)
     console.print(
         f"\nLook at   {folder}/street_*.png (the street, from above, from the sensor, through the camera)\n"
         f"          {folder}/confusion.png, {folder}/pictures/\n"

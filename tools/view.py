@@ -1,8 +1,8 @@
-"""Draw one scan of SemanticKITTI or nuScenes: from above, as the sensor sees it, and over the camera pictures.
+"""Draws one scan of SemanticKITTI or nuScenes: from above, as the sensor sees it, and over the camera pictures.
 
-    python tools/visualize.py --data_path dataset/demo/sequences --sequence 08 --frame 000000 --output scan.png
-    python tools/visualize.py --dataset nuscenes --data_path dataset/demo/nuscenes --frame 0 --output scan.png
-    python tools/visualize.py --data_path dataset/demo/sequences --subset fog/light --frame 000000 --output scan.png
+    python tools/view.py --data_path dataset/demo/sequences --sequence 08 --frame 000000 --output scan.png
+    python tools/view.py --dataset nuscenes --data_path dataset/demo/nuscenes --frame 0 --output scan.png
+    python tools/view.py --data_path dataset/demo/sequences --subset fog/light --frame 000000 --output scan.png
 
 Labels and camera pictures are shown where they are on disk, predictions with `--predictions`. `--subset` draws a scan
 of a corrupted set, and `--predictions` then takes what robust_test.py has saved.
@@ -15,14 +15,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
-
 if __name__ == "__main__":  # before what takes seconds to import
+    if not __package__:  # run as a file, and not with -m
+        import _root  # noqa: F401
     from utils.command.start import begin
 
     begin()
 
 from tools.viewing import nuscenes, semantickitti
+from tools.viewing.scan import ShownScan
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.labels import LabelMap
@@ -36,8 +37,9 @@ LABEL_MAPPINGS = {
 }
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(description="Draw a scan with its labels and predictions.")
+def build_parser() -> Parser:
+    """The parser of this program."""
+    parser = Parser(description=__doc__)
     parser.add_argument("--dataset", choices=LABEL_MAPPINGS, default="semantickitti", help="default: %(default)s")
     parser.add_argument(
         "--data_path", type=Path, required=True, help="SemanticKITTI: the folder of the sequence folders; "
@@ -60,22 +62,24 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--corruption_path", type=Path, metavar="FOLDER", help="that of the subsets, if not the usual")
     parser.add_argument("--label_mapping", type=Path, help="names, colours and ids of the classes, if not the usual")
     parser.add_argument("--output", type=Path, required=True, help="the PNG to write")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def draw(flags: argparse.Namespace) -> None:
-    """Draw what the flags say."""
+def read_scan(flags: argparse.Namespace) -> ShownScan:
+    """The scan that the flags name.
+
+    Raises:
+        UserError: a file is missing or broken, or there are neither labels nor predictions.
+    """
     label_map = LabelMap.load(flags.label_mapping or LABEL_MAPPINGS[flags.dataset])
-    what = (flags.frame, flags.predictions, label_map, flags.output)
+    what = (flags.frame, flags.predictions, label_map)
     root = None if flags.subset is None else subset_root(flags)
     if flags.dataset == "nuscenes":
         subset = None if root is None else (root, flags.subset)
-        nuscenes.visualize(flags.data_path, flags.version, flags.split, *what, subset)
-    elif root is None:
-        semantickitti.visualize(flags.data_path, flags.sequence, *what)
-    else:
-        semantickitti.visualize(root, flags.subset, *what, is_subset=True)
-    print(f"wrote {flags.output}")
+        return nuscenes.read_scan(flags.data_path, flags.version, flags.split, *what, subset)
+    if root is None:
+        return semantickitti.read_scan(flags.data_path, flags.sequence, *what)
+    return semantickitti.read_scan(root, flags.subset, *what, is_subset=True)
 
 
 def subset_root(flags: argparse.Namespace) -> Path:
@@ -90,9 +94,15 @@ def subset_root(flags: argparse.Namespace) -> Path:
     return default_folder(flags.data_path, load_family(family, DATASETS[flags.dataset]))
 
 
+def draw(flags: argparse.Namespace) -> None:
+    """Draws what the flags say."""
+    read_scan(flags).draw(flags.output)
+    print(f"wrote {flags.output}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    flags = parse_arguments(arguments)
+    flags = build_parser().parse_args(arguments)
     return run_command(lambda: draw(flags))
 
 

@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import visualize
-from tools.viewing import nuscenes
+from tools import view
 from utils.labels import LabelMap
 from utils.pictures.raster import NOT_JUDGED
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
-KITTI, NUSCENES = (LabelMap.load(visualize.LABEL_MAPPINGS[name]) for name in ("semantickitti", "nuscenes"))
+KITTI, NUSCENES = (LabelMap.load(view.LABEL_MAPPINGS[name]) for name in ("semantickitti", "nuscenes"))
 
 
 def draw(output, *flags, sequence="08", frame="000000", data_path=TREE):
     flags = ["--data_path", data_path, "--sequence", sequence, "--frame", frame, "--output", output, *flags]
-    return visualize.main([str(flag) for flag in flags])
+    return view.main([str(flag) for flag in flags])
 
 
 def predict_everything_as(raw, folder, sequence="08", frame="000000"):
@@ -107,8 +106,10 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path, capsys, name):
     assert printed.out == ""
 
 
-def test_runs_as_a_script_from_anywhere(tmp_path):
-    script = str(ROOT / "tools" / "visualize.py")
+@pytest.mark.parametrize("name", ["view", "visualize"])
+def test_runs_as_a_script_from_anywhere(tmp_path, name):
+    """By its former name, too."""
+    script = str(ROOT / "tools" / f"{name}.py")
     command = [sys.executable, script, "--data_path", str(TREE), "--output", "scan.png"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -170,7 +171,7 @@ def tree(demo_trees):
 
 def draw_nuscenes(output, tree, *flags):
     flags = ["--dataset", "nuscenes", "--data_path", tree, "--output", output, *flags]
-    return visualize.main([str(flag) for flag in flags])
+    return view.main([str(flag) for flag in flags])
 
 
 def scans(tree, version="v1.0-mini"):
@@ -228,7 +229,7 @@ def test_nuscenes_test_split_shows_predictions_alone(tree, tmp_path):
 def test_nuscenes_cameras_are_shown_as_they_are_on_the_car(tree, tmp_path, monkeypatch):
     """What a camera sees lies where the camera looks; x points right and y ahead."""
     drawn = []
-    monkeypatch.setattr(nuscenes, "draw_scan", lambda *args, **kwargs: drawn.append(args))
+    monkeypatch.setattr("tools.viewing.scan.draw_scan", lambda *args, **kwargs: drawn.append(args))
     assert draw_nuscenes(tmp_path / "scan.png", tree) == 0
     xyz, cameras = drawn[0][0], drawn[0][-1]
     directions = xyz[:, :2] / np.linalg.norm(xyz[:, :2], axis=1, keepdims=True)

@@ -1,1 +1,1 @@
-"""What tools/visualize.py draws: a scan of each data set, with whatever of it is on disk."""
+"""What tools/view.py shows: a scan of each data set, with whatever of it is on disk."""

@@ -11,12 +11,10 @@ from dataloader.datasets.corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes import CAMERAS, NuScenes
 from dataloader.datasets.nuscenes_predictions import prediction_path
 from dataloader.formats.files import read_bytes
-from tools.viewing.added import naming_added
-from tools.viewing.predictions import find_prediction
+from tools.viewing.scan import ShownScan, find_prediction, naming_added
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
-from utils.pictures.scans import draw_scan
 from utils.scan.sensor import NUSCENES_LIDAR
 
 ON_THE_CAR = (
@@ -26,17 +24,16 @@ ON_THE_CAR = (
 IMAGE_SIZE = (800, 450)  # a JPEG of 1600 x 900 is decoded at half its size in a third of the time
 
 
-def visualize(
+def read_scan(
     data_path: Path,
     version: str,
     split: str,
     frame: str,
     predictions: Path | None,
     label_map: LabelMap,
-    output: Path,
     subset: tuple[Path, str] | None = None,
-) -> None:
-    """Draw a scan of nuScenes.
+) -> ShownScan:
+    """Reads a scan of nuScenes.
 
     Args:
         data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their
@@ -45,8 +42,7 @@ def visualize(
         frame: number of the scan in the split (or in the subset), from 0, or its LIDAR_TOP sample_data token.
         predictions: folder of a submission or of kept predictions, or None.
         label_map: names and colours of the classes.
-        output: the PNG to write.
-        subset: of a corrupted set, to draw in place of the clean scans, without cameras: the folder of the subsets,
+        subset: of a corrupted set, in place of the clean scans, without cameras: the folder of the subsets,
             and its name ("fog/light").
 
     Raises:
@@ -72,18 +68,10 @@ def visualize(
         path = find_prediction(predictions, names, "" if subset is None else subset[1])
         prediction = _read_prediction(path, len(scan), len(label_map.names))
     where = split if subset is None else subset[1]
-    draw_scan(
-        scan.xyz,
-        NUSCENES_LIDAR,
-        scan.labels if clean.has_labels else None,
-        prediction,
-        shown.colors,
-        shown.names,
-        output,
-        _cameras(clean, index) if with_images else (),
-        title=f"{scan.frame.sequence}, scan {index} of {where} ({token})",
-        num_classes=len(label_map.names),
-    )
+    title = f"{scan.frame.sequence}, scan {index} of {where} ({token})"
+    labels = scan.labels if clean.has_labels else None
+    cameras = _cameras(clean, index) if with_images else ()
+    return ShownScan(title, scan.xyz, NUSCENES_LIDAR, labels, prediction, shown, len(label_map.names), cameras)
 
 
 def _open_subset(subset: tuple[Path, str], clean: NuScenes, version: str) -> CorruptedNuScenes:

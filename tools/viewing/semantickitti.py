@@ -10,25 +10,22 @@ from numpy.typing import NDArray
 from dataloader.datasets.camera import project, read_image
 from dataloader.datasets.kitti_calibration import read_calibration
 from dataloader.datasets.semantickitti import read_labels, read_points
-from tools.viewing.added import naming_added
-from tools.viewing.predictions import find_prediction
+from tools.viewing.scan import ShownScan, find_prediction, naming_added
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
-from utils.pictures.scans import draw_scan
 from utils.scan.sensor import SEMANTICKITTI_LIDAR
 
 
-def visualize(
+def read_scan(
     data_path: Path,
     sequence: str,
     frame: str,
     predictions: Path | None,
     label_map: LabelMap,
-    output: Path,
     is_subset: bool = False,
-) -> None:
-    """Draw a scan of a sequence of SemanticKITTI, or of a subset of a corrupted set, which has the same files.
+) -> ShownScan:
+    """Reads a scan of a sequence of SemanticKITTI, or of a subset of a corrupted set, which has the same files.
 
     Args:
         data_path: the folder of the sequences or of the subsets.
@@ -37,7 +34,6 @@ def visualize(
         frame: name of the scan, such as "000000".
         predictions: folder of a submission or of kept predictions, or None.
         label_map: names, colours and ids of the classes.
-        output: the PNG to write.
         is_subset: it is a subset, whose labels may have ids that the label mapping does not know; they are ignored.
 
     Raises:
@@ -56,18 +52,9 @@ def visualize(
         prediction, _ = read_labels(path, len(xyz), label_map)
     if labels is None and prediction is None:
         raise UserError(f"{label_file}: missing; give --predictions to draw those alone")
-    draw_scan(
-        xyz,
-        SEMANTICKITTI_LIDAR,
-        labels,
-        prediction,
-        shown.colors,
-        shown.names,
-        output,
-        _cameras(folder, frame, xyz),
-        title=f"{'Subset' if is_subset else 'Sequence'} {sequence}, scan {frame}",
-        num_classes=len(label_map.names),
-    )
+    title = f"{'Subset' if is_subset else 'Sequence'} {sequence}, scan {frame}"
+    cameras = _cameras(folder, frame, xyz)
+    return ShownScan(title, xyz, SEMANTICKITTI_LIDAR, labels, prediction, shown, len(label_map.names), cameras)
 
 
 def _cameras(folder: Path, frame: str, xyz: NDArray[np.float32]) -> list[list[CameraPicture]]:

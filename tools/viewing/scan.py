@@ -1,0 +1,88 @@
+"""What is shown of a scan, of whatever data set: the record that is drawn, and what its makers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader.corruptions.families import added_labels
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.pictures.raster import ALTERED, CameraPicture
+from utils.pictures.scans import draw_scan
+from utils.scan.sensor import Lidar
+
+
+@dataclass(frozen=True)
+class ShownScan:
+    """A scan with whatever is known of it; labels or a prediction at least.
+
+    Attributes:
+        title: which scan it is.
+        xyz: (N, 3) float32 metres, frame of the lidar.
+        lidar: what took the scan.
+        labels, prediction: (N,) learning ids, or None.
+        label_map: names and colours; also of points that a corruption has added (`naming_added`).
+        num_classes: those that are judged.
+        cameras: rows of pictures, laid out as the cameras are on the car; none where they are not on disk.
+    """
+
+    title: str
+    xyz: NDArray[np.float32]
+    lidar: Lidar
+    labels: NDArray[np.integer] | None
+    prediction: NDArray[np.integer] | None
+    label_map: LabelMap
+    num_classes: int
+    cameras: Sequence[Sequence[CameraPicture]] = ()
+
+    def draw(self, output: Path) -> None:
+        """Draws the scan from above, as the sensor sees it, and over the camera pictures, into a PNG."""
+        draw_scan(
+            self.xyz,
+            self.lidar,
+            self.labels,
+            self.prediction,
+            self.label_map.colors,
+            self.label_map.names,
+            output,
+            self.cameras,
+            title=self.title,
+            num_classes=self.num_classes,
+        )
+
+
+def naming_added(label_map: LabelMap, dataset: str) -> LabelMap:
+    """The map with ids of their own, behind those of the classes, for the points that corruptions of `dataset` add.
+
+    In white, and with names for the legend that say that they are not judged.
+    """
+    names = {raw: f"{name} (added, ignored)" for raw, name in added_labels(dataset).items()}
+    return label_map.adding(names, ALTERED)
+
+
+def find_prediction(folder: Path, names: Sequence[str], subset: str = "") -> Path:
+    """The file with the prediction of a scan.
+
+    Args:
+        folder: where to look.
+        names: what the file may be called below the folder of one test; the first is the usual.
+        subset: of a corrupted set: robust_test.py has a folder of predictions for each, so `folder` may also be that
+            of its run, or `subsets` in it.
+
+    Raises:
+        UserError: there is none.
+    """
+    of_subset = (folder / subset / "predictions", folder / "subsets" / subset / "predictions") if subset else ()
+    for base in (folder, *of_subset):
+        for name in names:
+            if (base / name).is_file():
+                return base / name
+    raise UserError(
+        f"{folder / names[0]}: missing; --predictions must be a folder of predictions or of a submission that a test "
+        f"of {subset or 'these scans'} has written"
+    )
