@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
-
 if __name__ == "__main__":  # before what takes seconds to import
+    if not __package__:  # run as a file, and not with -m
+        import _root  # noqa: F401
     from utils.command.start import begin
 
     begin()
@@ -95,12 +95,17 @@ def progress_line(root: Path) -> str | None:
     return f"validation mIoU % after each epoch (one view): {' '.join(steps)}"
 
 
+def build_parser() -> Parser:
+    """The parser of this program."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=CONFIG, help="the demo's YAML (config/2DPASS-demo.yaml)")
+    parser.add_argument("--log_dir", default="demo", metavar="NAME", help="the run's name (%(default)s)")
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", type=Path, default=CONFIG, help="the demo's YAML (%(default)s)")
-    parser.add_argument("--log_dir", default="demo", help="the run's name (%(default)s)")
-    args = parser.parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     return run_command(lambda: summarise(args.config, args.log_dir, Console()))
 
 

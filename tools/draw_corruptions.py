@@ -13,25 +13,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
-
 if __name__ == "__main__":  # before what takes seconds to import
+    if not __package__:  # run as a file, and not with -m
+        import _root  # noqa: F401
     from utils.command.start import begin
 
     begin()
 
-from dataloader.corruptions.families import CLEAN, FAMILIES, CorruptedSubset, robo3d, yan
+from dataloader.corruptions.families import CLEAN, CorruptedSubset, robo3d, yan
 from dataloader.corruptions.sweep import Sweep
 from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor
+from tools.corrupting.options import add_corruption_flags
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.errors import UserError
@@ -92,9 +93,7 @@ def corrupt(
     Raises:
         UserError: a file of the frame is missing or damaged.
     """
-    sweep = clean.read_scan(frame)
-    entries = clean.read_labels(frame.labels, clean.count(frame))
-    sweep = replace(sweep, labels=clean.learning_ids(entries)[sweep.rows])
+    sweep, _ = clean.read(frame)
     makes = Corruptor(clean, family, seed, Path(), {})
     found: dict[str, list[Corrupted]] = {}
     for subset in subsets:
@@ -172,10 +171,8 @@ def run(flags: argparse.Namespace) -> None:
     """Draw and count what the flags say.
 
     Raises:
-        UserError: the scan is not there, or the seed is negative.
+        UserError: the scan is not there.
     """
-    if flags.seed < 0:
-        raise UserError(f"--seed has to be at least 0, not {flags.seed}; change it")
     clean = clean_sets.semantickitti(flags.data_path, flags.sequence)
     frame = next((frame for frame in clean.frames if frame.key == flags.frame), None)
     if frame is None:
@@ -192,23 +189,21 @@ def run(flags: argparse.Namespace) -> None:
     print(f"\nwrote {len(types)} pictures to {flags.output}")
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> Parser:
+    """The parser of this program."""
+    parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--family", choices=sorted(FAMILIES), required=True, help="whose corruptions: Yan et al. or Robo3D")
+    add_corruption_flags(parser)
     add("--data_path", type=Path, required=True, help="the folder of the sequence folders")
     add("--sequence", default="00", help="default: %(default)s")
     add("--frame", default="000000", help="name of the scan, default: %(default)s")
-    add("--mode", choices=("physical", "reference"), default="physical",
-        help="weather by the papers' equations, or as the published generators compute it (%(default)s)")  # fmt: skip
-    add("--seed", type=int, default=0, help="of all draws (%(default)s)")
     add("--output", type=Path, required=True, help="folder of the pictures")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    flags = parse_arguments(arguments)
+    flags = build_parser().parse_args(arguments)
     return run_command(lambda: run(flags))
 
 

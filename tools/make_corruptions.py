@@ -14,11 +14,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 if __name__ == "__main__":  # before what takes seconds to import
+    if not __package__:  # run as a file, and not with -m
+        import _root  # noqa: F401
     from utils.command.start import begin
 
     begin()
@@ -28,8 +27,9 @@ from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor, FrameResult
 from tools.corrupting.ledger import Ledger
-from tools.corrupting.options import DATASETS, SEQUENCE, check, chosen, parse, wanted_subsets
+from tools.corrupting.options import DATASETS, SEQUENCE, add_flags, check, chosen, complete, wanted_subsets
 from tools.making.frames import map_frames, progress_bar
+from utils.command.flags import Parser
 from utils.command.process import run_command
 
 
@@ -83,9 +83,16 @@ def _write_subsets(
                 ledger.complete(name, corrupt.subsets.get(name), results[name])
 
 
+def build_parser() -> Parser:
+    """The parser of this program."""
+    parser = Parser(description=__doc__)
+    add_flags(parser)
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    flags = parse(__doc__ or "", arguments)
+    flags = complete(build_parser().parse_args(arguments))
     return run_command(lambda: print("\n".join([f"{flags.output}:", *make(flags)])))
 
 

@@ -10,15 +10,14 @@ No download, no licence to sign; what it shows is simple, but files, label ids a
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
-
 if __name__ == "__main__":  # before what takes seconds to import
+    if not __package__:  # run as a file, and not with -m
+        import _root  # noqa: F401
     from utils.command.start import begin
 
     begin()
@@ -26,7 +25,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 from tools.demo_world import nuscenes, semantickitti
 from tools.demo_world.options import DEFAULTS, DemoOptions
 from tools.demo_world.tree import Summary
-from tools.making.frames import progress_bar
+from tools.making.frames import add_workers_flag, progress_bar
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.command.terminal import say
@@ -38,9 +37,9 @@ _WAITING = "{}: another process writes there; waiting for its end"
 WRITERS = {"semantickitti": semantickitti.write_tree, "nuscenes": nuscenes.write_tree}
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags; what was not given is as in `DEFAULTS` of the data set."""
-    parser = Parser(description=(__doc__ or "").splitlines()[0])
+def build_parser() -> Parser:
+    """The parser of this program."""
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--dataset", choices=sorted(DEFAULTS), default="semantickitti", help="whose files to write (%(default)s)")
     add("--output", type=Path, help=f"folder of the data set ({_usual(OUTPUTS)})")
@@ -61,9 +60,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--reflectance", nargs="+", action="extend", metavar="MATERIAL=SHARE",
         help="share of laser light (0..1) that a material sends back, such as ASPHALT=0.2 METAL=0.6")  # fmt: skip
     add("--seed", type=int, help=f"another seed, other streets{_of('seed')}")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (one for each processor)")
+    add_workers_flag(parser)
     add("--overwrite", action="store_true", help="replace a data set that this tool made with other options")
-    flags = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The flags; what was not given is as in `DEFAULTS` of the data set."""
+    flags = build_parser().parse_args(arguments)
     flags.output = flags.output or OUTPUTS[flags.dataset]
     return flags
 

@@ -60,14 +60,19 @@ class CleanSet:
     frames: tuple[CleanFrame, ...]
     about: dict[str, Any]
 
-    def read_scan(self, frame: CleanFrame) -> Sweep:
-        """The scan, without its labels, which are 0; points with a coordinate that is not finite are left out.
+    def read(self, frame: CleanFrame) -> tuple[Sweep, np.ndarray]:
+        """Reads a frame.
+
+        Returns:
+            The scan with its learning ids, without the points that have a coordinate which is not finite; and the
+            entries of the label file, of all points.
 
         Raises:
-            UserError: the file is missing, empty or truncated.
+            UserError: a file is missing, empty or truncated, or scan and labels do not belong together.
         """
         xyz, intensity = read_point_file(frame.scan, self.columns)
         count = len(xyz)
+        entries = self._read_labels(frame.labels, count)
         if self.columns == 5:
             stored = read_bytes(frame.scan, "scan").view("<f4").reshape(-1, 5)[:, 4]
             ring = np.clip(np.nan_to_num(stored), 0, self.sensor.beams - 1).astype(np.int32)
@@ -76,20 +81,20 @@ class CleanSet:
         sweep = Sweep(
             xyz=xyz,
             intensity=intensity,
-            labels=np.zeros(count, dtype=np.uint8),
+            labels=self.learning_ids(entries),
             ring=ring,
             rows=np.arange(count, dtype=np.int64),
             altered=np.zeros(count, dtype=bool),
             sensor=self.sensor,
         )
         finite = np.all(np.isfinite(xyz), axis=1)
-        return sweep if finite.all() else sweep.select(finite)
+        return sweep if finite.all() else sweep.select(finite), entries
 
     def count(self, frame: CleanFrame) -> int:
         """Points in the scan, from the size of its file."""
         return frame.scan.stat().st_size // (4 * self.columns)
 
-    def read_labels(self, path: Path, count: int) -> np.ndarray:
+    def _read_labels(self, path: Path, count: int) -> np.ndarray:
         """The entries of a label file, (count,); ids that the label mapping does not know become that of class 0.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,17 +62,14 @@ class Corruptor:
 
     def _write_clean(self, name: str, frame: CleanFrame) -> None:
         scan, labels = self.files(name, frame)
-        self.clean.read_scan(frame)  # complains if the file is damaged
-        entries = self.clean.read_labels(frame.labels, self.clean.count(frame))
+        _, entries = self.clean.read(frame)  # complains if a file is damaged
         # A copy and no link: who writes into one tree does not change the other.
         write_bytes(scan, read_bytes(frame.scan, "scan").data)
         _write(labels, entries, self.clean.label_type)
 
     def _write_corrupted(self, name: str, frame: CleanFrame) -> None:
         subset, (scan, labels) = self.subsets[name], self.files(name, frame)
-        sweep = self.clean.read_scan(frame)
-        entries = self.clean.read_labels(frame.labels, self.clean.count(frame))
-        sweep = replace(sweep, labels=self.clean.learning_ids(entries)[sweep.rows])
+        sweep, entries = self.clean.read(frame)
         corrupted = subset.apply(sweep, self.generator(name, frame))
         if len(corrupted) == 0:
             raise UserError(f"{frame.scan}: no point is left of it in {name}; leave that subset out of --subsets")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,7 +19,8 @@ from dataloader.corruptions.families import (
     robo3d,
     yan,
 )
-from utils.command.flags import Parser
+from tools.making.frames import add_workers_flag
+from utils.command.flags import count
 from utils.config.messages import nearest_key
 from utils.errors import UserError
 from utils.robustness.family import CLEAN_NAMES
@@ -31,24 +31,32 @@ SEQUENCE = "08"
 """Of SemanticKITTI: the validation split."""
 
 
-def parse(description: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags; `output` is filled in, open choices that were not given are None."""
-    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_corruption_flags(parser: argparse.ArgumentParser) -> None:
+    """--family, --mode and --seed: of the tools that make and that draw corruptions."""
     add = parser.add_argument
     add("--family", choices=sorted(FAMILIES), required=True, help="whose corruptions: Yan et al. or Robo3D")
+    add("--mode", choices=("physical", "reference"), default="physical",
+        help="weather by the papers' equations, or as the published generators compute it (%(default)s)")  # fmt: skip
+    add("--seed", type=count(0), default=0, metavar="N", help="of all draws (%(default)s)")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of tools/make_corruptions.py."""
+    add = parser.add_argument
+    add_corruption_flags(parser)
     add("--dataset", choices=sorted(DATASETS), default="semantickitti", help="what --data_path holds (%(default)s)")
     add("--data_path", type=Path, help="folder of the sequences, or of samples and lidarseg (the demo data)")
     add("--output", type=Path, help="folder of the subsets (SemanticKITTI-C, Robo3D/..., beside --data_path)")
     add("--subsets", nargs="+", metavar="NAME", help="names, such as fog_light or fog/light, or types, such as fog "
         "(all of the family)")  # fmt: skip
-    add("--seed", type=int, default=0, help="of all draws (%(default)s)")
-    add("--mode", choices=("physical", "reference"), default="physical",
-        help="weather by the papers' equations, or as the published generators compute it (%(default)s)")  # fmt: skip
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (one for each processor)")
+    add_workers_flag(parser)
     add("--sequence", help=f"SemanticKITTI: the sequence to corrupt ({SEQUENCE})")
     add("--version", choices=("v1.0-trainval", "v1.0-mini"), help="nuScenes: the tables (those that are there)")
     _add_choices(parser)
-    flags = parser.parse_args(arguments)
+
+
+def complete(flags: argparse.Namespace) -> argparse.Namespace:
+    """The flags with `data_path` and `output` filled in; open choices that were not given are None."""
     flags.data_path = flags.data_path or DATA_PATHS[flags.dataset]
     flags.output = flags.output or _output(flags)
     return flags
@@ -91,11 +99,8 @@ def check(flags: argparse.Namespace) -> None:
     """The flags that can be judged without looking into the data.
 
     Raises:
-        UserError: a number is too low, a flag is of the other data set, or a file is in the way of --output.
+        UserError: a flag is of the other data set, or a file is in the way of --output.
     """
-    for name, lowest in (("seed", 0), ("workers", 1)):
-        if getattr(flags, name) < lowest:
-            raise UserError(f"--{name} has to be at least {lowest}, not {getattr(flags, name)}; change it")
     stranger = "version" if flags.dataset == "semantickitti" else "sequence"
     if getattr(flags, stranger) is not None:
         raise UserError(f"--{stranger} means nothing for --dataset {flags.dataset}; remove it")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -13,11 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from utils.command import stopping
+from utils.command.flags import count
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames in all) after each frame."""
 Frame = TypeVar("Frame")
 Result = TypeVar("Result")
+
+
+def add_workers_flag(parser: argparse.ArgumentParser) -> None:
+    """--workers: how many processes make frames."""
+    usual = os.cpu_count() or 1
+    parser.add_argument(
+        "--workers", type=count(1), default=usual, metavar="N", help="processes (one for each processor)"
+    )
 
 
 def map_frames(
