@@ -1,4 +1,4 @@
-"""Config -> network. The one place where modules are put together."""
+"""The construction of networks from a config: the only place where modules are put together."""
 
 from __future__ import annotations
 
@@ -36,12 +36,16 @@ _VOXEL_NETWORKS: dict[str, type[VoxelNetwork]] = {"minkowskinet": MinkowskiNet, 
 
 
 def build_network(config: Config, baseline_only: bool = False, imagenet: bool = True) -> SegmentationNetwork:
-    """The network of a config, freshly initialised.
+    """Builds the network of a config with initial weights.
 
     Args:
         config: the experiment.
-        baseline_only: of 2DPASS the 3D network alone; the voxel models have no other part.
-        imagenet: ImageNet weights in the 2D branch if the config says so (not when a checkpoint overwrites them).
+        baseline_only: build only the 3D network of 2DPASS; the voxel models are not changed by it.
+        imagenet: load ImageNet weights into the 2D branch if the config asks for them; False where a checkpoint
+            overwrites them.
+
+    Raises:
+        UserError: Triton is not installed, or the ImageNet weights cannot be downloaded or are damaged.
     """
     model, data, training = config.model_params, config.dataset_params, config.train_params
     counts = data.seg_labelweights
@@ -60,12 +64,12 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
 
 
 def load_for_test(config: Config, checkpoint: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
-    """The network of a config with the weights of a checkpoint, and all that the checkpoint holds.
+    """Builds the network of a config with the weights of a checkpoint, and returns it with the checkpoint's content.
 
-    Of 2DPASS it is the 3D network, which is all a test needs.
+    For 2DPASS it is the 3D network alone, which is all that a test needs.
 
     Raises:
-        UserError: the file is no checkpoint, or one of another network.
+        UserError: the file is not a checkpoint, or a checkpoint of another network.
     """
     network = build_network(config, baseline_only=True)
     content = read_checkpoint(checkpoint)
@@ -116,7 +120,7 @@ def _arch_2dpass(
 
 
 def sparse_backend(name: str) -> SparseBackend:
-    """The backend of a name of `model_params.sparse_backend`.
+    """Returns the sparse backend with a name that `model_params.sparse_backend` may have.
 
     Raises:
         UserError: Triton is not installed.
@@ -124,7 +128,7 @@ def sparse_backend(name: str) -> SparseBackend:
     if name != "triton":
         return _BACKENDS[name]
     try:
-        from network.sparse import triton_backend  # imports Triton
+        from network.sparse import triton_backend  # here, because it imports Triton
     except ImportError as error:
         raise UserError(
             "model_params.sparse_backend: triton is not installed; pip install the version that your torch names, or "
@@ -134,5 +138,5 @@ def sparse_backend(name: str) -> SparseBackend:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Counts the trainable parameters of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

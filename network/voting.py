@@ -1,4 +1,4 @@
-"""From a batch to the class of every point of its files, over one view or many (test-time augmentation)."""
+"""The step from a batch to the class of every point of its files, with one view or many (test-time augmentation)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from utils.scan.records import Batch, Segmentation
 
 
 def vote(network: SegmentationNetwork, batch: Batch) -> Tensor:
-    """Logits (P, K) float32, summed over the test-time views of the batch (or of the batch as it is, without views).
+    """Computes (P, K) float32 logits, summed over the test-time views of the batch; without views, of the batch itself.
 
-    The views are made here, one affine map per scan and view, so a scan is read and sent to the device once and the
-    memory needed does not grow with the number of votes.
+    The views are made here, by one affine map per scan and view. So a scan is read and sent to the device once, and the
+    memory does not grow with the number of votes.
     """
     if batch.views is None:
         return network.predict(batch).float()
@@ -24,9 +24,12 @@ def vote(network: SegmentationNetwork, batch: Batch) -> Tensor:
 
 
 def segment(network: SegmentationNetwork, batch: Batch) -> list[Segmentation]:
-    """The class of every point of every file in the batch; points outside the volume take their donor's.
+    """Predicts the class of every point of every file in the batch; a point outside the volume takes its donor's class.
 
-    Class 0 is never given: it means "ignored", and servers reject or punish it.
+    Class 0 is never predicted: it means "ignored", and benchmark servers reject it or count it as wrong.
+
+    Returns:
+        One `Segmentation` per scan, in the order of the batch.
     """
     logits = vote(network, batch)
     finite = logits.isfinite().all()

@@ -1,6 +1,6 @@
-"""2DPASS: the 3D network, taught in training by a 2D branch that sees a camera crop (ECCV 2022, figure 2).
+"""2DPASS trains a 3D network with the help of a 2D branch that sees a crop of the camera image (ECCV 2022, figure 2).
 
-points -> voxels -> 3D network -> logits                                        (all there is at test time)
+points -> voxels -> 3D network -> logits                                        (all that runs at test time)
                         | features per scale
 image  -> 2D branch ----+-> MSFSKD: fuse, predict, distil into the 3D network   (training only)
 """
@@ -17,7 +17,10 @@ from utils.scan.records import Batch
 
 
 class Arch2DPASS(SegmentationNetwork):
-    """The whole training model. `predict` is the 3D network's and never looks at an image."""
+    """The training model of 2DPASS: 3D network, image branch and distillation.
+
+    `predict` calls the 3D network alone and never reads an image.
+    """
 
     def __init__(self, network_3d: Network3D, image_branch: ImageBranch, distillation: MSFSKD) -> None:
         super().__init__()
@@ -26,15 +29,15 @@ class Arch2DPASS(SegmentationNetwork):
         self.distillation = distillation
 
     def geometry(self) -> dict[str, list[float]]:
-        """That of the 3D network."""
+        """Returns the geometry of the 3D network."""
         return self.network_3d.geometry()
 
     def predict(self, batch: Batch) -> Tensor:
-        """(P, K) logits."""
+        """Computes the (P, K) logits of the 3D network."""
         return self.network_3d.predict(batch)
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses; "loss" is the total: 3D loss + every scale's loss + final fused loss.
+        """Computes named scalar losses; "loss" is the total: 3D loss + the loss of every scale + the fusion loss.
 
         Raises:
             ValueError: the batch has no images.

@@ -1,6 +1,7 @@
-"""MSFSKD, Multi-Scale Fusion-to-Single Knowledge Distillation (paper, section 3.3). Used in training only.
+"""Multi-Scale Fusion-to-Single Knowledge Distillation (MSFSKD; 2DPASS, section 3.3) is used in training only.
 
-At each scale the 2D and 3D features of the points in the image are fused; the fused prediction teaches the pure 3D one.
+At each scale the 2D and 3D features of the M points in the image are fused. The fused prediction is the teacher of the
+prediction from 3D features alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def _prediction_head(c_in: int, num_classes: int) -> nn.Sequential:
 
 
 class FusionBlock(nn.Module):
-    """Fusion and the two predictions of one scale."""
+    """The fusion of 2D and 3D features at one scale, with the two prediction heads of that scale."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -33,9 +34,9 @@ class FusionBlock(nn.Module):
         self.predict_fused = _prediction_head(channels, num_classes)
 
     def forward(self, g: Tensor, h: Tensor) -> Tensor:
-        """3D features g and image features h of M points, both (M, C) -> fused features (M, C).
+        """Fuses 3D features g and image features h of M points, both (M, C), into features (M, C).
 
-        The paper's figure adds a residual behind the gate; the published weights are without it.
+        The paper's figure adds a residual after the gate. The published weights were trained without it.
         """
         a = F.relu(self.learner(g))
         z = self.fuse(torch.cat([h, a], dim=1))
@@ -43,7 +44,16 @@ class FusionBlock(nn.Module):
 
 
 class MSFSKD(nn.Module):
-    """The fusion and distillation heads over all scales."""
+    """The fusion blocks of all scales and the classifier of their concatenated features.
+
+    Args:
+        scale_list: scale of the voxels after each encoder block.
+        channels: C of the 3D and of the image features.
+        num_classes: K.
+        criterion: the segmentation loss, used for both predictions of a scale.
+        lambda_seg2d: weight of the loss of the fused predictions.
+        lambda_xm: weight of the distillation loss.
+    """
 
     def __init__(
         self,
@@ -64,13 +74,13 @@ class MSFSKD(nn.Module):
     def forward(
         self, voxel_features: list[Tensor], voxels: Voxels, image_features: dict[int, Tensor], batch: Batch
     ) -> dict[str, Tensor]:
-        """Named scalar losses: "loss_scale{s}_{i}" per block and "loss_fusion".
+        """Computes named scalar losses: "loss_scale{s}_{i}" of block i at scale s, and "loss_fusion".
 
         Args:
-            voxel_features: per block (V_l, C), on `voxels.finer(block)`.
-            voxels: the batch's voxels.
-            image_features: scale -> (M, C) of the image branch, under the visible points.
-            batch: labels, and which points are visible.
+            voxel_features: for each block (V_l, C), the features on the voxels `voxels.finer(block)`.
+            voxels: the voxels of the batch.
+            image_features: scale -> (M, C) features of the image branch at the pixels of the visible points.
+            batch: its labels are used, and which points are visible.
         """
         visible = batch.visible
         labels = batch.labels[visible]

@@ -1,4 +1,7 @@
-"""Cross-entropy with class weights, Lovasz-softmax, and their sum."""
+"""The losses: cross-entropy with class weights, Lovasz-softmax, their sum, and the distillation loss.
+
+R is the number of rows that are compared: points or voxels.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,13 @@ IGNORED = 0
 
 
 def class_weights(counts: Sequence[float]) -> Tensor:
-    """Weights (max(f) / f_c)^(1/3) of the class frequencies f; the ignored class and empty classes weigh 0.
+    """Computes the class weights (max(f) / f_c)^(1/3) from frequencies f; the ignored class and empty classes weigh 0.
 
     Args:
         counts: points per class in the training set, K numbers; entry 0 is the ignored class.
+
+    Returns:
+        (K,) float32.
     """
     frequency = torch.tensor(counts, dtype=torch.float64)
     frequency[IGNORED] = 0
@@ -24,12 +30,12 @@ def class_weights(counts: Sequence[float]) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Weighted mean cross-entropy over the rows that are not ignored; 0 when all are.
+    """Computes the weighted mean cross-entropy over the rows that are not ignored; 0 if all rows are ignored.
 
     Args:
         logits: (R, K).
         labels: (R,) int64; 0 is ignored.
-        weights: (K,) or None.
+        weights: (K,) weight of each class, or None for equal weights.
     """
     total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORED, reduction="sum")
     counted = labels != IGNORED
@@ -38,12 +44,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Ten
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Lovasz-softmax (Berman et al., CVPR 2018), mean over the classes present, all classes at once.
+    """Computes the Lovasz-softmax loss (Berman et al., CVPR 2018), the mean over the classes that occur in `labels`.
 
-    Ignored rows get error 0 and no foreground: they sort to the end, where they change nothing.
+    All classes are computed at once. Ignored rows get error 0 and no foreground: they are sorted to the end, where they
+    change nothing.
 
     Args:
-        logits: (R, K) fp32 or fp64; R may be 0 or 1.
+        logits: (R, K) float32 or float64; R may be 0 or 1.
         labels: (R,) int64; 0 is ignored.
     """
     classes = torch.arange(logits.shape[1], device=logits.device)[:, None]
@@ -52,36 +59,36 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     present = foreground.any(1)
     probabilities = logits.softmax(1).T
     if logits.device.type == "cpu":
-        # Absent classes do not count, so they need not be sorted either. A GPU would have to wait for their number.
+        # Absent classes do not count, so they need not be sorted either. On a GPU the host would wait for their number.
         chosen = present.nonzero()[:, 0]
         foreground, probabilities, present = foreground[chosen], probabilities[chosen], present[chosen]
     errors = (foreground - probabilities).abs() * counted
-    # Along the errors the loss is piecewise linear: its value is errors * gradient, and so is its derivative.
+    # The loss is piecewise linear in the errors: its value is the sum of errors * gradient, with the same derivative.
     per_class = (errors * _lovasz_gradient(errors.detach(), foreground)).sum(1)
     return (per_class * present).sum() / present.sum().clamp(min=1)
 
 
 @torch.no_grad()
 def _lovasz_gradient(errors: Tensor, foreground: Tensor) -> Tensor:
-    """The derivative of the Lovasz extension by each error; both (K', R), `foreground` 0/1."""
+    """Computes the (K', R) derivative of the Lovasz extension with respect to `errors` (K', R); `foreground` is 0/1."""
     order = _descending(errors)
     gradient = _jaccard_gradient(foreground.gather(1, order))
     return torch.empty_like(gradient).scatter_(1, order, gradient)
 
 
 def _descending(errors: Tensor) -> Tensor:
-    """(K', R) the order of the non-negative errors (K', R) of each row, largest first."""
+    """Sorts each row of the non-negative errors (K', R) in descending order and returns the (K', R) indices."""
     if errors.device.type != "cpu" or not len(errors):
         return errors.argsort(dim=1, descending=True)
-    # As integers the bits of non-negative numbers have the same order, and ascending integers, row by row, are sorted
-    # eight times as fast.
+    # The bits of non-negative floats, read as integers, have the same order. Sorting the rows as integers in ascending
+    # order, one by one, is eight times as fast.
     bits = errors.contiguous().view({4: torch.int32, 8: torch.int64}[errors.element_size()])
     return torch.stack([(torch.iinfo(bits.dtype).max - row).argsort() for row in bits])
 
 
 @torch.no_grad()
 def _jaccard_gradient(foreground: Tensor) -> Tensor:
-    """Discrete derivative of the Jaccard loss along sorted errors; (K', R) 0/1 -> (K', R)."""
+    """Computes the discrete derivative of the Jaccard loss along sorted errors: (K', R) 0/1 -> (K', R)."""
     total = foreground.sum(1, keepdim=True)
     intersection = total - foreground.cumsum(1)
     union = total + (1 - foreground).cumsum(1)
@@ -91,31 +98,35 @@ def _jaccard_gradient(foreground: Tensor) -> Tensor:
 
 
 class SegmentationLoss(nn.Module):
-    """Weighted cross-entropy + lambda_lovasz * Lovasz-softmax, both ignoring class 0."""
+    """The sum of the weighted cross-entropy and lambda_lovasz times Lovasz-softmax; both ignore class 0.
+
+    Args:
+        weights: (K,) float32 weight of each class, or None for equal weights.
+    """
 
     weights: Tensor | None
 
     def __init__(self, weights: Tensor | None) -> None:
         super().__init__()
-        # Not part of the state dict: the weights follow from the config.
+        # Not part of the state dict: the config defines the weights.
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, lambda_lovasz: float = 1.0) -> Tensor:
-        """(R, K) logits and (R,) labels -> scalar; computed in fp32 or better."""
+        """Computes the loss, a scalar, of (R, K) logits and (R,) int64 labels in at least float32."""
         return sum(self.terms(logits, labels, lambda_lovasz), logits.new_zeros(()))
 
     def terms(self, logits: Tensor, labels: Tensor, lambda_lovasz: float = 1.0) -> tuple[Tensor, Tensor]:
-        """(cross-entropy, lambda_lovasz * Lovasz), scalars."""
+        """Computes the two terms of the loss as scalars: (cross-entropy, lambda_lovasz * Lovasz-softmax)."""
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             return cross_entropy(logits, labels, self.weights), lambda_lovasz * lovasz_softmax(logits, labels)
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student), the mean over all elements (not per row), the teacher detached; 0 without rows.
+    """Computes KL(teacher || student) as the mean over all R * K elements (not over rows); 0 if R is 0.
 
     Args:
-        student, teacher: (R, K) logits.
+        student, teacher: (R, K) logits; no gradient flows into the teacher.
     """
     with torch.autocast(student.device.type, enabled=False):
         wide = torch.promote_types(student.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""MinkowskiNet: a sparse U-Net with residual blocks (Choy et al., CVPR 2019; widths of Tang et al., ECCV 2020)."""
+"""MinkowskiNet is a sparse U-Net with residual blocks (Choy et al., CVPR 2019; widths of Tang et al., ECCV 2020)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from network.voxels.voxel_pyramid import Pyramid
 
 
 class MinkowskiNet(VoxelNetwork):
-    """Down to stride 16 and back up, on voxels alone."""
+    """A U-Net on voxels that goes down to stride 16 and back up to stride 1."""
 
     def forward(self, voxels: Pyramid) -> Tensor:
-        """(V0, K) logits of the finest voxels."""
+        """Computes the (V0, K) logits of the finest voxels."""
         x0 = self.stem(voxels.features, voxels.levels[0].kernel_map)
         x1 = self.stage1(x0, voxels, level=1)
         x2 = self.stage2(x1, voxels, level=2)

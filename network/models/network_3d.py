@@ -1,7 +1,7 @@
-"""The 3D network of 2DPASS (the paper's "3D baseline"): an encoder of sparse residual blocks and point MLPs.
+"""The 3D network of 2DPASS (the paper's "3D baseline") is an encoder of sparse residual blocks and point MLPs.
 
-The MLPs that the method describes per point are computed on voxels wherever a point's value depends on its voxel
-alone; a mean that counts every voxel once per point makes that exactly the same, at a fraction of the cost.
+The paper describes the MLPs per point. Here they are computed per voxel wherever a point's value depends on its voxel
+alone. A mean that counts a voxel once for each of its points gives the same result, at a fraction of the cost.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ from utils.scan.volume import Volume
 
 
 class ConcatLinear(nn.Linear):
-    """Linear(concat(parts)), each part multiplied where it lives and only then gathered to the common rows."""
+    """A linear layer on concatenated parts that multiplies each part on its own rows before it gathers common rows.
+
+    The result is that of Linear(concat(parts)), with fewer rows to multiply.
+    """
 
     def forward(self, *parts: tuple[Tensor, RowSum | None]) -> Tensor:  # type: ignore[override]
-        """Each part is ((rows_i, C_i) features, which of them to pick or None if all R are there) -> (R, out)."""
+        """Computes the (R, C_out) result.
+
+        Args:
+            parts: for each part its (R_i, C_i) features, and the `RowSum` that gathers R of those rows; None if the
+                features have the R rows already.
+        """
         matrices = self.weight.split([features.shape[1] for features, _ in parts], dim=1)
         bias: Tensor | None = self.bias
         out: Tensor | None = None
@@ -39,7 +47,7 @@ class ConcatLinear(nn.Linear):
 
 
 class EncoderBlock(nn.Module):
-    """From the voxels of one scale to those of the next: voxel branch (sparse) and point branch (MLPs)."""
+    """A block that leads from the voxels of one scale to those of the next, by a sparse branch and a point branch."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -55,16 +63,16 @@ class EncoderBlock(nn.Module):
         self.output = nn.Linear(c, c)
 
     def forward(self, x: Tensor, kernel_map: KernelMap, pool: Pool, to_coarse: RowSum) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of the encoder.
+        """Computes one step of the encoder, from V_l fine to V_s coarse voxels.
 
         Args:
             x: (V_l, C) features on the fine voxels.
-            kernel_map: of the fine voxels.
-            pool: groups of them.
-            to_coarse: mean from the fine onto the coarse voxels.
+            kernel_map: kernel map of the fine voxels.
+            pool: groups of the fine voxels.
+            to_coarse: mean from the fine to the coarse voxels, every fine voxel counted once for each of its points.
 
         Returns:
-            The features of the voxel branch (V_l, C), the block's output (V_s, C), the next block's input (V_s, C).
+            (V_l, C) features of the voxel branch, (V_s, C) output of the block, (V_s, C) input of the next block.
         """
         v = x
         for block in self.voxel_branch:
@@ -72,17 +80,17 @@ class EncoderBlock(nn.Module):
         f = x + v
         pooled = self.pooled_mlp(pool.mean(f))
         merged = leaky_relu(self.merge((leaky_relu(self.identity(f)), None), (pooled, pool.back)))
-        q = self.output(to_coarse(merged))  # a linear layer and a mean may change places
+        q = self.output(to_coarse(merged))  # a linear layer and a mean commute; after the mean there are fewer rows
         return v, q, q + to_coarse(v)
 
 
 @dataclass(frozen=True)
 class Features3D:
-    """What the 3D network computes.
+    """A frozen record of the results of the 3D network.
 
     Attributes:
-        logits: (P, K) per point.
-        voxel_features: per block, (V_l, C) features of its voxel branch on `voxels.finer(block)`.
+        logits: (P, K) logits of the points.
+        voxel_features: for each block, (V_l, C) features of its voxel branch on the voxels `voxels.finer(block)`.
     """
 
     logits: Tensor
@@ -90,7 +98,17 @@ class Features3D:
 
 
 class Network3D(SegmentationNetwork):
-    """The pure 3D network: all that is used at test time, and with --baseline_only all there is."""
+    """The 3D network of 2DPASS, which works without images: always at test time, and in training with --baseline_only.
+
+    Args:
+        volume: the box that is divided into voxels, and its grid.
+        scale_list: scale of the voxels after each encoder block.
+        channels: C.
+        num_classes: K.
+        backend: the sparse convolutions.
+        criterion: the segmentation loss.
+        lambda_lovasz: weight of Lovasz-softmax beside the cross-entropy.
+    """
 
     def __init__(
         self,
@@ -113,7 +131,7 @@ class Network3D(SegmentationNetwork):
         self.criterion = criterion
 
     def geometry(self) -> dict[str, list[float]]:
-        """The volume, its grid and the scales."""
+        """Returns the volume (metres), its grid and the scales, by the names of their config keys."""
         volume = self.volume
         return {
             "min_volume_space": list(volume.low),
@@ -123,10 +141,11 @@ class Network3D(SegmentationNetwork):
         }
 
     def voxelize(self, batch: Batch) -> Voxels:
-        """The voxels of a batch at all scales of this network."""
+        """Computes the voxels of a batch at all scales of this network."""
         return voxelize(batch.points, batch.scan_ids, self.volume, self.scale_list, self.backend)
 
     def forward(self, voxels: Voxels) -> Features3D:
+        """Computes the (P, K) logits of the points and the features of each block."""
         x = self.embed_voxels(voxels.base.mean_of_points(F.relu(self.embed_points(voxels.features), inplace=True)))
         voxel_features, outputs = [], []
         for i, block in enumerate(self.encoder):
@@ -137,14 +156,14 @@ class Network3D(SegmentationNetwork):
         return Features3D(voxels.signature_of_point(self.classifier(hidden)), voxel_features)
 
     def predict(self, batch: Batch) -> Tensor:
-        """(P, K) logits; images are never looked at."""
+        """Computes (P, K) logits from the points alone; images are not used."""
         return self(self.voxelize(batch)).logits
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses; "loss" is their total."""
+        """Computes named scalar losses; "loss" is their total."""
         return self.point_losses(self(self.voxelize(batch)).logits, batch)
 
     def point_losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy and Lovasz of per-point logits, and their total."""
+        """Computes the cross-entropy and Lovasz-softmax of (P, K) logits, and their total, as named scalars."""
         ce, lovasz = self.criterion.terms(logits, batch.labels, self.lambda_lovasz)
         return {"loss": ce + lovasz, "loss_ce": ce, "loss_lovasz": lovasz}

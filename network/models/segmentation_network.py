@@ -1,4 +1,4 @@
-"""What every model of the project offers; training and evaluation know no more of it than this."""
+"""The interface of all models: training and evaluation use nothing else of a model."""
 
 from __future__ import annotations
 
@@ -10,28 +10,39 @@ from utils.scan.records import Batch
 
 
 class SegmentationNetwork(nn.Module):
-    """A network that gives a class to every point of a batch.
+    """The base class of networks that predict a class for every point of a batch.
 
     Attributes:
-        backend: what computes its sparse convolutions.
+        backend: the implementation of its sparse convolutions.
     """
 
     backend: SparseBackend
 
     def geometry(self) -> dict[str, list[float]]:
-        """What decides which voxel a point falls into: weights mean nothing with another geometry than their own."""
+        """Returns the numbers that decide which voxel a point falls into.
+
+        Weights are only useful with the geometry that they were trained with.
+        """
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:
-        """(P, K) logits, from points alone."""
+        """Computes (P, K) logits from the points alone."""
         raise NotImplementedError
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses; "loss" is their total."""
+        """Computes named scalar losses; "loss" is their total."""
         raise NotImplementedError
 
     def warm_up(self, device: torch.device, dtype: torch.dtype, training: bool) -> None:
-        """Have the backend compile and tune what this network's convolutions need; it need not be on the device yet."""
+        """Compiles and tunes the kernels that the convolutions of this network need on a device.
+
+        The network itself need not be on the device yet.
+
+        Args:
+            device: where the network will run.
+            dtype: type in which the convolutions will compute.
+            training: whether gradients will be needed.
+        """
         layers = [module for module in self.modules() if isinstance(module, SparseConv3d)]
         shapes = [(volume, c_in, c_out) for volume, c_in, c_out in (layer.weight.shape for layer in layers)]
         self.backend.warm_up(device, dtype, shapes, training)

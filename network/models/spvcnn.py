@@ -1,4 +1,5 @@
-"""SPVCNN: MinkowskiNet beside a point branch that keeps what coarse voxels lose (Tang et al., ECCV 2020, section 3)."""
+"""SPVCNN adds a point branch to MinkowskiNet, which keeps the detail that coarse voxels lose (Tang et al., ECCV 2020,
+section 3)."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ DROPOUT = 0.3
 
 
 class SPVCNN(VoxelNetwork):
-    """The U-Net of MinkowskiNet; at strides 1, 16, 4 and 1 its features meet those of the points (z).
+    """The U-Net of MinkowskiNet with a point branch (z): the two exchange features at strides 1, 16, 4 and 1.
 
-    A point is a finest voxel, so that at stride 1 points and voxels are the same rows and nothing is to be moved.
-    Arguments as of `VoxelNetwork`.
+    The "points" of the branch are the finest voxels. So at stride 1 points and voxels are the same rows, and features
+    need not be moved. The arguments are those of `VoxelNetwork`.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class SPVCNN(VoxelNetwork):
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, voxels: Pyramid) -> Tensor:
-        """(V0, K) logits of the finest voxels."""
+        """Computes the (V0, K) logits of the finest voxels."""
         z0 = x0 = self.stem(voxels.features, voxels.levels[0].kernel_map)
         x1 = self.stage1(z0, voxels, level=1)
         x2 = self.stage2(x1, voxels, level=2)

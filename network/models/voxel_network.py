@@ -1,7 +1,7 @@
-"""What MinkowskiNet and SPVCNN share: points -> voxels, the U-Net's stages, and the loss on voxels.
+"""The parts that MinkowskiNet and SPVCNN share: points -> voxels, the stages of the U-Net, and the loss on voxels.
 
-Both come from "Searching Efficient 3D Architectures with Sparse Point-Voxel Convolution" (Tang et al., ECCV 2020);
-MinkowskiNet is the U-Net of Choy et al., CVPR 2019, at those widths.
+Both come from "Searching Efficient 3D Architectures with Sparse Point-Voxel Convolution" (Tang et al., ECCV 2020).
+MinkowskiNet is the U-Net of Choy et al. (CVPR 2019) with the widths of that paper.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from network.voxels.voxel_pyramid import Pyramid, build_pyramid
 from utils.scan.records import Batch
 
 LEVELS = 5  # strides 1, 2, 4, 8, 16
-RELU = 0.0  # a LeakyReLU of that slope
+RELU = 0.0  # a LeakyReLU of slope 0 is a ReLU
 
 
 class Stem(nn.Module):
-    """Two convolutions at full resolution."""
+    """The first two convolutions, at full resolution."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Stem(nn.Module):
         self.conv2 = SparseConvNorm(c_out, c_out, 3)
 
     def forward(self, x: Tensor, kernel_map: KernelMap) -> Tensor:
-        """(V, C_in) -> (V, C_out)."""
+        """Computes (V, C_out) features from (V, C_in)."""
         return self.conv2(self.conv1(x, kernel_map, slope=RELU), kernel_map, slope=RELU)
 
 
@@ -49,7 +49,7 @@ class _Blocks(nn.Sequential):
 
 
 class DownStage(nn.Module):
-    """To the next coarser level: a convolution of size and stride 2, then two residual blocks."""
+    """A stage that leads to the next coarser level: a convolution of size and stride 2, then two residual blocks."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -57,13 +57,13 @@ class DownStage(nn.Module):
         self.blocks = _Blocks(c_in, c_out)
 
     def forward(self, x: Tensor, pyramid: Pyramid, level: int) -> Tensor:
-        """(V_fine, C_in) on the level before -> (V, C_out) on `level`."""
+        """Computes (V, C_out) features on `level` from (V_fine, C_in) on the next finer level."""
         x = self.reduce(x, pyramid.down[level - 1], slope=RELU)
         return self.blocks(x, pyramid.levels[level].kernel_map)
 
 
 class UpStage(nn.Module):
-    """Back to the next finer level: the transposed convolution, the encoder's features beside it, two blocks."""
+    """A stage that leads back to the next finer level: a transposed convolution, a skip connection, two blocks."""
 
     def __init__(self, c_in: int, c_skip: int, c_out: int) -> None:
         super().__init__()
@@ -71,20 +71,29 @@ class UpStage(nn.Module):
         self.blocks = _Blocks(c_out + c_skip, c_out)
 
     def forward(self, x: Tensor, skip: Tensor, pyramid: Pyramid, level: int) -> Tensor:
-        """(V_coarse, C_in) on the next coarser level and (V, C_skip) of the encoder -> (V, C_out) on `level`."""
+        """Computes (V, C_out) features on `level`.
+
+        Args:
+            x: (V_coarse, C_in) features on the next coarser level.
+            skip: (V, C_skip) features of the encoder on `level`.
+            pyramid: the voxels of all levels.
+            level: number of the result's level; 0 is the finest.
+        """
         x = self.expand(x, pyramid.up[level], slope=RELU)
         return self.blocks(torch.cat([x, skip], dim=1), pyramid.levels[level].kernel_map)
 
 
 class VoxelNetwork(SegmentationNetwork):
-    """A network on voxels of a fixed size; a point takes the prediction of its voxel. Subclasses say how it flows.
+    """The base class of U-Nets on voxels of a fixed size; a point takes the prediction of its voxel.
+
+    Subclasses define `forward`: how features flow through the stages.
 
     Args:
-        channels: 9 widths: stem, four stages down, four up (`layer_num` times `cr`).
+        channels: 9 widths: stem, four stages down, four stages up (`layer_num` times `cr`).
         num_classes: K.
-        voxel_size: metres.
+        voxel_size: edge of a voxel, metres.
         backend: the sparse convolutions.
-        criterion: the loss, taken on voxels with the label of the voxel's first point.
+        criterion: the loss, computed on voxels with the label of each voxel's first point.
         lambda_lovasz: weight of Lovasz-softmax beside the cross-entropy.
     """
 
@@ -113,24 +122,24 @@ class VoxelNetwork(SegmentationNetwork):
         self.criterion = criterion
 
     def forward(self, voxels: Pyramid) -> Tensor:
-        """(V0, K) logits of the finest voxels."""
+        """Computes the (V0, K) logits of the finest voxels."""
         raise NotImplementedError
 
     def geometry(self) -> dict[str, list[float]]:
-        """The size of the voxels."""
+        """Returns the edge of a voxel, metres, by the name of its config key."""
         return {"voxel_size": [self.voxel_size]}
 
     def voxelize(self, batch: Batch) -> Pyramid:
-        """The voxels of a batch at all levels of this network."""
+        """Computes the voxels of a batch at all levels of this network."""
         return build_pyramid(batch, self.voxel_size, LEVELS, self.backend)
 
     def predict(self, batch: Batch) -> Tensor:
-        """(P, K) logits."""
+        """Computes the (P, K) logits of the points: those of their voxels."""
         voxels = self.voxelize(batch)
         return self(voxels).index_select(0, voxels.inverse)
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses; "loss" is their total."""
+        """Computes named scalar losses; "loss" is their total."""
         voxels = self.voxelize(batch)
         ce, lovasz = self.criterion.terms(self(voxels), batch.labels[voxels.first], self.lambda_lovasz)
         return {"loss": ce + lovasz, "loss_ce": ce, "loss_lovasz": lovasz}

@@ -1,1 +1,1 @@
-"""Operations on rows that torch lacks, or has slower."""
+"""Operations on rows of tensors that torch does not have, or that are faster here."""

@@ -1,8 +1,8 @@
-"""The distinct values of tensors, in sorted order, found without the host waiting for a GPU.
+"""The distinct values of tensors, in sorted order, found with as little waiting for a GPU as possible.
 
-How many distinct values there are is data, and the host must know it before it can allocate what comes next. So a
-`Ranking` is all that can be computed without that number, and `collect` asks for the numbers of many rankings at once:
-the one place where a step waits for the GPU.
+The number of distinct values depends on the data, and the host must know it before it can allocate the next tensors. So
+a `Ranking` computes everything that does not need this number, and `collect` reads the numbers of many rankings at
+once. This is the only place where a step waits for the GPU.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from torch import Tensor
 
 
 class Ranking:
-    """The values of a tensor, ranked.
+    """A ranking of the values of a tensor.
 
     Attributes:
-        inverse: (N,) int64, the rank of every value among the distinct ones.
-        order: (N,) int64, which values come in which order; equal values in the order in which they were.
+        inverse: (N,) int64, the rank of every value among the distinct values.
+        order: (N,) int64, the indices that sort the values; equal values keep their order.
+        size: scalar int64 tensor on the device, the number of distinct values.
     """
 
     def __init__(self, values: Tensor) -> None:
-        """
+        """Ranks the values.
+
         Args:
             values: (N,) int64.
         """
         self._sorted, self.order = values.sort(stable=True)
-        self._first = torch.ones_like(values, dtype=torch.bool)  # of its kind, in the sorted order
+        self._first = torch.ones_like(values, dtype=torch.bool)  # whether a sorted value is the first of its kind
         torch.ne(self._sorted[1:], self._sorted[:-1], out=self._first[1:])
         ranks = self._first.cumsum(0)
-        self.size = ranks[-1:].sum()  # of nothing: 0
+        self.size = ranks[-1:].sum()  # 0 if there are no values
         self.inverse = torch.empty_like(ranks).scatter_(0, self.order, ranks - 1)
 
     def finish(self, size: int) -> Distinct:
-        """With the number of distinct values, which is `self.size`."""
+        """Returns the distinct values; `size` is their number, `self.size` as read by the host."""
         begins = torch.nonzero_static(self._first, size=size)[:, 0]
         ends = torch.cat([begins, begins.new_full((1,), len(self.order))])
         return Distinct(self._sorted.index_select(0, begins), self.inverse, self.order, ends)
@@ -43,13 +45,13 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class Distinct:
-    """The distinct values of a tensor.
+    """A frozen record of the distinct values of a tensor, and of where they occur.
 
     Attributes:
         values: (V,) int64, sorted.
-        inverse: (N,) int64, where in `values` every value of the tensor is.
-        order: (N,) int64, the places of the tensor, those of equal values together, ascending.
-        ends: (V + 1,) int64: those of value v are order[ends[v] : ends[v + 1]].
+        inverse: (N,) int64: tensor[i] is values[inverse[i]].
+        order: (N,) int64, the indices that sort the tensor; those of equal values ascend.
+        ends: (V + 1,) int64: value v occurs at order[ends[v] : ends[v + 1]].
     """
 
     values: Tensor
@@ -62,7 +64,7 @@ class Distinct:
 
 
 def collect(rankings: Iterable[Ranking]) -> list[Distinct]:
-    """The distinct values of each; the host reads how many there are, once for all of them."""
+    """Returns the distinct values of each ranking; the host waits only once, for the numbers of all of them."""
     rankings = list(rankings)
     if not rankings:
         return []

@@ -1,8 +1,8 @@
-"""Weighted sums of rows: how features get from points to voxels, from scale to scale, and back to the points.
+"""Weighted sums of rows carry features from points to voxels, from scale to scale, and back to the points.
 
-They are computed as the embeddings of bags are (`torch.embedding_bag`), and so are their gradients: every result is
-written once, without atomic additions and without a gathered copy of the features. On a CPU that is several times as
-fast as `index_add`; on a GPU it is deterministic besides.
+The sums and their gradients are computed with `torch.embedding_bag`: every result is written once, without atomic
+additions and without a gathered copy of the features. On a CPU that is several times as fast as `index_add`; on a GPU
+it is also deterministic.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from network.ops.distinct import Distinct
 
 @dataclass(frozen=True, eq=False)
 class RowSum:
-    """out[t] = sum over the entries of t of weight * features[source].
+    """A weighted sum of rows as a linear map: out[t] = sum over the L entries of target t of weight * features[source].
 
     Attributes:
-        source: (L,) row of the features of every entry; the entries of a target stand together.
-        ends: (T + 1,) the entries of target t are ends[t] .. ends[t + 1] - 1; None: every target has one, its own.
-        weight: (L,) float32, or None: every weight is 1, or for a `mean` 1 / the number of entries of its target.
-        num_sources: rows of the features.
-        mean: see `weight`.
-        shares: (num_sources,) float32: of an average with neither `ends` nor `weight`, the weight of all entries of a
-            source.
-        transpose: makes `transposed`, where that is known without a sort.
+        source: (L,) int64, row of the features that each entry takes; the entries of a target stand together.
+        ends: (T + 1,) int64: target t has the entries ends[t] .. ends[t + 1] - 1. None: target t has the entry t alone.
+        weight: (L,) float32, or None: every weight is 1 or, with `mean`, 1 / the number of entries of its target.
+        num_sources: number of rows of the features.
+        mean: whether the entries of a target are averaged; see `weight`.
+        shares: (num_sources,) float32 or None: the weight of every entry that takes this source. Only where `ends` and
+            `weight` are None.
+        transpose: makes `transposed` without a sort, where that is possible.
     """
 
     source: Tensor
@@ -47,26 +47,31 @@ class RowSum:
         return len(self.source) if self.ends is None else len(self.ends) - 1
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(num_sources, C) -> (T, C) in the features' type, summed and weighted in at least fp32 and rounded once."""
+        """Computes (T, C) sums of (num_sources, C) features in their type, added in at least fp32 and rounded once."""
         result = _WeightedSum.apply(features, self)
         assert isinstance(result, Tensor)
         return result
 
     @staticmethod
     def within(groups: Distinct) -> RowSum:
-        """The mean over the rows of each group: (N, C) -> (V, C)."""
+        """Returns the mean over the rows of each group: (N, C) -> (V, C)."""
         return _mean(groups.order, groups.ends, groups.inverse)
 
     @staticmethod
     def grouping(group: Tensor, num_groups: int) -> RowSum:
-        """The mean over the rows of each group: (N, C) -> (num_groups, C); `group` (N,) is that of each row."""
+        """Returns the mean over the rows of each group: (N, C) -> (num_groups, C).
+
+        Args:
+            group: (N,) int64, number of the group of each row.
+            num_groups: number of groups.
+        """
         sorted_groups, order = group.sort(stable=True)
         ends = torch.searchsorted(sorted_groups, torch.arange(num_groups + 1, device=group.device))
         return _mean(order, ends, group)
 
     @staticmethod
     def spreading(groups: Distinct) -> RowSum:
-        """Each row takes that of its group: (V, C) -> (N, C)."""
+        """Returns the map by which each row takes the row of its group: (V, C) -> (N, C)."""
 
         def transpose() -> RowSum:
             return RowSum(groups.order, groups.ends, None, len(groups.inverse))
@@ -75,7 +80,13 @@ class RowSum:
 
     @staticmethod
     def gathering(rows: Tensor, num_sources: int, ascending: bool = False) -> RowSum:
-        """The rows themselves: (num_sources, C) -> (R, C), features[rows]; `ascending` if these are."""
+        """Returns the map features[rows]: (num_sources, C) -> (R, C).
+
+        Args:
+            rows: (R,) int64.
+            num_sources: number of rows of the features.
+            ascending: whether `rows` ascend, which saves a sort.
+        """
 
         def transpose() -> RowSum:
             return _by_source(rows, torch.arange(len(rows), device=rows.device), num_sources)
@@ -84,7 +95,7 @@ class RowSum:
 
     @cached_property
     def transposed(self) -> RowSum:
-        """The same entries by source: what the gradient of the features is."""
+        """The transposed map, (T, C) -> (num_sources, C), which computes the gradient of the features."""
         if self.transpose is not None:
             return self.transpose()
         source, entry = self.source.sort(stable=True)
@@ -97,7 +108,7 @@ class RowSum:
 
     @cached_property
     def weights(self) -> Tensor | None:
-        """(L,) float32 of every entry, however they are given; None: every weight is 1."""
+        """The (L,) float32 weights of the entries; None if every weight is 1."""
         if self.shares is not None:
             return self.shares.index_select(0, self.source)
         if not self.mean:
@@ -107,15 +118,15 @@ class RowSum:
 
     @cached_property
     def bags(self) -> tuple[Tensor, Tensor]:
-        """`source` and `ends` for `torch.embedding_bag`, in half the bytes."""
+        """The tensors `source` and `ends` as int32, for `torch.embedding_bag`."""
         assert self.ends is not None
         return self.source.int(), self.ends.int()
 
     def weighted_bags(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """`bags` with weights in the type of the rows, which `torch.embedding_bag` wants.
+        """Returns `bags` and weights in the type of the rows, which `torch.embedding_bag` requires.
 
-        Rounded to bf16 the weights of a mean would add up to 0.997 to 1.003. So in a narrow type every entry comes
-        twice, with its weight and with what rounding took from that: products are added up in fp32.
+        Rounded to bf16, the weights of a mean would add up to 0.997 to 1.003. So in a narrow type every entry comes
+        twice: with its rounded weight and with the rounding error. The products are added up in fp32.
         """
         if dtype not in self._weighted:
             (source, ends), weights = self.bags, self.weights
@@ -129,7 +140,7 @@ class RowSum:
 
 
 def _mean(order: Tensor, ends: Tensor, group: Tensor) -> RowSum:
-    """The mean over the rows order[ends[v] : ends[v + 1]] of each group v; `group` (N,) is that of each row."""
+    """Returns the mean over the rows order[ends[v] : ends[v + 1]] of each group v; row i is in group[i]."""
 
     def transpose() -> RowSum:
         return RowSum(group, None, None, len(ends) - 1, shares=_shares(ends))
@@ -138,57 +149,59 @@ def _mean(order: Tensor, ends: Tensor, group: Tensor) -> RowSum:
 
 
 def _shares(ends: Tensor) -> Tensor:
-    """(T,) 1 / the number of entries of each target."""
+    """Computes (T,) 1 / the number of entries of each target."""
     return 1 / ends.diff().clamp(min=1).float()
 
 
 def _by_source(source: Tensor, target: Tensor, num_sources: int) -> RowSum:
-    """The transpose of entries that ascend by source; every target has one."""
+    """Returns the transposed map of entries that are sorted by source, where every target has one entry."""
     ends = torch.searchsorted(source, torch.arange(num_sources + 1, device=source.device))
     return RowSum(target, ends, None, len(target))
 
 
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, average: RowSum) -> Tensor:
-        ctx.average = average
-        return _weighted_sum(features, average)
+    def forward(ctx: Any, features: Tensor, row_sum: RowSum) -> Tensor:
+        ctx.row_sum = row_sum
+        return _weighted_sum(features, row_sum)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None]:
-        return _weighted_sum(grad_outputs[0], ctx.average.transposed), None
+        return _weighted_sum(grad_outputs[0], ctx.row_sum.transposed), None
 
 
-def _weighted_sum(features: Tensor, average: RowSum) -> Tensor:
-    if average.ends is None:
-        if average.shares is not None:
-            features = torch.mul(features, average.shares[:, None], out=features.new_empty(features.shape))
-        return features.index_select(0, average.source)
-    if len(average.source) == 0:
-        return features.new_zeros(len(average), features.shape[1])
-    # A GPU divides the sum before it rounds it. A CPU does so afterwards, and takes ten times as long: there a mean is
-    # a sum with weights.
-    divided = average.mean and features.device.type != "cpu"
-    if divided or average.weights is None:
-        return sum_bags(features.contiguous(), *average.bags, mean=divided)
-    return sum_bags(features.contiguous(), *average.weighted_bags(features.dtype))
+def _weighted_sum(features: Tensor, row_sum: RowSum) -> Tensor:
+    if row_sum.ends is None:
+        if row_sum.shares is not None:
+            features = torch.mul(features, row_sum.shares[:, None], out=features.new_empty(features.shape))
+        return features.index_select(0, row_sum.source)
+    if len(row_sum.source) == 0:
+        return features.new_zeros(len(row_sum), features.shape[1])
+    # embedding_bag's own mean divides before it rounds on a GPU. On a CPU it rounds first and takes ten times as long,
+    # so there a mean is computed as a weighted sum.
+    divided = row_sum.mean and features.device.type != "cpu"
+    if divided or row_sum.weights is None:
+        return sum_bags(features.contiguous(), *row_sum.bags, mean=divided)
+    return sum_bags(features.contiguous(), *row_sum.weighted_bags(features.dtype))
 
 
 def sum_bags(rows: Tensor, source: Tensor, ends: Tensor, weight: Tensor | None = None, mean: bool = False) -> Tensor:
-    """out[t] = sum of weight * rows[source] over the entries ends[t] .. ends[t + 1] - 1, in at least fp32; no gradient.
+    """Computes out[t] = sum of weight * rows[source] over the entries ends[t] .. ends[t + 1] - 1, without a gradient.
+
+    The sums are added up in at least fp32.
 
     Args:
         rows: (R, C), contiguous.
         source, ends: (L,) and (T + 1,) int32.
-        weight: (L,) in the type of the rows, or None for 1.
-        mean: divide by the number of entries.
+        weight: (L,) in the type of the rows, or None if every weight is 1.
+        mean: whether to divide by the number of entries.
 
     Returns:
         (T, C) in the type of the rows.
     """
     mode = 1 if mean else 0
-    # Detached: embedding_bag would prepare for its own gradient.
+    # Detached, or embedding_bag would prepare for its own gradient.
     bags = torch.embedding_bag(
         rows.detach(), source, ends, mode=mode, per_sample_weights=weight, include_last_offset=True
     )

@@ -1,1 +1,1 @@
-"""The 2D side of 2DPASS: features of the camera images under the points. Used in training only."""
+"""The 2D networks that teach the 3D network: they compute image features at the points and run in training only."""

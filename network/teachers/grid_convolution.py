@@ -1,7 +1,8 @@
-"""A 2D convolution evaluated only where it is needed, with the machinery of the sparse 3D ones.
+"""A 2D convolution that is evaluated only at the cells where its result is needed, as a sparse convolution.
 
-The image decoders compute a feature for every cell of a map, and the points look at some: on a 480 x 320 crop a LiDAR
-scan hits one cell in five at half the resolution. On a CPU it is several times as fast to compute only those.
+The image decoders would compute a feature for every cell of a feature map, but the points fall into few of them: on a
+480 x 320 crop a LiDAR scan hits one cell in five at half the resolution. On a CPU, computing only those is several
+times as fast.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from network.sparse.torch_backend import PairMap
 
 
 def convolve_at(features: Tensor, weight: Tensor, cells: Tensor) -> Tensor:
-    """`conv2d` of stride 1 and padding k // 2, without bias, at some cells of its result.
+    """Computes some cells of a `conv2d` of stride 1 and padding k // 2, without bias.
 
     Args:
-        features: (B, C_in, h, w), best in channels_last.
+        features: (B, C_in, h, w), fastest in channels_last.
         weight: (C_out, C_in, k, k), k odd.
-        cells: (U,) int64, ascending and distinct: (image * h + row) * w + column.
+        cells: (U,) int64, ascending and distinct cells of the result: (image * h + row) * w + column.
 
     Returns:
-        (U, C_out)
+        (U, C_out) in the type of the features.
     """
     c_out, c_in, k, _ = weight.shape
     h, w = features.shape[2:]

@@ -1,4 +1,7 @@
-"""The 2D branch: ResNet-34 and one small decoder per scale. Used in training only."""
+"""The 2D branch is a ResNet-34 with one small decoder per scale; it is used in training only.
+
+B is the number of images, M the number of points that have a pixel.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,18 @@ from network.teachers.grid_convolution import convolve_at
 Normalizer = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of R, G and B, for values 0..1."""
 
-_LOWEST = 3  # rows of a map that oneDNN's bf16 gradients take
-_FEW = 0.4  # share of the cells of a map up to which it is faster to compute only those
+_FEWEST_ROWS = 3  # of a feature map that oneDNN computes the bf16 gradient of a 7x7 kernel on
+_FEW = 0.4  # up to this share of the cells of a feature map it is faster to compute only the cells that are needed
+# Scale -> name of the stage, channels, number of blocks, stride of the first block.
 _STAGES = {2: ("layer1", 64, 3, 1), 4: ("layer2", 128, 4, 2), 8: ("layer3", 256, 6, 2), 16: ("layer4", 512, 3, 2)}
 
 
 class ImageNorm(NormOfFew, nn.BatchNorm2d):
-    """BatchNorm over pixels, be it a single one: an image of 16 x 16 pixels ends as one."""
+    """A BatchNorm over pixels that accepts a single one: the last feature map of a 16 x 16 image has one pixel."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (He et al., CVPR 2016); parameter names as in torchvision."""
+    """Two 3x3 convolutions with a shortcut (He et al., CVPR 2016); its parameters are named as in torchvision."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -40,16 +44,22 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), ImageNorm(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computes (B, C_out, h / stride, w / stride) features from (B, C_in, h, w)."""
         identity = x if self.downsample is None else self.downsample(x)
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return F.relu(self.bn2(self.conv2(out)) + identity, inplace=True)
 
 
 class Decoder(nn.Sequential):
-    """A 7x7 convolution, then as many doublings of the resolution as bring the map to 1/2 or 1/4 of the image.
+    """A 7x7 convolution, then upsampling by transposed convolutions to 1/2 or 1/4 of the image's resolution.
 
-    The published decoders end in a nearest-neighbour upsampling to the input resolution, where points look features up.
-    Here they look up the map before that upsampling, at pixel // stride: the same values without the large maps.
+    The published decoders end in a nearest-neighbour upsampling to the resolution of the image, where points look
+    features up. Here the points look up the feature map before that upsampling, at pixel // stride: the values are the
+    same, without the large maps.
+
+    Args:
+        scale: which stage of the ResNet it decodes: 2, 4, 8 or 16.
+        channels: C of the result.
     """
 
     def __init__(self, scale: int, channels: int) -> None:
@@ -63,64 +73,68 @@ class Decoder(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, c, h, w) of the ResNet -> the map (B, C, 2h or 4h ..., w likewise)."""
+        """Computes the decoded feature map from that of the ResNet (B, c, h, w).
+
+        Returns:
+            (B, C, u h, u w); the upsampling factor u is 1 at scales 2 and 4, 2 at scale 8 and 4 at scale 16.
+        """
         height = input.shape[2]
-        if input.device.type == "cpu" and height < _LOWEST:
-            # For the bf16 gradient of a 7x7 kernel on one or two rows, oneDNN reads memory that is not its own. More
-            # rows of zeros change nothing.
-            features = self[0](F.pad(input, (0, 0, 0, _LOWEST - height)))[:, :, :height]
+        if input.device.type == "cpu" and height < _FEWEST_ROWS:
+            # For the bf16 gradient of a 7x7 kernel on one or two rows, oneDNN reads beyond the tensor's memory. More
+            # rows of zeros do not change the result.
+            features = self[0](F.pad(input, (0, 0, 0, _FEWEST_ROWS - height)))[:, :, :height]
         else:
             features = self[0](input)
         for layer in itertools.islice(self, 1, None):
             features = layer(features)
         return features
 
-    def at(self, x: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
-        """The features under some pixels of the images.
+    def at(self, x: Tensor, image_height: int, image_ids: Tensor, pixels: Tensor) -> Tensor:
+        """Computes the decoded features at some pixels of the images.
 
         Args:
-            x: (B, c, h, w), the stage of the ResNet that this decodes.
-            image_height: of the images that the pixels refer to.
-            rows: (M,) int64, image of each pixel.
-            pixels: (M, 2) int64 (row, col).
+            x: (B, c, h, w) features of the stage of the ResNet that this decodes.
+            image_height: height of the images that the pixels refer to.
+            image_ids: (M,) int64, number of the image of each pixel.
+            pixels: (M, 2) int64 (row, column).
 
         Returns:
-            (M, C)
+            (M, C) in the type of the feature map.
         """
         if self.is_convolution and x.device.type == "cpu":
-            (needed,) = collect([Ranking(_cells(x, image_height, rows, pixels))])
+            (needed,) = collect([Ranking(_cells(x, image_height, image_ids, pixels))])
             if len(needed) < _FEW * x[:, 0].numel():
                 weight = self[0].weight
                 assert isinstance(weight, Tensor)
                 at_cells = F.relu(convolve_at(x, weight, needed.values), inplace=True)
                 return RowSum.spreading(needed)(at_cells)
-        return sample(self(x), image_height, rows, pixels)
+        return sample(self(x), image_height, image_ids, pixels)
 
 
-def sample(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
-    """Features of a map (B, C, h, w) under each pixel of the images, (M, C); arguments as of `Decoder.at`."""
+def sample(feature_map: Tensor, image_height: int, image_ids: Tensor, pixels: Tensor) -> Tensor:
+    """Looks up the (M, C) features of a map (B, C, h, w) at pixels of the images; arguments: see `Decoder.at`."""
     flat = feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
-    cells = _cells(feature_map, image_height, rows, pixels)
+    cells = _cells(feature_map, image_height, image_ids, pixels)
     if flat.device.type == "cpu":
         return flat.index_select(0, cells)
-    # A GPU would add up the gradients of pixels in one cell in any order, and so never twice the same.
+    # A GPU would add up the gradients of pixels in one cell in no fixed order: results would differ from run to run.
     return RowSum.gathering(cells, len(flat))(flat)
 
 
-def _cells(feature_map: Tensor, image_height: int, rows: Tensor, pixels: Tensor) -> Tensor:
-    """(M,) the cell of the map (B, c, h, w) under each pixel: (image * h + row) * w + column."""
+def _cells(feature_map: Tensor, image_height: int, image_ids: Tensor, pixels: Tensor) -> Tensor:
+    """Computes the (M,) cell of each pixel in a map (B, c, h, w): (image * h + row) * w + column."""
     h, w = feature_map.shape[2:]
     cell = torch.div(pixels, image_height // h, rounding_mode="floor")
-    return (rows * h + cell[:, 0]) * w + cell[:, 1]
+    return (image_ids * h + cell[:, 0]) * w + cell[:, 1]
 
 
 class ImageBranch(nn.Module):
-    """ResNet-34 with the first convolution at stride 1, and a decoder to C channels at each scale.
+    """A ResNet-34 with the first convolution at stride 1, and a decoder to C channels at each scale.
 
     Args:
         channels: C.
-        scale_list: which scales have a decoder.
-        normalizer: of uint8 images; None only divides by 255.
+        scale_list: the scales that have a decoder.
+        normalizer: mean and standard deviation for uint8 images; None only divides them by 255.
     """
 
     mean: Tensor
@@ -129,7 +143,7 @@ class ImageBranch(nn.Module):
     def __init__(self, channels: int, scale_list: Sequence[int], normalizer: Normalizer | None = None) -> None:
         super().__init__()
         for name, values in zip(("mean", "std"), normalizer or ((0.0,) * 3, (1.0,) * 3), strict=True):
-            # Not persistent: they belong to the config, and published checkpoints have none.
+            # Not persistent: they follow from the config, and published checkpoints do not have them.
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=1, padding=3, bias=False)
         self.bn1 = ImageNorm(64)
@@ -147,9 +161,9 @@ class ImageBranch(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def _start_as_torchvision(self) -> None:
-        """The random start of torchvision's ResNet, as published; call it before there are decoders.
+        """Initialises the convolutions as torchvision's ResNet does; it is to be called before the decoders are made.
 
-        He et al. (ICCV 2015): normal, variance 2 / (outputs of a weight). Torch's default is another distribution.
+        He et al. (ICCV 2015): normal distribution of variance 2 / fan-out. Torch's default is another distribution.
         (BatchNorm starts at 1 and 0 in both.)
         """
         for module in self.modules():
@@ -157,21 +171,21 @@ class ImageBranch(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to (value / 255 - mean) / std; other images are taken to be normalised already."""
+        """Converts (B, 3, H, W) uint8 to (value / 255 - mean) / std; other dtypes count as normalised already."""
         if images.dtype != torch.uint8:
             return images
         return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
 
-    def forward(self, images: Tensor, rows: Tensor, pixels: Tensor) -> dict[int, Tensor]:
-        """The features under some pixels, by scale.
+    def forward(self, images: Tensor, image_ids: Tensor, pixels: Tensor) -> dict[int, Tensor]:
+        """Computes the features at some pixels of the images, for each scale.
 
         Args:
-            images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; H and W multiples of 16.
-            rows: (M,) int64, image of each pixel.
-            pixels: (M, 2) int64 (row, col).
+            images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; H and W are multiples of 16.
+            image_ids: (M,) int64, number of the image of each pixel.
+            pixels: (M, 2) int64 (row, column).
 
         Returns:
-            scale -> (M, C)
+            Scale -> (M, C) features.
 
         Raises:
             ValueError: H or W is not a multiple of 16.
@@ -188,5 +202,5 @@ class ImageBranch(nn.Module):
             if str(scale) in self.decoders:
                 decoder = self.decoders[str(scale)]
                 assert isinstance(decoder, Decoder)
-                features[scale] = decoder.at(x, height, rows, pixels)
+                features[scale] = decoder.at(x, height, image_ids, pixels)
         return features

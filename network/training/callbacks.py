@@ -1,4 +1,4 @@
-"""What happens around the epochs of a training: progress, curves, averaged weights."""
+"""Callbacks of a training: the progress bar, the history with its curves, and averaged weights."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from utils.results.run_folder import HISTORY
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with what changes: the loss."""
+    """Lightning's progress bar with the loss as its only number."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Returns the numbers to show: the loss, once there is one."""
         metrics = super().get_metrics(trainer, pl_module)
         return {name: metrics[name] for name in ("loss",) if name in metrics}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """End the line of the bar: what the command says next begins a line of its own. And end the other processes."""
-        if lost_peer(exception) is None:  # one that is lost may have to say why
+        """Ends the other processes, and the line of the bar: the next message of the command starts on a new line."""
+        if lost_peer(exception) is None:  # otherwise the lost process may still have to print its reason
             stopping.end_others()
         for bar in (self._val_progress_bar, self._test_progress_bar, self._train_progress_bar):
             if bar is not None:
                 bar.close()
 
 
-# What the picture shows of the history, and under which name.
+# Which values of the history the picture shows -> the name that it shows.
 _CURVES = {
     "epoch": "epoch",
     "train/loss_epoch": "loss, total",
@@ -50,7 +51,11 @@ _CURVES = {
 
 
 class History(Callback):
-    """One line of JSON per epoch, and the training curve drawn from them; a resumed run carries on with both."""
+    """A callback that writes one line of JSON per epoch and draws the training curve; a resumed run continues both.
+
+    Args:
+        folder: the run's folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,10 +66,10 @@ class History(Callback):
         values = {name: value for name, value in metrics.items() if name.endswith("_epoch")}
         if not trainer.is_global_zero:
             return
-        if pl_module.validated:  # otherwise the scores at hand are those of an earlier epoch
+        if pl_module.validated:  # otherwise Lightning still has the scores of an earlier epoch
             values |= {name: value for name, value in metrics.items() if name.startswith("val/")}
         epoch = trainer.current_epoch
-        # Later epochs are of a training that this one has gone back behind.
+        # A training that was resumed from an earlier checkpoint repeats epochs: their old lines go.
         before = [line for line in read_history(self.folder) if line["epoch"] < epoch]
         history = [*before, {"epoch": epoch, **values}]
         write_text(self.folder / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
@@ -73,9 +78,9 @@ class History(Callback):
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Read the lines of a run's history, one per epoch, in order; what is damaged is left out.
+    """Reads the history of a run: one dict per epoch, in order; damaged lines are left out.
 
-    Of an epoch that was trained twice the later line counts.
+    If an epoch was trained twice, the later line counts. A missing or unreadable file is an empty history.
     """
     try:
         text = read_text(folder / HISTORY, errors="replace")
@@ -98,10 +103,10 @@ def _history_line(text: str) -> dict[str, float] | None:
 class LateWeightAveraging(WeightAveraging):
     """Stochastic weight averaging (--SWA): the mean of the weights after each of the last epochs.
 
-    From the first averaged epoch on, validation and checkpoints hold the mean. BatchNorm statistics are averaged along.
+    From the first averaged epoch on, validation and checkpoints use the mean. BatchNorm statistics are averaged too.
 
     Args:
-        start_epoch: first epoch (from 0) whose weights count.
+        start_epoch: first epoch, counted from 0, whose weights are averaged.
     """
 
     def __init__(self, start_epoch: int) -> None:
@@ -113,7 +118,7 @@ class LateWeightAveraging(WeightAveraging):
         self._trainer = trainer
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After the last step of an epoch, so that the validation that follows sees the new mean."""
+        """Returns whether to average now: after the last step of an epoch, before the validation that follows."""
         trainer = self._trainer
         return (
             step_idx is not None
@@ -146,12 +151,17 @@ class LateWeightAveraging(WeightAveraging):
         if "averaging_state" not in checkpoint:
             return
         if checkpoint["epoch"] < self.start_epoch:
-            # The run is to have more epochs than when it was begun: its average is of epochs that are too early now.
+            # The run now has more epochs than when it was started, so averaging starts later than this average did.
             pl_module.load_state_dict(checkpoint["current_model_state"])
         else:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 
 def averaging_start(share: float, epochs: int) -> int:
-    """First epoch to average, from `train_params.swa_epoch_start`; at least the last epoch is averaged."""
+    """Computes the first epoch to average; at least the last epoch is averaged.
+
+    Args:
+        share: `train_params.swa_epoch_start`, as a share of the epochs.
+        epochs: number of epochs.
+    """
     return min(math.floor(share * epochs), epochs - 1)

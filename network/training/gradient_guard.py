@@ -1,4 +1,4 @@
-"""A batch with NaN or inf in its gradients must leave no trace: decided on the device, without the host waiting."""
+"""A guard that undoes batches with NaN or inf in their gradients; it works on the device, and the host never waits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.optim import Optimizer
 
 
 class GradientGuard:
-    """Undoes bad batches and counts them.
+    """A guard that undoes and counts batches whose gradients are not finite.
 
-    Weights, momentum and decay are left alone by the optimiser itself: a fused one skips its step where its attribute
-    `found_inf` is 1, which is how torch's GradScaler makes it skip. What BatchNorm has learnt from the batch is taken
-    back here.
+    The optimiser itself leaves weights and moments as they are: a fused optimiser skips its step where its attribute
+    `found_inf` is 1, as torch's GradScaler uses it. The guard restores the statistics that BatchNorm has updated in the
+    forward pass.
 
     Args:
-        network: whose buffers to guard.
+        network: the network whose buffers are guarded.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -27,7 +27,7 @@ class GradientGuard:
 
     @property
     def skipped(self) -> int:
-        """Bad batches so far; the host waits for the device."""
+        """The number of batches undone so far; reading it makes the host wait for the device."""
         return int(self._skipped)
 
     @skipped.setter
@@ -35,15 +35,15 @@ class GradientGuard:
         self._skipped.fill_(count)
 
     def remember(self) -> None:
-        """Before the forward pass: keep the buffers as they are."""
+        """Keeps a copy of the buffers; to be called before the forward pass."""
         self._saved = {dtype: _flat(buffers) for dtype, buffers in self._buffers().items()}
 
     def judge(self, gradient_norm: Tensor, optimizer: Optimizer) -> None:
-        """After the backward pass: if the norm of all gradients is not finite, this batch has not happened.
+        """Undoes the batch if the norm of all gradients is not finite; to be called after the backward pass.
 
         Args:
-            gradient_norm: scalar.
-            optimizer: a fused one; its next step is the one in question.
+            gradient_norm: scalar tensor.
+            optimizer: a fused optimiser, whose next step is skipped if the norm is not finite.
         """
         bad = ~torch.isfinite(gradient_norm)
         optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
@@ -54,7 +54,7 @@ class GradientGuard:
             torch._foreach_copy_(buffers, [p.view_as(b) for p, b in zip(parts, buffers, strict=True)])
 
     def _buffers(self) -> dict[torch.dtype, list[Tensor]]:
-        """By type, so that those of a type fit into one tensor: hundreds of launches become a few."""
+        """Groups the buffers by dtype: each group is handled as one tensor, by a few kernels instead of hundreds."""
         by_type: dict[torch.dtype, list[Tensor]] = {}
         for buffer in self.network.buffers():
             by_type.setdefault(buffer.dtype, []).append(buffer)

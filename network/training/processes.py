@@ -1,4 +1,4 @@
-"""The processes of a run under Lightning: how they are started, and who hears of signals and of a lost process."""
+"""The processes of a run under Lightning: how they are started, and who handles signals and the loss of a process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from utils.command import stopping
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Lightning's, but `stopping` watches the processes: Lightning's observer kills the run without a word."""
+    """Lightning's launcher, except that `stopping` watches the processes.
+
+    Lightning's own observer kills the run without a message when a process is lost.
+    """
 
     _watched = False
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> Any:
+        """Starts the other processes, has them watched, and runs the function in this one."""
         if not self.cluster_environment.creates_processes_externally:
             with stopping.launching():
                 self._call_children_scripts()
@@ -28,13 +32,13 @@ class Launcher(_SubprocessScriptLauncher):
         return super().launch(function, *args, trainer=trainer, **kwargs)
 
     def kill(self, signum: int) -> None:  # type: ignore[override]
-        """End the processes, after Ctrl-C; those that are watched are told already, and end with their loaders."""
+        """Ends the processes after Ctrl-C; watched processes have been told already and end with their loaders."""
         if not self._watched:
             super().kill(signum)
 
 
 class Processes(DDPStrategy):
-    """DDP over processes that end together."""
+    """DDP with processes that end together."""
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -42,10 +46,10 @@ class Processes(DDPStrategy):
 
 
 def leave_signals_alone(trainer: pl.Trainer) -> None:
-    """Keep the handlers of `utils.command.stopping`.
+    """Keeps the signal handlers of `utils.command.stopping`, where Lightning would install its own.
 
-    Lightning's handler of SIGTERM waits for all other processes, which may be gone, and then lets the command end as
-    if it were through; and for its sake every training step has all processes wait for each other once more.
+    Lightning's handler of SIGTERM waits for all other processes, which may be gone, and then ends the command as if it
+    had succeeded. It also makes all processes wait for each other once more in every training step.
     """
     trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]

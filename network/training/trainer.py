@@ -1,4 +1,4 @@
-"""The Lightning trainer of this project: devices, precision, and what happens around the epochs."""
+"""The Lightning trainer of this project: devices, precision and callbacks."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def build_trainer(
     resumed: TrainingState | None = None,
     **settings: Any,
 ) -> pl.Trainer:
-    """A trainer on `devices`; with `folder` it logs to TensorBoard there.
+    """Builds a trainer that runs on `devices`; with `folder` it logs to TensorBoard there.
 
     Args:
-        devices: where to run.
+        devices: the devices and the precision.
         folder: the run's folder; None for a test.
-        callbacks: see `training_callbacks`.
-        resumed: the training to go on with; its path is to be given to `fit`.
+        callbacks: callbacks beside the progress bar, see `training_callbacks`.
+        resumed: state of the training to resume; its path must also be given to `fit`.
         settings: further arguments of `pl.Trainer`.
     """
     set_fp32_arithmetic(tf32=devices.precision == "tf32")
-    # On a GPU, reading the loss for the bar makes the host wait.
+    # On a GPU, reading the loss for the bar makes the host wait, so it is refreshed less often.
     watched = sys.stderr.isatty() and devices.accelerator == "cpu"
     strategy: Any = "auto"
     if devices.count > 1:
-        # BatchNorm buffers are not broadcast at every step: the task does that before an evaluation, and evaluation
-        # steps, which differ in number between processes, would otherwise wait for each other for ever.
+        # BatchNorm buffers are not broadcast at every step: the task does that before an evaluation. Otherwise
+        # evaluation steps would wait for each other for ever, because their number differs between processes.
         strategy = Processes(
             process_group_backend="gloo" if devices.accelerator == "cpu" else None,
             broadcast_buffers=False,
@@ -67,9 +67,9 @@ def build_trainer(
         strategy=strategy,
         precision=_PRECISION[devices.precision],
         plugins=[WholeFileCheckpoints(resumed)],
-        use_distributed_sampler=False,  # the data module shares scans out itself, without padding the evaluation
+        use_distributed_sampler=False,  # the data module distributes scans itself, without padding in evaluation
         num_sanity_val_steps=0,
-        default_root_dir=folder,  # under SLURM, Lightning takes up any hpc_ckpt_<n>.ckpt that it finds there
+        default_root_dir=folder,  # under SLURM, Lightning resumes from any hpc_ckpt_<n>.ckpt that it finds there
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
         callbacks=[ProgressBar(refresh_rate=1 if watched else 10), *callbacks],
         enable_model_summary=False,
@@ -83,17 +83,17 @@ def build_trainer(
 def training_callbacks(
     folder: Path, monitor: str, stop_patience: int, save_top_k: int, swa_from_epoch: int | None
 ) -> list[Callback]:
-    """Checkpoints (best and last), early stopping, the training curve, and averaging if wanted.
+    """Builds the callbacks of a training: checkpoints (best and last), early stopping, training curve, averaging.
 
     Args:
         folder: the run's folder.
-        monitor: the score to maximise.
-        stop_patience: validations without a better score before training stops.
-        save_top_k: how many of the best checkpoints are kept; -1: every one.
-        swa_from_epoch: first epoch that --SWA averages; None: no averaging.
+        monitor: name of the score to maximise.
+        stop_patience: number of validations without a better score after which training stops.
+        save_top_k: number of best checkpoints to keep; -1 keeps all.
+        swa_from_epoch: first epoch that --SWA averages; None for no averaging.
     """
     averaging = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
-    # Averaging comes first: the checkpoints behind it then hold the average.
+    # Averaging comes first, so that the checkpoints, which come later, hold the average.
     return [
         *averaging,
         Patience(monitor, stop_patience),

@@ -1,1 +1,1 @@
-"""From points to voxels."""
+"""The step from points to voxels."""

@@ -1,7 +1,7 @@
-"""Points -> voxels of a fixed size, and the coarser voxels that a U-Net walks down to and back up.
+"""The voxels of a U-Net: voxels of a fixed size, and coarser levels, each of half the resolution of the one before.
 
-Unlike in `voxelize`, the scales nest: a coarse voxel is 2 x 2 x 2 finer ones. A scan's finest voxels are at the same
-time the "points" of SPVCNN's point branch: one point per voxel, at the voxel's integer coordinates.
+Unlike in `voxelize`, the levels nest: a coarse voxel is 2 x 2 x 2 finer ones. The V0 finest voxels are also the
+"points" of SPVCNN's point branch: one point per voxel, at the voxel's integer coordinates.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, halve, pack, unpac
 from network.sparse.layers import KernelMap, SparseBackend
 from utils.scan.records import Batch
 
-_SAMPLE = 4096  # points that tell where a scan is
-_FARTHEST = 2.0**40  # cells: beyond what int64 can hold, a conversion gives anything
-_MISSING = 1e-8  # added to the sum of trilinear weights, so that a point without neighbours is no division by zero
+_SAMPLE = 4096  # points that are enough to find the middle of a scan
+_FARTHEST = 2.0**40  # cells; converting a float beyond the range of int64 is undefined
+_MISSING = 1e-8  # added to the sum of trilinear weights: a point without neighbours must not divide by zero
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """The voxels of one stride, in key order.
+    """The voxels of one stride, in the order of their keys.
 
     Attributes:
         keys: (V,) int64, see `sparse.coordinates`.
-        inverse: (V0,) int64, the voxel of every finest voxel.
-        backend: what convolves on these voxels.
+        inverse: (V0,) int64, row of the voxel that holds each finest voxel.
+        backend: the sparse convolutions.
     """
 
     keys: Tensor
@@ -44,25 +44,25 @@ class Level:
 
     @cached_property
     def kernel_map(self) -> KernelMap:
-        """Neighbours under a 3x3x3 kernel, shared by all layers of this level."""
+        """The kernel map of 3x3x3 submanifold convolutions, shared by all layers of this level."""
         return self.backend.submanifold_map(self.keys, 3)
 
     @cached_property
     def mean_of_points(self) -> RowSum:
-        """The mean over the finest voxels of each voxel: (V0, C) -> (V, C)."""
+        """The mean over the finest voxels in each voxel: (V0, C) -> (V, C)."""
         return RowSum.grouping(self.inverse, len(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Pyramid:
-    """A batch of points as voxels, coarser and coarser.
+    """A frozen record of a batch of points as voxels of several levels.
 
     Attributes:
-        features: (V0, 4) float32 x, y, z (m), intensity of the first point, in file order, of every finest voxel.
-        first: (V0,) int64, that point.
-        inverse: (P,) int64, the finest voxel of every point.
-        levels: voxels at strides 1, 2, 4, ...; the "points" of each are the finest voxels.
-        down: the map of the convolution (size 2, stride 2) from level i to level i + 1; transposed, it leads back.
+        features: (V0, 4) float32: x, y, z (metres) and intensity of the first point, in file order, of a finest voxel.
+        first: (V0,) int64, row of that first point.
+        inverse: (P,) int64, row of the finest voxel of each point.
+        levels: the voxels at strides 1, 2, 4, ...; the "points" of each level are the finest voxels.
+        down: the kernel maps of the convolutions of size 2 and stride 2 from level i to level i + 1.
     """
 
     features: Tensor
@@ -73,13 +73,14 @@ class Pyramid:
 
     @cached_property
     def up(self) -> tuple[KernelMap, ...]:
-        """The maps from level i + 1 back to level i."""
+        """The kernel maps from level i + 1 back to level i: `down` transposed."""
         return tuple(pairs.transposed() for pairs in self.down)
 
     def trilinear(self, level: int) -> RowSum:
-        """The interpolation of features on the voxels of `level` at the finest ones (Tang et al., ECCV 2020, 3.1).
+        """Returns the trilinear interpolation of features from `level` to the finest voxels: (V, C) -> (V0, C).
 
-        (V, C) -> (V0, C); the weights of the voxels around a finest one that are there add up to 1.
+        Of the 8 voxels around a finest voxel only those that exist count; their weights add up to 1 (Tang et al., ECCV
+        2020, section 3.1).
         """
         stride, keys = 1 << level, self.levels[level].keys
         batch, *position = unpack(self.levels[0].keys)
@@ -91,7 +92,7 @@ class Pyramid:
         for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
             wanted = origin + (dy * STEP_Y + dx * STEP_X)
             row = torch.searchsorted(keys, wanted)
-            for dz in (0, 1):  # the next voxel in z is the next key, or is not there
+            for dz in (0, 1):  # the next voxel in z has the next key, if it exists
                 corner = row.clamp(max=len(keys) - 1)
                 there = keys[corner] == wanted + dz
                 corners.append(corner)
@@ -104,15 +105,15 @@ class Pyramid:
 
 
 def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: SparseBackend) -> Pyramid:
-    """Voxelise a batch.
+    """Voxelises a batch at several levels.
 
     Args:
         batch: its points and scan_ids are used.
         voxel_size: edge of a finest voxel, metres.
-        num_levels: strides 1, 2, ... 2^(num_levels - 1).
+        num_levels: number of levels, of strides 1, 2, ..., 2^(num_levels - 1).
         backend: the sparse convolutions.
     """
-    # The voxels of all levels as the keys of the points, so that the host waits only once for how many there are.
+    # The keys of the points at all levels first: the host then waits only once for the numbers of voxels.
     keys = [_cells(batch, voxel_size)]
     for _ in range(num_levels - 1):
         keys.append(halve(keys[-1]))
@@ -130,12 +131,12 @@ def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: Spa
 
 
 def _cells(batch: Batch, voxel_size: float) -> Tensor:
-    """(P,) keys of round(xyz / voxel size) minus the lowest of the scan, in float32 as published."""
-    # Divided by a tensor: by a number, a GPU multiplies with the reciprocal and rounds some points differently.
+    """Computes (P,) keys of round(xyz / voxel size) minus the lowest cell of the scan, in float32 as published."""
+    # The divisor is a tensor: by a number, a GPU multiplies with the reciprocal and rounds some points differently.
     cell = torch.round(batch.points[:, :3] / constant((voxel_size,), batch.points.device))
     cell = cell.clamp(-_FARTHEST, _FARTHEST).long()
-    # A stray point kilometres away must not push the others to the limit of the keys, and a cloud far from the origin
-    # must not be pressed against it: the middle of the cloud says where it is.
+    # Coordinates count from the middle of the scan: a stray point kilometres away must not push the other points beyond
+    # the limit of the keys, and a scan far from the origin must not be clamped.
     cell = (cell - _middle_of_scans(cell, batch.lengths)[batch.scan_ids]).clamp(-(LIMIT // 2), LIMIT // 2)
     scan = batch.scan_ids[:, None].expand(-1, 3)
     lowest = cell.new_zeros(batch.num_scans, 3).scatter_reduce_(0, scan, cell, "amin", include_self=False)
@@ -144,7 +145,7 @@ def _cells(batch: Batch, voxel_size: float) -> Tensor:
 
 
 def _middle_of_scans(cell: Tensor, lengths: Sequence[int]) -> Tensor:
-    """(B, 3) int64: the median cell of each scan, of a sample of its points that is spread over them."""
+    """Computes the (B, 3) int64 median cell of each scan, from a sample of points that is spread over the scan."""
     middle = cell.new_zeros(len(lengths), 3)
     for row, of_scan in zip(middle, cell.split(list(lengths)), strict=True):
         if len(of_scan):

@@ -1,10 +1,10 @@
-"""Points -> voxels at every scale, and the averages that lead from one scale to the next.
+"""The voxels of the 3D network of 2DPASS: points -> voxels at every scale, and the means that connect the scales.
 
-Everything here is geometry: computed once per batch from the coordinates, then used by all layers. Scales do not nest
-exactly (a coarse index is not the fine one divided), so each scale is voxelised from the points, and what leads from
-scale to scale are the distinct (coarse voxel, fine voxel) pairs, weighted by the points they share.
+Everything here is geometry, computed once per batch from the coordinates and then used by all layers. The scales do not
+nest exactly (a coarse index is not the fine index divided), so each scale is voxelised from the points. Two scales are
+connected by the distinct (coarse voxel, fine voxel) pairs, weighted by the number of points they share.
 
-The host waits for the device twice per batch: for how many voxels there are, and for how many pairs.
+The host waits for the device twice per batch: for the numbers of voxels, and for the numbers of pairs.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from network.sparse.coordinates import LIMIT, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
 from utils.scan.volume import Volume
 
-_ROW_BITS = 32  # of a voxel's row in a pair of rows
+_ROW_BITS = 32  # a pair of voxel rows is one int64: the coarse row above these bits, the fine row in them
 
 
 @dataclass(frozen=True, eq=False)
 class VoxelSet:
-    """The distinct voxels of the batch at one scale, in key order.
+    """The distinct voxels of a batch at one scale, in the order of their keys.
 
     Attributes:
-        points: the keys of the points (see `sparse.coordinates`), of which the voxels are the distinct ones.
-        backend: what convolves on these voxels.
+        points: the keys of the points (see `sparse.coordinates`); the voxels are their distinct values.
+        backend: the sparse convolutions.
     """
 
     points: Distinct
@@ -44,45 +44,45 @@ class VoxelSet:
 
     @property
     def keys(self) -> Tensor:
-        """(V,) int64."""
+        """The keys of the voxels, (V,) int64."""
         return self.points.values
 
     @property
     def inverse(self) -> Tensor:
-        """(P,) int64, the voxel of every point."""
+        """The row of the voxel of each point, (P,) int64."""
         return self.points.inverse
 
     @cached_property
     def counts(self) -> Tensor:
-        """(V,) int64, points per voxel."""
+        """The number of points in each voxel, (V,) int64."""
         return self.points.ends.diff()
 
     @cached_property
     def mean_of_points(self) -> RowSum:
-        """The mean over the points of each voxel, (P, C) -> (V, C)."""
+        """The mean over the points in each voxel: (P, C) -> (V, C)."""
         return RowSum.within(self.points)
 
     @cached_property
     def kernel_map(self) -> KernelMap:
-        """Neighbours under a 3x3x3 kernel, shared by all layers of this scale."""
+        """The kernel map of 3x3x3 submanifold convolutions, shared by all layers of this scale."""
         return self.backend.submanifold_map(self.keys, 3)
 
     def majority_label(self, labels: Tensor, num_classes: int) -> Tensor:
-        """(P,) labels -> (V,) the most frequent label of each voxel's points; 0 votes too, ties go to the lowest."""
+        """Computes the (V,) most frequent of the labels (P,) in each voxel; 0 counts too, a tie goes to the lowest."""
         votes = labels.new_zeros(len(self) * num_classes)
         votes.scatter_add_(0, self.inverse * num_classes + labels, torch.ones_like(labels))
-        # argmax does not promise which of equal votes it returns, so the label breaks the tie.
+        # argmax may return any of several equal maxima, so the label breaks the tie.
         order = torch.arange(num_classes - 1, -1, -1, device=labels.device)
         return (votes.view(-1, num_classes) * num_classes + order).argmax(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Groups of 2x2x2 voxels (equal batch and coordinates // 2).
+    """The maps between voxels and their groups of 2x2x2 (voxels of one scan with equal coordinates // 2).
 
     Attributes:
-        mean: over the voxels of each group, every voxel counted once: (V, C) -> (groups, C).
-        back: each voxel takes the row of its group: (groups, C) -> (V, C).
+        mean: the mean over the voxels of each group, every voxel counted once: (V, C) -> (groups, C).
+        back: the map by which each voxel takes the row of its group: (groups, C) -> (V, C).
     """
 
     mean: RowSum
@@ -91,19 +91,19 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Voxels:
-    """A batch of points as voxels at all scales.
+    """A frozen record of a batch of points as voxels at all S scales.
 
     Attributes:
         features: (P, 10) float32 input features of the points.
         base: the voxels at scale 1.
         scales: the voxels at each entry of `scale_list` (equal scales share one object).
-        means: for block i, the mean over the points of each voxel of `scales[i]`, of features that live on the voxels
-            one scale finer; a fine voxel counts once per point.
-        pools: for block i, the groups of the voxels that it works on.
+        means: for block i, the mean from the voxels one scale finer to those of `scales[i]`: over the points of each
+            coarse voxel, so that a fine voxel counts once for each point that they share.
+        pools: for block i, the groups of 2x2x2 of the voxels that it works on.
         signature: (U, S) int64, the distinct tuples of voxel rows (one per scale) that occur among the points. What
-            depends on a point only through its voxels is computed per tuple: on a 64-beam scan for a quarter of the
-            points.
-        signature_of_point: each point takes the row of its tuple: (U, C) -> (P, C).
+            depends on a point only through its voxels is computed once per tuple: on a 64-beam scan there is one tuple
+            for every four points.
+        signature_of_point: the map by which each point takes the row of its tuple: (U, C) -> (P, C).
     """
 
     features: Tensor
@@ -115,14 +115,14 @@ class Voxels:
     signature_of_point: RowSum
 
     def finer(self, block: int) -> VoxelSet:
-        """The voxels that block `block` works on."""
+        """Returns the voxels that block number `block` works on."""
         return self.base if block == 0 else self.scales[block - 1]
 
     @cached_property
     def signature_rows(self) -> tuple[RowSum, ...]:
-        """For each scale, every tuple takes the row of its voxel there: (V_s, C) -> (U, C)."""
-        columns = dict(zip(self.scales, self.signature.T.contiguous(), strict=True))  # one for equal scales
-        first = list(columns)[:2][-1]  # what the tuples are sorted by, see `_rank_tuples`
+        """The maps, one per scale, by which every tuple takes the row of its voxel: (V_s, C) -> (U, C)."""
+        columns = dict(zip(self.scales, self.signature.T.contiguous(), strict=True))  # equal scales share one entry
+        first = list(columns)[:2][-1]  # the tuples are sorted by its rows, see `_rank_tuples`
         picks = {at: RowSum.gathering(rows, len(at), ascending=at is first) for at, rows in columns.items()}
         return tuple(picks[at] for at in self.scales)
 
@@ -130,14 +130,14 @@ class Voxels:
 def voxelize(
     points: Tensor, scan_ids: Tensor, volume: Volume, scale_list: Sequence[int], backend: SparseBackend
 ) -> Voxels:
-    """Voxelise a batch at scale 1 and at every scale of `scale_list`.
+    """Voxelises a batch at scale 1 and at every scale of `scale_list`.
 
-    Points outside the volume (augmentation moves some out) get voxels of their own beyond the grid: nothing is indexed
-    by a grid position, so nothing can go wrong there.
+    Points outside the volume (augmentation moves some out) get voxels beyond the grid. That is safe: nothing is indexed
+    by a position in the grid.
 
     Args:
-        points: (P, 4) float32: x, y, z (m), intensity.
-        scan_ids: (P,) int64, scan of each point.
+        points: (P, 4) float32: x, y, z (metres), intensity.
+        scan_ids: (P,) int64, number of the scan of each point.
         volume: the box and its grid.
         scale_list: scale of the voxels after each encoder block, for example (2, 4, 8, 16).
         backend: the sparse convolutions.
@@ -148,7 +148,7 @@ def voxelize(
     base, scales = sets[1], tuple(sets[scale] for scale in scale_list)
     finer = (base, *scales[:-1])
 
-    # Of each (coarse, fine) couple of neighbouring scales, and of each set that a block works on, only once.
+    # Equal (coarse, fine) couples of scales, and equal sets of voxels that blocks work on, are computed once.
     couples = dict.fromkeys(zip(scales, finer, strict=True))
     pairs = {(coarse, fine): Ranking((coarse.inverse << _ROW_BITS) + fine.inverse) for coarse, fine in couples}
     groups = {voxels: Ranking(halve(voxels.keys)) for voxels in dict.fromkeys(finer)}
@@ -157,7 +157,7 @@ def voxelize(
     means = {couple: _mean_between(*couple, next(found)) for couple in pairs}
     pools = {voxels: _pool(next(found)) for voxels in groups}
     signature = next(found)
-    example = signature.order[signature.ends[:-1]]  # any point of a tuple can say what the tuple is
+    example = signature.order[signature.ends[:-1]]  # one point of each tuple: it has the tuple's rows
     return Voxels(
         _input_features(points, base, volume),
         base,
@@ -170,22 +170,21 @@ def voxelize(
 
 
 def _keys_by_scale(points: Tensor, scan_ids: Tensor, volume: Volume, scale_list: Sequence[int]) -> dict[int, Tensor]:
-    """Scale -> (P,) the key of every point's voxel, for scale 1 and the scales of the list."""
+    """Computes, for scale 1 and each scale of the list, the (P,) keys of the points' voxels."""
     low, high = constant(volume.low, points.device), constant(volume.high, points.device)
     from_low, extent = points[:, :3] - low, high - low
     keys = {}
     for scale in dict.fromkeys([1, *scale_list]):
         cells = constant(tuple(float(math.ceil(g / scale)) for g in volume.grid), points.device)
-        # In float32, as published. Inside the volume floor is the published truncation; outside, truncation
-        # would fold two cells into one at the low faces.
-        # Clamped as floats: what is too large for int64 would come out as anything, on the wrong side too.
+        # In float32, as published. Inside the volume, floor equals the published truncation; outside, truncation would
+        # make one cell of two at the low faces. Clamped as floats: converting what is too large for int64 is undefined.
         x, y, z = torch.floor(cells * from_low / extent).clamp(-LIMIT, LIMIT).long().unbind(1)
         keys[scale] = pack(scan_ids, z, y, x)
     return keys
 
 
 def _mean_between(coarse: VoxelSet, fine: VoxelSet, pairs: Distinct) -> RowSum:
-    """The mean that leads from fine to coarse voxels."""
+    """Returns the mean that leads from fine to coarse voxels, weighted by the points that they share."""
     target = pairs.values >> _ROW_BITS
     source = pairs.values & ((1 << _ROW_BITS) - 1)
     ends = torch.searchsorted(target, torch.arange(len(coarse) + 1, device=target.device))
@@ -199,22 +198,22 @@ def _pool(groups: Distinct) -> Pool:
 def _rank_tuples(scales: Sequence[VoxelSet], pairs: dict[tuple[VoxelSet, VoxelSet], Ranking]) -> Ranking:
     """Ranks the points' tuples of voxel rows over `scales` (distinct, fine to coarse).
 
-    A point's (second, first scale) pair is ranked already, and stands for two of its rows. So the tuples are sorted by
-    their row at the second scale, if there is one.
+    The pairs (row at the second scale, row at the first scale) are ranked already, and a pair's rank stands for both
+    rows. So the tuples are sorted by their row at the second scale, if there is one.
     """
     if len(scales) == 1:
         return Ranking(scales[0].inverse)
     ranking = pairs[scales[1], scales[0]]
     number, size = ranking.inverse, len(ranking.order)
     for voxels in scales[2:]:
-        if size * len(voxels) >= 1 << 63:  # more than fits into one number
+        if size * len(voxels) >= 1 << 63:  # does not fit into an int64: rank what there is first
             number, size = Ranking(number).inverse, len(number)
         number, size = number * len(voxels) + voxels.inverse, size * len(voxels)
     return Ranking(number)
 
 
 def _input_features(points: Tensor, base: VoxelSet, volume: Volume) -> Tensor:
-    """(P, 10): x, y, z, intensity, offset from the mean of the voxel's points, offset from the voxel's low corner."""
+    """Computes (P, 10): x, y, z, intensity, offset from the mean of the voxel's points, offset from its low corner."""
     xyz = points[:, :3]
     _, z, y, x = unpack(base.keys)
     voxel_size, low = constant(volume.voxel_size, points.device), constant(volume.low, points.device)
