@@ -1,8 +1,8 @@
-"""The backend "auto": Triton on a CUDA device on which its kernels are right, and plain PyTorch everywhere else.
+"""The backend "auto" uses Triton on a CUDA device where its kernels compute correctly, and plain PyTorch elsewhere.
 
-Which one it is, is decided once per process and device, by trying the kernels there against plain PyTorch: those of the
-network's layers when it is warmed up, as it is before training and evaluation; else some, when the first map is made.
-spconv is never chosen by itself: its wheels depend on the CUDA version.
+The choice is made once per process and device, by comparing the kernels there with plain PyTorch. `warm_up`, which is
+called before training and evaluation, compares the kernels of the network's layers; without it, some usual layers are
+compared when the first kernel map is made. spconv is never chosen: its wheels depend on the CUDA version.
 """
 
 from __future__ import annotations
@@ -16,30 +16,37 @@ from torch import Tensor
 from network.sparse import torch_backend
 from network.sparse.layers import KernelMap, Layer, SparseBackend
 
-# Of networks that are not warmed up: the narrowest and the most usual.
+# The layers to compare if a network is not warmed up: the narrowest and the most usual ones.
 _SOME_LAYERS: tuple[Layer, ...] = ((27, 4, 32), (27, 64, 64), (8, 64, 64))
 _chosen: dict[torch.device, SparseBackend] = {}
 
 
 def submanifold_map(keys: Tensor, kernel_size: int) -> KernelMap:
-    """That of the backend for the keys' device."""
+    """Builds the map of a submanifold convolution with the backend of the keys' device; see `SparseBackend`."""
     return choose(keys.device).submanifold_map(keys, kernel_size)
 
 
 def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> KernelMap:
-    """That of the backend for the keys' device."""
+    """Builds the map of a convolution of size 2, stride 2 with the backend of the keys' device; see `SparseBackend`."""
     return choose(keys.device).halving_map(keys, parent, num_coarse)
 
 
 def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> None:
-    """Compiles, tunes and checks what these layers need on the device; what is wrong is not used from then on."""
+    """Compiles, tunes and checks the kernels of the layers on the device; wrong kernels are not used from then on.
+
+    Args:
+        device: where the layers will run.
+        dtype: type in which they will compute.
+        layers: the layers of the network.
+        training: whether gradients will be needed.
+    """
     device = _numbered(device)
     if _chosen.get(device) is not torch_backend.BACKEND:
         _chosen[device] = _find(device, (dtype,), tuple(layers), training)
 
 
 def choose(device: torch.device) -> SparseBackend:
-    """The backend for a device."""
+    """Returns the backend for a device, after a first check of the kernels there."""
     device = _numbered(device)
     if device not in _chosen:
         _chosen[device] = _find(device, (torch.float32, torch.bfloat16), _SOME_LAYERS, True)
@@ -47,14 +54,14 @@ def choose(device: torch.device) -> SparseBackend:
 
 
 def _numbered(device: torch.device) -> torch.device:
-    """The device as tensors name it: with its number."""
+    """Returns the device with its number, as tensors name it."""
     return torch.empty(0, device=device).device if device.index is None else device
 
 
 def _find(
     device: torch.device, dtypes: tuple[torch.dtype, ...], layers: tuple[Layer, ...], training: bool
 ) -> SparseBackend:
-    """Triton if it runs on the device and is right in these layers and types; else plain PyTorch, with a warning."""
+    """Returns Triton if its kernels are right for these layers and types, else plain PyTorch, and warns."""
     if device.type != "cuda":
         return torch_backend.BACKEND
     try:

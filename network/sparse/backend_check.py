@@ -1,7 +1,7 @@
-"""Whether a backend computes what the torch backend does: on the device, and in the very layers that will run.
+"""The comparison of a backend with the torch backend, on the device and for the layers that will run.
 
-Kernels are compiled for each number of channels and each type, and which of them run is for a tuner to say; so what is
-right for one layer says nothing of another.
+Kernels are compiled for each number of channels and each type, and a tuner chooses among them. So a correct result of
+one layer says nothing about another layer.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from utils.fp32 import exact_matmul, matmul_in_tf32
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """The map of a kind of layer.
+    """A kernel map to be checked, and its reference.
 
     Attributes:
-        volume: of the kernel.
-        num_inputs, num_outputs: rows.
-        kernel_map: of the backend in question.
+        volume: number of kernel offsets.
+        num_inputs, num_outputs: number of input and output rows.
+        kernel_map: map of the backend that is checked.
         reference: makes the map of the torch backend.
     """
 
@@ -37,14 +37,17 @@ class Case:
 
 
 def made_up_surface(device: torch.device, side: int) -> Tensor:
-    """Sorted keys of side x side voxels on a rough slope: as many neighbours as in a scan, and always the same ones."""
+    """Makes the sorted keys, (side * side,) int64, of voxels on a rough slope: always the same ones.
+
+    A voxel has about as many neighbours as in a scan.
+    """
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     z = (x + 2 * y) // 4 + x * y % 3 // 2
     return pack(torch.zeros_like(x), z, y, x).view(-1).sort().values.to(device)
 
 
 def cases(backend: SparseBackend, keys: Tensor) -> list[Case]:
-    """A submanifold map of size 3 on the voxels, one that halves them, and its transpose."""
+    """Makes three maps on the voxels `keys` (V,): submanifold of size 3, of size and stride 2, and its transpose."""
     coarse, parent = torch.unique(halve(keys), return_inverse=True)
     fine, few = len(keys), len(coarse)
     halving = backend.halving_map(keys, parent, few)
@@ -62,14 +65,17 @@ def cases(backend: SparseBackend, keys: Tensor) -> list[Case]:
 def first_wrong(
     backend: SparseBackend, keys: Tensor, dtype: torch.dtype, layers: Iterable[Layer], training: bool
 ) -> str | None:
-    """Which layer the backend computes something else for than the torch backend does in fp32, or None.
+    """Finds the first layer for which the backend's results differ from those of the torch backend in fp32.
 
     Args:
-        backend: the one in question.
-        keys: (V,) sorted distinct keys of voxels, on the device.
-        dtype: in which the layers compute.
-        layers: kernel volume, C_in and C_out of each; those without a map of volume 27 or 8 are passed over.
-        training: the gradients as well.
+        backend: the backend that is checked.
+        keys: (V,) int64 sorted distinct keys of voxels, on the device.
+        dtype: type in which the layers compute.
+        layers: kernel volume, C_in and C_out of each layer; only volumes 27 and 8 are checked.
+        training: whether gradients are checked too.
+
+    Returns:
+        What is wrong, in words; None if nothing is.
     """
     layers = tuple(layers)
     for case in cases(backend, keys):
@@ -91,14 +97,14 @@ def first_wrong(
 
 
 def _inputs(case: Case, c_in: int, c_out: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    """Features, weight, bias and residual: fp32 numbers that `dtype` has as well, so that they are never rounded."""
+    """Draws features, weight, bias and residual: fp32 numbers that `dtype` can represent, so no input is rounded."""
     generator = torch.Generator().manual_seed(case.volume)
     shapes = [(case.num_inputs, c_in), (case.volume, c_in, c_out), (c_out,), (case.num_outputs, c_out)]
     return [torch.randn(shape, generator=generator).to(dtype).float().to(device) for shape in shapes]
 
 
 def _results(kernel_map: KernelMap, inputs: list[Tensor], training: bool) -> dict[str, Tensor]:
-    """What a layer computes with the map: in evaluation, and in training with the gradients."""
+    """Computes the results of a layer by name: those of evaluation and, with `training`, outputs and gradients."""
     features, weight, bias, residual = inputs
     with torch.no_grad():
         results = {
@@ -117,8 +123,8 @@ def _results(kernel_map: KernelMap, inputs: list[Tensor], training: bool) -> dic
 
 
 def _close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    """Relative to the largest number: the products may be summed in any order."""
-    tolerance = 2 * torch.finfo(dtype).eps  # a narrow result is rounded once, or cut off
+    """Compares relative to the largest number, because the products may be summed in any order."""
+    tolerance = 2 * torch.finfo(dtype).eps  # a result in a narrow type is rounded or truncated once
     if dtype == torch.float32:
         tolerance = 4e-3 if matmul_in_tf32() else 1e-4
     difference = (found.float() - expected).abs().max()

@@ -1,4 +1,4 @@
-"""Layers on voxel features. They hold weights; which voxels meet which is the kernel map's business."""
+"""Layers on voxel features hold the weights; the kernel map knows which voxels are neighbours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Layer = tuple[int, int, int]
 
 
 class KernelMap(Protocol):
-    """Geometry of a sparse convolution, made by a backend for one voxel set and shared by all layers on it."""
+    """The geometry of a sparse convolution: a backend makes it for one voxel set, and all layers on it share it."""
 
     def convolve(
         self,
@@ -27,11 +27,11 @@ class KernelMap(Protocol):
         residual: Tensor | None = None,
         slope: float = 1.0,
     ) -> Tensor:
-        """LeakyReLU(sum of the convolution + bias + residual); see `torch_backend.PairMap.convolve`."""
+        """Computes LeakyReLU(convolution + bias + residual); see `torch_backend.PairMap.convolve`."""
         ...
 
     def transposed(self) -> KernelMap:
-        """The map of the transposed (inverse) convolution."""
+        """Returns the map of the transposed (inverse) convolution."""
         ...
 
 
@@ -41,16 +41,16 @@ def _needs_no_warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable
 
 @dataclass(frozen=True)
 class SparseBackend:
-    """What computes sparse convolutions.
+    """A frozen record of the functions that make up an implementation of sparse convolution.
 
     Attributes:
-        name: as in `model_params.sparse_backend`.
-        submanifold_map: (keys, kernel size) -> map of stride 1 whose outputs are the input voxels; `keys` (V,) are
-            sorted and distinct.
+        name: its name in `model_params.sparse_backend`.
+        submanifold_map: (keys, kernel size) -> map of stride 1 whose output voxels are the input voxels; `keys` (V,)
+            int64 are sorted and distinct.
         halving_map: (keys, parent, number of coarse voxels) -> map of size 2 and stride 2 from the voxels `keys` (V,)
-            onto coarser ones; `parent` (V,) is the one above each.
-        warm_up: (device, compute type, all layers, whether to train) -> compiles, tunes and checks what they need, so
-            that no process does it while others wait.
+            to coarser ones; `parent` (V,) int64 is the row of the coarse voxel that holds each.
+        warm_up: (device, dtype, layers, whether to train) -> None; compiles, tunes and checks the kernels of all layers
+            beforehand, so that no process does it while others wait.
     """
 
     name: str
@@ -60,12 +60,13 @@ class SparseBackend:
 
 
 class NormOfFew(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm that also accepts fewer than two values of a channel in training.
+    """A BatchNorm that accepts fewer than two values per channel in training.
 
-    Statistics of a single value are meaningless, so there the running ones are used.
+    The variance of a single value is meaningless, so the running statistics are used there.
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalises the input; channels are dimension 1."""
         if self.training and input.numel() < 2 * self.num_features:
             return nn.functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
@@ -74,25 +75,33 @@ class NormOfFew(nn.modules.batchnorm._BatchNorm):
 
 
 class BatchNorm(NormOfFew, nn.BatchNorm1d):
-    """BatchNorm over rows (eps 1e-5, momentum 0.1), be they ever so few."""
+    """A BatchNorm over the rows of (V, C) features (eps 1e-5, momentum 0.1), for any number of rows."""
 
 
 class SparseConv3d(nn.Module):
-    """Sparse 3D convolution without bias: submanifold, strided or transposed, as the kernel map says.
+    """A sparse 3D convolution without bias; the kernel map makes it submanifold, strided or transposed.
 
-    Weight layout: (kernel volume, C_in, C_out), offsets z slowest, x fastest.
+    The weight is (kernel volume, C_in, C_out), with offsets in the order z slowest, x fastest.
+
+    Args:
+        c_in, c_out: number of input and output channels.
+        kernel_size: edge of the kernel, voxels.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int) -> None:
         super().__init__()
         self.kernel_size = kernel_size
         self.weight = nn.Parameter(torch.empty(kernel_size**3, c_in, c_out))
-        # kaiming-uniform with a = sqrt(5) over fan-in = kernel volume * C_in
+        # Kaiming-uniform with a = sqrt(5) and fan-in = kernel volume * C_in, as torch initialises its convolutions.
         bound = 1 / math.sqrt(kernel_size**3 * c_in)
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, features: Tensor, kernel_map: KernelMap | None, bias: Tensor | None = None) -> Tensor:
-        """(V_in, C_in) -> (V_out, C_out); a kernel of size 1 on the same voxels needs no map."""
+        """Computes (V_out, C_out) features from (V_in, C_in); a kernel of size 1 on the same voxels needs no map.
+
+        Raises:
+            ValueError: a larger kernel without a kernel map.
+        """
         return self._convolve(features, kernel_map, self.weight, bias)
 
     def _convolve(
@@ -112,7 +121,7 @@ class SparseConv3d(nn.Module):
 
 
 class SparseConvNorm(SparseConv3d):
-    """Sparse convolution followed by BatchNorm; in evaluation the norm is folded into the weights."""
+    """A sparse convolution followed by BatchNorm; in evaluation the norm is folded into the weights."""
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int) -> None:
         super().__init__(c_in, c_out, kernel_size)
@@ -127,30 +136,34 @@ class SparseConvNorm(SparseConv3d):
         residual: Tensor | None = None,
         slope: float = 1.0,
     ) -> Tensor:
-        """(V_in, C_in) -> (V_out, C_out): LeakyReLU(BN(convolution + bias) + residual), slope 1 for no activation."""
+        """Computes LeakyReLU(BN(convolution + bias) + residual), (V_out, C_out), from (V_in, C_in) features.
+
+        A slope of 1 means no activation, 0 a ReLU.
+        """
         if self.training or bias is not None:
-            self._folded = {}  # no second copy of the weights in a training
+            self._folded = {}  # training needs no second copy of the weights
             return finish(self.norm(super().forward(features, kernel_map, bias)), residual, slope)
         return self._convolve(features, kernel_map, *self._fold(features), residual, slope)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_folded": {}}  # no copies, and not in files
+        return {**super().__getstate__(), "_folded": {}}  # neither copied nor saved
 
     def train(self, mode: bool = True) -> SparseConvNorm:
-        """As of any module; the folded weights are dropped."""
+        """Sets training or evaluation mode, as for any module, and drops the folded weights."""
         self._folded = {}
         return super().train(mode)
 
     def _fold(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of convolution and norm together, in the type that is computed in; kept for each such type,
-        as long as no tensor they are made of has changed.
+        """Returns weight and bias of convolution and norm together, in the type that is computed in.
 
-        What is written into a tensor through `.data` cannot be seen: `eval()` after that, as Lightning does.
+        They are kept for each such type until a tensor that they are made of changes. A change through `.data` cannot
+        be noticed: call `eval()` after it, as Lightning does.
         """
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         sources = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in sources):  # those have no version
+        # Inference tensors have no version.
+        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in sources):
             return _fold(self.weight, norm)
         dtype = compute_dtype(features)
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
@@ -165,11 +178,11 @@ class SparseConvNorm(SparseConv3d):
 
 @dataclass(frozen=True, eq=False)
 class _Folded:
-    """Folded weights and what they were made of.
+    """Folded weights, and the state of the tensors that they were made of.
 
     Attributes:
-        state: address and version of each tensor that they were made of.
-        weight, bias: for `KernelMap.convolve`.
+        state: address and version of each of those tensors.
+        weight, bias: arguments for `KernelMap.convolve`.
     """
 
     state: tuple[tuple[int, int], ...]
@@ -184,13 +197,13 @@ def _fold(weight: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def compute_dtype(features: Tensor) -> torch.dtype:
-    """The type in which a matrix product with these features is computed: autocast's, or their own."""
+    """Returns the type in which a matrix product with these features is computed: that of autocast, or their own."""
     device = features.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
 
 
 def finish(result: Tensor, residual: Tensor | None, slope: float) -> Tensor:
-    """LeakyReLU(result + residual). `result` is fresh, nothing else needs it: it may be changed in place."""
+    """Computes LeakyReLU(result + residual) in place: `result` must not be needed elsewhere."""
     if residual is not None:
         result = result.add_(residual)
     if slope == 0.0:
@@ -199,18 +212,20 @@ def finish(result: Tensor, residual: Tensor | None, slope: float) -> Tensor:
 
 
 def leaky_relu(features: Tensor) -> Tensor:
-    """LeakyReLU of slope 0.1, in place: it always follows a fresh result that nothing else needs."""
+    """Computes LeakyReLU of slope 0.1 in place: `features` must not be needed elsewhere."""
     return finish(features, None, LEAKY_SLOPE)
 
 
 class ResidualBlock(nn.Module):
-    """act(BN(SubM3(act(BN(SubM3(x))))) + shortcut(x)); the shortcut is BN(SubM1(x)), or x itself.
+    """A residual block: act(BN(SubM3(act(BN(SubM3(x))))) + shortcut(x)), where the shortcut is BN(SubM1(x)) or x.
+
+    SubMk is a submanifold convolution of kernel size k.
 
     Args:
-        c_in, c_out: channels.
-        slope: of the activation, a LeakyReLU; 0 is ReLU.
-        keep_identity: where c_in = c_out the shortcut is x itself, with no weights (the voxel models; 2DPASS has
-            weights in every shortcut).
+        c_in, c_out: number of input and output channels.
+        slope: slope of the activation, a LeakyReLU; 0 is a ReLU.
+        keep_identity: if c_in = c_out, use x itself as the shortcut (voxel models). 2DPASS has weights in every
+            shortcut.
     """
 
     def __init__(self, c_in: int, c_out: int, slope: float = LEAKY_SLOPE, keep_identity: bool = False) -> None:
@@ -221,7 +236,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = None if keep_identity and c_in == c_out else SparseConvNorm(c_in, c_out, 1)
 
     def forward(self, features: Tensor, kernel_map: KernelMap) -> Tensor:
-        """(V, C_in) -> (V, C_out) on the voxels of `kernel_map`."""
+        """Computes (V, C_out) features from (V, C_in) on the voxels of `kernel_map`."""
         inner = self.conv1(features, kernel_map, slope=self.slope)
         shortcut = features if self.shortcut is None else self.shortcut(features, None)
         return self.conv2(inner, kernel_map, residual=shortcut, slope=self.slope)

@@ -1,8 +1,8 @@
-"""In which order a CPU walks the pairs of a kernel map: some thousand output rows at a time, offset by offset.
+"""The order in which a CPU computes the pairs of a kernel map: some thousand output rows at a time, offset by offset.
 
-Within a chunk of output rows every offset's pairs are gathered and multiplied into a stretch of one buffer of products;
-then the products of each output row are added up, as the embeddings of a bag are (`torch.embedding_bag`). The buffer is
-small enough to stay in the cache, every output row is written once, and sums are kept in fp32 without an fp32 copy.
+For a chunk of output rows, the pairs of every offset are gathered and multiplied into a slice of one buffer of
+products; then the products of each output row are added up with `torch.embedding_bag`. The buffer is small enough to
+stay in the cache, every output row is written once, and sums are computed in fp32 without an fp32 copy.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CHUNK_ROWS = 8192  # of 64 fp32 channels on a LiDAR scan: 13 MB of products; half or twice as many are no faster
+CHUNK_ROWS = 8192  # with 64 fp32 channels on a LiDAR scan 13 MB of products; half or twice as many are not faster
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """The pairs of one offset within a chunk.
+class OffsetPairs:
+    """The pairs of one kernel offset in a chunk.
 
     Attributes:
-        offset: which kernel offset.
-        inputs: (M,) int64 input rows to gather, or None: the rows of the chunk themselves.
-        begin, end: where their products stand in the buffer.
+        offset: number of the kernel offset.
+        inputs: (M,) int64 input rows to gather, or None for the rows of the chunk themselves.
+        begin, end: the slice of the buffer that holds their products.
     """
 
     offset: int
@@ -35,29 +35,29 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """A stretch of output rows.
+    """A range of output rows that is computed at once.
 
     Attributes:
-        begin, end: the output rows.
-        parts: the offsets that have pairs here.
-        products: (L,) int32, which products of the buffer belong to the rows, row after row.
-        bags: (end - begin + 1,) int32, where each row's stand in `products`.
+        begin, end: the range of output rows.
+        parts: the pairs of each offset that has pairs here.
+        products: (L,) int32 rows of the buffer, ordered by the output row that they are added to.
+        bags: (end - begin + 1,) int32: output row begin + i sums products[bags[i] : bags[i + 1]].
     """
 
     begin: int
     end: int
-    parts: tuple[Part, ...]
+    parts: tuple[OffsetPairs, ...]
     products: Tensor
     bags: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class PairSchedule:
-    """All chunks, and what the buffers must hold for the largest.
+    """The chunks of a kernel map, and the sizes of the buffers that the largest chunk needs.
 
     Attributes:
-        chunks: in the order of the output rows.
-        num_products, num_gathered: rows of the buffers.
+        chunks: the chunks in the order of the output rows.
+        num_products, num_gathered: rows of the buffers of products and of gathered features.
     """
 
     chunks: tuple[Chunk, ...]
@@ -68,12 +68,12 @@ class PairSchedule:
 def build_schedule(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], identity: int | None, num_outputs: int
 ) -> PairSchedule:
-    """The schedule of a kernel map.
+    """Builds the schedule of a kernel map.
 
     Args:
         inputs, outputs: one (M_k,) int64 tensor per offset k, the outputs ascending; empty for `identity`.
-        identity: the offset under which every row meets itself, or None.
-        num_outputs: rows of the result.
+        identity: the offset that maps every row to itself, or None.
+        num_outputs: number of output rows.
     """
     bounds = [*range(0, num_outputs, CHUNK_ROWS), num_outputs]
     cuts = torch.stack([torch.searchsorted(rows, rows.new_tensor(bounds)) for rows in outputs])  # (K, chunks + 1)
@@ -86,7 +86,12 @@ def build_schedule(
     chunks = []
     for c, (begin, end) in enumerate(itertools.pairwise(bounds)):
         parts = tuple(
-            Part(k, None if k == identity else rows[cut[k][c] : cut[k][c + 1]], start[k][c], start[k][c] + size[k][c])
+            OffsetPairs(
+                offset=k,
+                inputs=None if k == identity else rows[cut[k][c] : cut[k][c + 1]],
+                begin=start[k][c],
+                end=start[k][c] + size[k][c],
+            )
             for k, rows in enumerate(inputs)
             if size[k][c]
         )
@@ -103,16 +108,16 @@ def build_schedule(
 def _bags(
     outputs: Sequence[Tensor], identity: int | None, num_outputs: int, cuts: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Per output row, ascending, where its products stand in the buffer of its chunk.
+    """Lists for each output row, ascending, the positions of its products in the buffer of its chunk.
 
     Returns:
-        (pairs,) int32 and (num_outputs + 1,) int64, where each row begins.
+        (pairs,) int32 positions, and (num_outputs + 1,) int64, where those of each output row begin.
     """
-    place = torch.full((num_outputs, len(outputs)), -1, dtype=torch.int32)  # of the product, by row and offset
+    place = torch.full((num_outputs, len(outputs)), -1, dtype=torch.int32)  # position of a product, by row and offset
     rows = torch.cat([*outputs])
     offset = torch.repeat_interleave(torch.tensor([len(o) for o in outputs]))
     chunk = torch.div(rows, CHUNK_ROWS, rounding_mode="floor")
-    # The pairs of an offset are numbered through; those of a chunk begin at `cuts` and go to `first`.
+    # The pairs of an offset have consecutive numbers: those of a chunk start at `cuts`, and are moved to `first`.
     of_offset = torch.cat([torch.arange(len(o)) for o in outputs])
     shift = (first - cuts[:, :-1]).view(-1)
     here = (of_offset + shift.index_select(0, offset * first.shape[1] + chunk)).int()

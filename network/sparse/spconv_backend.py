@@ -1,8 +1,8 @@
-"""spconv 2.x as a backend for the submanifold layers on CUDA: the same interface and weights as `torch_backend`.
+"""The backend that uses spconv 2.x for submanifold layers on CUDA, with the interface and weights of `torch_backend`.
 
-Chosen with `model_params.sparse_backend`: `spconv`, whose wheels are named in requirements-cuda.txt, or
-`spconv-triton`, a package with the same interface that needs no wheel for the CUDA version. Only the CUDA side is used:
-the CPU wheel of spconv 2.3.8 returns wrong rows at random on more than one thread and has no backward.
+`model_params.sparse_backend` chooses it: `spconv`, whose wheels are named in requirements-cuda.txt, or `spconv-triton`,
+a package with the same interface that does not depend on the CUDA version. spconv is used on CUDA only: the CPU wheel
+of spconv 2.3.8 returns wrong rows at random on more than one thread and has no backward pass.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from utils.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class SpconvMap:
-    """spconv's own index pairs for one voxel set: built by the first layer that uses the map, then shared by all.
+    """A kernel map that holds spconv's index pairs of one voxel set; the first layer builds them, all share them.
 
     Attributes:
         indices: (V, 4) int32 (batch, z, y, x), shifted to start at 0.
-        spatial_shape: extent in voxels (z, y, x).
-        batch_size: scans in the batch.
+        spatial_shape: extent (z, y, x), voxels.
+        batch_size: number of scans B.
         package: "spconv" or "spconv_triton".
-        indice_dict: where spconv keeps the pairs.
+        indice_dict: the dict in which spconv keeps the pairs.
     """
 
     indices: Tensor
@@ -47,7 +47,7 @@ class SpconvMap:
         residual: Tensor | None = None,
         slope: float = 1.0,
     ) -> Tensor:
-        """As `PairMap.convolve`, for 3x3x3 kernels."""
+        """Computes what `PairMap.convolve` does, for 3x3x3 kernels."""
         dtype = wanted = compute_dtype(features)
         if dtype == torch.bfloat16 and self.package == "spconv":
             dtype = torch.float32  # spconv 2.3.8 has no kernels for bf16
@@ -62,15 +62,16 @@ class SpconvMap:
         return finish(out if bias is None else out + bias.to(out.dtype), residual, slope)
 
     def transposed(self) -> SpconvMap:
-        """The map of a 3x3x3 submanifold convolution is its own."""
+        """Returns this map: a 3x3x3 submanifold convolution and its transpose have the same map."""
         return self
 
 
 def submanifold_map(keys: Tensor, kernel_size: int, package: str = "spconv") -> KernelMap:
-    """As `torch_backend.submanifold_map`, for kernel size 3 and keys on a CUDA device.
+    """Builds the map of a submanifold convolution of kernel size 3 for keys (V,) on a CUDA device.
 
     Raises:
-        UserError: the package is not installed, or the data is not on a CUDA device.
+        UserError: the keys are not on a CUDA device.
+        ValueError: another kernel size.
     """
     if not keys.is_cuda:
         raise UserError(
@@ -79,12 +80,12 @@ def submanifold_map(keys: Tensor, kernel_size: int, package: str = "spconv") -> 
     if kernel_size != 3:
         raise ValueError(f"the spconv backend takes kernel size 3, got {kernel_size}")
     if not len(keys):
-        return torch_backend.submanifold_map(keys, kernel_size)  # spconv wants at least one voxel
+        return torch_backend.submanifold_map(keys, kernel_size)  # spconv needs at least one voxel
     return map_of(keys, package)
 
 
 def map_of(keys: Tensor, package: str = "spconv") -> SpconvMap:
-    """The map of (V,) sorted distinct keys, V > 0."""
+    """Builds the map of (V,) int64 sorted distinct keys, V > 0."""
     coordinates = torch.stack(unpack(keys), dim=1)
     lowest = coordinates.amin(0)
     lowest[0] = 0
@@ -102,7 +103,7 @@ _layers: dict[tuple[str, int, int], nn.Module] = {}
 
 
 def _weightless_layer(package: str, c_in: int, c_out: int) -> nn.Module:
-    """A spconv layer of that geometry; its weight is passed at each call."""
+    """Returns a spconv layer without memory for a weight, which is passed at each call."""
     if (package, c_in, c_out) not in _layers:
         with torch.device("meta"):
             layer = _spconv(package).SubMConv3d(c_in, c_out, 3, bias=False, indice_key="3x3x3")
@@ -120,7 +121,7 @@ def _spconv(package: str) -> Any:
         ) from error
 
 
-# The strided maps of the voxel models are those of the torch backend.
+# The strided maps of the voxel models come from the torch backend.
 _OF_TRITON = partial(submanifold_map, package="spconv_triton")
 BACKEND = SparseBackend("spconv", submanifold_map, torch_backend.halving_map)
 TRITON_PACKAGE = SparseBackend("spconv-triton", _OF_TRITON, torch_backend.halving_map)

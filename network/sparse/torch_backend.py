@@ -1,8 +1,9 @@
-"""The reference backend: sparse convolution in pure PyTorch, with its own gradients, on any device.
+"""The reference backend computes sparse convolution in pure PyTorch, with its own gradients, on any device.
 
-A kernel map lists, for every kernel offset, which input row contributes to which output row. Convolution is then, per
-offset, gather and matrix product; the products are added up per output row. On a CPU that is done for some thousand
-output rows at a time (`pair_schedule`), so that the products of all offsets stay in the cache until they are added.
+A kernel map lists, for every kernel offset, which input row contributes to which output row. Convolution then gathers
+and multiplies the input rows of each offset, and adds up the products of each output row. A CPU does that for some
+thousand output rows at a time (`pair_schedule`), so that the products of all offsets stay in the cache until they are
+added.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from network.sparse.pair_schedule import PairSchedule, build_schedule
 
 @dataclass(frozen=True, eq=False)
 class PairMap:
-    """Which input row meets which output row under each kernel offset.
+    """A kernel map as lists of pairs: under each kernel offset, which input row contributes to which output row.
 
     Attributes:
-        num_inputs, num_outputs: rows of the input and of the output features.
-        inputs, outputs: one (M_k,) int64 tensor per offset k; both ascend, no row comes twice within an offset.
-        identity: the offset under which every row meets itself (the centre of a submanifold kernel; its lists are
-            left empty, it costs no gather), or None.
-        mirrored: whether the pairs of offset k are those of the k-th offset from the end, the other way round.
-        origin: of a transposed map, the one it is the transpose of, as long as that is there: both share schedules.
+        num_inputs, num_outputs: number of input and output rows.
+        inputs, outputs: one (M_k,) int64 tensor per offset k; both ascend, and no row occurs twice in an offset.
+        identity: the offset that maps every row to itself (the centre of a submanifold kernel), or None. Its lists are
+            empty, because it needs no gather.
+        mirrored: whether the pairs of offset k are those of the k-th offset from the end, with inputs and outputs
+            exchanged.
+        origin: for a transposed map, a reference to the map it was made from, so that both share schedules.
     """
 
     num_inputs: int
@@ -45,7 +47,7 @@ class PairMap:
 
     @cached_property
     def schedule(self) -> PairSchedule:
-        """The order in which a CPU walks the pairs."""
+        """The order in which a CPU computes the pairs."""
         return build_schedule(self.inputs, self.outputs, self.identity, self.num_outputs)
 
     @cached_property
@@ -54,7 +56,7 @@ class PairMap:
         return PairMap(self.num_outputs, self.num_inputs, *lists, self.identity, self.mirrored, weakref.ref(self))
 
     def transposed(self) -> PairMap:
-        """The same pairs walked backwards: the map of the transposed (inverse) convolution."""
+        """Returns the map of the transposed (inverse) convolution: the same pairs with inputs and outputs exchanged."""
         return (self.origin and self.origin()) or self._reversed
 
     def convolve(
@@ -65,17 +67,17 @@ class PairMap:
         residual: Tensor | None = None,
         slope: float = 1.0,
     ) -> Tensor:
-        """out[o] = LeakyReLU(bias + residual[o] + sum over offsets k and pairs (i, o) of k: features[i] @ weight[k]).
+        """Computes out[o] = LeakyReLU(bias + residual[o] + sum over offsets k, pairs (i, o): features[i] @ weight[k]).
 
         Args:
-            features: (num_inputs, C_in); fp32, fp64, bf16 or fp16. Under autocast it is cast as a matmul would be.
-            weight: (K, C_in, C_out).
+            features: (num_inputs, C_in) fp32, fp64, bf16 or fp16; autocast applies as to a matrix product.
+            weight: (kernel volume, C_in, C_out).
             bias: (C_out,) or None.
             residual: (num_outputs, C_out) or None.
-            slope: of the LeakyReLU; 1 for no activation, 0 for ReLU.
+            slope: slope of the LeakyReLU; 1 for no activation, 0 for a ReLU.
 
         Returns:
-            (num_outputs, C_out) in the dtype of the features; sums are accumulated in at least fp32.
+            (num_outputs, C_out) in the type that is computed in; sums are accumulated in at least fp32.
         """
         dtype = compute_dtype(features)
         features, weight = features.to(dtype), weight.to(dtype)
@@ -89,11 +91,11 @@ class PairMap:
 
 
 def submanifold_map(keys: Tensor, kernel_size: int) -> PairMap:
-    """Map of a stride-1 convolution whose outputs are the input voxels themselves.
+    """Builds the map of a submanifold convolution: stride 1, and the output voxels are the input voxels.
 
     Args:
-        keys: (V,) sorted distinct keys.
-        kernel_size: 1, 2 (reaching 0..1 on each axis) or 3.
+        keys: (V,) int64 sorted distinct keys.
+        kernel_size: 1, 2 (offsets 0..1 on each axis) or 3.
 
     Raises:
         ValueError: another kernel size.
@@ -107,7 +109,7 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> PairMap:
         raise ValueError(f"submanifold convolution takes kernel size 1, 2 or 3, got {kernel_size}")
     empty = keys.new_empty(0)
     inputs, outputs = [empty] * 27, [empty] * 27
-    # out[p] takes in[p + d], hence out[p + d] takes in[p] under -d: 13 offsets are searched, 13 mirrored.
+    # If out[p] takes in[p + d] under offset d, out[p + d] takes in[p] under -d: 13 offsets are searched, 13 mirrored.
     for (dz, dy, dx), (here, there) in _forward_neighbours(keys).items():
         offset = (dz + 1) * 9 + (dy + 1) * 3 + (dx + 1)
         outputs[offset], inputs[offset] = here, there
@@ -116,10 +118,10 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> PairMap:
 
 
 def _forward_neighbours(keys: Tensor) -> dict[tuple[int, int, int], tuple[Tensor, Tensor]]:
-    """For the 13 offsets after the centre (in key order): the rows that have that neighbour, and the neighbours.
+    """Finds, for the 13 offsets after the centre (in key order), the rows that have a neighbour there, and its row.
 
-    A column of three z neighbours is consecutive in the sorted keys, so one binary search finds where it would begin
-    and the next entries are compared: 4 searches instead of 13.
+    Three neighbours in z have consecutive keys. So one binary search finds where they would begin, and the next entries
+    are compared: 4 searches instead of 13.
     """
     padded = torch.cat([keys, keys.new_full((3,), torch.iinfo(torch.int64).max)])
     above = (padded[1 : len(keys) + 1] == keys + 1).nonzero()[:, 0]
@@ -136,20 +138,22 @@ def _forward_neighbours(keys: Tensor) -> dict[tuple[int, int, int], tuple[Tensor
 
 
 def strided_map(keys: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, PairMap]:
-    """Map of a strided convolution: outputs are the distinct floor(coordinate / stride), in = stride * out + offset.
+    """Builds the map of a strided convolution: output voxels are the distinct floor(coordinate / stride).
+
+    An output voxel takes the input voxels at stride * coordinate + offset.
 
     Args:
-        keys: (V,) sorted distinct keys of the input voxels.
-        kernel_size: 1, 2 or 3 (odd kernels are centred, even ones reach 0..k-1).
+        keys: (V,) int64 sorted distinct keys of the input voxels.
+        kernel_size: 1, 2 or 3 (offsets of odd sizes are centred, those of even sizes are 0..k-1).
         stride: 1 or more.
 
     Returns:
-        The sorted keys of the output voxels and the map; `map.transposed()` leads back onto the input voxels.
+        The sorted keys of the output voxels and the map; `map.transposed()` leads back to the input voxels.
     """
     coarse = torch.unique(divide(keys, stride))
     batch, z, y, x = unpack(coarse)
     zero = torch.zeros_like(batch)
-    # Added to the key, not packed: what `pack` clamps at the limit would be its own neighbour.
+    # Added to the key, not packed: a coordinate that `pack` clamps at the limit would become its own neighbour.
     origin = pack(batch, zero, zero, zero) + stride * (y * STEP_Y + x * STEP_X + z)
     inputs, outputs = [], []
     for dz, dy, dx in kernel_offsets(kernel_size):
@@ -162,15 +166,15 @@ def strided_map(keys: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, Pa
 
 
 def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> PairMap:
-    """As `strided_map` with kernel size 2 and stride 2, where every input voxel lies under exactly one output voxel.
+    """Builds the map of `strided_map` with kernel size 2 and stride 2, from known parents.
 
     Args:
-        keys: (V,) sorted distinct keys of the input voxels.
-        parent: (V,) int64, the output voxel of every input voxel.
+        keys: (V,) int64 sorted distinct keys of the input voxels.
+        parent: (V,) int64, row of the output voxel that holds each input voxel.
         num_coarse: number of output voxels.
 
     Returns:
-        The map; `map.transposed()` leads back onto the input voxels.
+        The map; `map.transposed()` leads back to the input voxels.
     """
     _, z, y, x = unpack(keys)
     offset = (z % 2) * 4 + (y % 2) * 2 + x % 2
@@ -180,7 +184,7 @@ def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> PairMap:
 
 @dataclass(frozen=True, eq=False)
 class _Epilogue:
-    """What happens to the sums before they are written: LeakyReLU_slope(sum + bias + residual)."""
+    """The last step before sums are written: LeakyReLU(sum + bias + residual) with a slope."""
 
     bias: Tensor | None = None
     residual: Tensor | None = None
@@ -188,7 +192,7 @@ class _Epilogue:
 
 
 class _PairConvolution(torch.autograd.Function):
-    """Gather - multiply - add up over the pairs of a map; autograd through a plain loop is twice as slow."""
+    """A convolution over the pairs of a map with its own gradient; autograd through a plain loop is twice as slow."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: PairMap) -> Tensor:
@@ -205,7 +209,7 @@ class _PairConvolution(torch.autograd.Function):
         grad_features = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             # out = sum_k S_k x W_k, so dx = sum_k S_k^T dout W_k^T: the transposed map with transposed weights. Where
-            # the map is its own mirror image, S_k^T = S_(K-1-k), and the map at hand will do.
+            # the map is its own mirror image, S_k^T = S_(K-1-k), and the same map is used.
             transposed = weight.transpose(1, 2)
             if kernel_map.mirrored:
                 grad_features = _walk(grad, transposed.flip(0), kernel_map, _Epilogue())
@@ -228,7 +232,7 @@ def _walk_in_chunks(features: Tensor, weight: Tensor, kernel_map: PairMap, epilo
     _, c_in, c_out = weight.shape
     out = features.new_empty(kernel_map.num_outputs, c_out)
     gathered = features.new_empty(_padded(schedule.num_gathered, features.dtype), c_in)
-    # A part is multiplied with its padding, which the next part overwrites; the last one needs room for it.
+    # A part is multiplied with its padding, which the next part overwrites; the last part needs extra space for it.
     buffer = features.new_empty(schedule.num_products + len(gathered), c_out)
     bias, residual, slope = epilogue.bias, epilogue.residual, epilogue.slope
     for chunk in schedule.chunks:
@@ -253,10 +257,10 @@ def _walk_in_chunks(features: Tensor, weight: Tensor, kernel_map: PairMap, epilo
 
 
 def _padded(count: int, dtype: torch.dtype) -> int:
-    """The number of rows to multiply where `count` are needed: in half precision one of a few sizes.
+    """Returns the number of rows to multiply where `count` are needed: in half precision one of a few sizes.
 
-    There oneDNN multiplies, and generates code for every size that it has not met lately: six times the time of the
-    product itself. No two scans have the same sizes.
+    In half precision oneDNN multiplies, and generates code for every size that it has not seen lately. That takes six
+    times as long as the product, and no two scans have the same sizes.
     """
     if dtype not in (torch.bfloat16, torch.float16):
         return count
@@ -265,7 +269,7 @@ def _padded(count: int, dtype: torch.dtype) -> int:
 
 
 def _walk_by_offset(features: Tensor, weight: Tensor, kernel_map: PairMap, epilogue: _Epilogue) -> Tensor:
-    """On a GPU: all pairs of an offset at once, added into the result in fp32."""
+    """Convolves on a GPU: all pairs of an offset at once, added into the result in fp32."""
     wide = torch.promote_types(features.dtype, torch.float32)
     out = features.new_zeros(kernel_map.num_outputs, weight.shape[2], dtype=wide)
     if epilogue.bias is not None:
@@ -282,7 +286,7 @@ def _weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, kernel_map:
     result = torch.zeros_like(weight, memory_format=torch.contiguous_format)
     dtype = features.dtype
     most = _padded(max((len(pairs) for pairs in kernel_map.inputs), default=0), dtype)
-    # Two buffers for all offsets: fresh ones cost more (in page faults) than the arithmetic.
+    # Two buffers for all offsets: new memory for each would cost more (in page faults) than the arithmetic.
     left, right = features.new_empty(most, weight.shape[1]), grad.new_empty(most, weight.shape[2])
     for offset, (inputs, outputs) in enumerate(zip(kernel_map.inputs, kernel_map.outputs, strict=True)):
         if offset == kernel_map.identity:

@@ -1,11 +1,13 @@
-"""Sparse convolution as one Triton kernel per layer, for CUDA devices of compute capability 8.0 and later.
+"""The Triton backend computes a sparse convolution as one kernel, on CUDA devices of compute capability 8.0 and later.
 
-A masked implicit GEMM: a program owns a tile of output rows and runs over the kernel offsets that any of them has,
-gathering the input rows and multiplying them as it goes. Rows are sorted by the set of their offsets, so that few
-products are wasted; no two programs write the same number, so results do not depend on their order. The gradient of the
-features is the same kernel on the map walked backwards; the gradient of the weights runs over lists of pairs.
+The kernel is a masked implicit GEMM: a program computes a tile of output rows. It loops over the kernel offsets that
+any of these rows has a neighbour at, gathers the input rows and multiplies them. Rows are sorted by the set of their
+offsets, so that few products are wasted. No two programs write the same number, so results do not depend on their
+order. The gradient of the features is the same kernel on the transposed map; the gradient of the weights runs over
+lists of pairs.
 
-Nothing waits for the device. `triton_geometry` finds neighbours, tiles and pairs, `triton_kernels` has the arithmetic.
+The host never waits for the device. `triton_geometry` finds neighbours, tiles and pairs; `triton_kernels` has the
+arithmetic.
 """
 
 from __future__ import annotations
@@ -26,19 +28,19 @@ from network.sparse.triton_kernels import INTERPRETED, convolve_tiles, interpret
 from utils.errors import UserError
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_TUNED_SIDE, _CHECKED_SIDE = (8, 5) if INTERPRETED else (128, 45)  # of the surfaces of voxels that it is done on
+_TUNED_SIDE, _CHECKED_SIDE = (8, 5) if INTERPRETED else (128, 45)  # voxels along the surface to tune and to check on
 
 
 @dataclass(frozen=True, eq=False)
 class TritonMap:
-    """Which voxels meet, as tiles of output rows in both directions.
+    """A kernel map as tiles of output rows, for both directions.
 
     Attributes:
-        num_inputs, num_outputs: rows of the input and of the output features.
+        num_inputs, num_outputs: number of input and output rows.
         forward, backward: tiles of the output rows, and of the input rows as outputs of the transposed convolution.
-        mirrored: offset k backwards is offset K - 1 - k forwards (a submanifold map, where both tiles are the same
-            object).
-        max_pairs: a number that all pairs together cannot exceed.
+        mirrored: whether offset k backward is offset K - 1 - k forward, K the kernel volume. That is so for submanifold
+            maps, where both tiles are the same object.
+        max_pairs: an upper bound of the number of pairs of all offsets.
     """
 
     num_inputs: int
@@ -50,14 +52,14 @@ class TritonMap:
 
     @cached_property
     def pairs(self) -> Pairs:
-        """Compact lists for the gradient of the weights; made when first asked for, which is in training."""
+        """Compact lists of the pairs for the gradient of the weights, made when training needs them."""
         return make_pairs(self.forward, self.max_pairs)
 
     def transposed(self) -> TritonMap:
-        """The map of the transposed (inverse) convolution.
+        """Returns the map of the transposed (inverse) convolution.
 
         Raises:
-            ValueError: a submanifold map, whose transpose is needed by nobody.
+            ValueError: this is a submanifold map; no layer needs its transpose.
         """
         if self.mirrored:
             raise ValueError("the triton backend transposes strided maps only")
@@ -75,20 +77,20 @@ class TritonMap:
         residual: Tensor | None = None,
         slope: float = 1.0,
     ) -> Tensor:
-        """out[o] = LeakyReLU(bias + residual[o] + sum over offsets k and pairs (i, o) of k: features[i] @ weight[k]).
+        """Computes out[o] = LeakyReLU(bias + residual[o] + sum over offsets k, pairs (i, o): features[i] @ weight[k]).
 
         Args:
-            features: (num_inputs, C_in) of fp32, fp16 or bf16. Under autocast it is cast as a matmul would be.
-            weight: (K, C_in, C_out).
+            features: (num_inputs, C_in) fp32, fp16 or bf16; autocast applies as to a matrix product.
+            weight: (kernel volume, C_in, C_out).
             bias: (C_out,) or None.
             residual: (num_outputs, C_out) or None.
-            slope: of the LeakyReLU below 0: 1 for no activation, 0 for a ReLU.
+            slope: slope of the LeakyReLU; 1 for no activation, 0 for a ReLU.
 
         Returns:
-            (num_outputs, C_out) in the type of the features; the sums are of fp32 and rounded once.
+            (num_outputs, C_out) in the type that is computed in; sums are accumulated in fp32 and rounded once.
 
         Raises:
-            ValueError: features of another type or shape.
+            ValueError: the features have another type, or shapes do not fit the map.
         """
         dtype = compute_dtype(features)
         self._check(features, weight, dtype)
@@ -98,7 +100,7 @@ class TritonMap:
             return convolve_tiles(features, weight, self.forward, False, bias, residual, slope)
         out = _TritonConvolution.apply(features, weight, bias, self, dtype)
         assert isinstance(out, Tensor)
-        # Training has a BatchNorm in between, so there is nothing to gain from a fused gradient.
+        # In training a BatchNorm comes in between, so fusing bias, residual and activation would gain nothing.
         return finish(out, residual, slope)
 
     def _check(self, features: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
@@ -113,7 +115,7 @@ class TritonMap:
 
 
 class _TritonConvolution(torch.autograd.Function):
-    """The casts of autocast happen inside, so that the gradient of a weight is not rounded on its way out."""
+    """A convolution that applies autocast's casts itself, so that the gradient of a weight is not rounded once more."""
 
     @staticmethod
     def forward(
@@ -134,7 +136,7 @@ class _TritonConvolution(torch.autograd.Function):
         grad = grad_outputs[0].contiguous()  # once for both kernels
         grad_features = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            # out = sum_k S_k x W_k, so dx = sum_k S_k^T dout W_k^T: the map backwards with transposed weights.
+            # out = sum_k S_k x W_k, so dx = sum_k S_k^T dout W_k^T: the transposed map with transposed weights.
             grad_features = convolve_tiles(grad, w.transpose(1, 2), kernel_map.backward, kernel_map.mirrored)
             grad_features = grad_features.to(features_dtype)
         if ctx.needs_input_grad[1]:
@@ -145,35 +147,35 @@ class _TritonConvolution(torch.autograd.Function):
 
 
 def submanifold_map(keys: Tensor, kernel_size: int) -> TritonMap:
-    """Map of a stride-1 convolution whose outputs are the input voxels themselves.
+    """Builds the map of a submanifold convolution: stride 1, and the output voxels are the input voxels.
 
     Args:
-        keys: (V,) sorted distinct keys.
+        keys: (V,) int64 sorted distinct keys.
         kernel_size: 3.
 
     Raises:
         ValueError: another kernel size, or too many voxels.
-        UserError: the data is not on a CUDA device.
+        UserError: the keys are not on a CUDA device.
     """
     if kernel_size != 3:
         raise ValueError(f"the triton backend takes kernel size 3, got {kernel_size}")
     _check_device(keys.device)
     tiles = make_tiles(find_neighbours(keys.contiguous()))
-    # out[p] takes in[p + d], hence out[p + d] takes in[p] under -d: the same tiles lead back.
+    # If out[p] takes in[p + d] under offset d, out[p + d] takes in[p] under -d: the same tiles serve both directions.
     return TritonMap(len(keys), len(keys), tiles, tiles, True, 27 * len(keys))
 
 
 def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> TritonMap:
-    """Map of a convolution of size 2 and stride 2; `transposed()` of it leads back onto the fine voxels.
+    """Builds the map of a convolution of size 2 and stride 2; its `transposed()` leads back to the fine voxels.
 
     Args:
-        keys: (V,) sorted distinct keys of the input voxels.
-        parent: (V,) int64, the output voxel of every input voxel.
-        num_coarse: the number of output voxels.
+        keys: (V,) int64 sorted distinct keys of the input voxels.
+        parent: (V,) int64, row of the output voxel that holds each input voxel.
+        num_coarse: number of output voxels.
 
     Raises:
         ValueError: too many voxels.
-        UserError: the data is not on a CUDA device.
+        UserError: the keys are not on a CUDA device.
     """
     _check_device(keys.device)
     children, parents = find_children(keys.contiguous(), parent.contiguous(), num_coarse)
@@ -186,7 +188,7 @@ def _check_device(device: torch.device) -> None:
 
 
 def is_available(device: torch.device) -> bool:
-    """Whether the kernels can run on a device: CUDA of compute capability 8.0 or later, or Triton's interpreter."""
+    """Returns whether the kernels can run: on CUDA of compute capability 8.0 or later, or in Triton's interpreter."""
     if device.type == "cuda":
         return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
     return interpreting()
@@ -196,13 +198,13 @@ def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], t
     """Compiles, tunes and checks the kernels of all layers, so that no process does it while others wait.
 
     Args:
-        device: what the layers will run on.
-        dtype: in which they will compute: that of autocast, or of the features.
-        layers: of the network; those with neither 27 nor 8 offsets need no kernel.
-        training: gradients as well.
+        device: where the layers will run.
+        dtype: type in which they will compute: that of autocast, or of the features.
+        layers: the layers of the network; only those with 27 or 8 offsets need a kernel.
+        training: whether gradients will be needed.
 
     Raises:
-        UserError: they do not run on the device, or compute something else than the torch backend there.
+        UserError: the kernels do not run on the device, or their results differ from those of the torch backend.
     """
     _check_device(device)
     reason = why_not(device, dtype, layers, training)
@@ -214,13 +216,13 @@ def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], t
 
 
 def why_not(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> str | None:
-    """What is wrong with the kernels of all layers on a device, once they are tuned; None: nothing.
+    """Tunes the kernels of all layers on a device and returns what is wrong with them; None if nothing is.
 
-    What goes wrong when kernels are compiled (without a C compiler, say) counts, too. Arguments as of `warm_up`.
+    Errors of the compilation (for example without a C compiler) are returned too. The arguments are those of `warm_up`.
     """
     layers = tuple(dict.fromkeys(layers))
     try:
-        # Gradients are looked at. Under an autocast of the caller, features would be cast to its type.
+        # The check needs gradients, and an autocast of the caller would cast the features to its own type.
         with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
             _tune(made_up_surface(device, _TUNED_SIDE), dtype, layers, training)
             return first_wrong(BACKEND, made_up_surface(device, _CHECKED_SIDE), dtype, layers, training)
@@ -239,7 +241,7 @@ def _tune(keys: Tensor, dtype: torch.dtype, layers: Iterable[Layer], training: b
 
 
 def _run_once(kernel_map: KernelMap, features: Tensor, weight: Tensor, training: bool) -> None:
-    """Every way in which a layer calls the kernels."""
+    """Calls the kernels in every way in which a layer does."""
     with torch.no_grad():
         out = kernel_map.convolve(features, weight)
         kernel_map.convolve(features, weight, out[0])

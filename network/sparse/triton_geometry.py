@@ -1,8 +1,8 @@
 # ruff: noqa: ANN001, ANN202 -- the arguments of Triton kernels have no Python types
-"""Triton kernels that find which voxels meet, and sort them into tiles. See `triton_backend`.
+"""Triton kernels that find neighbouring voxels and sort the output rows into tiles; see `triton_backend`.
 
-Nothing here waits for the device: every size follows from the number of voxels, and what depends on the data (how many
-neighbours there are) stays on the device.
+Nothing here waits for the device: every size follows from the number of voxels, and what depends on the data (the
+number of neighbours) stays on the device.
 """
 
 from __future__ import annotations
@@ -18,29 +18,31 @@ from torch import Tensor
 
 from network.sparse.coordinates import STEP_X, STEP_Y, kernel_offsets
 
-# Rows of an output tile: one number, so that every layer on a voxel set shares one set of tiles. A Hopper's matrix unit
-# takes 64 rows at a time. The offsets that are alive in a tile are those of any of its rows: on a scan of SemanticKITTI
-# tiles of 32 / 64 / 128 rows compute 1.6 / 1.7 / 1.85 times the products that are needed, and small scales have few
-# tiles to keep a GPU busy with; larger tiles read the weights less often.
+# Rows of an output tile: one constant, so that all layers on a voxel set share one set of tiles. The matrix unit of a
+# Hopper GPU takes 64 rows at a time. An offset is live in a tile if any of its rows has a neighbour there: on a scan of
+# SemanticKITTI, tiles of 32 / 64 / 128 rows compute 1.6 / 1.7 / 1.85 times the products that are needed. Smaller tiles
+# give a GPU more to do in parallel at coarse scales; larger tiles read the weights less often.
 TILE = 64
 
 _STEP_X, _STEP_Y = tl.constexpr(STEP_X), tl.constexpr(STEP_Y)
-_SEARCHED = 64  # rows of a program of the neighbour search
-_SCATTERED = 256  # rows of a program that treats each row by itself
+_SEARCHED = 64  # rows per program of the neighbour search
+_SCATTERED = 256  # rows per program of kernels that treat each row by itself
 
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """The output rows of a convolution, sorted by their live offsets and cut into tiles of `TILE` rows.
+    """The N output rows of a convolution, sorted by their live offsets and cut into T tiles of `TILE` rows.
+
+    K is the kernel volume. An offset is live for a row if the row has a neighbour there.
 
     Attributes:
         order: (N,) int64, the output row at each place of the sorted order.
-        live: (T, K) int32, the offsets that any row of a tile has, ascending; entries past `num_live` mean nothing.
-        num_live: (T,) int32.
-        neighbours: (T, K, TILE) int32, for each live offset (in the order of `live`) and each row of a tile the input
-            row; -1 for none. Packed like this, a tile's neighbours are read without knowing which offsets they are for:
-            one load less for every product to wait for.
-        hits: (K, T) int32, how many rows of a tile have an offset.
+        live: (T, K) int32, the offsets that are live for any row of a tile, ascending; entries past `num_live` are not
+            used.
+        num_live: (T,) int32, number of live offsets of a tile.
+        neighbours: (T, K, TILE) int32, the input row for each live offset (in the order of `live`) and each row of a
+            tile; -1 for none. A tile's neighbours can be read before its offsets are known: one load less to wait for.
+        hits: (K, T) int32, number of rows of a tile for which an offset is live.
     """
 
     order: Tensor
@@ -52,10 +54,10 @@ class Tiles:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """The pairs of all offsets, one after another.
+    """The (input row, output row) pairs of all K offsets, offset by offset.
 
     Attributes:
-        inputs, outputs: (capacity,) int32 rows; what lies behind the last pair means nothing.
+        inputs, outputs: (capacity,) int32 rows; entries after the last pair are not used.
         ends: (K,) int32, where the pairs of each offset end.
     """
 
@@ -65,12 +67,13 @@ class Pairs:
 
 
 def launch(kernel: Any, programs: int | Callable[[dict[str, Any]], int], *arguments: Any, **constants: Any) -> None:
-    """Start a kernel.
+    """Starts a kernel.
 
     Args:
-        kernel: a function of `triton.jit`.
-        programs: how many of it, or a function that tells from the chosen block sizes.
-        arguments: of the kernel; the first is a tensor on the device to run on, which need not be the current one.
+        kernel: a function decorated with `triton.jit`.
+        programs: number of programs, or a function that computes it from the chosen block sizes.
+        arguments: arguments of the kernel; the first is a tensor on the device to run on, which need not be the current
+            device.
         constants: compile-time arguments by name.
     """
     if programs == 0:
@@ -81,21 +84,21 @@ def launch(kernel: Any, programs: int | Callable[[dict[str, Any]], int], *argume
 
 
 def blocks(length: int, size: int) -> int:
-    """How many blocks of a size cover a length."""
+    """Computes how many blocks of a size cover a length."""
     return -(-length // size)
 
 
 def find_neighbours(keys: Tensor) -> Tensor:
-    """The neighbours of every voxel in a 3x3x3 kernel.
+    """Finds the neighbours of every voxel in a 3x3x3 kernel.
 
     Args:
-        keys: (V,) sorted distinct int64 keys.
+        keys: (V,) int64 sorted distinct keys.
 
     Returns:
         (27, V) int32 rows of the neighbours, -1 for none.
 
     Raises:
-        ValueError: more voxels than the 32-bit places of the kernels can count.
+        ValueError: more voxels than the 32-bit indices of the kernels can count.
     """
     _check_size(27, len(keys))
     table = keys.new_empty((27, len(keys)), dtype=torch.int32)
@@ -106,7 +109,7 @@ def find_neighbours(keys: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["num_rows", "steps"])
 def _neighbour_kernel(keys, table, num_rows, steps, ROWS: tl.constexpr):
-    """Three z neighbours are consecutive keys, so a voxel has nine columns to search, all of them side by side."""
+    """Searches nine columns per voxel at once: three neighbours in z have consecutive keys."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, 16)[None, :]  # 9 of 16 are used: shapes are powers of 2
     used = (rows < num_rows) & (column < 9)
@@ -128,19 +131,19 @@ def _neighbour_kernel(keys, table, num_rows, steps, ROWS: tl.constexpr):
 
 
 def find_children(keys: Tensor, parent: Tensor, num_coarse: int) -> tuple[Tensor, Tensor]:
-    """Which voxels meet in a convolution of size 2 and stride 2, and in its transpose.
+    """Finds the neighbours of a convolution of size 2 and stride 2, and of its transpose.
 
     Args:
         keys: (V,) int64 keys of the fine voxels.
-        parent: (V,) int64 rows of the coarse voxels above them.
-        num_coarse: V', how many of those there are.
+        parent: (V,) int64, row of the coarse voxel that holds each fine voxel.
+        num_coarse: V', number of coarse voxels.
 
     Returns:
-        Two tables as of `find_neighbours`: (8, V') for the coarse voxels and (8, V) for the fine ones, each of which
-        has one parent under one offset.
+        Two tables like that of `find_neighbours`: (8, V') for the coarse voxels, and (8, V) for the fine voxels, each
+        of which has one parent at one offset.
 
     Raises:
-        ValueError: more voxels than the 32-bit places of the kernels can count.
+        ValueError: more voxels than the 32-bit indices of the kernels can count.
     """
     _check_size(8, max(len(keys), num_coarse))
     children = keys.new_full((8, num_coarse), -1, dtype=torch.int32)
@@ -156,7 +159,7 @@ def _halving_kernel(keys, parent, children, parents, num_fine, num_coarse, ROWS:
     inside = rows < num_fine
     key = tl.load(keys + rows, mask=inside, other=0)
     above = tl.load(parent + rows, mask=inside, other=0).to(tl.int32)
-    # The bias of the keys is even: the lowest bit of a field is that of the coordinate.
+    # The bias of the keys is even, so the lowest bit of a field is the lowest bit of the coordinate.
     offset = ((key & 1) * 4 + ((key >> 32) & 1) * 2 + ((key >> 16) & 1)).to(tl.int32)
     tl.store(children + offset * num_coarse + above, rows, mask=inside)
     tl.store(parents + offset * num_fine + rows, above, mask=inside)
@@ -169,10 +172,11 @@ def _check_size(volume: int, rows: int) -> None:
 
 
 def significance(volume: int) -> tuple[int, ...]:
-    """The bit of each offset in the keys that rows are sorted by.
+    """Returns the bit of each offset in the codes that rows are sorted by.
 
-    The rarer an offset, the higher its bit, so that what few rows have is in few tiles. LiDAR sees surfaces, most of
-    them level: neighbours above and below are rarer than those at the side, and diagonal ones rarer than straight ones.
+    A rare offset gets a high bit, so that the few rows that have it are in few tiles. LiDAR sees surfaces, and most of
+    them are level: neighbours above and below are rarer than those at the side, and diagonal ones rarer than straight
+    ones.
     """
     if volume != 27:
         return tuple(range(volume))
@@ -182,10 +186,10 @@ def significance(volume: int) -> tuple[int, ...]:
 
 
 def make_tiles(table: Tensor) -> Tiles:
-    """Sort output rows by their offsets, so that the rows of a tile have much the same ones.
+    """Sorts output rows by their live offsets, so that rows of one tile have similar offsets.
 
     Args:
-        table: (K, N) int32 neighbours, -1 for none.
+        table: (K, N) int32 neighbours of N output rows at K offsets, -1 for none.
     """
     volume, num_rows = table.shape
     num_tiles = blocks(num_rows, TILE)
@@ -194,7 +198,7 @@ def make_tiles(table: Tensor) -> Tiles:
     codes = table.new_empty(num_rows)
     constants = {"BITS": significance(volume), "VOLUME": volume, "ROWS": _SCATTERED}
     launch(_code_kernel, blocks(num_rows, _SCATTERED), table, codes, num_rows, **constants)
-    # Falling, so that tiles with many offsets tend to start first and do not make the others wait at the end.
+    # Descending, so that tiles with many offsets tend to start first and do not run alone at the end.
     order = torch.sort(codes, stable=True, descending=True).indices
     launch(
         _tile_kernel, num_tiles,
@@ -206,11 +210,11 @@ def make_tiles(table: Tensor) -> Tiles:
 
 @triton.jit(do_not_specialize=["num_rows"])
 def _code_kernel(table, codes, num_rows, BITS: tl.constexpr, VOLUME: tl.constexpr, ROWS: tl.constexpr):
-    """The places of the rows' masks (bit set: has that offset) in a Gray code.
+    """Computes the positions of the rows' masks (bit set: the offset is live) in a Gray code.
 
-    Sorted as numbers, masks next to each other can differ in every bit (0111, 1000), along a Gray code in few. On a
-    scan of SemanticKITTI, the products computed are 2.04 times those needed if rows are sorted by plain masks, 1.77
-    times with the bits by significance and 1.71 times along the Gray code.
+    Sorted as numbers, neighbouring masks can differ in every bit (0111, 1000); along a Gray code they differ in few. On
+    a scan of SemanticKITTI, 2.04 times the products that are needed are computed if rows are sorted by plain masks,
+    1.77 times with the bits by significance, and 1.71 times along the Gray code.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     mask = tl.full([ROWS], 0, tl.int32)
@@ -227,7 +231,7 @@ def _tile_kernel(
     table, order, live, num_live, neighbours, hits, num_rows, num_tiles,
     VOLUME: tl.constexpr, OFFSETS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """One tile, all its offsets side by side: no load but that of the rows is waited for by another."""
+    """Packs one tile, all its offsets at once: no load waits for another one, except for that of the rows."""
     tile = tl.program_id(0)
     offset, place = tl.arange(0, OFFSETS), tl.arange(0, TILE)  # OFFSETS is a power of 2, as shapes are
     used, inside = offset < VOLUME, tile * TILE + place < num_rows
@@ -236,7 +240,7 @@ def _tile_kernel(
     neighbour = tl.load(here, mask=used[:, None] & inside[None, :], other=-1)
     hit = tl.sum((neighbour >= 0).to(tl.int32), axis=1)
     alive = (hit > 0).to(tl.int32)
-    entry = tile * VOLUME + tl.cumsum(alive, axis=0) - 1  # live offsets close up
+    entry = tile * VOLUME + tl.cumsum(alive, axis=0) - 1  # live offsets get consecutive entries
     tl.store(hits + offset * num_tiles + tile, hit, mask=used)
     tl.store(live + entry, offset, mask=hit > 0)
     tl.store(neighbours + entry[:, None] * TILE + place[None, :], neighbour, mask=(hit > 0)[:, None])
@@ -244,14 +248,14 @@ def _tile_kernel(
 
 
 def make_pairs(tiles: Tiles, capacity: int) -> Pairs:
-    """The pairs of a map as compact lists.
+    """Lists the pairs of a map, offset by offset, without gaps.
 
     Args:
-        tiles: of the output rows.
-        capacity: a number that the pairs of all offsets together cannot exceed.
+        tiles: tiles of the output rows.
+        capacity: an upper bound of the number of pairs of all offsets.
     """
     volume, num_tiles = tiles.hits.shape
-    # Over all offsets at once: torch scans one long row in one pass, but 27 of them one step after another.
+    # Over all offsets at once: torch scans one long row in one pass, but several rows step by step.
     until = torch.cumsum(tiles.hits.view(-1), 0, dtype=torch.int32).view(volume, num_tiles)
     inputs, outputs = (tiles.hits.new_empty(capacity) for _ in range(2))
     if not num_tiles:

@@ -1,5 +1,8 @@
 # ruff: noqa: ANN001, ANN202 -- the arguments of Triton kernels have no Python types
-"""Triton kernels of the sparse convolution and of its weight gradient, and what starts them. See `triton_backend`."""
+"""Triton kernels of the sparse convolution and of its weight gradient, and the functions that start them.
+
+See `triton_backend` for the method.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from network.sparse.triton_geometry import TILE, Pairs, Tiles, blocks, launch
 from utils.fp32 import matmul_in_tf32
 
 INTERPRETED: bool = knobs.runtime.interpret  # the kernels below run in Triton's interpreter, on any device
-_WIDEN = tl.constexpr(INTERPRETED)  # the interpreter would multiply the bits of bf16 as if they were whole numbers
+_WIDEN = tl.constexpr(INTERPRETED)  # the interpreter would multiply the bits of bf16 as if they were integers
 
-# The pairs of an offset are shared out among programs in multiples of this, whatever the tuner chooses: the order of
+# The pairs of an offset are divided among programs in multiples of this, whatever the tuner chooses: so the order of
 # the sums, and with it the result, depends on the map alone.
 _SHARE = 128
 _PARTIAL_SUMS = 1 << 21  # numbers in the partial sums of a weight gradient: 8 MiB, a fraction of the L2 cache
@@ -25,7 +28,7 @@ _MOST_SHARES = 4 if INTERPRETED else 512  # the interpreter runs programs one af
 
 
 def interpreting() -> bool:
-    """Whether the kernels run in Triton's interpreter, and the environment still asks for it."""
+    """Returns whether the kernels run in Triton's interpreter, and the environment still asks for it."""
     return INTERPRETED and knobs.runtime.interpret
 
 
@@ -38,26 +41,26 @@ def convolve_tiles(
     residual: Tensor | None = None,
     slope: float = 1.0,
 ) -> Tensor:
-    """out[o] = LeakyReLU(bias + residual[o] + sum over offsets k of o: features[neighbours[k, o]] @ weight[k]).
+    """Computes out[o] = LeakyReLU(bias + residual[o] + sum over offsets k: features[neighbours[k, o]] @ weight[k]).
 
     Args:
-        features: (V_in, C_in) of fp32, fp16 or bf16.
-        weight: (K, C_in, C_out) of the same type, any strides.
-        tiles: of the output rows.
-        mirrored: take weight[K - 1 - k] in place of weight[k].
+        features: (V_in, C_in) fp32, fp16 or bf16.
+        weight: (K, C_in, C_out) in the same type, K the kernel volume, any strides.
+        tiles: tiles of the output rows.
+        mirrored: whether to use weight[K - 1 - k] in place of weight[k].
         bias: (C_out,) or None.
         residual: (V_out, C_out) or None.
-        slope: of the LeakyReLU below 0; 1 for none.
+        slope: slope of the LeakyReLU; 1 for no activation, 0 for a ReLU.
 
     Returns:
-        (V_out, C_out) of the type of the features; the sums are of fp32 and rounded once.
+        (V_out, C_out) in the type of the features; sums are accumulated in fp32 and rounded once.
     """
     volume, c_in, c_out = weight.shape
     num_tiles, features = len(tiles.num_live), _rows_together(features)
     out = features.new_empty(len(tiles.order), c_out)
     if not num_tiles:
         return out
-    # What is not there is stood in for by a tensor of the type it would have: the tuner looks at all types.
+    # A missing bias or residual is replaced by a tensor of the same type: the types are part of the tuner's key.
     bias_or_any = weight if bias is None else bias.to(weight.dtype).contiguous()
     residual_or_any = out if residual is None else _rows_together(residual.to(out.dtype))
 
@@ -73,21 +76,23 @@ def convolve_tiles(
 
 
 def weight_gradient(features: Tensor, grad: Tensor, pairs: Pairs, out_dtype: torch.dtype) -> Tensor:
-    """result[k] = sum over the pairs (i, o) of offset k: features[i]^T grad[o]; no atomics, so always the same.
+    """Computes result[k] = sum over the pairs (i, o) of offset k: features[i]^T grad[o], without atomics.
+
+    The order of the sums is fixed, so the result is the same every time.
 
     Args:
-        features: (V_in, C_in) of fp32, fp16 or bf16.
-        grad: (V_out, C_out) of the same type.
-        pairs: of the map.
-        out_dtype: type of the result; the sums are of fp32.
+        features: (V_in, C_in) fp32, fp16 or bf16.
+        grad: (V_out, C_out) in the same type.
+        pairs: the pairs of the map.
+        out_dtype: type of the result; sums are accumulated in fp32.
 
     Returns:
-        (K, C_in, C_out).
+        (K, C_in, C_out), K the kernel volume.
     """
     features, grad = _rows_together(features), _rows_together(grad)
     volume, c_in, c_out = len(pairs.ends), features.shape[1], grad.shape[1]
     shares = min(max(_PARTIAL_SUMS // (c_in * c_out), 16), _MOST_SHARES)
-    # An offset with pairs has one share at least, and each offset's last share is a fraction: hence the `volume` more.
+    # The last share of each offset may be incomplete, so up to `volume` more shares are needed.
     partial = features.new_empty((shares + volume, c_in, c_out), dtype=torch.float32)
     result = features.new_empty((volume, c_in, c_out), dtype=out_dtype)
 
@@ -106,26 +111,26 @@ def weight_gradient(features: Tensor, grad: Tensor, pairs: Pairs, out_dtype: tor
 
 
 def _rows_together(tensor: Tensor) -> Tensor:
-    """The tensor with the channels of a row side by side; a gradient that is one number expanded has strides of 0."""
+    """Returns the tensor with contiguous rows; a gradient that is one expanded number has strides of 0."""
     return tensor if tensor.stride(1) == 1 and tensor.stride(0) >= tensor.shape[1] else tensor.contiguous()
 
 
 def _precision(features: Tensor) -> str:
-    """How products of fp32 are computed; the other types know one way only."""
+    """Returns how products of fp32 are computed: "tf32" or "ieee"; other types always use "ieee"."""
     return "tf32" if features.dtype == torch.float32 and matmul_in_tf32() else "ieee"
 
 
 def _fits(block: int, channels: int, least: int, most: int) -> bool:
-    """Whether a block is neither wider than the channels nor much narrower."""
+    """Returns whether a block is neither wider than the channels nor much narrower."""
     width = min(max(1 << (channels - 1).bit_length(), least), most)
     return width // 4 <= block <= width
 
 
-# Blocks that compile with next to no spilled registers for compute capability 8.0 and 9.0 (`python -m
-# tests.support.triton_compile --all`), in less than the 99 KB of shared memory that any such GPU has; with TF32 up to
-# 144 KB, and the tuner passes over what does not fit. Triton splits the stages of a pipeline between the
-# loads that wait for one another, here rows and then their features: with 3 stages the features of one product are
-# under way while another is computed, with 5 those of two; 4 are no more than 3.
+# These blocks compile with almost no spilled registers for compute capability 8.0 and 9.0 (`python -m
+# tests.support.triton_compile --all`). They need less than 99 KB of shared memory, which every such GPU has; with TF32
+# up to 144 KB, and the tuner skips what does not fit. Triton divides the stages of a pipeline between loads that depend
+# on each other, here rows and then their features: with 3 stages the features of one product are loaded while another
+# product is computed, with 5 stages those of two; 4 stages are no better than 3.
 _CONVOLUTION_BLOCKS = [  # BLOCK_N, BLOCK_K, warps, stages
     (32, 16, 4, 5),
     (32, 32, 4, 5),
@@ -159,7 +164,10 @@ def _convolution_configs() -> list[triton.Config]:
 
 
 def convolution_fits(block: tuple[int, ...], bytes_per_number: int, c_in: int, c_out: int) -> bool:
-    """Whether an entry of `_CONVOLUTION_BLOCKS` suits the channels; 256 outputs of fp32 would fill the registers."""
+    """Returns whether an entry of `_CONVOLUTION_BLOCKS` suits the channels.
+
+    Blocks of 256 output channels are not used in fp32: they would fill the registers.
+    """
     return _fits(block[0], c_out, 32, 128 if bytes_per_number == 4 else 256) and _fits(block[1], c_in, 16, 64)
 
 
@@ -168,7 +176,7 @@ def _fitting_convolutions(configs: list[triton.Config], arguments: dict[str, Any
     return [c for c in configs if convolution_fits((c.kwargs["BLOCK_N"], c.kwargs["BLOCK_K"]), size, *channels)]
 
 
-# Never tuned to the number of voxels: it differs from scan to scan. The types of the tensors belong to the key unasked.
+# The number of voxels is not in the key: it differs from scan to scan. Triton adds the types of the tensors to the key.
 @triton.autotune(
     _convolution_configs(),
     key=["C_IN", "C_OUT", "VOLUME", "MIRRORED", "PRECISION"],
@@ -184,12 +192,12 @@ def _convolution_kernel(
     HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """One tile of rows times BLOCK_N output channels.
+    """Computes one tile of rows times BLOCK_N output channels.
 
-    The loops over the tile's live offsets and over the input channels are one loop, so that the loads of the next
-    offset are under way while this one is multiplied.
+    The loops over the live offsets of the tile and over the input channels are one loop, so that the data of the next
+    offset are loaded while this one is multiplied.
     """
-    # Programs of the same rows are neighbours: what one has gathered the next finds in the cache.
+    # Programs of the same rows are neighbours, so the rows that one has gathered are in the cache for the next.
     BLOCKS: tl.constexpr = (C_OUT + BLOCK_N - 1) // BLOCK_N
     DEPTH: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
     tile = tl.program_id(0) // BLOCKS
@@ -201,7 +209,7 @@ def _convolution_kernel(
         offset = tl.load(live + entry)
         neighbour = tl.load(neighbours + entry * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
         k = (step % DEPTH) * BLOCK_K + tl.arange(0, BLOCK_K)  # pyright: ignore[reportOperatorIssue]
-        # Rows times channels can pass 2^31.
+        # Rows times channels can exceed 2^31.
         here = features + neighbour.to(tl.int64) * features_row + k[None, :]
         x = tl.load(here, mask=(neighbour >= 0) & (k < C_IN)[None, :], other=0.0)
         matrix = VOLUME - 1 - offset if MIRRORED else offset
@@ -222,11 +230,11 @@ def _convolution_kernel(
 
 @triton.jit
 def _shares(ends, VOLUME: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr):
-    """How the pairs are shared out: each program gets equally many, all of one offset.
+    """Divides the pairs into shares of equal length, each of one offset; a share is the work of one program.
 
     Returns:
-        The length of a share, and per offset (32,) the first pair, the last one's successor, the first program, and
-        the last one's successor.
+        The length of a share, and for each offset, (32,) each: begin and end of its pairs, first and end of its
+        programs. An end is exclusive.
     """
     offset = tl.arange(0, 32)
     end = tl.load(ends + offset, mask=offset < VOLUME, other=0)
@@ -247,7 +255,7 @@ def _gradient_configs() -> list[triton.Config]:
 
 
 def gradient_fits(block: tuple[int, ...], c_in: int, c_out: int) -> bool:
-    """Whether an entry of `_GRADIENT_BLOCKS` suits the channels."""
+    """Returns whether an entry of `_GRADIENT_BLOCKS` suits the channels."""
     return _fits(block[0], c_in, 16, 128) and _fits(block[1], c_out, 32, 128)
 
 
@@ -268,12 +276,12 @@ def _weight_gradient_kernel(
     C_IN: tl.constexpr, C_OUT: tl.constexpr, VOLUME: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_IN: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """One share of the pairs, BLOCK_IN x BLOCK_OUT numbers of the matrix of its offset."""
+    """Computes the sum over one share of the pairs, for BLOCK_IN x BLOCK_OUT numbers of the gradient of its offset."""
     WIDE: tl.constexpr = (C_OUT + BLOCK_OUT - 1) // BLOCK_OUT
     BLOCKS: tl.constexpr = (C_IN + BLOCK_IN - 1) // BLOCK_IN * WIDE
     program = tl.program_id(0) // BLOCKS
     length, begin, end, first, last = _shares(ends, VOLUME, SHARES, SHARE)  # pyright: ignore[reportGeneralTypeIssues]
-    mine = (first <= program) & (program < last)  # one offset, or none for a program that is left over
+    mine = (first <= program) & (program < last)  # true for one offset, or for none if this program has no share
     from_pair = tl.sum(tl.where(mine, begin + (program - first) * length, 0), axis=0)
     to_pair = tl.minimum(from_pair + length, tl.sum(tl.where(mine, end, 0), axis=0))
     if to_pair <= from_pair:
@@ -301,7 +309,7 @@ def _sum_kernel(
     partial, ends, result, numbers,
     VOLUME: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The partial sums of one offset, added up in a fixed order."""
+    """Adds up the partial sums of one offset in a fixed order."""
     offset = tl.program_id(0) % VOLUME
     _, _, _, first, last = _shares(ends, VOLUME, SHARES, SHARE)  # pyright: ignore[reportGeneralTypeIssues]
     mine = tl.arange(0, 32) == offset
