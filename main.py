@@ -39,6 +39,7 @@ from utils.command.process import CONTINUES, run_program
 from utils.command.terminal import say
 from utils.config.loading import load_config, save_config
 from utils.config.model import ModelParams
+from utils.config.schedules import WarmCosineParams
 from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import remove_partials
@@ -265,7 +266,7 @@ def _announce(config: Config, network: SegmentationNetwork, data: DataModule, fo
         f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans; run folder {folder}"
     )
     expected, found = config.dataset_params.training_size, len(data.training_set)
-    per_step = config.train_params.lr_scheduler == "CosineAnnealingWarmRestarts"
+    per_step = isinstance(config.train_params.lr_scheduler, WarmCosineParams)
     if per_step and expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
         say(
             f"note: dataset_params.training_size is {expected}, {found} training scans were found; "

@@ -21,7 +21,8 @@ from dataloader.datasets.source import Source
 from dataloader.first_look import refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
-from utils.config.data import LoaderParams, PointImageDataset, SemanticKITTIImages
+from utils.config.data import PointImageDataset, SemanticKITTIImages
+from utils.config.loaders import LoaderParams
 from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap

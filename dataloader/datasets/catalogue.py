@@ -13,7 +13,8 @@ from dataloader.datasets.nuscenes_predictions import NuScenesFormat
 from dataloader.datasets.semantickitti import SemanticKITTI
 from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
 from dataloader.datasets.source import Source
-from utils.config.data import LoaderParams, NuScenesImages
+from utils.config.data import NuScenesImages
+from utils.config.loaders import LoaderParams
 from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap

@@ -13,6 +13,7 @@ from network.training.optimizers import build_optimizer
 from network.training.schedules import MINIMUM_RATE
 from network.weights.loading import is_number
 from network.weights.pickled import shown
+from utils.config.optimizers import AdamParams, SGDParams
 from utils.config.train import TrainParams
 
 _T = TypeVar("_T")
@@ -90,21 +91,21 @@ def checked_optimizer(
 
 def _kinds(training: TrainParams) -> tuple[str, ...]:
     """Which moments the optimiser keeps of each parameter."""
-    if training.optimizer == "Adam":
-        return ("exp_avg", "exp_avg_sq")
-    return ("momentum_buffer",) if training.momentum else ()
+    match training.optimizer:
+        case AdamParams():
+            return ("exp_avg", "exp_avg_sq")
+        case SGDParams(momentum=momentum):
+            return ("momentum_buffer",) if momentum else ()
 
 
 def _check_group(group: Mapping[Any, Any], parameters: int, training: TrainParams, where: str) -> None:
     numbers = group.get("params")
     if type(numbers) is not list or any(type(n) is not int for n in numbers) or numbers != list(range(parameters)):
         raise Wrong(f"{where}.params")
-    highest = max(training.learning_rate, MINIMUM_RATE) * (1 + _ROUNDING)  # schedules only lower it
+    highest = max(training.optimizer.learning_rate, MINIMUM_RATE) * (1 + _ROUNDING)  # schedules only lower it
     entry(group, "lr", lambda rate: rate if is_number(rate) and 0 <= rate <= highest else None, f"{where}.")
-    fresh = build_optimizer(
-        [nn.Parameter(torch.zeros(1))], training.optimizer, training.learning_rate, training.momentum,
-        training.nesterov, training.weight_decay,
-    ).param_groups[0] | {"initial_lr": training.learning_rate}  # fmt: skip
+    fresh = build_optimizer([nn.Parameter(torch.zeros(1))], training.optimizer).param_groups[0]
+    fresh = fresh | {"initial_lr": training.optimizer.learning_rate}
     for key, value in fresh.items():
         settled = key not in ("params", "lr", "fused", "foreach", "capturable")
         if settled and key in group and not _same(group[key], value):
@@ -126,7 +127,7 @@ def _moments(
     if not isinstance(found, Mapping):
         raise Wrong(where)
     moments: dict[str, Tensor] = {}
-    if training.optimizer == "Adam":
+    if isinstance(training.optimizer, AdamParams):
         moments["step"] = torch.tensor(entry(found, "step", lambda value: _steps(value, steps), f"{where}."))
     for kind in _kinds(training):
         moment = found.get(kind)

@@ -1,4 +1,4 @@
-"""The optimisers, by the names the published configs use."""
+"""From the settings of an optimiser to the optimiser."""
 
 from __future__ import annotations
 
@@ -8,38 +8,32 @@ import torch
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from utils.errors import UserError
+from utils.config.optimizers import AdamParams, OptimizerParams, SGDParams
 
 
-def build_optimizer(
-    parameters: Iterable[Parameter],
-    name: str,
-    learning_rate: float,
-    momentum: float = 0.9,
-    nesterov: bool = True,
-    weight_decay: float = 1e-4,
-) -> Optimizer:
-    """The optimiser called `name`: "SGD", or "Adam" (which takes the learning rate alone, as published).
+def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams) -> Optimizer:
+    """The optimiser that `params` describes.
 
     It is a fused one: one pass over the weights, and a step that can be called off on the device (`GradientGuard`).
 
     Args:
         parameters: on the device where they are trained.
-        name: which.
-        learning_rate: of both.
-        momentum, nesterov, weight_decay: of SGD.
-
-    Raises:
-        UserError: there is no such optimiser.
+        params: its settings; their class says which optimiser it is.
     """
     optimizer: Optimizer
-    if name == "SGD":
-        optimizer = SGD(parameters, learning_rate, momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
-        fill_momentum(optimizer)
-    elif name == "Adam":
-        optimizer = Adam(parameters, lr=learning_rate, fused=True)
-    else:
-        raise UserError(f"train_params.optimizer: unknown optimizer '{name}'; choose SGD or Adam")
+    match params:
+        case SGDParams():
+            optimizer = SGD(
+                parameters,
+                params.learning_rate,
+                params.momentum,
+                nesterov=params.nesterov,
+                weight_decay=params.weight_decay,
+                fused=True,
+            )
+            fill_momentum(optimizer)
+        case AdamParams():
+            optimizer = Adam(parameters, lr=params.learning_rate, fused=True)
     # In fp16 the gradients are to be unscaled before they are clipped, not by the optimiser's step.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer

@@ -20,6 +20,7 @@ from network.models.segmentation_network import SegmentationNetwork
 from network.training.moments import Wrong, checked_optimizer, count, entry, section
 from network.weights.loading import check_fit, check_geometry, is_number
 from network.weights.pickled import shown
+from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.errors import UserError
 from utils.results.run_settings import RULES, Rule
@@ -50,6 +51,11 @@ class TrainingState:
     path: Path
     epochs: int
     content: dict[str, Any]
+
+
+def fixed_on_resume(training: TrainParams) -> dict[str, str | int | float | bool]:
+    """The settings that must not change within a training, those that its optimiser and its schedule have."""
+    return {key: value for key, value in training.model_dump().items() if key in FIXED_ON_RESUME}
 
 
 def is_resumable(content: Mapping[str, Any]) -> bool:
@@ -109,11 +115,12 @@ def _training_state(
 
 
 def _check_settings(before: Mapping[str, Any], training: TrainParams, path: str | Path) -> None:
+    now = fixed_on_resume(training)
     for key in FIXED_ON_RESUME:
         if type(before.get(key)) not in (str, int, float, bool, type(None)):
             raise Wrong(f"2dpass.train_params.{key}")
-    changed = [f"{key} was {shown(before.get(key))}, is {getattr(training, key)}" for key in FIXED_ON_RESUME
-               if before.get(key) != getattr(training, key)]  # fmt: skip
+    changed = [f"{key} was {shown(before.get(key))}, is {value}" for key, value in now.items()
+               if before.get(key) != value]  # fmt: skip
     if changed:
         raise UserError(
             f"{path}: train_params changed since: {'; '.join(changed)}; resume with the same, "
@@ -172,7 +179,7 @@ def _own_record(ours: Mapping[str, Any], training: TrainParams, epochs: int, ste
         "train_params": {key: ours["train_params"].get(key) for key in FIXED_ON_RESUME},
         "plateau": None,
     }
-    if training.lr_scheduler == "ReduceLROnPlateau":
+    if isinstance(training.lr_scheduler, PlateauParams):
         plateau, where = section(ours, "plateau", "2dpass."), "2dpass.plateau."
         checked["plateau"] = {
             "best": entry(plateau, "best", _score, where),

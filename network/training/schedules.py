@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, by the names the published configs use."""
+"""From the settings of a learning-rate schedule to the schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from utils.errors import UserError
+from utils.config.schedules import CosineParams, PlateauParams, ScheduleParams, StepLRParams, WarmCosineParams
 
 LAST_EPOCHS_AT_MINIMUM = 4  # the cosine per epoch reaches its minimum this many epochs before the end
 MINIMUM_RATE = 1e-5
@@ -55,45 +55,33 @@ class Schedule:
 
 
 def build_scheduler(
-    optimizer: Optimizer,
-    name: str,
-    max_num_epochs: int,
-    steps_per_epoch: int,
-    num_gpu: int,
-    decay_step: int = 10,
-    decay_rate: float = 0.1,
+    optimizer: Optimizer, params: ScheduleParams, max_num_epochs: int, steps_per_epoch: int, num_gpu: int
 ) -> Schedule:
-    """The schedule called `name`.
+    """The schedule that `params` describes.
 
     Args:
         optimizer: what it steers.
-        name: "StepLR" (times `decay_rate` every `decay_step` epochs), "ReduceLROnPlateau" (times `decay_rate` after
-            `decay_step` epochs without a better score), "CosineAnnealingLR" (per epoch), or
-            "CosineAnnealingWarmRestarts", the published name of a cosine per step with linear warm-up (no restarts).
+        params: its settings; their class says which schedule it is.
         max_num_epochs: length of the training.
-        steps_per_epoch: optimiser steps per epoch, see `steps_per_epoch`; only the per-step cosine uses it.
+        steps_per_epoch: optimiser steps per epoch, see `dataloader.sampler`; only the cosine per step uses it.
         num_gpu: number of processes; it sets the length of the warm-up.
-        decay_step: epochs.
-        decay_rate: factor.
-
-    Raises:
-        UserError: there is no such schedule.
     """
-    if name == "StepLR":
-        return Schedule(LambdaLR(optimizer, lambda epoch: decay_rate ** (epoch // decay_step)), "epoch")
-    if name == "ReduceLROnPlateau":
-        plateau = ReduceLROnPlateau(optimizer, mode="max", factor=decay_rate, patience=decay_step)
-        return Schedule(plateau, "epoch", needs_monitor=True)
-    if name == "CosineAnnealingLR":
-        # A demo run of four epochs or fewer would otherwise divide by zero.
-        length = max(max_num_epochs - LAST_EPOCHS_AT_MINIMUM, 1)
-        lowest = MINIMUM_RATE / optimizer.param_groups[0]["lr"]
-        return Schedule(LambdaLR(optimizer, partial(cosine_factor, length=length, lowest=lowest)), "epoch")
-    if name == "CosineAnnealingWarmRestarts":
-        factor = partial(warm_cosine_factor, warmup=warmup_steps(num_gpu), total_steps=max_num_epochs * steps_per_epoch)
-        return Schedule(LambdaLR(optimizer, factor), "step")
-    choices = "StepLR, ReduceLROnPlateau, CosineAnnealingLR or CosineAnnealingWarmRestarts"
-    raise UserError(f"train_params.lr_scheduler: unknown schedule '{name}'; choose {choices}")
+    match params:
+        case StepLRParams():
+            step, rate = params.decay_step, params.decay_rate
+            return Schedule(LambdaLR(optimizer, lambda epoch: rate ** (epoch // step)), "epoch")
+        case PlateauParams():
+            plateau = ReduceLROnPlateau(optimizer, "max", factor=params.decay_rate, patience=params.decay_step)
+            return Schedule(plateau, "epoch", needs_monitor=True)
+        case CosineParams():
+            # A demo run of four epochs or fewer would otherwise divide by zero.
+            length = max(max_num_epochs - LAST_EPOCHS_AT_MINIMUM, 1)
+            lowest = MINIMUM_RATE / optimizer.param_groups[0]["lr"]
+            return Schedule(LambdaLR(optimizer, partial(cosine_factor, length=length, lowest=lowest)), "epoch")
+        case WarmCosineParams():
+            total = max_num_epochs * steps_per_epoch
+            factor = partial(warm_cosine_factor, warmup=warmup_steps(num_gpu), total_steps=total)
+            return Schedule(LambdaLR(optimizer, factor), "step")
 
 
 def cosine_factor(epoch: int, length: int, lowest: float) -> float:

@@ -17,9 +17,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer, fill_momentum
-from network.training.resuming import FIXED_ON_RESUME
+from network.training.resuming import fixed_on_resume
 from network.training.schedules import Schedule, build_scheduler
 from network.voting import segment
+from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
@@ -128,13 +129,7 @@ class SegmentationTask(pl.LightningModule):
         p = self.training_params
         optimizer = self._build_optimizer(self.network.parameters())
         schedule = self._schedule = build_scheduler(
-            optimizer,
-            p.lr_scheduler,
-            p.max_num_epochs,
-            self.steps_per_epoch,
-            self.num_devices,
-            p.decay_step or 1,  # the config has both wherever the schedule uses them
-            p.decay_rate or 1.0,
+            optimizer, p.lr_scheduler, p.max_num_epochs, self.steps_per_epoch, self.num_devices
         )
         if isinstance(schedule.scheduler, ReduceLROnPlateau):
             # Lightning would advance it after the epoch's checkpoint is written, and a resumed run would miss a step.
@@ -149,8 +144,7 @@ class SegmentationTask(pl.LightningModule):
         }
 
     def _build_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        p = self.training_params
-        return build_optimizer(parameters, p.optimizer, p.learning_rate, p.momentum, p.nesterov, p.weight_decay)
+        return build_optimizer(parameters, self.training_params.optimizer)
 
     # ---- evaluation: one loop for validation and test
 
@@ -238,7 +232,7 @@ class SegmentationTask(pl.LightningModule):
             "skipped_batches": self.guard.skipped,
             "geometry": self.network.geometry(),
             "settings": self.settings,
-            "train_params": {key: getattr(self.training_params, key) for key in FIXED_ON_RESUME},
+            "train_params": fixed_on_resume(self.training_params),
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
         }
 
@@ -249,7 +243,7 @@ class SegmentationTask(pl.LightningModule):
         that it had then; here the next one begins as it does in a training that was not interrupted.
         """
         (options,) = self._build_optimizer([nn.Parameter(torch.zeros(1))]).param_groups
-        stored = ("params", "lr") if self.training_params.lr_scheduler == "ReduceLROnPlateau" else ("params",)
+        stored = ("params", "lr") if isinstance(self.training_params.lr_scheduler, PlateauParams) else ("params",)
         for state in checkpoint["optimizer_states"]:
             state["param_groups"] = [options | {key: group[key] for key in stored} for group in state["param_groups"]]
         _begin_after(self.trainer, checkpoint["epoch"] + 1, checkpoint["global_step"])

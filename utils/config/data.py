@@ -19,28 +19,13 @@ from utils.config.fields import (
     Triple,
     list_of,
 )
+from utils.config.loaders import TrainingLoader, ValidationLoader
 
 CORRUPTIONS = (
     "fog", "wet_ground", "snow", "motion_blur", "beam_missing", "crosstalk", "incomplete_echo", "cross_sensor",
     "local_distortion", "global_outliers", "reduce_beams",
 )  # fmt: skip
 """What `corruption_aug` can name; `dataloader.augment.weather` has the functions."""
-
-
-class LoaderParams(Section):
-    """One data loader: where its scans lie, how they are batched and augmented."""
-
-    data_path: Text = Field(
-        description="Folder of the sequences (00, 01, ...), or of the nuScenes tables (v1.0-trainval, ...)."
-    )
-    batch_size: Annotated[int, Field(gt=0, le=4096)] = Field(description="Scans per batch and device.")
-    shuffle: bool = Field(description="Visit the scans in random order.")
-    num_workers: Annotated[int, Field(ge=0, le=1024)] = Field(default=0, description="Loader processes; 0: none.")
-    rotate_aug: bool = Field(default=False, description="Rotate about z by U(0, 360) degrees.")
-    flip_aug: bool = Field(default=False, description="Flip x, y, both or none.")
-    scale_aug: bool = Field(default=False, description="Scale x and y by U(0.95, 1.05).")
-    transform_aug: bool = Field(default=False, description="Translate by N(0, 0.1) metres per axis.")
-    dropout_aug: bool = Field(default=False, description="Drop a random share U(0, 0.2) of the points.")
 
 
 class CorruptionAugmentation(Section):
@@ -80,7 +65,7 @@ class DatasetParams(Section):
         default="collate_fn_default", description="How scans batch; it follows from dataset_type."
     )
     ignore_label: Annotated[int, Field(ge=-(10**9), le=10**9)] = Field(
-        default=0, description="The learning id left out of loss and mIoU: 0."
+        default=0, description="The learning id left out of loss and mIoU; it must be 0."
     )
     label_mapping: Text = Field(description="YAML of label ids and names, from here or from the repository root.")
     seg_labelweights: Annotated[tuple[PointCount, ...], list_of()] | None = Field(
@@ -89,8 +74,8 @@ class DatasetParams(Section):
     corruption_aug: CorruptionAugmentation | None = Field(
         default=None, description="Corruption of training scans; null: none."
     )
-    train_data_loader: LoaderParams = Field(description="The loader of the training scans.")
-    val_data_loader: LoaderParams = Field(description="The loader of validation and test.")
+    train_data_loader: TrainingLoader = Field(description="The loader of the training scans.")
+    val_data_loader: ValidationLoader = Field(description="The loader of validation and test.")
 
     @check("pc_dataset_type", "collate_type")  # after dataset_type, in the order of the fields
     @classmethod

@@ -6,6 +6,7 @@ number is asked for. Records are frozen.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -33,6 +34,20 @@ def list_of(length: int | None = None) -> BeforeValidator:
         return tuple(found)
 
     return BeforeValidator(convert)
+
+
+@dataclass(frozen=True, init=False)
+class ForKinds:
+    """Annotates a key that has an effect with some architectures only.
+
+    Attributes:
+        names: values of `model_params.model_architecture`.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
 
 
 # Bounds far above any use: what lies beyond is a slip, or overflows somewhere in the arithmetic.

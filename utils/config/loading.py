@@ -113,7 +113,8 @@ def _override(raw: dict[Any, Any], text: str) -> str | None:
     *sections, leaf = key.split(".")
     mapping = raw
     for section in sections:
-        below = mapping.get(section, {})
+        below = mapping.get(section)
+        below = {} if below is None else below  # null: nothing so far
         if not isinstance(below, dict):
             return None  # the section itself is wrong, and the check of the whole says so
         mapping[section] = dict(below)  # a YAML alias may share it with another section

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from utils.config.schema import Config, kinds_of, known_keys, spellings
+from utils.config.fields import Section
+from utils.config.kinds import Elsewhere, FlatKind, is_flat, kinds_of
+from utils.config.schema import Config, known_keys, spellings
 from utils.text import shortened
 
 
@@ -63,19 +66,21 @@ def describe(error: ValidationError, raw: dict[Any, Any], overridden: Sequence[s
         overridden: the keys that come from the command line.
     """
     phrases: list[str] = []
-    foreign: dict[str, list[str]] = {}  # section: its keys that belong to another kind of section
+    foreign: dict[_Place, list[str]] = {}  # keys that belong to another kind than the one at their place
     for detail in error.errors(include_url=False):
-        parts = _as_written(detail["loc"])
+        place, parts = _place(detail["loc"])
         key = ".".join(map(str, parts))
         if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
             phrases += _no_kind(key, raw, overridden)
         elif detail["type"] not in ("extra_forbidden", "invalid_key"):
-            phrases.append(_wrong_value(parts, detail, overridden))
+            phrases.append(_wrong_value(place, parts, detail, overridden))
         elif key in known_keys():
-            foreign.setdefault(str(parts[0]), []).append(key + _origin(key, overridden))
+            foreign.setdefault(place, []).append(key)
         else:
             phrases.append(unknown_key(key, raw, overridden))
-    return phrases + [_of_another_kind(section, keys, raw) for section, keys in foreign.items()]
+    for place, keys in foreign.items():
+        phrases += _of_another_kind(place, keys, overridden)
+    return phrases
 
 
 def unknown_key(key: str, raw: Any, overridden: Sequence[str]) -> str:
@@ -97,16 +102,50 @@ def shown(value: Any) -> str:
     return shortened(text, 60)
 
 
-def _as_written(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Where pydantic found something, without the kind of the section, which it puts behind the section's name."""
-    field = Config.model_fields.get(str(loc[0])) if loc else None
-    return loc if field is None or field.discriminator is None else loc[:1] + loc[2:]
+@dataclass(frozen=True)
+class _Place:
+    """Where in a configuration something was found.
+
+    Attributes:
+        section: the class of the section or of the flat kind; None below a key.
+        chooser: the key that chose it, "lr_scheduler"; "" where there is no choice.
+        choice: the value of that key.
+        others: what could have been chosen.
+    """
+
+    section: type[Section] | None = Config
+    chooser: str = ""
+    choice: str = ""
+    others: tuple[tuple[str, type[Section]], ...] = ()
 
 
-def _wrong_value(parts: tuple[int | str, ...], detail: Any, overridden: Sequence[str]) -> str:
+def _place(loc: tuple[int | str, ...]) -> tuple[_Place, tuple[int | str, ...]]:
+    """The place of a `loc` of pydantic, and the key as it is written: pydantic adds the kinds it has gone through."""
+    place, parts, left = _Place(), [], list(loc)
+    while left:
+        parts.append(left.pop(0))
+        field = None if place.section is None else place.section.model_fields.get(str(parts[-1]))
+        if not left:
+            break
+        if field is None:
+            place = _Place(None)
+            continue
+        kinds = kinds_of(field)
+        if field.discriminator is None:
+            place = _Place(kinds.get(""))
+            continue
+        choice, chooser = str(left.pop(0)), parts.pop() if is_flat(field) else field.discriminator
+        place = _Place(kinds.get(choice), str(chooser), choice, tuple(kinds.items()))
+    return place, tuple(parts)
+
+
+def _wrong_value(place: _Place, parts: tuple[int | str, ...], detail: Any, overridden: Sequence[str]) -> str:
     kind, context, found = detail["type"], detail.get("ctx", {}), shown(detail["input"])
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
-    if kind == "missing":
+    of_few = any(parts[-1] not in other.model_fields for _, other in place.others if issubclass(other, FlatKind))
+    if of_few and (kind == "missing" or detail["input"] is None):
+        phrase = f"{key} must be set for {place.chooser} {place.choice}"
+    elif kind == "missing":
         phrase = f"{key} is missing"
     elif kind == "value_error":  # the validators of the schema speak in full
         phrase = f"{key} {context['error']}".strip()
@@ -117,25 +156,52 @@ def _wrong_value(parts: tuple[int | str, ...], detail: Any, overridden: Sequence
     return phrase + _origin(key, overridden)
 
 
-def _no_kind(section: str, raw: dict[Any, Any], overridden: Sequence[str]) -> list[str]:
-    """Phrases for a section that does not say, or not rightly, of which kind it is; the rest goes unchecked then."""
-    field = Config.model_fields[section]
-    key, choices = f"{section}.{field.discriminator}", list(map(repr, kinds_of(field)))
+def _no_kind(where: str, raw: dict[Any, Any], overridden: Sequence[str]) -> list[str]:
+    """Phrases for something that does not say, or not rightly, of which kind it is; the rest goes unchecked then.
+
+    Args:
+        where: the key of the section, or of the flat kind.
+        raw, overridden: as of `describe`.
+    """
+    *sections, name = where.split(".")
+    section, content = Config, raw
+    for part in sections:
+        (section,) = kinds_of(section.model_fields[part]).values()
+        content = content[part]
+    field = section.model_fields[name]
+    flat = is_flat(field)
+    key = where if flat else f"{where}.{field.discriminator}"
+    holder, leaf = (content, name) if flat else (content[name], field.discriminator)
+    choices = list(map(repr, kinds_of(field)))
     wanted = f"{', '.join(choices[:-1])} or {choices[-1]}"
-    if field.discriminator in raw[section]:
-        phrase = f"{key} must be {wanted}, found {shown(raw[section][field.discriminator])}"
+    if leaf in holder:
+        phrase = f"{key} must be {wanted}, found {shown(holder[leaf])}"
     else:
         phrase = f"{key} is missing, give {wanted}"
-    keys = [f"{section}.{name}" for name in raw[section]]
-    unknown = [unknown_key(name, raw, overridden) for name in keys if not spellings(name, raw)]
+    keys = [] if flat else [f"{where}.{other}" for other in holder]
+    unknown = [unknown_key(other, raw, overridden) for other in keys if not spellings(other, raw)]
     return [phrase + _origin(key, overridden), *unknown]
 
 
-def _of_another_kind(section: str, keys: Sequence[str], raw: dict[Any, Any]) -> str:
-    chooser = Config.model_fields[section].discriminator
-    phrase = "is no key" if len(keys) == 1 else "are no keys"
-    them = "it" if len(keys) == 1 else "them"
-    return f"{', '.join(keys)} {phrase} of {chooser} {raw[section][chooser]}, remove {them}"
+def _of_another_kind(place: _Place, keys: Sequence[str], overridden: Sequence[str]) -> list[str]:
+    """Phrases for keys that ask for what the kind at hand does not do."""
+    named = [key + _origin(key, overridden) for key in keys]
+    verb, them = ("is no key", "it") if len(keys) == 1 else ("are no keys", "them")
+    if place.section is not None and issubclass(place.section, Elsewhere):
+        loader = keys[0].split(".")[-2]
+        return [f"{', '.join(named)} {verb} of {loader}: {place.section.remark.format(it=them)}"]
+    if place.section is None or not issubclass(place.section, FlatKind):
+        return [f"{', '.join(named)} {verb} of {place.chooser} {place.choice}, remove {them}"]
+    return [
+        f"{name} is a key of {place.chooser} {_owners(place.others, key)}, not of {place.choice}: it has no "
+        "effect, remove it or set it to null"
+        for key, name in zip(keys, named, strict=True)
+    ]
+
+
+def _owners(kinds: Sequence[tuple[str, type[Section]]], key: str) -> str:
+    """The names of the kinds that have a key, for a sentence."""
+    return " and ".join(name for name, kind in kinds if key.rpartition(".")[2] in kind.model_fields)
 
 
 def _origin(key: str, overridden: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where
 Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
 InputDims = Annotated[int, Field(ge=-(10**9), le=10**9), only(4)]
 Backend = Literal["auto", "torch", "triton", "spconv", "spconv-triton"]
-_INPUT_DIMS = "Numbers per point: x, y, z, intensity."
+_INPUT_DIMS = "Numbers per point; it must be 4: x, y, z, intensity."
 _NUM_CLASSES = "Classes K, the ignored class 0 among them."
 _SPARSE_BACKEND = "Sparse convolutions: PyTorch, our Triton kernels, spconv, spconv-triton, or the best at hand."
 
@@ -60,7 +60,7 @@ class VoxelModelParams(Section):
         description="Channel ratio: a layer of layer_num c has int(cr * c) channels."
     )
     layer_num: Annotated[tuple[Channels, ...], list_of(9)] = Field(
-        description="Channels before cr of the stem, of the four stages down and of the four stages up."
+        description="Nine widths, to be multiplied by cr: of the stem, of the four stages down, of the four stages up."
     )
     num_classes: Classes = Field(
         validation_alias=AliasChoices("num_classes", "num_class"),

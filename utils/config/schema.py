@@ -4,54 +4,31 @@ The key names are those of the published 2DPASS configurations, so that the YAML
 as it is; spellings such as `hiden_size` are therefore part of the format.
 
 `model_params` and `dataset_params` come in several kinds, told apart by `model_architecture` and `dataset_type`: they
-are in `config_model.py` and `config_data.py`. Another architecture or data set is another section class there, joined
-by `|` at the field of `Config`.
+are in `model.py` and `data.py`. Another architecture or data set is another section class there, joined by `|` at the
+field of `Config`. Optimisers and schedules are kinds as well (`optimizers.py`, `schedules.py`); `kinds.py` says how.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field
 from pydantic import model_validator as check_all
 from pydantic.fields import FieldInfo
 
-from utils.config.data import (
-    DatasetParams,
-    LoaderParams,
-    NuScenesImages,
-    PointImageDataset,
-    SemanticKITTIImages,
-    VoxelDataset,
-)
-from utils.config.fields import Section, only
+from utils.config.data import NuScenesImages, SemanticKITTIImages, VoxelDataset
+from utils.config.fields import ForKinds, Section, only
+from utils.config.kinds import CHOOSER, Elsewhere, FlatKind, asks_nothing, is_default, is_flat, kinds_of, without_idle
 from utils.config.model import ModelParams, VoxelModelParams
 from utils.config.train import TrainParams
-
-__all__ = [
-    "Config",
-    "DatasetParams",
-    "LoaderParams",
-    "ModelParams",
-    "NuScenesImages",
-    "PointImageDataset",
-    "Section",
-    "SemanticKITTIImages",
-    "TrainParams",
-    "VoxelDataset",
-    "VoxelModelParams",
-    "kinds_of",
-    "known_keys",
-    "spellings",
-]
 
 
 class Config(Section):
     """A whole configuration file."""
 
     format_version: Annotated[int, Field(ge=-(10**9), le=10**9), only(1)] = Field(
-        default=1, description="Version of this vocabulary."
+        default=1, description="Version of this vocabulary; it must be 1."
     )
     model_params: ModelParams | VoxelModelParams = Field(
         discriminator="model_architecture", description="The network; its kind by model_architecture."
@@ -61,9 +38,25 @@ class Config(Section):
     )
     train_params: TrainParams = Field(description="Optimisation.")
 
+    @check_all(mode="before")
+    @classmethod
+    def _drop_idle(cls, raw: Any) -> Any:
+        """Drop the keys of another kind of section where they ask for nothing (`pretrained2d: false`)."""
+        if not isinstance(raw, dict):
+            return raw
+        kept = dict(raw)
+        for name in ("model_params", "dataset_params"):
+            section, field = raw.get(name), cls.model_fields[name]
+            kinds = kinds_of(field)
+            choice = section.get(field.discriminator) if isinstance(section, dict) else None
+            if isinstance(section, dict) and isinstance(choice, str) and choice in kinds:
+                kept[name] = without_idle(section, kinds[choice], kinds.values(), defaults=False)
+        return kept
+
     @check_all(mode="after")
     def _sections_fit_together(self) -> Config:
-        problems = [problem for problem in (self._wrong_data_set(), self._wrong_label_weights()) if problem]
+        found = self._wrong_data_set(), self._wrong_label_weights(), *self._keys_of_other_architectures()
+        problems = [problem for problem in found if problem]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -88,16 +81,23 @@ class Config(Section):
             f"found {len(weights)}: one for each learning id, the ignored 0 first"
         )
 
+    def _keys_of_other_architectures(self) -> Iterator[str]:
+        """Of keys that only some architectures look at: those that ask another one for something."""
+        chosen = self.model_params.model_architecture
+        for name, field in TrainParams.model_fields.items():
+            value = getattr(self.train_params, name)
+            for wanted in architectures(field):
+                if chosen not in wanted.names and not (asks_nothing(value) or is_default(value, field)):
+                    owners = " and ".join(wanted.names)
+                    yield (
+                        f"train_params.{name} is a key of model_architecture {owners}, not of {chosen}: it has no "
+                        "effect, remove it"
+                    )
 
-def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
-    """The section classes a field may hold, by the value that chooses each; by "" where there is only one."""
-    kinds: dict[str, type[Section]] = {}
-    for kind in get_args(field.annotation) or (field.annotation,):  # one section class, or several joined by |
-        if isinstance(kind, type) and issubclass(kind, Section):
-            chooser = kind.model_fields.get(str(field.discriminator))
-            names = ("",) if chooser is None else get_args(chooser.annotation)
-            kinds.update(dict.fromkeys(names, kind))
-    return kinds
+
+def architectures(field: FieldInfo) -> tuple[ForKinds, ...]:
+    """The architectures that a key is for, where it is not for all."""
+    return tuple(entry for entry in field.metadata if isinstance(entry, ForKinds))
 
 
 def known_keys(raw: Any = None) -> list[str]:
@@ -130,10 +130,14 @@ def spellings(key: str, raw: Any = None) -> tuple[str, ...]:
 def _fields(raw: Any, section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Dotted keys and their fields; one that several kinds of a section have comes several times."""
     for name, field in section.model_fields.items():
+        if issubclass(section, FlatKind) and name == CHOOSER:
+            continue  # in a file it is the value of the field that holds the kind
         yield prefix + name, field
         below = raw.get(name) if isinstance(raw, dict) else None
-        kinds = kinds_of(field)
-        choice = below.get(field.discriminator) if isinstance(below, dict) else None
+        kinds, flat = kinds_of(field), is_flat(field)
+        choice = below if flat else below.get(field.discriminator) if isinstance(below, dict) else None
         chosen = {kinds[choice]} if isinstance(choice, str) and choice in kinds else dict.fromkeys(kinds.values())
         for kind in chosen:
-            yield from _fields(below, kind, f"{prefix}{name}.")
+            yield from _fields(raw, kind, prefix) if flat else _fields(below, kind, f"{prefix}{name}.")
+    if issubclass(section, Elsewhere) and not isinstance(raw, dict):
+        yield from _fields(None, section.other, prefix)

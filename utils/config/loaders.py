@@ -1,0 +1,40 @@
+"""The data loaders: one of the training scans, one of the scans that are validated or tested."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from utils.config.fields import Section, Text
+from utils.config.kinds import Elsewhere
+
+
+class LoaderParams(Section):
+    """What both loaders have: where the scans lie, and how they are batched."""
+
+    data_path: Text = Field(
+        description="Folder of the sequences (00, 01, ...), or of the nuScenes tables (v1.0-trainval, ...)."
+    )
+    batch_size: Annotated[int, Field(gt=0, le=4096)] = Field(description="Scans per batch and device.")
+    num_workers: Annotated[int, Field(ge=0, le=1024)] = Field(
+        default=0, description="Loader processes per device; 0: none. With --debug there are none."
+    )
+
+
+class TrainingLoader(LoaderParams):
+    """The loader of the training scans."""
+
+    shuffle: bool = Field(description="Visit the scans in random order.")
+    rotate_aug: bool = Field(default=False, description="Rotate about z by U(0, 360) degrees.")
+    flip_aug: bool = Field(default=False, description="Flip x, y, both or none.")
+    scale_aug: bool = Field(default=False, description="Scale x and y by U(0.95, 1.05).")
+    transform_aug: bool = Field(default=False, description="Translate by N(0, 0.1) metres per axis.")
+    dropout_aug: bool = Field(default=False, description="Drop a random share U(0, 0.2) of the points.")
+
+
+class ValidationLoader(LoaderParams, Elsewhere):
+    """The loader of the scans that are validated or tested: as they are and in order (votes: --num_vote)."""
+
+    other: ClassVar[type[Section]] = TrainingLoader
+    remark: ClassVar[str] = "scans are validated and tested as they are and in order: set {it} to false, or remove {it}"

@@ -1,0 +1,45 @@
+"""The learning-rate schedules: the kinds of `train_params.lr_scheduler`, by their published names. Another one is a
+class here and an entry of `ScheduleParams`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from utils.config.fields import Epochs
+from utils.config.kinds import FlatKind
+
+_NAME = "The schedule of the learning rate."
+_FACTOR = Annotated[float, Field(gt=0, lt=1)]
+
+
+class StepLRParams(FlatKind):
+    """A decay every so many epochs."""
+
+    name: Literal["StepLR"] = Field(description=_NAME)
+    decay_step: Epochs = Field(description="Epochs from one decay to the next.")
+    decay_rate: _FACTOR = Field(description="Factor of each decay.")
+
+
+class PlateauParams(FlatKind):
+    """A decay when the monitored score has not risen for so many epochs."""
+
+    name: Literal["ReduceLROnPlateau"] = Field(description=_NAME)
+    decay_step: Epochs = Field(description="Validations without a better score that are waited for before a decay.")
+    decay_rate: _FACTOR = Field(description="Factor of each decay.")
+
+
+class CosineParams(FlatKind):
+    """A cosine per epoch, down to 1e-5 four epochs before the end."""
+
+    name: Literal["CosineAnnealingLR"] = Field(description=_NAME)
+
+
+class WarmCosineParams(FlatKind):
+    """A cosine per step after a linear warm-up (none on one GPU); there are no restarts, whatever the published name."""
+
+    name: Literal["CosineAnnealingWarmRestarts"] = Field(description=_NAME)
+
+
+ScheduleParams = StepLRParams | PlateauParams | CosineParams | WarmCosineParams
