@@ -102,10 +102,10 @@ def _check_group(group: Mapping[Any, Any], parameters: int, training: TrainParam
     numbers = group.get("params")
     if type(numbers) is not list or any(type(n) is not int for n in numbers) or numbers != list(range(parameters)):
         raise Wrong(f"{where}.params")
-    highest = max(training.optimizer.learning_rate, MINIMUM_RATE) * (1 + _ROUNDING)  # schedules only lower it
+    highest = max(training.learning_rate, MINIMUM_RATE) * (1 + _ROUNDING)  # schedules only lower it
     entry(group, "lr", lambda rate: rate if is_number(rate) and 0 <= rate <= highest else None, f"{where}.")
-    fresh = build_optimizer([nn.Parameter(torch.zeros(1))], training.optimizer).param_groups[0]
-    fresh = fresh | {"initial_lr": training.optimizer.learning_rate}
+    fresh = build_optimizer([nn.Parameter(torch.zeros(1))], training.optimizer, training.learning_rate).param_groups[0]
+    fresh = fresh | {"initial_lr": training.learning_rate}
     for key, value in fresh.items():
         settled = key not in ("params", "lr", "fused", "foreach", "capturable")
         if settled and key in group and not _same(group[key], value):

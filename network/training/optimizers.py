@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, Optimizer
 from utils.config.optimizers import AdamParams, OptimizerParams, SGDParams
 
 
-def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams) -> Optimizer:
+def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams, learning_rate: float) -> Optimizer:
     """The optimiser that `params` describes.
 
     It is a fused one: one pass over the weights, and a step that can be called off on the device (`GradientGuard`).
@@ -19,13 +19,14 @@ def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams) ->
     Args:
         parameters: on the device where they are trained.
         params: its settings; their class says which optimiser it is.
+        learning_rate: at the peak of the schedule.
     """
     optimizer: Optimizer
     match params:
         case SGDParams():
             optimizer = SGD(
                 parameters,
-                params.learning_rate,
+                learning_rate,
                 params.momentum,
                 nesterov=params.nesterov,
                 weight_decay=params.weight_decay,
@@ -33,7 +34,7 @@ def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams) ->
             )
             fill_momentum(optimizer)
         case AdamParams():
-            optimizer = Adam(parameters, lr=params.learning_rate, fused=True)
+            optimizer = Adam(parameters, lr=learning_rate, fused=True)
     # In fp16 the gradients are to be unscaled before they are clipped, not by the optimiser's step.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer

@@ -144,7 +144,7 @@ class SegmentationTask(pl.LightningModule):
         }
 
     def _build_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return build_optimizer(parameters, self.training_params.optimizer)
+        return build_optimizer(parameters, self.training_params.optimizer, self.training_params.learning_rate)
 
     # ---- evaluation: one loop for validation and test
 

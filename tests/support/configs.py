@@ -9,6 +9,7 @@ import pydantic
 import pytest
 import yaml
 
+from utils.config.kinds import FlatKind
 from utils.config.loading import load_config
 from utils.errors import UserError
 
@@ -184,14 +185,22 @@ train_params:
 def plain(value: Any) -> Any:
     """Mappings and lists all the way down, as a YAML file has them."""
     if isinstance(value, pydantic.BaseModel):
-        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        mapping: dict[str, Any] = {}
+        for name in type(value).model_fields:
+            below = plain(getattr(value, name))
+            if isinstance(getattr(value, name), FlatKind):  # its keys stand beside its name
+                mapping[name] = below.pop("name")
+                mapping.update(below)
+            else:
+                mapping[name] = below
+        return mapping
     return [plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def contained(published: Any, found: Any) -> bool:
-    """Every key of `published` is in `found` with an equal value."""
+    """Every key of `published` is in `found` with an equal value; one that is false may be missing."""
     if isinstance(published, dict):
-        return all(key in found and contained(value, found[key]) for key, value in published.items())
+        return all(contained(value, found[key]) if key in found else value is False for key, value in published.items())
     return bool(published == found)
 
 

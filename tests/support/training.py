@@ -15,6 +15,8 @@ from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
 from tests.support.networks import CLASSES, make_batch, make_network_3d
 from utils.command.devices import Devices
+from utils.config.optimizers import AdamParams, SGDParams
+from utils.config.schedules import PlateauParams, WarmCosineParams
 from utils.config.train import TrainParams
 from utils.scan.records import Batch, Frame, WholeScan
 
@@ -24,9 +26,12 @@ BEST = (
     "ModelCheckpoint{'monitor': 'val/mIoU', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
     "'train_time_interval': None}"
 )
-ADAM = TrainParams(max_num_epochs=2, learning_rate=0.01, optimizer="Adam", lr_scheduler="CosineAnnealingWarmRestarts")
-PLATEAU = ADAM.model_copy(
-    update={"optimizer": "SGD", "lr_scheduler": "ReduceLROnPlateau", "decay_step": 1, "decay_rate": 0.5}
+ADAM = TrainParams(max_num_epochs=2, learning_rate=0.01, optimizer=AdamParams(), lr_scheduler=WarmCosineParams())
+PLATEAU = TrainParams(
+    max_num_epochs=2,
+    learning_rate=0.01,
+    optimizer=SGDParams(),
+    lr_scheduler=PlateauParams(decay_step=1, decay_rate=0.5),
 )
 
 

@@ -46,7 +46,7 @@ class TrainingStep:
         self.network, self.precision, self.clip_norm = network, precision, params.gradient_clip_norm
         self.losses = losses or network.training_losses
         self.guard = GradientGuard(network)
-        self.optimizer = build_optimizer(network.parameters(), params.optimizer)
+        self.optimizer = build_optimizer(network.parameters(), params.optimizer, params.learning_rate)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """One step; the losses before it."""

@@ -37,4 +37,6 @@ class ValidationLoader(LoaderParams, Elsewhere):
     """The loader of the scans that are validated or tested: as they are and in order (votes: --num_vote)."""
 
     other: ClassVar[type[Section]] = TrainingLoader
-    remark: ClassVar[str] = "scans are validated and tested as they are and in order: set {it} to false, or remove {it}"
+    remark: ClassVar[str] = (
+        "since scans are validated and tested as they are and in order; set {it} to false, or remove {it}"
+    )

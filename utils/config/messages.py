@@ -189,7 +189,7 @@ def _of_another_kind(place: _Place, keys: Sequence[str], overridden: Sequence[st
     verb, them = ("is no key", "it") if len(keys) == 1 else ("are no keys", "them")
     if place.section is not None and issubclass(place.section, Elsewhere):
         loader = keys[0].split(".")[-2]
-        return [f"{', '.join(named)} {verb} of {loader}: {place.section.remark.format(it=them)}"]
+        return [f"{', '.join(named)} {verb} of {loader}, {place.section.remark.format(it=them)}"]
     if place.section is None or not issubclass(place.section, FlatKind):
         return [f"{', '.join(named)} {verb} of {place.chooser} {place.choice}, remove {them}"]
     return [

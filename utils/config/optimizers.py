@@ -8,22 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo
 from pydantic import field_validator as check
 
-from utils.config.fields import NotNegative, Positive
+from utils.config.fields import NotNegative
 from utils.config.kinds import FlatKind
 
 _NAME = "The optimiser."
 
 
-class OptimizerSettings(FlatKind):
-    """What every optimiser has."""
-
-    learning_rate: Positive = Field(description="Peak learning rate.")
-
-
-class SGDParams(OptimizerSettings):
+class SGDParams(FlatKind):
     """Stochastic gradient descent, as published for the full-size runs."""
 
-    name: Literal["SGD"] = Field(description=_NAME)
+    name: Literal["SGD"] = Field(default="SGD", description=_NAME)
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Momentum.")
     nesterov: bool = Field(default=True, description="Nesterov momentum; it needs a momentum above 0.")
     weight_decay: NotNegative = Field(default=1e-4, description="L2 penalty on the weights.")
@@ -36,10 +30,10 @@ class SGDParams(OptimizerSettings):
         return nesterov
 
 
-class AdamParams(OptimizerSettings):
-    """Adam with its usual betas; as published, the learning rate is all that it takes."""
+class AdamParams(FlatKind):
+    """Adam with its usual betas; as published, it takes nothing but the learning rate."""
 
-    name: Literal["Adam"] = Field(description=_NAME)
+    name: Literal["Adam"] = Field(default="Adam", description=_NAME)
 
 
 OptimizerParams = SGDParams | AdamParams

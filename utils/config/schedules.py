@@ -17,7 +17,7 @@ _FACTOR = Annotated[float, Field(gt=0, lt=1)]
 class StepLRParams(FlatKind):
     """A decay every so many epochs."""
 
-    name: Literal["StepLR"] = Field(description=_NAME)
+    name: Literal["StepLR"] = Field(default="StepLR", description=_NAME)
     decay_step: Epochs = Field(description="Epochs from one decay to the next.")
     decay_rate: _FACTOR = Field(description="Factor of each decay.")
 
@@ -25,7 +25,7 @@ class StepLRParams(FlatKind):
 class PlateauParams(FlatKind):
     """A decay when the monitored score has not risen for so many epochs."""
 
-    name: Literal["ReduceLROnPlateau"] = Field(description=_NAME)
+    name: Literal["ReduceLROnPlateau"] = Field(default="ReduceLROnPlateau", description=_NAME)
     decay_step: Epochs = Field(description="Validations without a better score that are waited for before a decay.")
     decay_rate: _FACTOR = Field(description="Factor of each decay.")
 
@@ -33,13 +33,13 @@ class PlateauParams(FlatKind):
 class CosineParams(FlatKind):
     """A cosine per epoch, down to 1e-5 four epochs before the end."""
 
-    name: Literal["CosineAnnealingLR"] = Field(description=_NAME)
+    name: Literal["CosineAnnealingLR"] = Field(default="CosineAnnealingLR", description=_NAME)
 
 
 class WarmCosineParams(FlatKind):
-    """A cosine per step after a linear warm-up (none on one GPU); there are no restarts, whatever the published name."""
+    """A cosine per step after a linear warm-up (none on one GPU); there are no restarts, in spite of the name."""
 
-    name: Literal["CosineAnnealingWarmRestarts"] = Field(description=_NAME)
+    name: Literal["CosineAnnealingWarmRestarts"] = Field(default="CosineAnnealingWarmRestarts", description=_NAME)
 
 
 ScheduleParams = StepLRParams | PlateauParams | CosineParams | WarmCosineParams

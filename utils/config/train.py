@@ -16,6 +16,7 @@ class TrainParams(SectionOfKinds):
     """Optimisation and the weights of the losses."""
 
     max_num_epochs: Epochs = Field(description="Epochs.")
+    learning_rate: Positive = Field(description="Peak learning rate.")
     optimizer: OptimizerParams = Field(discriminator="name", description="The optimiser.")
     lr_scheduler: ScheduleParams = Field(
         discriminator="name",

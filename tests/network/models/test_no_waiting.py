@@ -31,6 +31,7 @@ from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer
 from network.voting import segment
 from network.voxels import voxel_pyramid, voxelize
+from utils.config.optimizers import AdamParams, SGDParams
 from utils.metrics import SegmentationMetrics
 from utils.scan.records import Batch, Frame, WholeScan
 from utils.scan.volume import Volume
@@ -126,11 +127,11 @@ NETWORKS = ["arch_2dpass", "minkowskinet", "spvcnn"]
 WAITS = {"arch_2dpass": 2, "minkowskinet": 1, "spvcnn": 1}
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("optimizer", [SGDParams, AdamParams])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_training_step(asked, name, optimizer) -> None:
     network = make(name).train()
-    guard, stepped = GradientGuard(network), build_optimizer(network.parameters(), optimizer, 0.1)
+    guard, stepped = GradientGuard(network), build_optimizer(network.parameters(), optimizer(), 0.1)
     guard.remember()
     losses = network.training_losses(fake_batch())
     losses["loss"].backward()

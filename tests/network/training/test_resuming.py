@@ -18,6 +18,7 @@ from network.weights.pickled import OddTensor
 from network.weights.reading import read_checkpoint
 from tests.support.networks import refusal
 from tests.support.training import ADAM, BEST, EARLY, PLATEAU, make_network, train
+from utils.config.schedules import StepLRParams
 from utils.config.train import TrainParams
 from utils.errors import UserError
 
@@ -224,7 +225,7 @@ def test_only_our_full_checkpoints_are_resumable(contents) -> None:
 
 
 def test_other_settings_and_other_networks_are_refused(contents) -> None:
-    other = ADAM.model_copy(update={"lr_scheduler": "StepLR"})
+    other = ADAM.model_copy(update={"lr_scheduler": StepLRParams(decay_step=1, decay_rate=0.5)})
     message = refusal(check_resumable, make_network(), contents["adam"], other, PATH)
     assert "lr_scheduler was CosineAnnealingWarmRestarts, is StepLR" in message and "--fine_tune" in message
     content = without(contents["adam"], ["state_dict", next(iter(contents["adam"]["state_dict"]))])

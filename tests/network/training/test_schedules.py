@@ -12,13 +12,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from dataloader.sampler import steps_per_epoch
 from network.training.optimizers import build_optimizer
 from network.training.schedules import build_scheduler, warm_cosine_factor, warmup_steps
-from utils.errors import UserError
+from utils.config.optimizers import AdamParams, SGDParams
+from utils.config.schedules import CosineParams, PlateauParams, StepLRParams, WarmCosineParams
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "losses_schedule_metrics.npz"
 
 
 def sgd(rate=0.24):
-    return build_optimizer([torch.nn.Parameter(torch.ones(2))], "SGD", rate)
+    return build_optimizer([torch.nn.Parameter(torch.ones(2))], SGDParams(), rate)
 
 
 def rates(schedule, optimizer, number):
@@ -43,9 +44,7 @@ def test_golden_factors(gpus):
 def test_golden_rates_through_the_optimizer(gpus):
     golden = np.load(GOLDEN)
     optimizer = sgd(0.24)
-    schedule = build_scheduler(
-        optimizer, "CosineAnnealingWarmRestarts", 64, steps_per_epoch(19132, 8, gpus), num_gpu=gpus
-    )
+    schedule = build_scheduler(optimizer, WarmCosineParams(), 64, steps_per_epoch(19132, 8, gpus), num_gpu=gpus)
     assert (schedule.interval, schedule.needs_monitor) == ("step", False)
     steps, factors = golden[f"lr_gpus{gpus}_steps"], golden[f"lr_gpus{gpus}_factor"]
     early = steps <= 251
@@ -70,14 +69,14 @@ def test_steps_per_epoch_counts_the_incomplete_batch():
 
 def test_step_lr():
     optimizer = sgd(1.0)
-    schedule = build_scheduler(optimizer, "StepLR", 10, 5, 1, decay_step=2, decay_rate=0.5)
+    schedule = build_scheduler(optimizer, StepLRParams(decay_step=2, decay_rate=0.5), 10, 5, 1)
     assert schedule.interval == "epoch"
     np.testing.assert_allclose(rates(schedule, optimizer, 6), [1, 1, 0.5, 0.5, 0.25, 0.25])
 
 
 def test_cosine_annealing_reaches_its_minimum_four_epochs_before_the_end():
     optimizer = sgd(0.24)
-    schedule = build_scheduler(optimizer, "CosineAnnealingLR", 20, 5, 1)
+    schedule = build_scheduler(optimizer, CosineParams(), 20, 5, 1)
     seen = rates(schedule, optimizer, 17)
     expected = [1e-5 + (0.24 - 1e-5) * (1 + math.cos(math.pi * epoch / 16)) / 2 for epoch in range(17)]
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
@@ -86,7 +85,7 @@ def test_cosine_annealing_reaches_its_minimum_four_epochs_before_the_end():
 @pytest.mark.parametrize("epochs", [1, 2, 4, 5])
 def test_cosine_annealing_survives_a_short_run(epochs):
     optimizer = sgd(0.24)
-    schedule = build_scheduler(optimizer, "CosineAnnealingLR", epochs, 5, 1)
+    schedule = build_scheduler(optimizer, CosineParams(), epochs, 5, 1)
     seen = rates(schedule, optimizer, epochs)
     assert seen[0] == 0.24
     assert all(1e-5 * (1 - 1e-9) <= rate <= 0.24 for rate in seen)
@@ -94,7 +93,7 @@ def test_cosine_annealing_survives_a_short_run(epochs):
 
 def test_plateau_waits_for_a_better_score():
     optimizer = sgd(1.0)
-    schedule = build_scheduler(optimizer, "ReduceLROnPlateau", 10, 5, 1, decay_step=1, decay_rate=0.5)
+    schedule = build_scheduler(optimizer, PlateauParams(decay_step=1, decay_rate=0.5), 10, 5, 1)
     assert schedule.needs_monitor
     assert schedule.interval == "epoch"
     assert isinstance(schedule.scheduler, ReduceLROnPlateau)
@@ -105,14 +104,18 @@ def test_plateau_waits_for_a_better_score():
     assert seen == [1, 1, 1, 1, 0.5, 0.5]  # higher is better; one bad epoch is forgiven
 
 
-@pytest.mark.parametrize("name", ["CosineAnnealingWarmRestarts", "CosineAnnealingLR", "StepLR"])
+@pytest.mark.parametrize(
+    "params",
+    [WarmCosineParams(), CosineParams(), StepLRParams(decay_step=3, decay_rate=0.5)],
+    ids=lambda params: params.name,
+)
 @pytest.mark.parametrize(("steps", "devices"), [(10, 1), (5, 1), (40, 4)])
-def test_a_schedule_is_placed_where_it_would_have_come_to(name, steps, devices):
+def test_a_schedule_is_placed_where_it_would_have_come_to(params, steps, devices):
     """Whatever it had counted before: steps of another length, or of another optimiser's state."""
 
     def fresh():
         optimizer = sgd()
-        return optimizer, build_scheduler(optimizer, name, 12, steps, devices, decay_step=3, decay_rate=0.5)
+        return optimizer, build_scheduler(optimizer, params, 12, steps, devices)
 
     optimizer, schedule = fresh()
     per_epoch = steps if schedule.interval == "step" else 1
@@ -128,7 +131,7 @@ def test_a_schedule_is_placed_where_it_would_have_come_to(name, steps, devices):
 
 def test_a_plateau_stays_where_it_is():
     optimizer = sgd(1.0)
-    schedule = build_scheduler(optimizer, "ReduceLROnPlateau", 10, 5, 1, decay_step=1, decay_rate=0.5)
+    schedule = build_scheduler(optimizer, PlateauParams(decay_step=1, decay_rate=0.5), 10, 5, 1)
     optimizer.param_groups[0]["lr"] = 0.25
     schedule.place(3, 5)
     assert optimizer.param_groups[0]["lr"] == 0.25
@@ -136,16 +139,10 @@ def test_a_plateau_stays_where_it_is():
 
 def test_optimizers_take_their_settings():
     weight = torch.nn.Parameter(torch.ones(1))
-    sgd_group = build_optimizer([weight], "SGD", 0.1, 0.8, False, 0.01).param_groups[0]
+    params = SGDParams(momentum=0.8, nesterov=False, weight_decay=0.01)
+    sgd_group = build_optimizer([weight], params, 0.1).param_groups[0]
     assert (sgd_group["lr"], sgd_group["momentum"], sgd_group["weight_decay"]) == (0.1, 0.8, 0.01)
     assert sgd_group["nesterov"] is False
-    adam = build_optimizer([weight], "Adam", 0.1, weight_decay=0.01)
+    adam = build_optimizer([weight], AdamParams(), 0.1)
     assert isinstance(adam, torch.optim.Adam)
     assert (adam.param_groups[0]["lr"], adam.param_groups[0]["weight_decay"]) == (0.1, 0)
-
-
-def test_unknown_names_are_refused():
-    with pytest.raises(UserError, match=r"train_params\.optimizer.*'Lion'"):
-        build_optimizer([torch.nn.Parameter(torch.ones(1))], "Lion", 0.1)
-    with pytest.raises(UserError, match=r"train_params\.lr_scheduler.*'Linear'"):
-        build_scheduler(sgd(), "Linear", 4, 10, 1)

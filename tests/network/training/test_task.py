@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Literal
 
 import pytest
 import pytorch_lightning as pl
@@ -16,9 +15,13 @@ from network.sparse import torch_backend
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer, fill_momentum
 from network.training.task import SegmentationTask
+from utils.config.optimizers import AdamParams, OptimizerParams, SGDParams
+from utils.config.schedules import WarmCosineParams
 from utils.config.train import TrainParams
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
+
+SGD, ADAM = SGDParams(), AdamParams()
 
 
 def random_batch(seed: int, poison: bool = False) -> Batch:
@@ -49,13 +52,11 @@ class Recorder(pl.Callback):
         self.states.append(deepcopy(dict(zip(("network", "optimizer", "schedule"), state, strict=True))))
 
 
-def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[SegmentationTask, list[dict]]:
+def train(batches: list[Batch], optimizer: OptimizerParams) -> tuple[SegmentationTask, list[dict]]:
     torch.manual_seed(0)
     volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
     network = Network3D(volume, (2, 4), 8, 5, torch_backend.BACKEND, SegmentationLoss(None), 1.0)
-    training = TrainParams(
-        max_num_epochs=1, learning_rate=0.05, optimizer=optimizer, lr_scheduler="CosineAnnealingWarmRestarts"
-    )
+    training = TrainParams(max_num_epochs=1, learning_rate=0.05, optimizer=optimizer, lr_scheduler=WarmCosineParams())
     task = SegmentationTask(network, training, [f"class {i}" for i in range(5)], steps_per_epoch=len(batches))
     recorder = Recorder()
     trainer = pl.Trainer(
@@ -66,7 +67,7 @@ def train(batches: list[Batch], optimizer: Literal["SGD", "Adam"]) -> tuple[Segm
     return task, recorder.states
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
 def test_a_poisoned_batch_changes_nothing_and_is_counted(optimizer) -> None:
     batches = [random_batch(0), random_batch(1), random_batch(2, poison=True), random_batch(3)]
     task, states = train(batches, optimizer)
@@ -84,12 +85,12 @@ def test_a_poisoned_batch_changes_nothing_and_is_counted(optimizer) -> None:
 
 
 def test_clean_batches_are_all_used() -> None:
-    task, states = train([random_batch(0), random_batch(1)], "SGD")
+    task, states = train([random_batch(0), random_batch(1)], SGD)
     assert task.guard.skipped == 0
     assert not torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
 def test_a_poisoned_first_batch(optimizer) -> None:
     """Before there is any momentum."""
     task, states = train([random_batch(0, poison=True), random_batch(1)], optimizer)
@@ -100,12 +101,12 @@ def test_a_poisoned_first_batch(optimizer) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 2])
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+@pytest.mark.parametrize("kind", [SGD, ADAM], ids=["SGD", "Adam"])
 def test_an_optimizer_of_an_earlier_version_goes_on_with_the_guard(kind, steps) -> None:
     """Its state says that it is not fused, and an SGD without a step has no momentum. The numbers beside the state are
     those of the settings, whatever the file says."""
     weight = torch.nn.Parameter(torch.ones(3))
-    if kind == "SGD":
+    if kind is SGD:
         plain = torch.optim.SGD([weight], 0.05, 0.9, nesterov=True, weight_decay=1e-4)
     else:
         plain = torch.optim.Adam([weight], 0.05)
@@ -118,7 +119,7 @@ def test_an_optimizer_of_an_earlier_version_goes_on_with_the_guard(kind, steps) 
     task.on_load_checkpoint(checkpoint)
     assert (task.current_epoch, task.global_step) == (3, 12)
     ours = deepcopy(weight)
-    optimizer = build_optimizer([ours], kind, 0.05, 0.9, True, 1e-4)
+    optimizer = build_optimizer([ours], kind, 0.05)
     optimizer.load_state_dict(checkpoint["optimizer_states"][0])
     fill_momentum(optimizer)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.configs import RAW, RAW_NUSCENES, RAW_VOXEL, REMOVED, refusal
+from utils.config.loaders import TrainingLoader
 from utils.config.loading import load_config
 from utils.config.messages import nearest_key
 from utils.config.schema import known_keys, spellings
@@ -122,7 +123,10 @@ def test_known_keys_are_those_of_the_kinds_a_file_chooses() -> None:
     assert set(images) < set(every) and set(voxels) < set(every)
     assert "model_params.hiden_size" in set(images) - set(voxels)
     assert "model_params.voxel_size" in set(voxels) - set(images)
-    assert set(every) == {*images, *voxels, "dataset_params.resize"}
+    of_others = {"dataset_params.resize", "train_params.decay_step", "train_params.decay_rate"}
+    of_training = {f"dataset_params.val_data_loader.{key}" for key in TrainingLoader.model_fields}
+    assert set(every) == {*images, *voxels, *of_others, *of_training}
+    assert of_training - set(images) == of_training - set(voxels) != set()
     assert known_keys({"model_params": {"model_architecture": ["spvcnn"]}, "dataset_params": 3}) == every
     for keys in (images, voxels):
         assert [nearest_key(key, keys) for key in keys] == keys

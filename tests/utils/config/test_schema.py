@@ -13,6 +13,8 @@ from utils.config.data import NuScenesImages, SemanticKITTIImages, VoxelDataset
 from utils.config.fields import Section
 from utils.config.loading import load_config
 from utils.config.model import ModelParams, VoxelModelParams
+from utils.config.optimizers import AdamParams, SGDParams
+from utils.config.schedules import PlateauParams, StepLRParams
 
 
 def _sections(kind: type[pydantic.BaseModel]) -> Iterator[type[pydantic.BaseModel]]:
@@ -61,7 +63,11 @@ WRONG_VALUES = [
     ("train_params.momentum", 1, "must be less than 1, found 1"),
     ("train_params.weight_decay", -1, "must be 0 or more, found -1"),
     ("train_params.swa_epoch_start", 1.5, "must be 1 or less, found 1.5"),
-    ("train_params.optimizer", "Adm", "must be 'SGD' or 'Adam', found 'Adm'"),
+    ("train_params.optimizer", "Lion", "must be 'SGD' or 'Adam', found 'Lion'"),
+    ("train_params.optimizer", {"name": "SGD"}, "must be 'SGD' or 'Adam', found {'name': 'SGD'}"),
+    ("train_params.optimizer", REMOVED, "is missing, give 'SGD' or 'Adam'"),
+    ("train_params.learning_rate", REMOVED, "is missing"),
+    ("train_params.lr_scheduler", "Linear", "must be 'StepLR', 'ReduceLROnPlateau', 'CosineAnnealingLR' or"),
     ("train_params", None, "must be a mapping of keys to values, found nothing"),
     ("train_params", [1], "must be a mapping of keys to values, found [1]"),
     ("train_params.lambda_lovasz", -1, "must be 0 or more, found -1"),
@@ -124,14 +130,18 @@ def test_a_decaying_schedule_needs_its_decay(scheduler: str, write) -> None:
     assert f"train_params.decay_step must be set for lr_scheduler {scheduler}" in line
     assert f"train_params.decay_rate must be set for lr_scheduler {scheduler}" in line
     decay = {"train_params.decay_step": 5, "train_params.decay_rate": 0.1, "train_params.lr_scheduler": scheduler}
-    assert load_config(write(decay)).train_params.decay_step == 5
+    schedule = load_config(write(decay)).train_params.lr_scheduler
+    assert isinstance(schedule, StepLRParams | PlateauParams) and schedule.name == scheduler
+    assert (schedule.decay_step, schedule.decay_rate) == (5, 0.1)
 
 
 def test_nesterov_needs_momentum(write) -> None:
     line = refusal(write({"train_params.momentum": 0}))
     assert line == "train_params.nesterov must be false where momentum is 0"
-    assert load_config(write({"train_params.momentum": 0, "train_params.nesterov": False})).train_params.momentum == 0
-    assert load_config(write({"train_params.momentum": 0, "train_params.optimizer": "Adam"})).train_params.momentum == 0
+    optimizer = load_config(write({"train_params.momentum": 0, "train_params.nesterov": False})).train_params.optimizer
+    assert isinstance(optimizer, SGDParams) and optimizer.momentum == 0
+    adam = load_config(write({"train_params.momentum": 0, "train_params.optimizer": "Adam"})).train_params.optimizer
+    assert isinstance(adam, AdamParams)
 
 
 @pytest.mark.parametrize(
