@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from network.training.optimizers import build_optimizer
 from network.training.schedules import MINIMUM_RATE
+from network.weights.entries import Wrong, entry, section
 from network.weights.loading import is_number
-from network.weights.pickled import shown
 from utils.config.optimizers import AdamParams, SGDParams
 from utils.config.train import TrainParams
 
-_T = TypeVar("_T")
-_MAX_COUNT = 1 << 53
 _ROUNDING = 1e-6  # of a learning rate that a schedule has worked out
-
-
-class Wrong(Exception):
-    """An entry of a checkpoint is missing or cannot be; the text is its key."""
-
-
-def section(content: Mapping[Any, Any], key: str, where: str = "") -> Mapping[Any, Any]:
-    """The dict at a key.
-
-    Raises:
-        Wrong: there is none.
-    """
-    found = content.get(key)
-    if not isinstance(found, Mapping):
-        raise Wrong(where + shown(key))
-    return found
-
-
-def entry(content: Mapping[Any, Any], key: str, check: Callable[[Any], _T | None], where: str = "") -> _T:
-    """The value at a key, as `check` gives it back; None: it is none.
-
-    Raises:
-        Wrong: it is missing or not what it should be.
-    """
-    value = check(content[key]) if key in content else None
-    if value is None:
-        raise Wrong(where + shown(key))
-    return value
-
-
-def count(value: Any) -> int | None:
-    """A number of things, if it is one."""
-    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
 
 
 def checked_optimizer(

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from network.models.segmentation_network import SegmentationNetwork
-from network.training.moments import Wrong, checked_optimizer, count, entry, section
+from network.training.moments import checked_optimizer
+from network.weights.entries import Wrong, count, entry, plain_values, section
 from network.weights.loading import check_fit, check_geometry, is_number
 from network.weights.pickled import shown
 from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.errors import UserError
-from utils.results.run_settings import RULES, Rule
+from utils.results.run_settings import RULES, Rule, refuse_changes
 
 # Of the settings that must not change within a training, those that checkpoints of every version name.
 FIXED_ON_RESUME = tuple(
@@ -33,9 +34,6 @@ FIXED_ON_RESUME = tuple(
 )
 # The file of a best checkpoint: a name in the run's folder, never a path.
 BEST_FILE = re.compile(r"best-epoch=\d{1,9}-\w{1,40}=-?\d{1,9}\.\d{1,9}(-v\d{1,9})?\.ckpt")
-_MAX_SETTINGS = 10_000  # values in all
-_MAX_TEXT = 4096  # characters
-_MAX_DEPTH = 4  # of lists in lists
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,9 @@ def _training_state(
     network: SegmentationNetwork, content: Mapping[str, Any], training: TrainParams, path: str | Path
 ) -> TrainingState:
     ours = section(content, "2dpass")
-    _check_settings(section(ours, "train_params", "2dpass."), training, path)
+    stored = _stored_settings(ours)
+    # Before the moments are looked at: those of another optimiser are not damaged.
+    refuse_changes(stored, {f"train_params.{key}": value for key, value in fixed_on_resume(training).items()}, path)
     epoch, steps = entry(content, "epoch", count), entry(content, "global_step", count)
     restored = {
         "epoch": epoch,
@@ -105,7 +105,7 @@ def _training_state(
         "lr_schedulers": [],  # follow from the settings and the epochs that are done, as do the loops
         "loops": None,
         "callbacks": _callbacks(section(content, "callbacks"), epoch + 1, steps),
-        "2dpass": _own_record(ours, training, epoch + 1, steps),
+        "2dpass": {**stored, **_progress(ours, training, epoch + 1, steps)},
         **_loss_scale(content),
         "optimizer_states": [checked_optimizer(content, network, training, steps)],
         "state_dict": _weights(network, content, "state_dict", path),
@@ -114,18 +114,19 @@ def _training_state(
     return TrainingState(Path(path), epoch + 1, restored)
 
 
-def _check_settings(before: Mapping[str, Any], training: TrainParams, path: str | Path) -> None:
-    now = fixed_on_resume(training)
+def _stored_settings(ours: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the training that a checkpoint holds, in the form in which they are compared."""
+    before = section(ours, "train_params", "2dpass.")
     for key in FIXED_ON_RESUME:
         if type(before.get(key)) not in (str, int, float, bool, type(None)):
             raise Wrong(f"2dpass.train_params.{key}")
-    changed = [f"{key} was {shown(before.get(key))}, is {value}" for key, value in now.items()
-               if before.get(key) != value]  # fmt: skip
-    if changed:
-        raise UserError(
-            f"{path}: train_params changed since: {'; '.join(changed)}; resume with the same, "
-            "or start anew from its weights with --fine_tune"
-        )
+    stored: dict[str, Any] = {"train_params": {key: before.get(key) for key in FIXED_ON_RESUME}}
+    if "settings" in ours:  # earlier versions kept none
+        stored["settings"] = plain_values(section(ours, "settings", "2dpass."), "2dpass.settings")
+        for key, value in stored["settings"].items():
+            if type(value) is dict:
+                raise Wrong(f"2dpass.settings.{shown(key)}")
+    return stored
 
 
 def _weights(network: SegmentationNetwork, content: Mapping[str, Any], key: str, path: str | Path) -> dict[str, Tensor]:
@@ -169,14 +170,13 @@ def _callbacks(states: Mapping[Any, Any], epochs: int, steps: int) -> dict[str, 
     return checked
 
 
-def _own_record(ours: Mapping[str, Any], training: TrainParams, epochs: int, steps: int) -> dict[str, Any]:
+def _progress(ours: Mapping[str, Any], training: TrainParams, epochs: int, steps: int) -> dict[str, Any]:
     best_miou = entry(ours, "best_miou", _real, "2dpass.")
     if not 0 <= best_miou <= 1:
         raise Wrong("2dpass.best_miou")
     checked = {
         "best_miou": best_miou,
         "skipped_batches": entry(ours, "skipped_batches", _up_to(steps), "2dpass."),
-        "train_params": {key: ours["train_params"].get(key) for key in FIXED_ON_RESUME},
         "plateau": None,
     }
     if isinstance(training.lr_scheduler, PlateauParams):
@@ -188,31 +188,7 @@ def _own_record(ours: Mapping[str, Any], training: TrainParams, epochs: int, ste
                 for key in ("num_bad_epochs", "cooldown_counter", "last_epoch")
             },
         }
-    if "settings" in ours:  # earlier versions kept none
-        checked["settings"] = _settings(section(ours, "settings", "2dpass."))
     return checked
-
-
-def _settings(found: Mapping[Any, Any]) -> dict[str, Any]:
-    """Settings are plain values and lists of them."""
-    left = _MAX_SETTINGS
-
-    def check(value: Any, name: str, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > _MAX_DEPTH:
-            raise Wrong(name)
-        if type(value) is list:
-            return [check(item, name, depth + 1) for item in value]
-        plain = value is None or type(value) in (bool, float) or (type(value) is int and abs(value) < 1 << 64)
-        if not plain and not (type(value) is str and len(value) <= _MAX_TEXT):
-            raise Wrong(name)
-        return value
-
-    for key in found:
-        if type(key) is not str:
-            raise Wrong("2dpass.settings")
-    return {key: check(value, f"2dpass.settings.{shown(key)}", 0) for key, value in found.items()}
 
 
 def _averages(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:

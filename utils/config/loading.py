@@ -44,12 +44,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         UserError: the file cannot be read, is no mapping, or holds keys or values that are not known, wrong or
             missing (all of them in one line); or the file of label_mapping does not exist.
     """
-    raw = _read_mapping(path)
+    return check_config(_read_mapping(path), path, overrides, label_mapping=True)
+
+
+def check_config(
+    raw: dict[Any, Any], path: str | Path, overrides: Sequence[str] = (), label_mapping: bool = False
+) -> Config:
+    """Check a configuration that was read already.
+
+    Args:
+        raw: plain values; overrides are written into it.
+        path: where it comes from, the beginning of an error message.
+        overrides: see `load_config`.
+        label_mapping: the file that it names must exist.
+
+    Raises:
+        UserError: see `load_config`.
+    """
     problems = [problem for text in overrides if (problem := _override(raw, text))]
     config = None
     try:
         config = Config.model_validate(raw)
-        resolve_path(config.dataset_params.label_mapping, key="dataset_params.label_mapping")
+        if label_mapping:
+            resolve_path(config.dataset_params.label_mapping, key="dataset_params.label_mapping")
     except ValidationError as error:
         overridden = [text.partition("=")[0].strip() for text in overrides]
         problems += describe(error, raw, overridden)

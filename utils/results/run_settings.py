@@ -128,17 +128,7 @@ def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) 
             f"{path}: holds averaged weights beside those in training; give --SWA again, or start anew from the "
             "average with --fine_tune"
         )
-    before = _stored(content)
-    changed = {
-        key: f"{key} was {_shown(before[key])}, is {_shown(value)}"
-        for key, value in now.items()
-        if key in before and not _same(before[key], value)
-    }
-    if refused := [text for key, text in changed.items() if RULES[key] is Rule.REFUSE]:
-        raise UserError(
-            f"{path}: settings changed since: {'; '.join(refused)}; resume with the same, or start anew from its "
-            "weights with --fine_tune"
-        )
+    changed = refuse_changes(content["2dpass"], now, path, content["global_step"] // epochs)
     lines = []
     if noted := [text for key, text in changed.items() if RULES[key] is Rule.NOTE]:
         lines.append(f"note: changed since this run was begun, and taken as it is now: {'; '.join(noted)}")
@@ -150,13 +140,38 @@ def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) 
     return lines
 
 
-def _stored(content: Mapping[str, Any]) -> Mapping[str, object]:
-    """The settings in a checkpoint; earlier versions kept few."""
-    ours = content["2dpass"]
-    if isinstance(ours.get("settings"), Mapping):
-        return ours["settings"]
-    steps = {"steps per epoch": content["global_step"] // (content["epoch"] + 1)}
-    return {**steps, **{f"train_params.{key}": value for key, value in ours["train_params"].items()}}
+def refuse_changes(
+    ours: Mapping[str, Any], now: Settings, path: str | Path, steps_per_epoch: int | None = None
+) -> dict[str, str]:
+    """Compare settings with those of a checkpoint, as far as both have them.
+
+    Args:
+        ours: `settings` and `train_params` of the checkpoint, from earlier versions the latter alone; plain values.
+        now: of this run, all of them or some.
+        path: of the checkpoint, for messages.
+        steps_per_epoch: as far as it follows from what was done.
+
+    Returns:
+        What has changed and may, by name: a phrase each.
+
+    Raises:
+        UserError: what must not change has changed.
+    """
+    before = {f"train_params.{key}": value for key, value in ours["train_params"].items()}
+    if steps_per_epoch is not None:
+        before["steps per epoch"] = steps_per_epoch
+    before |= ours.get("settings") or {}
+    changed = {
+        key: f"{key} was {_shown(before[key])}, is {_shown(value)}"
+        for key, value in now.items()
+        if key in before and not _same(before[key], value)
+    }
+    if refused := [text for key, text in changed.items() if RULES[key] is Rule.REFUSE]:
+        raise UserError(
+            f"{path}: settings changed since: {'; '.join(refused)}; resume with the same, or start anew from its "
+            "weights with --fine_tune"
+        )
+    return changed
 
 
 def _same(before: object, now: Plain) -> bool:

@@ -1,0 +1,122 @@
+"""Statistics of scans: how their numbers are spread, to be compared with those of scans from elsewhere.
+
+A network trained on intensities of 0..1 and a ground at -1.7 m gives nonsense for intensities of 0..255 or a ground at
+0 m, and says nothing about it. Both show in these figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.scan.records import Scan
+
+PERCENTAGES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+"""The share (%) of the numbers that lies at or below each quantile of `Statistics`."""
+
+_SAMPLE = 1 << 20  # points of all scans together: 12 MB
+_GROUND_SAMPLE = 8192  # points of one scan
+_NEAR = 3.0, 20.0  # m; nearer is the vehicle itself, farther the ground may slope
+_THICKNESS = 0.2  # m, of the layer in which the ground is looked for
+_LEAST_POINTS = 50
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How the numbers of a set of scans are spread: as measured, before augmentation, inside and outside the volume.
+
+    Quantiles are 9 ascending numbers, one for each of `PERCENTAGES`. Those at 0 and 100 % are of all points, those
+    between are of an equal number of random points of each scan. Points without finite coordinates do not count.
+
+    Attributes:
+        scans: how many scans were looked at.
+        intensity: quantiles, in the unit of the data set.
+        height: quantiles of z, metres above the sensor.
+        range: quantiles of the distance from the sensor, metres.
+        points_per_scan: quantiles over the scans.
+        ground_height: the median over the scans of `ground_height`; None: no scan shows the ground.
+        class_shares: the share of each learning id in all points, K numbers with the sum 1; the ignored 0 first.
+    """
+
+    scans: int
+    intensity: tuple[float, ...]
+    height: tuple[float, ...]
+    range: tuple[float, ...]
+    points_per_scan: tuple[float, ...]
+    ground_height: float | None
+    class_shares: tuple[float, ...]
+
+
+def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
+    """Gather the statistics of scans in bounded memory; the same scans give the same statistics.
+
+    Args:
+        scans: at least one, with a point of finite coordinates among them.
+        number: how many they are.
+        num_classes: K; labels are 0..K-1.
+    """
+    each = max(1, _SAMPLE // number)
+    sampled: list[NDArray[np.float32]] = []  # rows: intensity, height, range
+    lowest, highest = np.full(3, np.inf), np.full(3, -np.inf)
+    points, grounds, classes = [], [], np.zeros(num_classes, dtype=np.int64)
+    for place, scan in enumerate(scans):
+        finite = np.isfinite(scan.xyz).all(axis=1)
+        xyz, intensity = (scan.xyz, scan.intensity) if finite.all() else (scan.xyz[finite], scan.intensity[finite])
+        points.append(len(xyz))
+        classes += np.bincount(scan.labels if finite.all() else scan.labels[finite], minlength=num_classes)
+        if not len(xyz):
+            continue
+        columns = np.stack([intensity, xyz[:, 2], distance(xyz)])
+        lowest, highest = np.minimum(lowest, columns.min(axis=1)), np.maximum(highest, columns.max(axis=1))
+        rng = np.random.default_rng(place)  # not every n-th point: a file may have the beams in turn
+        sampled.append(_some(columns, each, rng))
+        if (ground := ground_height(_some(xyz.T, _GROUND_SAMPLE, rng).T)) is not None:
+            grounds.append(ground)
+    quantiles = np.percentile(np.concatenate(sampled, axis=1).astype(np.float64), PERCENTAGES, axis=1)
+    quantiles[0], quantiles[-1] = lowest, highest
+    intensities, heights, ranges = (tuple(map(float, column)) for column in quantiles.T)
+    return Statistics(
+        scans=len(points),
+        intensity=intensities,
+        height=heights,
+        range=ranges,
+        points_per_scan=tuple(map(float, np.percentile(points, PERCENTAGES))),
+        ground_height=float(np.median(grounds)) if grounds else None,
+        class_shares=tuple(map(float, classes / classes.sum())),
+    )
+
+
+def ground_height(xyz: NDArray[np.float32]) -> float | None:
+    """Find the z of the ground (m) without labels: where the points 3 to 20 m from the sensor lie densest in z.
+
+    The ground is the one large surface whose points have all the same height. What counts is the layer of 0.2 m with
+    the most points, and of those the median.
+
+    Args:
+        xyz: (N, 3), metres, the sensor at (0, 0), z up.
+
+    Returns:
+        None: there are fewer than 50 points at that distance.
+    """
+    beside = np.hypot(xyz[:, 0], xyz[:, 1])
+    z = np.sort(xyz[(beside > _NEAR[0]) & (beside < _NEAR[1]), 2].astype(np.float64))
+    if len(z) < _LEAST_POINTS:
+        return None
+    ends = np.searchsorted(z, z + _THICKNESS, side="right")
+    start = int(np.argmax(ends - np.arange(len(z))))
+    return float(np.median(z[start : ends[start]]))
+
+
+def distance(xyz: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute the distance of each point from the sensor, (N,) float32, metres; finite for finite coordinates."""
+    squares = np.square(xyz, dtype=np.float64).sum(axis=1)
+    return np.minimum(np.sqrt(squares), np.finfo(np.float32).max).astype(np.float32)
+
+
+def _some(columns: NDArray[np.float32], most: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw so many of the N columns of a (C, N) array; all of them if they are no more."""
+    count = columns.shape[1]
+    return columns if count <= most else columns.take(rng.integers(count, size=most), axis=1)
