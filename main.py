@@ -31,10 +31,12 @@ from network.training.callbacks import averaging_start
 from network.training.resuming import TrainingState, check_resumable, is_resumable
 from network.training.task import SCORES, SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
+from network.weights.configuration import Tested, open_for_test
+from network.weights.description import describe
 from network.weights.loading import has_image_branch, load_image_branch, load_weights
 from network.weights.reading import read_checkpoint
 from utils.command.devices import Devices, choose_devices, device_notice, loader_notice
-from utils.command.flags import Parser, add_shared_flags, count
+from utils.command.flags import DEFAULT_CONFIG, Parser, add_shared_flags, count
 from utils.command.process import CONTINUES, run_program
 from utils.command.terminal import say
 from utils.config.loading import load_config, save_config
@@ -76,7 +78,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     args = parse_arguments(argv)
     _check_flags(args)
-    config = load_config(args.config, args.set)
+    tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say) if args.test else None
+    config = load_config(args.config or DEFAULT_CONFIG, args.set) if tested is None else tested.config
     if (args.baseline_only or args.pretrain2d) and not isinstance(config.model_params, ModelParams):
         raise UserError(
             f"--baseline_only and --pretrain2d are for arch_2dpass; {config.model_params.model_architecture} "
@@ -86,9 +89,9 @@ def main(argv: Sequence[str]) -> None:
     say(device_notice(devices, args.cpu))
     if (notice := loader_notice(config, fit=not args.test, debug=args.debug)) is not None:
         say(notice)
-    label_map = load_label_map(config)
+    label_map = load_label_map(config, None if tested is None else tested.label_map)
     root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
-    checkpoint = find_checkpoint(args.checkpoint, root, say) if args.checkpoint else None
+    checkpoint = find_checkpoint(args.checkpoint, root, say) if args.checkpoint and not args.test else None
     pl.seed_everything(args.seed, workers=True, verbose=False)
     data = DataModule(
         config,
@@ -103,9 +106,8 @@ def main(argv: Sequence[str]) -> None:
     )
     for note in data.notes:
         say(f"note: {note}")
-    if args.test:
-        assert checkpoint is not None
-        test(args, config, devices, data, label_map, root, checkpoint)
+    if tested is not None:
+        test(args, tested, devices, data, label_map, root)
     else:
         fit(args, config, devices, data, label_map, root, checkpoint)
 
@@ -137,6 +139,7 @@ def fit(
         seed=args.seed,
         skip_unseen=skips_unseen(config),
         settings=settings,
+        description=describe(config, label_map, data.statistics),
     )
     if training.sync_batchnorm and devices.accelerator == "cpu":
         say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
@@ -164,15 +167,15 @@ def fit(
 
 def test(
     args: argparse.Namespace,
-    config: Config,
+    tested: Tested,
     devices: Devices,
     data: DataModule,
     label_map: LabelMap,
     root: Path,
-    checkpoint: Path,
 ) -> None:
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
-    network, content = load_for_test(config, checkpoint)
+    config, checkpoint = tested.config, tested.path
+    network, content = load_for_test(config, checkpoint, tested.content)
     split = "test" if args.submit_to_server else "validation"
     if args.submit_to_server and (absent := data.evaluation_set.source.absent):
         names = " ".join(absent[:11]) + (f" and {len(absent) - 11} more" if len(absent) > 11 else "")

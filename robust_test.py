@@ -35,12 +35,12 @@ from network.assemble import load_for_test
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer
+from network.weights.configuration import open_for_test
 from network.weights.loading import has_image_branch
 from utils.command.devices import Devices, choose_devices, device_notice, loader_notice
 from utils.command.flags import Parser, add_shared_flags, count
 from utils.command.process import run_program
 from utils.command.terminal import say
-from utils.config.loading import load_config
 from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import sha256_of
@@ -49,7 +49,6 @@ from utils.metrics import ScoreCard
 from utils.paths import expand_home
 from utils.results.evaluation import EvaluationOutput
 from utils.results.predictions import PredictionFormat
-from utils.results.run_folder import find_checkpoint, run_root
 from utils.robustness.family import CLEAN, CONVENTIONS, FAMILIES, Family, Profile, Subset, default_folder, load_family
 from utils.robustness.report import Conditions, RobustReport
 from utils.robustness.results import SubsetResult
@@ -153,7 +152,8 @@ def prepare(args: argparse.Namespace) -> Experiment:
     """
     if not args.checkpoint:
         raise UserError("robust_test.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
-    config = load_config(args.config, args.set)
+    tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say)
+    config, checkpoint = tested.config, tested.path
     data = config.dataset_params
     family = load_family(args.family, data.pc_dataset_type)
     if args.num_vote is not None and args.num_vote > 1 and not family.votes_allowed:
@@ -161,7 +161,6 @@ def prepare(args: argparse.Namespace) -> Experiment:
             f"--num_vote {args.num_vote}: Robo3D's protocol allows no test-time augmentation; leave out --num_vote, or "
             "give 1"
         )
-    checkpoint = find_checkpoint(args.checkpoint, run_root(data.pc_dataset_type, args.log_dir), say)
     if args.corruption_path:
         root = expand_home(args.corruption_path)
     else:
@@ -175,7 +174,13 @@ def prepare(args: argparse.Namespace) -> Experiment:
                     "--family, --config or --corruption_path"
                 )
     return Experiment(
-        config, load_label_map(config), checkpoint, family, root, origin, args.num_vote or family.num_vote
+        config,
+        load_label_map(config, tested.label_map),
+        checkpoint,
+        family,
+        root,
+        origin,
+        args.num_vote or family.num_vote,
     )
 
 
@@ -332,7 +337,7 @@ def _report(
     corrupted = experiment.config.dataset_params.corruption_aug
     conditions = Conditions(
         str(experiment.checkpoint),
-        str(args.config),
+        args.config or "that of the checkpoint",
         experiment.config.model_params.model_architecture,
         str(experiment.root),
         None if experiment.origin is None else experiment.origin.options,

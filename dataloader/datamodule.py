@@ -18,7 +18,7 @@ from dataloader.corruptions.families import SENSORS
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.catalogue import Part, open_source
 from dataloader.datasets.source import Source
-from dataloader.first_look import refuse_unlabelled, refuse_unusable
+from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
 from utils.config.data import PointImageDataset, SemanticKITTIImages
@@ -28,6 +28,7 @@ from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.scan.batch import collate
 from utils.scan.records import Frame, Sample
+from utils.scan.statistics import Statistics
 
 DEBUG_ITEMS = 100
 _EVERYWHERE = (-math.inf,) * 3, (math.inf,) * 3
@@ -62,6 +63,9 @@ class DataModule(pl.LightningDataModule):
         images: give training items their camera image, if the data set has images.
         num_devices: processes over all nodes, for the length of an epoch.
         source: scans to evaluate in place of those of the config.
+
+    Attributes:
+        statistics: of the training scans, as measured; None without `fit`.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class DataModule(pl.LightningDataModule):
             )
         refuse_unusable(self.evaluation_set)
         self.training_set: SegmentationDataset | None = None
+        self.statistics: Statistics | None = None
         if fit:
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
             part: Part = "trainval" if config.train_params.trainval else "train"
@@ -103,7 +108,7 @@ class DataModule(pl.LightningDataModule):
                 source=open_source(config, part, data.train_data_loader, label_map, self.images, debug),
                 augment=_augmentation(config, self.images),
             )
-            refuse_unusable(self.training_set)
+            self.statistics = measure_usable(self.training_set, config.model_params.num_classes)
             refuse_unlabelled(self.training_set, "train_data_loader")
             size = len(self.training_set) if debug or data.training_size is None else data.training_size
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)

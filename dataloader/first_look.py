@@ -1,4 +1,7 @@
-"""A look at the scans of a run before its first step: what would end it hours later ends it now."""
+"""A look at the scans of a run before its first step: what would end it hours later ends it now.
+
+The scans that are read for it also give the statistics of the training data, so these cost no further reading.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataloader.augment.geometry import in_volume
 from dataloader.dataset import SegmentationDataset
 from utils.errors import UserError
 from utils.scan.records import Scan
+from utils.scan.statistics import Statistics, measure
 
 READ_AT_MOST = 256_000_000  # bytes; about a second's work
 _POINT_BYTES = 16
@@ -19,12 +23,39 @@ def refuse_unusable(dataset: SegmentationDataset) -> None:
     Raises:
         UserError: one cannot be read, its labels do not fit, or no point of it lies inside the volume.
     """
-    first = dataset.source.read(0, None)
-    size = _POINT_BYTES * len(first)
-    for index in range(0, len(dataset), -(-len(dataset) * size // READ_AT_MOST)):
-        scan = dataset.source.read(index, None) if index else first
+    for _ in _usable(dataset, _spread(dataset)):
+        pass
+
+
+def measure_usable(dataset: SegmentationDataset, num_classes: int) -> Statistics:
+    """Do what `refuse_unusable` does, and gather the statistics of the scans that are read for it.
+
+    The scans depend on the data set alone, and what is gathered on the scans: every process and every resumed run has
+    the same statistics.
+
+    Args:
+        dataset: training scans.
+        num_classes: K.
+
+    Raises:
+        UserError: as of `refuse_unusable`.
+    """
+    indices = _spread(dataset)
+    return measure(_usable(dataset, indices), len(indices), num_classes)
+
+
+def _spread(dataset: SegmentationDataset) -> range:
+    """The scans to read."""
+    size = _POINT_BYTES * len(dataset.source.read(0, None))
+    return range(0, len(dataset), -(-len(dataset) * size // READ_AT_MOST))
+
+
+def _usable(dataset: SegmentationDataset, indices: range) -> Iterator[Scan]:
+    for index in indices:
+        scan = dataset.source.read(index, None)
         if not in_volume(scan.xyz, dataset.low, dataset.high).any():
             raise dataset.nothing_inside(scan)
+        yield scan
 
 
 def refuse_unlabelled(dataset: SegmentationDataset, loader: str) -> None:

@@ -63,16 +63,23 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
     return _arch_2dpass(model, training, network_3d, image_branch, criterion)
 
 
-def load_for_test(config: Config, checkpoint: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
+def load_for_test(
+    config: Config, checkpoint: Path, content: dict[str, Any] | None = None
+) -> tuple[SegmentationNetwork, dict[str, Any]]:
     """Builds the network of a config with the weights of a checkpoint, and returns it with the checkpoint's content.
 
     For 2DPASS it is the 3D network alone, which is all that a test needs.
 
+    Args:
+        config: see `network.weights.configuration`.
+        checkpoint: the file.
+        content: of the file, if it was read already.
+
     Raises:
         UserError: the file is not a checkpoint, or a checkpoint of another network.
     """
+    content = read_checkpoint(checkpoint) if content is None else content
     network = build_network(config, baseline_only=True)
-    content = read_checkpoint(checkpoint)
     load_weights(network, content, checkpoint)
     check_geometry(network, content, checkpoint)
     return network, content

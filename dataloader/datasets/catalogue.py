@@ -88,14 +88,18 @@ def open_corrupted(
     return CorruptedKITTI(folder, name, label_map)
 
 
-def load_label_map(config: Config) -> LabelMap:
-    """The label map of a config; it ignores the points that a corruption has added to scans of its data set.
+def load_label_map(config: Config, stored: LabelMap | None = None) -> LabelMap:
+    """Load the label map of a config; it ignores the points that a corruption has added to scans of its data set.
+
+    Args:
+        config: the experiment.
+        stored: the label map in a checkpoint; where there is one, it counts.
 
     Raises:
         UserError: its file is damaged, or has another number of classes than the config.
     """
     data, classes = config.dataset_params, config.model_params.num_classes
-    label_map = LabelMap.load(resolve_path(data.label_mapping))
+    label_map = LabelMap.load(resolve_path(data.label_mapping)) if stored is None else stored
     if len(label_map.names) != classes:
         raise UserError(
             f"model_params.num_classes is {classes}, but {data.label_mapping} has {len(label_map.names)} classes (0, "

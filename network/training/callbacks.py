@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import (
-    Callback,
+    Checkpoint,
     TQDMProgressBar,
     WeightAveraging,
 )
@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import (
 from network.training.task import SegmentationTask
 from utils.command import stopping
 from utils.command.failures import lost_peer
+from utils.command.terminal import say_error
 from utils.files import read_text, write_text
 from utils.pictures.charts import draw_training_curve
 from utils.results.run_folder import HISTORY
@@ -50,8 +51,14 @@ _CURVES = {
 }
 
 
-class History(Callback):
+_PICTURE = "training_curve.png"
+
+
+class History(Checkpoint):
     """A callback that writes one line of JSON per epoch and draws the training curve; a resumed run continues both.
+
+    Lightning calls what is a `Checkpoint` after all others, in the order given: behind the checkpoints, this one costs
+    no epoch if its files cannot be written.
 
     Args:
         folder: the run's folder.
@@ -74,7 +81,13 @@ class History(Callback):
         history = [*before, {"epoch": epoch, **values}]
         write_text(self.folder / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
         curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in history]
-        draw_training_curve(curves, self.folder / "training_curve.png")
+        try:
+            draw_training_curve(curves, self.folder / _PICTURE)
+        except OSError as error:  # nothing depends on it
+            say_error(
+                f"note: {self.folder / _PICTURE}: cannot be written ({error.strerror}); the training goes on",
+                below_a_bar=True,
+            )
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -21,6 +21,7 @@ from network.training.resuming import fixed_on_resume
 from network.training.schedules import Schedule, build_scheduler
 from network.voting import segment
 from utils.config.schedules import PlateauParams
+from network.weights.description import DESCRIPTION
 from utils.config.train import TrainParams
 from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table
@@ -45,6 +46,8 @@ class SegmentationTask(pl.LightningModule):
         seed: of what is random in the network.
         skip_unseen: how classes that never occur count; see `SegmentationMetrics`.
         settings: kept in checkpoints, to be compared by `utils.results.run_settings` when the run is resumed.
+        description: kept in checkpoints, so that they can be used without the config; see
+            `network.weights.description`.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class SegmentationTask(pl.LightningModule):
         seed: int = 0,
         skip_unseen: bool = False,
         settings: Settings | None = None,
+        description: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -67,6 +71,7 @@ class SegmentationTask(pl.LightningModule):
         self.output, self.monitor, self.seed = output, monitor, seed
         # Plain values, whatever classes of text or number they had: a checkpoint with others could not be read again.
         self.settings: Settings = json.loads(json.dumps(settings or {}))
+        self.description = None if description is None else json.loads(json.dumps(description))
         self.metrics = SegmentationMetrics(class_names, skip_unseen)
         self.scores: ScoreCard | None = None
         self.validated = False  # in the current epoch
@@ -234,6 +239,7 @@ class SegmentationTask(pl.LightningModule):
             "settings": self.settings,
             "train_params": fixed_on_resume(self.training_params),
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
+            **({} if self.description is None else {DESCRIPTION: self.description}),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def training_callbacks(
     return [
         *averaging,
         Patience(monitor, stop_patience),
-        History(folder),
         BestCheckpoints(folder, monitor, save_top_k),
         LastCheckpoint(folder, LAST),
+        History(folder),
     ]

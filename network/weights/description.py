@@ -9,32 +9,37 @@ Layout, plain values throughout, under the key `2dpass` of the checkpoint:
         class_names     K names by learning id, the ignored class first
         class_colors    K lists [red, green, blue], 0..255
         raw_ids         K ids: what predictions on disk hold for each learning id
+        raw_names       pairs [raw id, name] of all ids on disk
+        learning_map    pairs [raw id, learning id]; ids that the training did not know are left out
+        split           train, valid and test -> names of sequences; empty where the data set has its own splits
         statistics      of the training scans, or None; see `utils.scan.statistics.Statistics`
 
 Paths in the config are those of the machine it was trained on. Nothing is opened for them but by a command that tests
-on that data. Names, colours and raw ids stand here so that the label mapping of the config need not exist.
+on that data. The label map stands here whole, so that the file of `dataset_params.label_mapping` need not exist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from network.weights.entries import Wrong, count, entry, plain_values, section
 from network.weights.loading import is_number
 from utils.config.loading import check_config
 from utils.config.schema import Config
 from utils.errors import UserError
-from utils.label_files import RAW_IDS
-from utils.labels import LabelMap
+from utils.label_files import RAW_IDS, SPLITS
+from utils.labels import UNKNOWN, LabelMap
+from utils.names import is_folder_name
 from utils.scan.statistics import PERCENTAGES, Statistics
 
 FORMAT = 1
-KEY = "description"
-_WHERE = f"2dpass.{KEY}"
-_MAX_NUMBERS = 16  # of one entry of the geometry
+DESCRIPTION = "description"
+_WHERE = f"2dpass.{DESCRIPTION}"
 _ROUNDING = 1e-6  # of a sum of shares
 
 
@@ -45,30 +50,30 @@ class Description:
     Attributes:
         format: the version of its layout.
         config: that of the training, defaults filled in.
-        class_names: K names by learning id, the ignored class first.
-        class_colors: K colours (red, green, blue), 0..255.
-        raw_ids: K ids on disk, by learning id.
+        label_map: names, colours and raw ids of its K classes, and which raw ids they are made of.
         geometry: what decides which voxel a point falls into.
         statistics: of the training scans; None: not known.
     """
 
     format: int
     config: Config
-    class_names: tuple[str, ...]
-    class_colors: tuple[tuple[int, ...], ...]
-    raw_ids: tuple[int, ...]
+    label_map: LabelMap
     geometry: dict[str, tuple[float, ...]]
     statistics: Statistics | None
 
 
 def describe(config: Config, label_map: LabelMap, statistics: Statistics | None) -> dict[str, Any]:
     """Make the plain values that a checkpoint holds under `2dpass.description`."""
+    known = np.setdiff1d(np.flatnonzero(label_map.to_learning != UNKNOWN), label_map.added)
     return {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
-        "class_names": [str(name) for name in label_map.names],
+        "class_names": list(label_map.names),
         "class_colors": label_map.colors.tolist(),
         "raw_ids": label_map.to_raw.tolist(),
+        "raw_names": [[raw, name] for raw, name in label_map.raw_names.items()],
+        "learning_map": [[raw, int(label_map.to_learning[raw])] for raw in known.tolist()],
+        "split": {part: list(names) for part, names in label_map.split.items()},
         "statistics": None if statistics is None else _listed(asdict(statistics)),
     }
 
@@ -91,10 +96,10 @@ def read_description(content: Mapping[str, Any], path: str | Path) -> Descriptio
         UserError: something of it is missing, damaged or of a newer version; names the key.
     """
     ours = content.get("2dpass")
-    if not isinstance(ours, Mapping) or KEY not in ours:
+    if not isinstance(ours, Mapping) or DESCRIPTION not in ours:
         return None
     try:
-        found = plain_values(section(ours, KEY, "2dpass."), _WHERE)
+        found = plain_values(section(ours, DESCRIPTION, "2dpass."), _WHERE)
         version = entry(
             found, "format", lambda value: value if type(value) is int and value > 0 else None, f"{_WHERE}."
         )
@@ -113,22 +118,43 @@ def _checked(found: Mapping[str, Any], version: int, geometry: Mapping[Any, Any]
     config = check_config(dict(section(found, "config", where)), f"{path}: {where}config")
     classes = config.model_params.num_classes
 
-    def each(key: str, check: Any) -> tuple[Any, ...]:
-        """The entry of each class."""
-        return entry(found, key, lambda value: _all(value, check, classes), where)
-
-    names, raw_ids = each("class_names", _name), each("raw_ids", _raw_id)
-    for key, values in (("class_names", names), ("raw_ids", raw_ids)):
-        if len(set(values)) < classes:
-            raise Wrong(f"{where}{key}")
     statistics = None
     if found.get("statistics") is not None:
         statistics = _statistics(section(found, "statistics", where), classes, f"{where}statistics.")
-    numbers = {
-        key: entry(geometry, key, lambda value: _all(value, _real), "2dpass.geometry.")
-        for key in plain_values(geometry, "2dpass.geometry")
-    }
-    return Description(version, config, names, each("class_colors", _color), raw_ids, numbers, statistics)
+    plain = plain_values(geometry, "2dpass.geometry")
+    numbers = {key: entry(plain, key, lambda value: _all(value, _real), "2dpass.geometry.") for key in plain}
+    return Description(version, config, _label_map(found, classes, where), numbers, statistics)
+
+
+def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:
+    def each(key: str, check: Check, number: int | None = None) -> tuple[Any, ...]:
+        """The entry of each class, or a list of any length."""
+        return entry(found, key, lambda value: _all(value, check, number), where)
+
+    names, raw_ids = each("class_names", _name, classes), each("raw_ids", _raw_id, classes)
+    raw_names = dict(each("raw_names", _pair(_name)))
+    learning = dict(each("learning_map", _pair(lambda value: value if _raw_id(value) in range(classes) else None)))
+    for key, wrong in (
+        ("class_names", len(set(names)) < classes),
+        ("raw_ids", any(learning.get(raw) != number for number, raw in enumerate(raw_ids))),
+        ("raw_names", any(raw not in raw_names for raw in raw_ids)),
+    ):
+        if wrong:
+            raise Wrong(where + key)
+    split = section(found, "split", where)
+    if not set(split) <= set(SPLITS):
+        raise Wrong(f"{where}split")
+    to_learning = np.full(RAW_IDS, UNKNOWN, dtype=np.uint8)
+    for raw, number in learning.items():
+        to_learning[raw] = number
+    return LabelMap(
+        names=names,
+        to_learning=to_learning,
+        to_raw=np.array(raw_ids, dtype=np.uint32),
+        colors=np.array(each("class_colors", lambda value: _all(value, _level, 3), classes), dtype=np.uint8),
+        split={part: entry(split, part, lambda value: _all(value, _folder), f"{where}split.") for part in split},
+        raw_names=raw_names,
+    )
 
 
 def _statistics(found: Mapping[str, Any], classes: int, where: str) -> Statistics:
@@ -153,12 +179,28 @@ def _statistics(found: Mapping[str, Any], classes: int, where: str) -> Statistic
     )
 
 
-def _all(values: Any, check: Any, number: int | None = None) -> tuple[Any, ...] | None:
-    """A list whose entries all pass a check, and that has so many; None for any other."""
-    if type(values) not in (list, tuple) or len(values) > max(_MAX_NUMBERS, number or 0):
+Check = Callable[[Any], Any]
+"""From a value to what is taken of it; None: it is none of these values."""
+
+
+def _all(values: Any, check: Check, number: int | None = None) -> tuple[Any, ...] | None:
+    """Check every entry of a list, which has so many; None: one is wrong."""
+    if type(values) is not list or (number is not None and len(values) != number):
         return None
     checked = tuple(map(check, values))
-    return None if None in checked or (number is not None and len(checked) != number) else checked
+    return None if any(value is None for value in checked) else checked
+
+
+def _pair(check: Check) -> Check:
+    """A check of a list of a raw id and something else."""
+
+    def both(value: Any) -> tuple[Any, ...] | None:
+        if type(value) is not list or len(value) != 2:
+            return None
+        pair = _raw_id(value[0]), check(value[1])
+        return None if None in pair else pair
+
+    return both
 
 
 def _real(value: Any) -> float | None:
@@ -173,13 +215,13 @@ def _name(value: Any) -> str | None:
     return value if type(value) is str and value.strip() and value.isprintable() else None
 
 
+def _folder(value: Any) -> str | None:
+    return value if is_folder_name(value) else None
+
+
 def _raw_id(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < RAW_IDS else None
 
 
 def _level(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 256 else None
-
-
-def _color(value: Any) -> tuple[int, ...] | None:
-    return _all(value, _level, 3)

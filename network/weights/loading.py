@@ -189,8 +189,8 @@ def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str 
     return f"2D branch: {len(fitting)} of {len(own)} tensors taken from {path}"
 
 
-def _beside(path: str | Path) -> str:
-    """Where the config lies of the training that has left this checkpoint."""
+def config_beside(path: str | Path) -> str:
+    """Say where the config lies of the training that has left this checkpoint; "" if it is not there."""
     config = Path(path).with_name("config.yaml")
     return f": {config}" if config.is_file() else ""
 
@@ -219,7 +219,7 @@ def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: s
         raise UserError(
             f"{path}: a checkpoint of another model or config, {len(problems)} tensors differ: "
             f"{'; '.join(problems[:3])}{more}; give the --config (and --baseline_only) it was trained with"
-            f"{_beside(path)}"
+            f"{config_beside(path)}"
         )
     for name, tensor in wanted.items():
         fault = _fault(name, found[name], tensor.dtype)

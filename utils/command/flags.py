@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 
 from utils.text import printable, shortened
 
+DEFAULT_CONFIG = "config/2DPASS-semantickitti.yaml"
+"""Of a training."""
+
 LARGEST = 10**9
 MAX_SEED = 2**32 - 1
 """What numpy, torch and Lightning take."""
@@ -62,7 +65,10 @@ def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
 def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of every command that runs a network."""
     parser.add_argument(
-        "--config", "--config_path", default="config/2DPASS-semantickitti.yaml", metavar="YAML", help="the experiment"
+        "--config",
+        "--config_path",
+        metavar="YAML",
+        help=f"the experiment; default: for a test the config in the checkpoint, else {DEFAULT_CONFIG}",
     )
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"

@@ -52,6 +52,29 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
     raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")
 
 
+def root_with(name: str, log_dir: str) -> Path:
+    """Find the folder of --log_dir where the data set is not known: the one whose runs have the checkpoint.
+
+    Args:
+        name: as of `find_checkpoint`; a path needs no folder, which is then that of any data set.
+        log_dir: the name of the run.
+
+    Raises:
+        UserError: no data set has a run of that name with such a checkpoint, or several have.
+    """
+    anywhere = run_root("*", log_dir)
+    if name not in (LAST, "best"):
+        return anywhere
+    roots = [run_root(dataset.name, log_dir) for dataset in sorted(Path("logs").glob("*")) if dataset.is_dir()]
+    found = [root for root in roots if any(_in_folder(folder, name) for folder in _versions(root))]
+    if len(found) > 1:
+        raise UserError(
+            f"--checkpoint {name}: {' and '.join(map(str, found))} both have one; give the config of one of them to "
+            "--config, or the path of a checkpoint"
+        )
+    return found[0] if found else anywhere
+
+
 def _in_folder(folder: Path, name: str) -> list[Path]:
     """The checkpoints of a run whose names begin with `name`, the newest last."""
     found = [path for path in folder.glob(f"{name}*.ckpt") if path.exists()]  # not a link to what is gone

@@ -1,0 +1,183 @@
+"""With which config a checkpoint is tested: its own, or a given one that must not contradict it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from network.weights.description import Description, read_description
+from network.weights.loading import config_beside
+from network.weights.reading import read_checkpoint
+from utils.config.loading import check_config, load_config
+from utils.config.model import VoxelModelParams
+from utils.config.schema import Config
+from utils.errors import UserError
+from utils.labels import LabelMap
+from utils.paths import resolve_path
+from utils.results.run_folder import find_checkpoint, root_with, run_root
+from utils.text import shortened
+
+# Of model_params, what the weights of the 3D network do not depend on.
+_FREE = {"sparse_backend", "backbone_2d", "pretrained2d"}
+_VOLUME = ("min_volume_space", "max_volume_space")
+_MOST_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Choice:
+    """With what to test a checkpoint.
+
+    Attributes:
+        config: the experiment.
+        label_map: that of the checkpoint, if it is to be used; None: that of the config's file.
+        notes: lines for the user about what is other than in the training but may be.
+    """
+
+    config: Config
+    label_map: LabelMap | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A checkpoint to be tested.
+
+    Attributes:
+        path: the file.
+        content: all that it holds, from `read_checkpoint`.
+        config: with which to test it.
+        label_map: that of the checkpoint, if it is to be used; None: that of the config's file.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    config: Config
+    label_map: LabelMap | None
+
+
+def open_for_test(
+    name: str, log_dir: str, config_path: str | None, overrides: Sequence[str], note: Callable[[str], object] = print
+) -> Tested:
+    """Find and read the checkpoint that --checkpoint names, and decide on the config.
+
+    Args:
+        name: a path, or `last` or `best` of --log_dir.
+        log_dir: the name of the run.
+        config_path: --config; None: that of the checkpoint.
+        overrides: --set.
+        note: takes lines for the user.
+
+    Raises:
+        UserError: there is no such checkpoint, or no config that fits it.
+    """
+    if config_path is None:
+        root = root_with(name, log_dir)
+    else:
+        root = run_root(load_config(config_path, overrides).dataset_params.pc_dataset_type, log_dir)
+    path = find_checkpoint(name, root, note)
+    content = read_checkpoint(path)
+    chosen = configuration(config_path, overrides, content, path)
+    for line in chosen.notes:
+        note(line)
+    return Tested(path, content, chosen.config, chosen.label_map)
+
+
+def configuration(
+    config_path: str | None, overrides: Sequence[str], content: Mapping[str, Any], path: str | Path
+) -> Choice:
+    """Decide on the config to test a checkpoint with.
+
+    Args:
+        config_path: the file of --config, which counts; None: the config that the checkpoint holds.
+        overrides: --set, written into either.
+        content: from `read_checkpoint`.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        UserError: neither says with which config to test, or the one given is of another network, of other voxels or
+            of other classes, so that the weights cannot be used with it; all that differs is named.
+    """
+    description = read_description(content, path)
+    if description is None:
+        if config_path is None:
+            raise UserError(
+                f"{path}: does not say with which config it was trained, as published checkpoints and those of earlier "
+                f"versions do not; give it to --config{config_beside(path)}"
+            )
+        return Choice(load_config(config_path, overrides), None)
+    own, label_map = description.config, None
+    if config_path is None:
+        config = check_config(own.model_dump(mode="json"), f"{path}: config in the checkpoint", overrides)
+        if config.dataset_params.label_mapping == own.dataset_params.label_mapping:
+            label_map = description.label_map
+    else:
+        config = load_config(config_path, overrides)
+    found = label_map
+    if found is None:
+        found = LabelMap.load(resolve_path(config.dataset_params.label_mapping, key="dataset_params.label_mapping"))
+    if changed := [*_other_network(own, config), *_other_classes(description.label_map, found)]:
+        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+        remedy = "leave out --config" if config_path is not None else "leave it out of --set"
+        raise UserError(
+            f"{path}: was trained with another config: {'; '.join(changed[:_MOST_NAMED])}{more}; {remedy}, to test it "
+            "with its own"
+        )
+    return Choice(config, label_map, tuple(_notes(description, config, found, path)))
+
+
+def _notes(description: Description, config: Config, label_map: LabelMap, path: str | Path) -> Iterator[str]:
+    before, now = description.config.dataset_params.pc_dataset_type, config.dataset_params.pc_dataset_type
+    if before != now:
+        yield (
+            f"note: {path} was trained on {before} and is tested on {now} (dataset_params.pc_dataset_type): the scores "
+            "say how well it carries over"
+        )
+    if label_map.to_raw.tolist() != description.label_map.to_raw.tolist():
+        yield (
+            f"note: {config.dataset_params.label_mapping} has other raw ids for the classes than the training of "
+            f"{path} had; predictions are written with those of the file"
+        )
+
+
+def _other_network(before: Config, now: Config) -> list[str]:
+    """What of the network and its voxels differs, a phrase each; the weights do not fit then, or mean nothing."""
+    changed = _changed("model_params", before.model_params, now.model_params, _FREE)
+    if isinstance(before.model_params, VoxelModelParams) and isinstance(now.model_params, VoxelModelParams):
+        widths = [[int(model.cr * c) for c in model.layer_num] for model in (before.model_params, now.model_params)]
+        if widths[0] == widths[1]:  # only their product counts
+            changed = {key: text for key, text in changed.items() if key not in ("cr", "layer_num")}
+    volume = set(type(now.dataset_params).model_fields) - set(_VOLUME)
+    changed |= _changed("dataset_params", before.dataset_params, now.dataset_params, volume)
+    return list(changed.values())
+
+
+def _changed(section: str, before: Any, now: Any, free: set[str]) -> dict[str, str]:
+    """The keys that both sections have with different values, a phrase each."""
+    pairs = {
+        key: (getattr(before, key), getattr(now, key))
+        for key in type(now).model_fields
+        if key not in free and hasattr(before, key)
+    }
+    return {
+        key: f"{section}.{key} was {_shown(old)}, is {_shown(new)}" for key, (old, new) in pairs.items() if old != new
+    }
+
+
+def _other_classes(before: LabelMap, now: LabelMap) -> list[str]:
+    """Classes that are not what they were in the training: a score would be that of other classes."""
+    if len(before.names) != len(now.names):
+        return [f"the number of classes was {len(before.names)}, is {len(now.names)} in the label mapping"]
+    changed = [number for number, name in enumerate(before.names) if name != now.names[number]]
+    if not changed:
+        return []
+    names = [_shown(label_map.names[changed[0]]) for label_map in (before, now)]
+    others = f" (and {len(changed) - 1} others)" if len(changed) > 1 else ""
+    return [f"class {changed[0]} was {names[0]}, is {names[1]} in the label mapping{others}"]
+
+
+def _shown(value: object) -> str:
+    """A value in few characters."""
+    text = f"[{', '.join(map(_shown, value))}]" if isinstance(value, tuple) else str(value)
+    return shortened(f"{value:g}" if isinstance(value, float) else text, 32)
