@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,10 +13,6 @@ if __name__ == "__main__":  # before what takes seconds to import
     from utils.command.start import begin
 
     begin()
-
-# Before torch starts its threads: waiting for each other, they give way after some microseconds. By default they hold
-# their cores for milliseconds, and another process on the machine makes a step take ten to fifty times as long.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ if __name__ == "__main__":  # before what takes seconds to import
     from utils.command.start import begin
 
     begin()
-
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is imported, as `utils.command.start.begin` has it
+
 import main as program
 from tests.support.demo import TINY, TINY_NUSCENES
 from tools.demo_world import nuscenes, semantickitti

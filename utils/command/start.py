@@ -1,4 +1,13 @@
-"""The first thing a program does, before it imports what takes seconds."""
+"""The first thing a program does, before it imports what takes seconds.
+
+    if __name__ == "__main__":
+        from utils.command.start import begin
+
+        begin()
+
+What can only be done after those imports (the loggers and warnings of the libraries, the exit codes) is in
+`utils.command.process.run_program`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +26,16 @@ _NUMBERS = {
 
 
 def begin() -> None:
-    """Take over streams and signals, and end with a line where the environment makes no sense.
+    """Take over streams and signals, set what the libraries read when they are imported, and end with a line where
+    the environment makes no sense.
 
-    PyTorch Lightning reads some of these variables when it is imported.
+    PyTorch Lightning reads the variables of launchers when it is imported, OpenMP its own when torch is.
     """
     prepare_streams()
     stopping.begin()
+    # Threads of torch that wait for each other give way after some microseconds. By default they hold their cores for
+    # milliseconds, and another process on the machine makes a step take ten to fifty times as long.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's backend, or none, would fail the import
     if (problem := odd_variable()) is not None:
         say_error(f"error: {problem}")

@@ -80,3 +80,12 @@ def test_a_terminal_that_knows_ascii_only() -> None:
 def test_printable() -> None:
     assert printable("plain, größer, 点") == "plain, größer, 点"
     assert printable("\x1b[2J\r\n\x7f\u202e\udc80") == r"\x1b[2J\r\n\x7f\u202e\udc80"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "10000"), ("5", "5")])
+def test_waiting_threads_give_way_unless_the_environment_says_otherwise(given, expected, monkeypatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    code, out, _ = ends(
+        "say(os.environ['GOMP_SPINCOUNT'])", '"$@"', **({} if given is None else {"GOMP_SPINCOUNT": given})
+    )
+    assert (code, out) == (0, expected + "\n")
