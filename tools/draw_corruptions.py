@@ -27,7 +27,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from dataloader.corruptions.families import CLEAN, CorruptedSubset, robo3d, yan
+from dataloader.corruptions.families import CorruptedSubset, robo3d, yan
 from dataloader.corruptions.sweep import Sweep
 from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
@@ -35,12 +35,13 @@ from tools.corrupting.frame import Corruptor
 from tools.corrupting.options import add_corruption_flags
 from utils.command.flags import Parser
 from utils.command.process import run_command
+from utils.corruptions import CLEAN_FOLDER
 from utils.errors import UserError
 from utils.files import whole_file
 from utils.labels import LabelMap
 from utils.pictures.raster import ALTERED, Pixels, birds_eye_view, paint, paint_altered, range_view
 from utils.pictures.scans import draw_panels
-from utils.scan.sensor import SEMANTICKITTI_LIDAR
+from utils.scan.sensor import SEMANTICKITTI
 
 SIZE = 512
 """Pixels, width of a panel."""
@@ -104,7 +105,7 @@ def corrupt(
         after = subset.apply(sweep, makes.generator(subset.name, frame))
         corrupted = Corrupted(subset.name, subset.severity, words, after, len(sweep))
         found.setdefault(subset.type, []).append(corrupted)
-    return Corrupted(CLEAN, "clean", "", sweep, len(sweep)), list(found.items())
+    return Corrupted(CLEAN_FOLDER, "clean", "", sweep, len(sweep)), list(found.items())
 
 
 def draw(columns: Sequence[Corrupted], label_map: LabelMap, title: str, path: Path) -> None:
@@ -120,10 +121,10 @@ def draw(columns: Sequence[Corrupted], label_map: LabelMap, title: str, path: Pa
     for column in columns:
         sweep = column.sweep
         rgb = paint_altered(sweep.labels, sweep.altered, label_map.colors)
-        what = "" if column.name == CLEAN else f", {column.change:+.1f} %; {column.altered:.1f} % altered"
+        what = "" if column.name == CLEAN_FOLDER else f", {column.change:+.1f} %; {column.altered:.1f} % altered"
         caption = f"{column.severity}: {len(sweep):,} points{what}"
-        above.append((caption, birds_eye_view(sweep.xyz, SEMANTICKITTI_LIDAR, rgb, SIZE)))
-        turn = range_view(sweep.xyz, SEMANTICKITTI_LIDAR, rgb, TURN).repeat(TALL, axis=0)
+        above.append((caption, birds_eye_view(sweep.xyz, SEMANTICKITTI, rgb, SIZE)))
+        turn = range_view(sweep.xyz, SEMANTICKITTI, rgb, TURN).repeat(TALL, axis=0)
         caption = column.parameters or "ahead, as the sensor sees it"
         ahead.append((caption, turn[:, (TURN - SIZE) // 2 : (TURN + SIZE) // 2]))
     draw_panels([above, ahead], _legend(columns, label_map), path, title)

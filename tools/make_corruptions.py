@@ -22,7 +22,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from dataloader.corruptions.families import CLEAN, GENERATOR
+from dataloader.corruptions.families import GENERATOR
 from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor, FrameResult
@@ -31,6 +31,7 @@ from tools.corrupting.options import DATASETS, SEQUENCE, add_flags, check, chose
 from tools.making.frames import map_frames, progress_bar
 from utils.command.flags import Parser
 from utils.command.process import run_command
+from utils.corruptions import CLEAN_FOLDER
 
 
 def make(flags: argparse.Namespace) -> list[str]:
@@ -55,7 +56,7 @@ def make(flags: argparse.Namespace) -> list[str]:
         "choices": asdict(choices),
         "clean": clean.about,
     }
-    ledger = Ledger(flags.output, options, [*(subset.name for subset in subsets), CLEAN])
+    ledger = Ledger(flags.output, options, [*(subset.name for subset in subsets), CLEAN_FOLDER])
     by_name = {subset.name: subset for subset in subsets}
     corrupt = Corruptor(replace(clean, frames=()), flags.family, flags.seed, flags.output, by_name)
     _write_subsets(corrupt, [name for name in names if not ledger.finished(name, clean.frames)], clean, flags, ledger)

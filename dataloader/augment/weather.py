@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dataloader.corruptions.beams import reduce_beams, rings_by_elevation, rings_of
-from dataloader.corruptions.families import FAMILIES, CorruptedSubset
+from dataloader.corruptions.families import CORRUPTED_SETS, CorruptedSubset, yan
 from dataloader.corruptions.sweep import Sweep
+from utils.corruptions import DRAWN
 from utils.scan.records import Scan
-from utils.scan.sensor import SEMANTICKITTI, Sensor
+from utils.scan.sensor import Sensor
 
-_YAN = {"global": "global_outliers", "local": "local_distortion", "32beam": "reduce_beams", "16beam": "reduce_beams"}
-"""Those of Yan et al. that Robo3D has nothing like, by type, and what they are called here."""
+_YAN = yan()
+"""What Yan et al. do to SemanticKITTI can be done to any scan; Robo3D has numbers of its own for each data set."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,12 @@ def severities_of(sensor: Sensor) -> dict[str, tuple[CorruptedSubset, ...]]:
 
     Severities that leave every scan of the sensor as it is, such as 32 beams of 32, are left out.
     """
-    found: dict[str, list[CorruptedSubset]] = {}
-    for subset in FAMILIES["robo3d"][sensor.name]:
-        found.setdefault(subset.type, []).append(subset)
-    for subset in FAMILIES["yan"]["SemanticKITTI"]:
-        if subset.type in _YAN and not _changes_nothing(subset, sensor):
-            found.setdefault(_YAN[subset.type], []).append(subset)
-    return {name: tuple(subsets) for name, subsets in found.items()}
+    subsets = {"yan": _YAN, "robo3d": CORRUPTED_SETS["robo3d"].get(sensor.name, ())}
+    found = {}
+    for name, (family, corruptions) in DRAWN.items():
+        wanted = (subset for subset in subsets[family] if subset.type in corruptions)
+        found[name] = tuple(subset for subset in wanted if not _changes_nothing(subset, sensor))
+    return {name: severities for name, severities in found.items() if severities}
 
 
 def _changes_nothing(subset: CorruptedSubset, sensor: Sensor) -> bool:
@@ -56,7 +56,7 @@ def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sen
 
     Args:
         scan: a whole sweep as its file has it, before any crop: beams are told by the order of the points
-            (SemanticKITTI) or by elevation.
+            or by elevation, as the sensor says.
         names: corruptions, keys of `severities_of`; at least one.
         rng: source of all draws.
         sensor: the LiDAR.
@@ -80,7 +80,7 @@ def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sen
 
 def _sweep_of(scan: Scan, sensor: Sensor) -> Sweep:
     """The sweep of a scan; its rows are those of the scan."""
-    if sensor is SEMANTICKITTI:
+    if sensor.ordered:
         ring = rings_of(scan.xyz, sensor)
     else:
         ring = rings_by_elevation(scan.xyz, sensor.beams, sensor.top, sensor.bottom)

@@ -9,7 +9,7 @@ Where the papers leave something open, it is a field of `YanChoices` or `Robo3DC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -30,16 +30,13 @@ from dataloader.corruptions.noise import (
 from dataloader.corruptions.snow import snow
 from dataloader.corruptions.sweep import Sweep
 from dataloader.corruptions.wet_ground import wet_ground
-from utils.scan.sensor import NUSCENES, SEMANTICKITTI, Sensor
+from utils.corruptions import CLEAN, SUBSETS, Subset
+from utils.scan.sensor import SEMANTICKITTI
 
 GENERATOR = 1
 """Raised whenever the same options come to mean other bytes."""
-CLEAN = "clean_data"
-"""The folder of the untouched scans in the layout of Yan et al.; evaluated first."""
 NOTE = "corruptions.json"
 """Beside the subsets that tools/make_corruptions.py makes: what they were made of, how, and which are complete."""
-SEVERITIES = ("light", "moderate", "heavy")
-SENSORS: dict[str, Sensor] = {"SemanticKITTI": SEMANTICKITTI, "nuScenes": NUSCENES}
 
 Function = Callable[..., Sweep]
 
@@ -49,9 +46,7 @@ class CorruptedSubset:
     """One corruption at one severity.
 
     Attributes:
-        name: its folder: "fog_light" (Yan et al.) or "fog/light" (Robo3D).
-        type: the corruption; the metrics of both papers take the mean over the severities of a type first.
-        severity: "light", "moderate", "heavy"; "dense", "sparse" for fewer beams (Yan et al.).
+        name, type, severity: as those of `utils.corruptions.Subset`, where the type is called corruption.
         function: sweep, rng, parameters -> sweep.
         parameters: what it is called with.
         drawn: parameter -> values, one of which is drawn for each frame.
@@ -137,41 +132,36 @@ Choices = YanChoices | Robo3DChoices
 
 
 def yan(mode: Mode = "physical", choices: YanChoices | None = None) -> tuple[CorruptedSubset, ...]:
-    """The 16 subsets of SemanticKITTI-C of Yan et al., in the order of its evaluation, after `CLEAN`.
+    """Make the 16 subsets of SemanticKITTI-C of Yan et al., in the order of its evaluation.
 
     Args:
         mode: of fog and snow: the papers' equations, or what the published generators compute.
         choices: what the paper does not say.
     """
     c = choices or YanChoices()
-
-    def subset(type_: str, severity: str, function: Function, **parameters: Any) -> CorruptedSubset:
-        name = f"{severity}_{type_}" if type_.endswith("beam") else f"{type_}_{severity}"
-        flakes = type_ == "snowfall"
-        return CorruptedSubset(name, type_, severity, function, parameters, label=c.altered_label, by_elevation=flakes)
-
-    falling = snow_on_wet_ground if c.snow_wet_ground else snow
-
-    fogs = [subset("fog", s, fog, **_yan_fog(beta, mode, c)) for s, beta in _by_severity(0.005, 0.06, 0.2)]
-    snows = [
-        subset("snowfall", s, falling, rate=rate, velocity=velocity, distribution=c.snow_distribution, mode=mode)
-        for (s, rate), velocity in zip(_by_severity(0.5, 1.5, 2.5), c.snow_velocity, strict=True)
+    jitter = {"clip": c.distortion_clip, "jitter_intensity": c.distortion_intensity}
+    outliers = {"volume": c.outlier_volume, "intensity": c.outlier_intensity}
+    flakes = {"distribution": c.snow_distribution, "mode": mode}
+    snowfall = [
+        {"rate": rate, "velocity": velocity, **flakes}
+        for rate, velocity in zip((0.5, 1.5, 2.5), c.snow_velocity, strict=True)
     ]
-    local = [
-        subset("local", s, local_distortion, sigma=sigma, clip=c.distortion_clip,
-               jitter_intensity=c.distortion_intensity)
-        for s, sigma in _by_severity(0.05, 0.1, 0.2)
-    ]  # fmt: skip
-    outliers = [
-        subset("global", s, global_outliers, fraction=share, volume=c.outlier_volume, intensity=c.outlier_intensity)
-        for s, share in _by_severity(0.001, 0.05, 0.5)
-    ]
-    beams = [
-        subset(f"{count}beam", severity, reduce_beams, beams=count, offset=c.beam_offset, thinning=thinning)
-        for count in (32, 16)
-        for severity, thinning in (("dense", "none"), ("sparse", c.half))
-    ]
-    return (*fogs, *snows, *local, *outliers, *beams)
+    thinned = ("none", c.half)
+    table: dict[str, tuple[Function, list[dict[str, Any]]]] = {
+        "fog": (fog, [_yan_fog(beta, mode, c) for beta in (0.005, 0.06, 0.2)]),
+        "snowfall": (snow_on_wet_ground if c.snow_wet_ground else snow, snowfall),
+        "local": (local_distortion, [{"sigma": sigma, **jitter} for sigma in (0.05, 0.1, 0.2)]),
+        "global": (global_outliers, [{"fraction": share, **outliers} for share in (0.001, 0.05, 0.5)]),
+        "32beam": (reduce_beams, [{"beams": 32, "offset": c.beam_offset, "thinning": how} for how in thinned]),
+        "16beam": (reduce_beams, [{"beams": 16, "offset": c.beam_offset, "thinning": how} for how in thinned]),
+    }
+    return tuple(
+        CorruptedSubset(
+            subset.name, subset.corruption, subset.severity, table[subset.corruption][0], parameters,
+            label=c.altered_label, by_elevation=subset.corruption == "snowfall",
+        )
+        for subset, parameters in _with_parameters("yan", {name: graded for name, (_, graded) in table.items()})
+    )  # fmt: skip
 
 
 def _yan_fog(coefficient: float, mode: Mode, choices: YanChoices) -> dict[str, Any]:
@@ -182,47 +172,93 @@ def _yan_fog(coefficient: float, mode: Mode, choices: YanChoices) -> dict[str, A
     return {"alpha": choices.fog_alpha, "beta": coefficient, **shared}
 
 
+@dataclass(frozen=True)
+class _Robo3DSet:
+    """What Robo3D does differently on each of its data sets; three numbers are light, moderate, heavy.
+
+    Attributes:
+        blur: sigma of motion blur, m.
+        crosstalk: share of the points.
+        noise_floor: of wet ground.
+        dropped: beams that are missing, or that another sensor does not have.
+        window: the beams of which some can be missing.
+        labels: corruption -> raw label id of the points it alters.
+        fog: further parameters of fog in the mode "reference".
+        weakest: where the published code looks for the weakest return of the ground, as a fraction of the largest
+            intensity.
+        snow_by_elevation: snow tells beams apart by elevation.
+    """
+
+    blur: tuple[float, float, float]
+    crosstalk: tuple[float, float, float]
+    noise_floor: tuple[float, float, float]
+    dropped: tuple[int, int, int]
+    window: Mapping[str, int]
+    labels: Mapping[str, int]
+    fog: Mapping[str, bool]
+    weakest: float
+    snow_by_elevation: bool
+
+
+_ROBO3D = {
+    "SemanticKITTI": _Robo3DSet(
+        (0.20, 0.25, 0.30), (0.006, 0.008, 0.01), (0.3, 0.3, 0.7), (16, 32, 48), {"first": 4, "last": 58},
+        {"fog": 21, "snow": 22, "crosstalk": 23}, {"rounding": False, "cap": False}, 5.0, True,
+    ),
+    "nuScenes": _Robo3DSet(
+        Robo3DChoices().nuscenes_blur, Robo3DChoices().nuscenes_crosstalk, (0.2, 0.3, 0.7), (8, 16, 24),
+        {"first": 2, "last": 28}, {"fog": 41, "snow": 42, "crosstalk": 43}, {"rounding": True, "cap": True}, 0.0, False,
+    ),
+}  # fmt: skip
+"""Data set -> its table."""
+
+
 def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None = None) -> tuple[CorruptedSubset, ...]:
-    """The 24 subsets of SemanticKITTI-C or nuScenes-C of Robo3D, in the order of its tables.
+    """Make the 24 subsets of SemanticKITTI-C or nuScenes-C of Robo3D, in the order of its tables.
 
     Args:
-        dataset: "SemanticKITTI" or "nuScenes".
+        dataset: one of `_ROBO3D`.
         mode: of fog and snow: the papers' equations, or what the published generators compute.
         choices: what its scripts do not say.
     """
-    choices = choices or Robo3DChoices()
-    kitti = dataset == "SemanticKITTI"
-    blur = (0.20, 0.25, 0.30) if kitti else choices.nuscenes_blur
-    shares = (0.006, 0.008, 0.01) if kitti else choices.nuscenes_crosstalk
-    window = {"first": 4, "last": 58} if kitti else {"first": 2, "last": 28}
-    floors = (0.3, 0.3, 0.7) if kitti else (0.2, 0.3, 0.7)
+    own = _ROBO3D[dataset]
+    if choices is not None and dataset == "nuScenes":
+        own = replace(own, blur=choices.nuscenes_blur, crosstalk=choices.nuscenes_crosstalk)
     reference = mode == "reference"
-    fog_mode = {"mode": mode, "rounding": reference and not kitti, "cap": not (reference and kitti)}
-    # Where the published code looks for the weakest return of the ground, as a fraction of the largest intensity.
-    wet = {"weakest": 5.0 if kitti else 0.0} if reference else {}
+    fog_mode = {"mode": mode, **(own.fog if reference else {"rounding": False, "cap": True})}
+    wet = {"weakest": own.weakest} if reference else {}
     table: dict[str, tuple[Function, dict[str, tuple[float, float, float]], dict[str, Any]]] = {
         "fog": (fog, {"beta": (0.008, 0.05, 0.2)}, fog_mode),
-        "wet_ground": (wet_ground, {"water_height": (0.2, 1.0, 1.2), "noise_floor": floors}, wet),
+        "wet_ground": (wet_ground, {"water_height": (0.2, 1.0, 1.2), "noise_floor": own.noise_floor}, wet),
         "snow": (snow, {"rate": (0.5, 1.0, 2.5), "velocity": (2.0, 1.6, 1.6)}, {"mode": mode}),
-        "motion_blur": (motion_blur, {"sigma": blur}, {}),
-        "beam_missing": (beam_missing, {"draws": (16, 32, 48) if kitti else (8, 16, 24)}, window),
-        "crosstalk": (crosstalk, {"fraction": shares}, {}),
+        "motion_blur": (motion_blur, {"sigma": own.blur}, {}),
+        "beam_missing": (beam_missing, {"draws": own.dropped}, dict(own.window)),
+        "crosstalk": (crosstalk, {"fraction": own.crosstalk}, {}),
         "incomplete_echo": (incomplete_echo, {"ratio": (0.75, 0.85, 0.95)}, {}),
-        "cross_sensor": (cross_sensor, {"dropped": (16, 32, 48) if kitti else (8, 16, 24)}, {}),
+        "cross_sensor": (cross_sensor, {"dropped": own.dropped}, {}),
     }
-    labels = {"fog": 21, "snow": 22, "crosstalk": 23} if kitti else {"fog": 41, "snow": 42, "crosstalk": 43}
+    by_severity = {
+        name: [{**{key: values[level] for key, values in graded.items()}, **fixed} for level in range(3)]
+        for name, (_, graded, fixed) in table.items()
+    }
     return tuple(
         CorruptedSubset(
-            f"{name}/{severity}", name, severity, function,
-            {**{key: values[level] for key, values in graded.items()}, **fixed},
-            drawn={"alpha": ALPHAS} if name == "fog" else {},
-            label=labels.get(name, 0),
-            by_elevation=kitti and name == "snow",
-            instances=name in ("beam_missing", "cross_sensor"),
+            subset.name, subset.corruption, subset.severity, table[subset.corruption][0], parameters,
+            drawn={"alpha": ALPHAS} if subset.corruption == "fog" else {},
+            label=own.labels.get(subset.corruption, 0),
+            by_elevation=own.snow_by_elevation and subset.corruption == "snow",
+            instances=subset.corruption in ("beam_missing", "cross_sensor"),
         )
-        for name, (function, graded, fixed) in table.items()
-        for level, severity in enumerate(SEVERITIES)
+        for subset, parameters in _with_parameters("robo3d", by_severity)
     )  # fmt: skip
+
+
+def _with_parameters(
+    family: str, by_severity: Mapping[str, list[dict[str, Any]]]
+) -> Iterator[tuple[Subset, dict[str, Any]]]:
+    """Give each subset of a family but the clean scans its parameters, from corruption -> those of each severity."""
+    rest = {corruption: iter(parameters) for corruption, parameters in by_severity.items()}
+    return ((subset, next(rest[subset.corruption])) for subset in SUBSETS[family] if subset.corruption != CLEAN)
 
 
 def snow_on_wet_ground(sweep: Sweep, rng: np.random.Generator, **parameters: Any) -> Sweep:
@@ -230,17 +266,16 @@ def snow_on_wet_ground(sweep: Sweep, rng: np.random.Generator, **parameters: Any
     return snow(wet_ground(sweep, rng), rng, **parameters)
 
 
-def _by_severity(*values: float) -> list[tuple[str, float]]:
-    return list(zip(SEVERITIES, values, strict=True))
-
-
-FAMILIES: dict[str, dict[str, tuple[CorruptedSubset, ...]]] = {
-    "yan": {"SemanticKITTI": yan()},
-    "robo3d": {"SemanticKITTI": robo3d("SemanticKITTI"), "nuScenes": robo3d("nuScenes")},
+CORRUPTED_SETS: dict[str, dict[str, tuple[CorruptedSubset, ...]]] = {
+    "yan": {SEMANTICKITTI.name: yan()},
+    "robo3d": {dataset: robo3d(dataset) for dataset in _ROBO3D},
 }
 """Family -> data set -> its subsets in order, with the default choices."""
 
 
 def added_labels(dataset: str) -> dict[int, str]:
-    """Raw ids that Robo3D gives to points which are no surface, with the corruption that put them there: 21 "fog"."""
-    return {subset.label: subset.type for subset in FAMILIES["robo3d"][dataset] if subset.label}
+    """Give the raw ids that Robo3D has for points which are no surface, and the corruption that puts them there.
+
+    On SemanticKITTI 21 is "fog". A data set that Robo3D does not corrupt has none.
+    """
+    return {subset.label: subset.type for subset in CORRUPTED_SETS["robo3d"].get(dataset, ()) if subset.label}

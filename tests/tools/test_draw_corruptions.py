@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataloader.corruptions.families import FAMILIES
+from dataloader.corruptions.families import CORRUPTED_SETS
 from tools import draw_corruptions, make_corruptions
 from utils.labels import LabelMap
 from utils.pictures.raster import ALTERED, paint, paint_altered, range_view
-from utils.scan.sensor import SEMANTICKITTI_LIDAR
+from utils.scan.sensor import SEMANTICKITTI
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = LabelMap.load(ROOT / "config" / "label_mapping" / "semantic-kitti.yaml")
@@ -41,7 +41,7 @@ def draw(tree, output, *flags, family="yan", sequence="08"):
 def drawn(tree, tmp_path_factory):
     """Both families, at seed 3: folder of the pictures and what was printed."""
     folder, printed = tmp_path_factory.mktemp("pictures"), {}
-    for family in FAMILIES:
+    for family in CORRUPTED_SETS:
         said = io.StringIO()
         with redirect_stdout(said):
             assert draw(tree, folder, "--seed", 3, family=family) == 0
@@ -59,14 +59,14 @@ def pixels(path):
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CORRUPTED_SETS)
 def test_the_table_is_that_of_the_made_data(family, drawn, tree, tmp_path):
     """Points, change and ignored share against files that the other tool has written with the same seed."""
     made = tmp_path / "made"
     flags = ["--family", family, "--data_path", tree, "--output", made, "--seed", 3, "--workers", 1]
     assert make_corruptions.main([str(flag) for flag in flags]) == 0
     rows = figures(drawn[1][family])
-    subsets = FAMILIES[family]["SemanticKITTI"]
+    subsets = CORRUPTED_SETS[family]["SemanticKITTI"]
     assert list(rows) == ["clean_data", *(subset.name for subset in subsets)]
     before = (tree / "08" / "velodyne" / "000000.bin").stat().st_size // 16
     assert rows["clean_data"][1:4] == [f"{before:,}", "+0.00", "0.00"]
@@ -90,10 +90,10 @@ def test_parameters_are_those_that_grade_and_those_that_are_drawn(drawn):
     assert re.fullmatch(r"beta 0\.05, alpha 0\.\d+", robo3d["fog/moderate"][0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CORRUPTED_SETS)
 def test_one_picture_for_each_corruption(family, drawn):
     folder, _ = drawn
-    types = {subset.type for subset in FAMILIES[family]["SemanticKITTI"]}
+    types = {subset.type for subset in CORRUPTED_SETS[family]["SemanticKITTI"]}
     assert {path.name for path in folder.glob(f"{family}_*")} == {f"{family}_{name}.png" for name in types}
     for path in folder.glob(f"{family}_*"):
         with Image.open(path) as picture:
@@ -178,6 +178,6 @@ def test_a_finer_range_view_tells_neighbours_apart():
     xyz = np.stack([10 * np.cos(angles), 10 * np.sin(angles), [0, 0]], axis=1).astype(np.float32)
     rgb = np.array([[255, 0, 0], [0, 255, 0]], np.uint8)
     for columns, pixels_hit in ((1024, 1), (2048, 2), (3600, 2)):
-        view = range_view(xyz, SEMANTICKITTI_LIDAR, rgb, columns)
+        view = range_view(xyz, SEMANTICKITTI, rgb, columns)
         assert view.shape == (64, columns, 3)
         assert ((view == rgb[0]).all(axis=2) | (view == rgb[1]).all(axis=2)).sum() == pixels_hit

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloader.corruptions.families import CLEAN, FAMILIES, SENSORS
+from dataloader.corruptions.families import CORRUPTED_SETS
 from dataloader.corruptions.fog import ALPHAS
+from dataloader.datasets.catalogue import DATA_SETS
 from dataloader.datasets.corrupted import CorruptedKITTI, CorruptedNuScenes
 from dataloader.datasets.nuscenes import NuScenes
 from tests.support.demo import file_bytes
 from tools import make_corruptions
 from tools.corrupting.frame import FrameResult
 from tools.corrupting.ledger import Ledger
+from utils.corruptions import CLEAN_FOLDER
 from utils.labels import LabelMap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +61,7 @@ def test_yan_in_full(demo_trees, tmp_path, capsys, label_map):
     data.symlink_to(demo_trees["SemanticKITTI"])
     assert run(data) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["clean_data", *(subset.name for subset in FAMILIES["yan"]["SemanticKITTI"])]
+    names = ["clean_data", *(subset.name for subset in CORRUPTED_SETS["yan"]["SemanticKITTI"])]
     assert lines[0] == f"{tmp_path / 'SemanticKITTI-C'}:"
     assert [line.split()[0] for line in lines[1:]] == names
     output = tmp_path / "SemanticKITTI-C"
@@ -403,13 +405,13 @@ def test_a_scan_of_which_nothing_is_left(clean, tmp_path, capsys, monkeypatch):
 
 
 def test_the_sensors_are_those_of_the_data_sets():
-    assert {dataset for sets in FAMILIES.values() for dataset in sets} == set(SENSORS)
+    assert {dataset for sets in CORRUPTED_SETS.values() for dataset in sets} == set(DATA_SETS)
 
 
 def test_side_by_side_no_subset_is_lost_from_the_note(tmp_path):
     """Two runs that began at the same time, each with subsets of its own."""
-    ledgers = [Ledger(tmp_path / "out", {"seed": 0}, ["fog_light", "snow", CLEAN]) for _ in range(2)]
-    for ledger, name in zip((*ledgers, ledgers[0]), ("fog_light", "snow", CLEAN), strict=True):
+    ledgers = [Ledger(tmp_path / "out", {"seed": 0}, ["fog_light", "snow", CLEAN_FOLDER]) for _ in range(2)]
+    for ledger, name in zip((*ledgers, ledgers[0]), ("fog_light", "snow", CLEAN_FOLDER), strict=True):
         ledger.complete(name, None, {"000000": FrameResult(0.0, 0.5, {})})
-    assert set(note_of(tmp_path / "out")["subsets"]) == {"fog_light", "snow", CLEAN}
+    assert set(note_of(tmp_path / "out")["subsets"]) == {"fog_light", "snow", CLEAN_FOLDER}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["corruptions.json"]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataloader.corruptions.families import CLEAN, CorruptedSubset
+from dataloader.corruptions.families import CorruptedSubset
 from dataloader.corruptions.sweep import Sweep
 from dataloader.formats.files import read_bytes
 from tools.corrupting.clean import CleanFrame, CleanSet, semantic
+from utils.corruptions import CLEAN_FOLDER
 from utils.errors import UserError
 from utils.files import write_bytes
 
@@ -25,7 +26,7 @@ class Corruptor:
         family: "yan" or "robo3d".
         seed: of all draws.
         output: folder of the subsets.
-        subsets: by name; `CLEAN` is no key of it.
+        subsets: by name; `CLEAN_FOLDER` is no key of it.
     """
 
     clean: CleanSet
@@ -42,9 +43,9 @@ class Corruptor:
         """
         name, frame = job
         scan, labels = self.files(name, frame)
-        drawn = {} if name == CLEAN else self.subsets[name].draw(self.generator(name, frame))
+        drawn = {} if name == CLEAN_FOLDER else self.subsets[name].draw(self.generator(name, frame))
         if not (scan.is_file() and labels.is_file()):
-            write = self._write_clean if name == CLEAN else self._write_corrupted
+            write = self._write_clean if name == CLEAN_FOLDER else self._write_corrupted
             write(name, frame)
         before = self.clean.count(frame)
         after = np.fromfile(labels, self.clean.label_type)

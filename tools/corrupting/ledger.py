@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dataloader.corruptions.families import CLEAN, NOTE, CorruptedSubset
+from dataloader.corruptions.families import NOTE, CorruptedSubset
 from dataloader.formats.files import missing_files
 from tools.corrupting.clean import CleanFrame
 from tools.corrupting.frame import FrameResult
 from tools.making.notes import Note, read_note, write_note
+from utils.corruptions import CLEAN_FOLDER
 from utils.errors import UserError
 from utils.locks import locked
 
@@ -69,7 +70,7 @@ class Ledger:
 
         Args:
             name: of the subset.
-            subset: what was done; None for `CLEAN`.
+            subset: what was done; None for `CLEAN_FOLDER`.
             results: by frame.
         """
         entry: dict[str, Any] = {
@@ -95,7 +96,7 @@ class Ledger:
         """A word on a completed subset."""
         entry = self.note["subsets"][name]
         points, ignored = entry["points_change_percent"], entry["ignored_percent"]
-        what = "untouched" if name == CLEAN else f"{points:+7.2f} % points"
+        what = "untouched" if name == CLEAN_FOLDER else f"{points:+7.2f} % points"
         return f"{name:<26}{entry['frames']:>6} frames   {what:<16} {ignored:6.2f} % ignored"
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dataloader.corruptions.families import (
-    CLEAN,
-    FAMILIES,
+    CORRUPTED_SETS,
     Choices,
     CorruptedSubset,
     Robo3DChoices,
@@ -22,8 +21,8 @@ from dataloader.corruptions.families import (
 from tools.making.frames import add_workers_flag
 from utils.command.flags import count
 from utils.config.messages import nearest_key
+from utils.corruptions import CLEAN_FOLDER, CLEAN_NAMES
 from utils.errors import UserError
-from utils.robustness.family import CLEAN_NAMES
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
 DATA_PATHS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
@@ -34,7 +33,7 @@ SEQUENCE = "08"
 def add_corruption_flags(parser: argparse.ArgumentParser) -> None:
     """--family, --mode and --seed: of the tools that make and that draw corruptions."""
     add = parser.add_argument
-    add("--family", choices=sorted(FAMILIES), required=True, help="whose corruptions: Yan et al. or Robo3D")
+    add("--family", choices=sorted(CORRUPTED_SETS), required=True, help="whose corruptions: Yan et al. or Robo3D")
     add("--mode", choices=("physical", "reference"), default="physical",
         help="weather by the papers' equations, or as the published generators compute it (%(default)s)")  # fmt: skip
     add("--seed", type=count(0), default=0, metavar="N", help="of all draws (%(default)s)")
@@ -165,15 +164,15 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[CorruptedSubset, ...], tuple[str, ...]]:
     """All subsets of the family for the data set, and the names of those to make, in order.
 
-    `CLEAN` is always among the latter for Yan et al., whose evaluation starts from it; `CLEAN_NAMES` ask for nothing
-    else.
+    `CLEAN_FOLDER` is always among the latter for Yan et al., whose evaluation starts from it; `CLEAN_NAMES` ask for
+    nothing else.
 
     Raises:
         UserError: the family has no such data set or no such subset.
     """
     dataset = DATASETS[flags.dataset]
-    if dataset not in FAMILIES[flags.family]:
-        others = " or ".join(name for name, sets in FAMILIES.items() if dataset in sets)
+    if dataset not in CORRUPTED_SETS[flags.family]:
+        others = " or ".join(name for name, sets in CORRUPTED_SETS.items() if dataset in sets)
         raise UserError(f"--family {flags.family} has no corruptions of {dataset}; take --family {others}")
     yans = isinstance(choices, YanChoices)
     subsets = yan(flags.mode, choices) if yans else robo3d(dataset, flags.mode, choices)
@@ -185,4 +184,4 @@ def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[C
             hint = f"did you mean {nearest}?" if nearest else f"they are {', '.join(s.name for s in subsets)}"
             raise UserError(f"--subsets {word}: no such subset of {flags.family}, {hint}")
     names = [subset.name for subset in subsets if subset.name in asked or subset.type in asked]
-    return subsets, (CLEAN, *names) if flags.family == "yan" else tuple(names)
+    return subsets, (CLEAN_FOLDER, *names) if flags.family == "yan" else tuple(names)

@@ -15,7 +15,7 @@ from tools.viewing.scan import ShownScan, find_prediction, naming_added
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
-from utils.scan.sensor import NUSCENES_LIDAR
+from utils.scan.sensor import NUSCENES
 
 ON_THE_CAR = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
@@ -71,7 +71,7 @@ def read_scan(
     title = f"{scan.frame.sequence}, scan {index} of {where} ({token})"
     labels = scan.labels if clean.has_labels else None
     cameras = _cameras(clean, index) if with_images else ()
-    return ShownScan(title, scan.xyz, NUSCENES_LIDAR, labels, prediction, shown, len(label_map.names), cameras)
+    return ShownScan(title, scan.xyz, NUSCENES, labels, prediction, shown, len(label_map.names), cameras)
 
 
 def _open_subset(subset: tuple[Path, str], clean: NuScenes, version: str) -> CorruptedNuScenes:

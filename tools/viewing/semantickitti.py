@@ -14,7 +14,7 @@ from tools.viewing.scan import ShownScan, find_prediction, naming_added
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
-from utils.scan.sensor import SEMANTICKITTI_LIDAR
+from utils.scan.sensor import SEMANTICKITTI
 
 
 def read_scan(
@@ -54,7 +54,7 @@ def read_scan(
         raise UserError(f"{label_file}: missing; give --predictions to draw those alone")
     title = f"{'Subset' if is_subset else 'Sequence'} {sequence}, scan {frame}"
     cameras = _cameras(folder, frame, xyz)
-    return ShownScan(title, xyz, SEMANTICKITTI_LIDAR, labels, prediction, shown, len(label_map.names), cameras)
+    return ShownScan(title, xyz, SEMANTICKITTI, labels, prediction, shown, len(label_map.names), cameras)
 
 
 def _cameras(folder: Path, frame: str, xyz: NDArray[np.float32]) -> list[list[CameraPicture]]:

@@ -20,11 +20,9 @@ from utils.config.fields import (
     list_of,
 )
 from utils.config.loaders import TrainingLoader, ValidationLoader
+from utils.corruptions import DRAWN
 
-CORRUPTIONS = (
-    "fog", "wet_ground", "snow", "motion_blur", "beam_missing", "crosstalk", "incomplete_echo", "cross_sensor",
-    "local_distortion", "global_outliers", "reduce_beams",
-)  # fmt: skip
+CORRUPTIONS = tuple(DRAWN)
 """What `corruption_aug` can name; `dataloader.augment.weather` has the functions."""
 
 
@@ -57,7 +55,10 @@ class DatasetParams(Section):
         default=None, description="Training scans, for the length of the learning-rate schedule; null: counted."
     )
     dataset_type: str = Field(description="What an item holds; each kind of data set says which names it has.")
-    pc_dataset_type: Literal["SemanticKITTI", "nuScenes"] = Field(description="Layout of the files on disk.")
+    pc_dataset_type: Text = Field(
+        description="The data set, which says how its files lie on disk: SemanticKITTI, nuScenes, or a further one of "
+        "dataloader/datasets/catalogue.py."
+    )
     version: Literal["v1.0-trainval", "v1.0-mini"] | None = Field(
         default=None, description="nuScenes: the tables to train and validate on; null: v1.0-trainval."
     )
@@ -88,8 +89,9 @@ class DatasetParams(Section):
     @check("version")
     @classmethod
     def _nuscenes_has_versions(cls, version: str | None, info: ValidationInfo) -> str | None:
-        if version is not None and info.data.get("pc_dataset_type") == "SemanticKITTI":
-            raise ValueError(f"is for pc_dataset_type nuScenes, remove it from SemanticKITTI, found {version}")
+        found = info.data.get("pc_dataset_type", "nuScenes")
+        if version is not None and found != "nuScenes":
+            raise ValueError(f"is for pc_dataset_type nuScenes, remove it from {found}, found {version}")
         return version
 
     @check("ignore_label")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from utils.scan.sensor import Lidar
+from utils.scan.sensor import Sensor
 
 BACKGROUND = (20, 22, 26)
 RING = (48, 52, 60)
@@ -61,13 +61,13 @@ def paint_altered(
 
 
 def birds_eye_view(
-    xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], size: int, reach: float = 50.0, dot: int = 2
+    xyz: NDArray[np.float32], sensor: Sensor, rgb: NDArray[np.uint8], size: int, reach: float = 50.0, dot: int = 2
 ) -> Pixels:
     """The scan from above, driving direction up, rings every 10 m.
 
     Args:
-        xyz: (N, 3) metres, frame of `lidar`.
-        lidar: what took the scan.
+        xyz: (N, 3) metres, frame of `sensor`.
+        sensor: what took the scan.
         rgb: (N, 3) uint8.
         size: edge length in pixels.
         reach: metres from the sensor to each edge.
@@ -85,18 +85,20 @@ def birds_eye_view(
 
     on_top = (rgb == WRONG).all(axis=1)
     order = np.lexsort((xyz[:, 2], on_top))
-    ahead, left = lidar.ahead_and_left(xyz[order])
+    ahead, left = sensor.ahead_and_left(xyz[order])
     rows = np.floor((reach - ahead) * scale)
     columns = np.floor((reach - left) * scale)
     return _splat(canvas, rows, columns, rgb[order], dot)
 
 
-def range_view(xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], columns: int = RANGE_COLUMNS) -> Pixels:
+def range_view(
+    xyz: NDArray[np.float32], sensor: Sensor, rgb: NDArray[np.uint8], columns: int = RANGE_COLUMNS
+) -> Pixels:
     """The scan as the sensor sees it: azimuth across (driving direction in the middle), elevation down.
 
     Args:
-        xyz: (N, 3) metres, frame of `lidar`.
-        lidar: what took the scan.
+        xyz: (N, 3) metres, frame of `sensor`.
+        sensor: what took the scan.
         rgb: (N, 3) uint8.
         columns: pixels of the whole turn.
 
@@ -106,11 +108,12 @@ def range_view(xyz: NDArray[np.float32], lidar: Lidar, rgb: NDArray[np.uint8], c
     """
     distance = np.linalg.norm(xyz, axis=1)
     order = np.argsort(-distance, kind="stable")
-    ahead, left = lidar.ahead_and_left(xyz[order])
+    ahead, left = sensor.ahead_and_left(xyz[order])
     elevation = np.degrees(np.arcsin(np.clip(xyz[order, 2] / np.maximum(distance[order], 1e-6), -1, 1)))
     across = np.floor((0.5 - np.arctan2(left, ahead) / (2 * np.pi)) * columns).clip(0, columns - 1)
-    rows = np.floor((lidar.top - elevation) / (lidar.top - lidar.bottom) * lidar.beams)
-    canvas = np.full((lidar.beams, columns, 3), BACKGROUND, dtype=np.uint8)
+    top, bottom = sensor.picture_edges
+    rows = np.floor((top - elevation) / (top - bottom) * sensor.beams)
+    canvas = np.full((sensor.beams, columns, 3), BACKGROUND, dtype=np.uint8)
     return _splat(canvas, rows, across, rgb[order], dot=1)
 
 

@@ -30,7 +30,7 @@ from utils.pictures.raster import (
     paint_errors,
     range_view,
 )
-from utils.scan.sensor import Lidar
+from utils.scan.sensor import Sensor
 
 DPI = 100
 MARGIN, GAP, TITLE = 28, 16, 34  # pixels
@@ -59,7 +59,7 @@ def drawable(text: str, longest: int = _LONGEST_NAME) -> str:
 @plain_text()
 def draw_scan(
     xyz: NDArray[np.float32],
-    lidar: Lidar,
+    sensor: Sensor,
     labels: NDArray[np.integer] | None,
     prediction: NDArray[np.integer] | None,
     colors: NDArray[np.uint8],
@@ -74,8 +74,8 @@ def draw_scan(
     With labels and prediction: ground truth, prediction and errors side by side. With one of them: that one, larger.
 
     Args:
-        xyz: (N, 3) metres, frame of `lidar`.
-        lidar: what took the scan.
+        xyz: (N, 3) metres, frame of `sensor`.
+        sensor: what took the scan.
         labels: (N,) learning ids, or None.
         prediction: (N,) learning ids, or None.
         colors: (K, 3) uint8 RGB.
@@ -101,10 +101,10 @@ def draw_scan(
         share = 100 * np.mean(truth[judged] == prediction[judged]) if judged.any() else 0.0
         above[f"Errors (red): {share:.1f} % of the points are right"] = paint_errors(truth, prediction)
     size = _width_of_each(len(above), content)
-    rows = [[(name, birds_eye_view(xyz, lidar, rgb, size)) for name, rgb in above.items()]]
+    rows = [[(name, birds_eye_view(xyz, sensor, rgb, size)) for name, rgb in above.items()]]
     for name, rgb in painted.items():
-        tall = STRIP * (len(painted) + 1) // lidar.beams
-        strip = range_view(xyz, lidar, rgb).repeat(tall, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
+        tall = STRIP * (len(painted) + 1) // sensor.beams
+        strip = range_view(xyz, sensor, rgb).repeat(tall, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
         rows.append([(f"{name}, as the sensor sees it", strip)])
     rows += _camera_rows(painted, cameras, content)
     present = np.unique(np.concatenate([ids for ids in shown.values() if ids is not None]))

@@ -18,7 +18,7 @@ from utils.pictures.charts import draw_confusion
 from utils.pictures.scans import draw_scan
 from utils.results.predictions import Expected, PredictionFormat, Sink
 from utils.scan.records import Segmentation
-from utils.scan.sensor import Lidar
+from utils.scan.sensor import Sensor
 
 PICTURES = 4
 
@@ -31,7 +31,7 @@ class EvaluationOutput:
         label_map: names and colours.
         expected: every frame of the test.
         file_format: how the data set's predictions are filed.
-        lidar: what took the scans.
+        sensor: what took the scans.
         submit: make the zip for the benchmark server.
         save_predictions: keep the prediction files.
         settings: what was tested and how, kept beside the scores.
@@ -43,14 +43,14 @@ class EvaluationOutput:
         label_map: LabelMap,
         expected: Callable[[], Iterable[Expected]],
         file_format: PredictionFormat,
-        lidar: Lidar,
+        sensor: Sensor,
         submit: bool = False,
         save_predictions: bool = False,
         settings: dict[str, str | int | bool] | None = None,
     ) -> None:
         self.folder = folder
         self._label_map, self._expected, self._format = label_map, expected, file_format
-        self._lidar = lidar
+        self._sensor = sensor
         self._submit, self._save_predictions = submit, save_predictions
         self._settings = settings or {}
         self._sinks: dict[str, Sink] = {}
@@ -95,7 +95,7 @@ class EvaluationOutput:
         labels = whole.labels.cpu().numpy()
         draw_scan(
             whole.xyz.cpu().numpy(),
-            self._lidar,
+            self._sensor,
             labels if labels.any() else None,
             segmentation.prediction.cpu().numpy(),
             self._label_map.colors,

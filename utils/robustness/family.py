@@ -1,45 +1,42 @@
-"""Families of corrupted validation sets, what is published on them, and the metrics of both.
+"""Families of corrupted validation sets: how each is tested, and what is published on it.
 
-    yan      Yan et al., "Benchmarking the Robustness of LiDAR Semantic Segmentation Models", IJCV 2024
-    robo3d   Kong et al., "Robo3D: Towards Robust and Reliable 3D Perception against Corruptions", ICCV 2023
-
-Both call a data set "SemanticKITTI-C", and it is not the same one. Subsets and published rows are data:
-`config/robustness/<family>-<data set>.yaml`. Everything here is in percent.
+Both families of `utils.corruptions` call a data set "SemanticKITTI-C", and it is not the same one. Protocol, titles and
+published rows are data: `config/robustness/<family>-<data set>.yaml`. Everything here is in percent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from utils.corruptions import CLEAN, CLEAN_NAMES, FAMILIES, SUBSETS, TITLES, Subset
 from utils.errors import UserError
 from utils.metrics import Convention
 from utils.paths import REPOSITORY
 from utils.yaml_file import YamlError, read_yaml
 
-FAMILIES = ("yan", "robo3d")
-CLEAN = "clean"
-"""`Subset.corruption` of the uncorrupted scans."""
-CLEAN_NAMES = (CLEAN, "clean_data")
-"""What --subsets may call them, in either family: by `CLEAN`, or by their folder in the layout of Yan et al."""
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
 @dataclass(frozen=True)
-class Subset:
-    """One corruption at one severity, or the clean scans.
+class Protocol:
+    """How a family is tested.
 
     Attributes:
-        name: its folder ("fog_light", "fog/light"); that of the clean scans need not exist.
-        corruption: "fog"; `CLEAN` for the clean scans.
-        severity: "light"; "" for the clean scans.
+        num_vote: views per scan.
+        votes_allowed: whether more are within its protocol.
     """
 
-    name: str
-    corruption: str
-    severity: str
+    num_vote: int
+    votes_allowed: bool
+
+
+PROTOCOLS = {
+    "yan": Protocol(num_vote=12, votes_allowed=True),  # as the published script has it
+    "robo3d": Protocol(num_vote=1, votes_allowed=False),  # "no test-time augmentation"
+}
 
 
 @dataclass(frozen=True)
@@ -80,11 +77,11 @@ class Family:
 
     Attributes:
         name: one of `FAMILIES`.
-        dataset: "SemanticKITTI" or "nuScenes".
+        dataset: the data set that was corrupted, as `pc_dataset_type` calls it.
         title: with its source, for headings.
-        num_vote: views per scan in its protocol.
-        votes_allowed: whether more are within its protocol.
         baseline: the published row to compare with by default.
+        folder: of the subsets, as they are usually unpacked: below the parent of `in_place_of`, or of data_path.
+        in_place_of: the folder of data_path that `folder` takes the place of; None: it lies beside data_path.
         titles: corruption -> how it is called in tables, in their order.
         subsets: the clean scans, then all subsets in order.
         models: the published rows.
@@ -93,12 +90,22 @@ class Family:
     name: str
     dataset: str
     title: str
-    num_vote: int
-    votes_allowed: bool
     baseline: str
+    folder: str
+    in_place_of: str | None
     titles: dict[str, str]
     subsets: tuple[Subset, ...]
     models: dict[str, Profile]
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the family is tested."""
+        return PROTOCOLS[self.name]
+
+    @property
+    def has_clean_folder(self) -> bool:
+        """Whether the clean scans lie in a folder beside the subsets; otherwise they are the validation split."""
+        return self.subsets[0].name != CLEAN
 
     def severities(self, corruption: str) -> tuple[str, ...]:
         """The severities of a corruption, in order."""
@@ -124,17 +131,26 @@ class Family:
         return tuple(s for s in self.subsets if s.name in wanted or s.corruption in wanted)
 
 
+def families_of(dataset: str) -> tuple[str, ...]:
+    """The families that have corrupted a data set."""
+    return tuple(name for name in FAMILIES if _table(name, dataset).is_file())
+
+
+def _table(name: str, dataset: str) -> Path:
+    return REPOSITORY / "config" / "robustness" / f"{name}-{dataset.lower()}.yaml"
+
+
 def load_family(name: str, dataset: str) -> Family:
-    """A family as `config/robustness` has it.
+    """Load a family as `config/robustness` has it.
 
     Raises:
         UserError: it has no such data set, or the file was damaged.
     """
-    folder = REPOSITORY / "config" / "robustness"
-    path = folder / f"{name}-{dataset.lower()}.yaml"
+    path = _table(name, dataset)
     if not path.is_file():
-        others = ", ".join(other for other in FAMILIES if (folder / f"{other}-{dataset.lower()}.yaml").is_file())
-        raise UserError(f"--family {name}: is not there for {dataset}; use --family {others}")
+        others = ", ".join(families_of(dataset))
+        hint = f"use --family {others}" if others else "no family has corrupted this data set"
+        raise UserError(f"--family {name}: is not there for {dataset}; {hint}")
     try:
         return _family(read_yaml(path))
     except (YamlError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -143,20 +159,25 @@ def load_family(name: str, dataset: str) -> Family:
 
 
 def _family(content: dict[str, Any]) -> Family:
-    corruptions: dict[str, dict[str, Any]] = content["corruptions"]
-    subsets = [Subset(content["clean"], CLEAN, "")]
-    for corruption, entry in corruptions.items():
-        subsets += [Subset(entry["folder"].replace("*", s), corruption, s) for s in entry["severities"]]
-    severities = {corruption: entry["severities"] for corruption, entry in corruptions.items()}
-    models = {name: _profile(name, row, severities) for name, row in content["models"].items()}
-    plain = {key: content[key] for key in ("title", "num_vote", "votes_allowed", "baseline", "dataset")}
-    if plain["baseline"] not in models:
-        raise ValueError(f"no row of the baseline {plain['baseline']}")
-    titles = {corruption: entry["title"] for corruption, entry in corruptions.items()}
-    return Family(name=content["family"], titles=titles, subsets=tuple(subsets), models=models, **plain)
+    name, titles = content["family"], TITLES[content["family"]]
+    if content["corruptions"] != list(titles):
+        raise ValueError(f"corruptions must be {', '.join(titles)}")
+    family = Family(
+        name=name,
+        titles=titles,
+        subsets=SUBSETS[name],
+        models={},
+        in_place_of=content.get("in_place_of"),
+        **{key: content[key] for key in ("title", "baseline", "dataset", "folder")},
+    )
+    severities = {corruption: family.severities(corruption) for corruption in titles}
+    models = {model: _profile(model, row, severities) for model, row in content["models"].items()}
+    if family.baseline not in models:
+        raise ValueError(f"no row of the baseline {family.baseline}")
+    return replace(family, models=models)
 
 
-def _profile(name: str, row: dict[str, Any], severities: dict[str, list[str]]) -> Profile:
+def _profile(name: str, row: dict[str, Any], severities: Mapping[str, tuple[str, ...]]) -> Profile:
     by_severity = {
         corruption: dict(zip(severities[corruption], map(float, figures), strict=True))
         for corruption, figures in zip(severities, row["severities"], strict=True)
@@ -174,7 +195,7 @@ def find_model(name: str, family: Family) -> Profile | None:
 
 
 def default_folder(data_path: Path, family: Family) -> Path:
-    """Where the corrupted scans lie unless --corruption_path says otherwise.
+    """Find where the corrupted scans lie unless --corruption_path says otherwise.
 
     Yan et al.: the clean `data_path` with "sequences" replaced by "SemanticKITTI-C", as published. Robo3D: in its place
     "Robo3D/SemanticKITTI-C", since the names clash; for nuScenes "Robo3D/nuScenes-C" beside `data_path`.
@@ -182,14 +203,13 @@ def default_folder(data_path: Path, family: Family) -> Path:
     Raises:
         UserError: no folder of `data_path` is called "sequences".
     """
-    if family.dataset == "nuScenes":
-        return data_path.parent / "Robo3D" / "nuScenes-C"
+    if family.in_place_of is None:
+        return data_path.parent / family.folder
     parts = list(data_path.parts)
-    if "sequences" not in parts:
+    if family.in_place_of not in parts:
         raise UserError(
-            f"{data_path}: no folder of this data_path is called sequences, so the corrupted scans cannot be found "
-            "from it; give --corruption_path"
+            f"{data_path}: no folder of this data_path is called {family.in_place_of}, so the corrupted scans cannot be "
+            "found from it; give --corruption_path"
         )
-    place = len(parts) - 1 - parts[::-1].index("sequences")
-    parts[place : place + 1] = ["SemanticKITTI-C"] if family.name == "yan" else ["Robo3D", "SemanticKITTI-C"]
-    return Path(*parts)
+    place = len(parts) - 1 - parts[::-1].index(family.in_place_of)
+    return Path(*parts[:place], family.folder, *parts[place + 1 :])

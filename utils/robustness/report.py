@@ -120,7 +120,7 @@ class RobustReport:
             shown = ", ".join(f"{key} {how.made_with[key]}" for key in _MADE_WITH if key in how.made_with)
             made = f"made by tools/make_corruptions.py: {shown}"
         comparison = "none" if self.baseline is None else self.baseline.name
-        unsaid = "its convention and votes are" if family.votes_allowed else "its convention is"
+        unsaid = "its convention and votes are" if family.protocol.votes_allowed else "its convention is"
         published = f" (published row; {unsaid} not stated)" if comparison in family.models else ""
         return [
             ("checkpoint", how.checkpoint),

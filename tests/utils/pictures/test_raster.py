@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from utils.pictures import raster
-from utils.scan.sensor import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 
 def colors_in(picture):
@@ -15,7 +15,7 @@ def test_birds_eye_view_puts_points_where_they_are():
     """10 m to a pixel edge: forward is up, left is left, outside is dropped, the higher point covers the lower."""
     xyz = np.array([[45, 35, 0], [-45, -45, 0], [45, 35, 1], [51, 0, 0], [np.nan, 0, 0]], dtype=np.float32)
     rgb = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [200, 0, 0], [200, 0, 0]], dtype=np.uint8)
-    picture = raster.birds_eye_view(xyz, SEMANTICKITTI_LIDAR, rgb, size=10, dot=1)
+    picture = raster.birds_eye_view(xyz, SEMANTICKITTI, rgb, size=10, dot=1)
     assert tuple(picture[0, 1]) == (0, 0, 9)
     assert tuple(picture[9, 9]) == (0, 9, 0)
     assert not (picture[..., 0] == 200).any()
@@ -24,15 +24,15 @@ def test_birds_eye_view_puts_points_where_they_are():
 def test_birds_eye_view_never_hides_an_error():
     xyz = np.array([[5, 5, -1], [5, 5, 2]], dtype=np.float32)
     rgb = np.array([raster.WRONG, raster.RIGHT], dtype=np.uint8)
-    assert raster.WRONG in colors_in(raster.birds_eye_view(xyz, SEMANTICKITTI_LIDAR, rgb, size=10))
-    assert raster.RIGHT not in colors_in(raster.birds_eye_view(xyz, SEMANTICKITTI_LIDAR, rgb, size=10))
+    assert raster.WRONG in colors_in(raster.birds_eye_view(xyz, SEMANTICKITTI, rgb, size=10))
+    assert raster.RIGHT not in colors_in(raster.birds_eye_view(xyz, SEMANTICKITTI, rgb, size=10))
 
 
 def test_range_view_puts_points_where_they_are():
     """Ahead is the middle, left is left, low is low, the nearer point covers the farther."""
     xyz = np.array([[20, 0.1, 0], [10, 0.05, 0], [0, 10, 0], [10, -0.1, -4]], dtype=np.float32)
     rgb = np.array([[1, 0, 0], [2, 0, 0], [3, 0, 0], [4, 0, 0]], dtype=np.uint8)
-    picture = raster.range_view(xyz, SEMANTICKITTI_LIDAR, rgb)
+    picture = raster.range_view(xyz, SEMANTICKITTI, rgb)
     assert picture.shape == (64, 1024, 3)
     place = {value: np.argwhere(picture[..., 0] == value) for value in (1, 2, 3, 4)}
     assert [len(place[value]) for value in (1, 2, 3, 4)] == [0, 1, 1, 1]
@@ -67,7 +67,7 @@ def test_camera_view_scales_the_pixels_with_the_picture():
 def test_range_view_leaves_out_what_the_sensor_cannot_see():
     above_and_below = np.array([[10, 0, 5], [10, 0, -8]], dtype=np.float32)
     rgb = np.full((2, 3), 200, dtype=np.uint8)
-    picture = raster.range_view(above_and_below, SEMANTICKITTI_LIDAR, rgb)
+    picture = raster.range_view(above_and_below, SEMANTICKITTI, rgb)
     assert colors_in(picture) == {raster.BACKGROUND}
 
 
@@ -75,9 +75,9 @@ def test_the_frame_of_nuscenes_is_turned_so_that_ahead_is_up_and_in_the_middle()
     """x points right and y ahead there: 20 m ahead, 30 m to the left, 40 m behind."""
     xyz = np.array([[0, 20, 0], [-30, 0, 0], [0, -40, 0]], dtype=np.float32)
     rgb = np.array([[1, 0, 0], [2, 0, 0], [3, 0, 0]], dtype=np.uint8)
-    above = raster.birds_eye_view(xyz, NUSCENES_LIDAR, rgb, size=100, dot=1)
+    above = raster.birds_eye_view(xyz, NUSCENES, rgb, size=100, dot=1)
     assert [np.argwhere(above[..., 0] == value).tolist() for value in (1, 2, 3)] == [[[30, 50]], [[50, 20]], [[90, 50]]]
-    around = raster.range_view(xyz, NUSCENES_LIDAR, rgb)
+    around = raster.range_view(xyz, NUSCENES, rgb)
     columns = [np.argwhere(around[..., 0] == value)[0, 1] for value in (1, 2)]
     assert columns == [512, 256]
     assert np.argwhere(around[..., 0] == 3)[0, 1] in (0, 1023)
@@ -88,6 +88,6 @@ def test_each_beam_of_nuscenes_has_a_row_of_its_own():
     beams = np.radians(np.linspace(10.67, -30.67, 32) + np.tile([0.44, -0.44], 16))
     xyz = np.stack([np.zeros(32), 15 * np.cos(beams), 15 * np.sin(beams)], axis=1).astype(np.float32)
     rgb = np.stack([np.arange(100, 132)] * 3, axis=1).astype(np.uint8)
-    picture = raster.range_view(xyz, NUSCENES_LIDAR, rgb)
+    picture = raster.range_view(xyz, NUSCENES, rgb)
     assert picture.shape == (32, 1024, 3)
     assert picture[:, 512, 0].tolist() == list(range(100, 132))

@@ -10,7 +10,7 @@ from utils.pictures import charts, raster
 from utils.pictures import scans as drawing
 from utils.pictures.charts import draw_confusion, draw_training_curve
 from utils.pictures.raster import CameraPicture
-from utils.scan.sensor import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
+from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 NAMES = ("unlabeled", "car", "road", "building")
 COLORS = np.array([(0, 0, 0), (100, 150, 245), (255, 0, 255), (255, 200, 0)], dtype=np.uint8)
@@ -60,7 +60,7 @@ def test_scan_with_everything(tmp_path):
     prediction[labels == 1] = 3  # the car is missed
     path = tmp_path / "folder" / "scan.png"
     cameras = [[camera(xyz)]]
-    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, labels, prediction, COLORS, NAMES, path, cameras, title="a street")
+    drawing.draw_scan(xyz, SEMANTICKITTI, labels, prediction, COLORS, NAMES, path, cameras, title="a street")
     picture = read_png(path)
     assert picture.shape[1] == 2 * raster.RANGE_COLUMNS + 2 * drawing.MARGIN
     assert classes_in(picture) == {1, 2, 3}
@@ -73,7 +73,7 @@ def test_scan_with_one_of_them_shows_no_errors(tmp_path, which):
     labels = np.where(labels == 1, 2, labels)
     path = tmp_path / "scan.png"
     given = (labels if which == "labels" else None, labels if which == "prediction" else None)
-    drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, *given, COLORS, NAMES, path)
+    drawing.draw_scan(xyz, SEMANTICKITTI, *given, COLORS, NAMES, path)
     picture = read_png(path)
     assert picture.shape[1] == raster.RANGE_COLUMNS + 2 * drawing.MARGIN
     assert classes_in(picture) == {2, 3}
@@ -83,7 +83,7 @@ def test_scan_with_one_of_them_shows_no_errors(tmp_path, which):
 def test_scan_needs_something_to_show(tmp_path):
     xyz, _ = street()
     with pytest.raises(ValueError, match="labels or a prediction"):
-        drawing.draw_scan(xyz, SEMANTICKITTI_LIDAR, None, None, COLORS, NAMES, tmp_path / "a.png")
+        drawing.draw_scan(xyz, SEMANTICKITTI, None, None, COLORS, NAMES, tmp_path / "a.png")
 
 
 def test_cameras_are_laid_out_as_given(tmp_path):
@@ -95,7 +95,7 @@ def test_cameras_are_laid_out_as_given(tmp_path):
         [CameraPicture(f"camera {grey}", np.full((30, 50, 3), grey, dtype=np.uint8), nowhere) for grey in row]
         for row in greys
     ]
-    drawing.draw_scan(xyz, NUSCENES_LIDAR, labels, labels, COLORS, NAMES, tmp_path / "scan.png", cameras)
+    drawing.draw_scan(xyz, NUSCENES, labels, labels, COLORS, NAMES, tmp_path / "scan.png", cameras)
     picture = read_png(tmp_path / "scan.png")
     corners = {}
     for grey in np.ravel(greys):
@@ -117,7 +117,7 @@ def test_rasters_show_the_frame_of_the_lidar(tmp_path):
     """The street runs along x: up the picture for a lidar that looks along x, across it for one that looks along y."""
     xyz, labels = street()
     shape = []
-    for lidar in (SEMANTICKITTI_LIDAR, NUSCENES_LIDAR):
+    for lidar in (SEMANTICKITTI, NUSCENES):
         drawing.draw_scan(xyz, lidar, labels, None, COLORS, NAMES, tmp_path / "scan.png")
         above = read_png(tmp_path / "scan.png")[: drawing.MARGIN + drawing.TITLE + raster.RANGE_COLUMNS]
         road = np.argwhere((above == COLORS[2]).all(axis=2))
@@ -184,7 +184,7 @@ def test_names_are_taken_as_they_are(tmp_path):
     colors = np.array([(20 * number, 255 - 20 * number, 7) for number in range(len(NAMES_AS_THEY_COME))], np.uint8)
     for title in ("$\\frac{$", "_\ud800\n" * 99):
         args = (colors, NAMES_AS_THEY_COME, tmp_path / "scan.png")
-        drawing.draw_scan(xyz[:500], SEMANTICKITTI_LIDAR, labels[:500], None, *args, title=title)
+        drawing.draw_scan(xyz[:500], SEMANTICKITTI, labels[:500], None, *args, title=title)
     legend = colors_in(read_png(tmp_path / "scan.png")[-90:])
     assert {tuple(color) for color in colors[1:].tolist()} <= legend
     classes = NAMES_AS_THEY_COME[1:]

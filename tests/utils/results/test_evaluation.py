@@ -12,14 +12,19 @@ from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
 from utils.labels import LabelMap
 from utils.metrics import SegmentationMetrics
 from utils.results.evaluation import EvaluationOutput
+from utils.scan import sensor
 from utils.scan.records import Frame, Segmentation, WholeScan
-from utils.scan.sensor import NUSCENES_LIDAR, SEMANTICKITTI_LIDAR
 
 CONFIG = Path(__file__).parents[3] / "config" / "label_mapping"
 KITTI, NUSCENES = LabelMap.load(CONFIG / "semantic-kitti.yaml"), LabelMap.load(CONFIG / "nuscenes.yaml")
 FORMATS = {
-    "semantickitti": (KITTI, SemanticKITTIFormat(KITTI), SEMANTICKITTI_LIDAR, "sequences/08/predictions/000000.label"),
-    "nuscenes": (NUSCENES, NuScenesFormat("val", uses_camera=True), NUSCENES_LIDAR, "lidarseg/val/000000_lidarseg.bin"),
+    "semantickitti": (KITTI, SemanticKITTIFormat(KITTI), sensor.SEMANTICKITTI, "sequences/08/predictions/000000.label"),
+    "nuscenes": (
+        NUSCENES,
+        NuScenesFormat("val", uses_camera=True),
+        sensor.NUSCENES,
+        "lidarseg/val/000000_lidarseg.bin",
+    ),
 }
 
 

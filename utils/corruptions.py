@@ -1,0 +1,88 @@
+"""The names of corruptions: of the two published families, subset by subset, and of what training can draw.
+
+    yan      Yan et al., "Benchmarking the Robustness of LiDAR Semantic Segmentation Models", IJCV 2024
+    robo3d   Kong et al., "Robo3D: Towards Robust and Reliable 3D Perception against Corruptions", ICCV 2023
+
+What each of them does to a sweep is in `dataloader.corruptions.families`, what is published about each in
+`config/robustness`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SEVERITIES = ("light", "moderate", "heavy")
+
+CLEAN = "clean"
+"""`Subset.corruption` of the uncorrupted scans."""
+CLEAN_FOLDER = "clean_data"
+"""Their folder in the layout of Yan et al.; Robo3D has none."""
+CLEAN_NAMES = (CLEAN, CLEAN_FOLDER)
+"""What --subsets may call them, in either family."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One corruption at one severity, or the clean scans.
+
+    Attributes:
+        name: its folder: "fog_light" (Yan et al.) or "fog/light" (Robo3D); that of the clean scans need not exist.
+        corruption: "fog"; `CLEAN` for the clean scans. The metrics of both papers take the mean over the severities of
+            a corruption first.
+        severity: "light", "moderate", "heavy"; "dense", "sparse" for fewer beams (Yan et al.); "" for the clean scans.
+    """
+
+    name: str
+    corruption: str
+    severity: str
+
+
+TITLES: dict[str, dict[str, str]] = {
+    "yan": {
+        "fog": "fog",
+        "snowfall": "snowfall",
+        "local": "local distortion",
+        "global": "global outliers",
+        "32beam": "32 beams",
+        "16beam": "16 beams",
+    },
+    "robo3d": {
+        "fog": "fog",
+        "wet_ground": "wet ground",
+        "snow": "snow",
+        "motion_blur": "motion blur",
+        "beam_missing": "missing beams",
+        "crosstalk": "crosstalk",
+        "incomplete_echo": "incomplete echo",
+        "cross_sensor": "cross-sensor",
+    },
+}
+"""Family -> its corruptions in the order of its tables -> what tables and pictures call each."""
+
+
+def _subset_of_yan(corruption: str, severity: str) -> Subset:
+    name = f"{severity}_{corruption}" if corruption.endswith("beam") else f"{corruption}_{severity}"
+    return Subset(name, corruption, severity)
+
+
+SUBSETS: dict[str, tuple[Subset, ...]] = {
+    "yan": (
+        Subset(CLEAN_FOLDER, CLEAN, ""),
+        *(
+            _subset_of_yan(corruption, severity)
+            for corruption in TITLES["yan"]
+            for severity in (("dense", "sparse") if corruption.endswith("beam") else SEVERITIES)
+        ),
+    ),
+    "robo3d": (Subset(CLEAN, CLEAN, ""), *(Subset(f"{c}/{s}", c, s) for c in TITLES["robo3d"] for s in SEVERITIES)),
+}
+"""Family -> the clean scans, then its subsets in the order of its evaluation."""
+FAMILIES = tuple(SUBSETS)
+
+DRAWN: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{name: ("robo3d", (name,)) for name in TITLES["robo3d"]},
+    "local_distortion": ("yan", ("local",)),
+    "global_outliers": ("yan", ("global",)),
+    "reduce_beams": ("yan", ("32beam", "16beam")),
+}
+"""What `corruption_aug` can name -> the family, and the corruptions of it at whose severities it is drawn."""
