@@ -1,5 +1,6 @@
 # make demo   set up, make a street, train on it, test, draw pictures     (under 10 minutes on 2 cores)
 # make test   set up, check style, types and import directions, run the tests (in two processes; JOBS=n for others)
+# make docs   write docs/reference/ from the code, and build the pages of docs/ into site/
 # make benchmark | format | clean
 
 SHELL := /bin/bash
@@ -8,7 +9,7 @@ RUN := demo
 JOBS := 2
 DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 
-.PHONY: demo test lint format benchmark clean setup
+.PHONY: demo test lint format benchmark docs clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -40,5 +41,12 @@ format: setup
 benchmark: setup
 	@$(PYTHON) tools/benchmark.py
 
+# The builder is installed when it is first wanted: setting up, testing and the demo do without it.
+docs: setup
+	@$(PYTHON) tools/make_docs.py
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@.venv/bin/zensical build --clean --strict
+	@echo "open site/index.html"
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache dataset/demo
+	rm -rf .venv .pytest_cache .ruff_cache .cache site dataset/demo

@@ -1,0 +1,93 @@
+"""docs/reference/commands.md: every flag of every program, and how a command ends."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from tools.documenting.markdown import code, page, table
+from tools.documenting.programs import commands, programs
+
+_INTRODUCTION = """Every command is run from the root of the repository, in the environment that `make setup` makes. `--help` prints
+the flags of a program as well. Three dots behind a value: several of them may be given."""
+
+_EXIT_CODES = (
+    ("0", "The command has done what it was asked for."),
+    ("2", "Something outside of the program is wrong: a flag, a key, a file, the disk. One line on stderr that begins "
+     "with `error:` names it and says what to do."),
+    (str(128 + signal.SIGHUP), "The terminal was closed (SIGHUP)."),
+    (str(128 + signal.SIGINT), "Ctrl-C (SIGINT). The line says how to go on, if the command can."),
+    (str(128 + signal.SIGPIPE), "Nobody reads the output any more (`| head -1`)."),
+    (str(128 + signal.SIGTERM), "The command was ended from outside (SIGTERM), as by `kill` or by SLURM."),
+    ("1", "A fault of the program, with its traceback: please report it."),
+)  # fmt: skip
+
+
+def commands_page() -> str:
+    """Return the page."""
+    blocks = [_INTRODUCTION]
+    for path in programs():
+        for command, parser in commands(path):
+            blocks.append(f"## {command.removeprefix('tools/')}")
+            blocks.append(f"`python {command}`: {_sentence(parser.description)}")
+            blocks.append(table(("flag", "default", "meaning"), _rows(parser)))
+    blocks += ["## Exit codes", table(("code", "meaning"), _EXIT_CODES)]
+    return page("Commands and exit codes", *blocks)
+
+
+def _sentence(text: str | None) -> str:
+    words = " ".join((text or "").partition("\n\n")[0].split())
+    return words if words.endswith(".") else f"{words}."
+
+
+def _rows(parser: argparse.ArgumentParser) -> list[tuple[str, str, str]]:
+    titles = {id(action): group.title for group in parser._action_groups[2:] for action in group._group_actions}
+    rows = []
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction) or action.help == argparse.SUPPRESS:
+            continue
+        meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
+        # Some of the tools name their defaults in brackets, where there is more to say than a value.
+        default = "" if meaning.endswith(")") else _default(action)
+        if id(action) in titles:
+            meaning = f"{meaning}; {titles[id(action)]}"
+        rows.append((_flag(action), default, _with_choices(meaning, action)))
+    return rows
+
+
+def _flag(action: argparse.Action) -> str:
+    """The spellings of a flag and its value; of a positional argument the value alone."""
+    if action.nargs == 0:
+        return ", ".join(map(code, action.option_strings))
+    names = [action.metavar] if isinstance(action.metavar, str) else list(action.metavar or ())
+    value = " ".join(names) or ("NAME" if action.choices else action.dest.upper())
+    if isinstance(action.nargs, int) and len(names) == 1:
+        value = " ".join(names * action.nargs)
+    value = {"?": f"[{value}]", "+": f"{value}...", "*": f"[{value}...]"}.get(str(action.nargs), value)
+    spelled = [*action.option_strings[:-1], f"{' '.join([*action.option_strings[-1:], value])}"]
+    return ", ".join(map(code, spelled))
+
+
+def _default(action: argparse.Action) -> str:
+    if action.required:
+        return "required"
+    value = action.default
+    if value is None or value is False or value == []:
+        return ""
+    shown = value if isinstance(value, list | tuple) else (value,)
+    return code(" ".join(item.as_posix() if isinstance(item, PurePath) else _plain(item) for item in shown))
+
+
+def _plain(value: object) -> str:
+    """A default as one would type it; sweeps and the like say it themselves."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _with_choices(meaning: str, action: argparse.Action) -> str:
+    choices: Sequence[object] = list(action.choices or ())
+    if not choices:
+        return meaning
+    listed = ", ".join(code(choice) for choice in choices)
+    return f"{meaning}; one of {listed}" if meaning else f"one of {listed}"

@@ -1,0 +1,60 @@
+"""docs/reference/models.md: what each configuration file builds, its parameters counted by building it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from network.assemble import build_network, parameter_count
+from tools.documenting.markdown import code, page, table
+from utils.config.loading import load_config
+from utils.config.model import ModelParams
+from utils.config.schema import Config
+from utils.paths import REPOSITORY
+
+_INTRODUCTION = """One row for each file in `config/`. Parameters are counted on the networks that the files make: what a test needs, and
+what is trained. 2DPASS trains an image branch beside its 3D network; at test time that branch is gone.
+
+**The mIoU are quoted** from the README of the published code (validation split, %). None of them has been measured with
+this code; [Measured](../results/measured.md) says what has."""
+
+QUOTED = {
+    "MinkowskiNet-semantickitti": ("65.1", "67.1"),
+    "SPVCNN-semantickitti": ("65.9", "67.8"),
+    "2DPASS-semantickitti": ("68.7", "70.0"),
+    "2DPASS-large-semantickitti": ("70.7", "72.0"),
+    "MinkowskiNet-nuscenes": ("74.3", "76.0"),
+    "SPVCNN-nuscenes": ("74.9", "76.9"),
+    "2DPASS-base-nuscenes": ("76.7", "79.6"),
+    "2DPASS-nuscenes": ("78.0", "80.5"),
+}
+"""mIoU with one view and with several, by configuration file."""
+
+
+def models_page() -> str:
+    """Return the page."""
+    header = ("config", "data set", "network", "parameters at test", "in training", "mIoU, one view", "mIoU, TTA")
+    paths = sorted((REPOSITORY / "config").glob("*.yaml"), key=lambda path: ("demo" in path.stem, path.stem))
+    return page("Models", _INTRODUCTION, table(header, map(_row, paths), right=(3, 4, 5, 6)))
+
+
+def _row(path: Path) -> tuple[str, ...]:
+    config = load_config(path)
+    counts = (f"{millions(config, alone):.2f} M" for alone in (True, False))
+    data = config.dataset_params.pc_dataset_type
+    return code(path.name), data, _network(config), *counts, *QUOTED.get(path.stem, ("", ""))
+
+
+def millions(config: Config, baseline_only: bool) -> float:
+    """Return the millions of trainable parameters of the network of a config; nothing of it takes memory."""
+    with torch.device("meta"):
+        return parameter_count(build_network(config, baseline_only, imagenet=False)) / 1e6
+
+
+def _network(config: Config) -> str:
+    model = config.model_params
+    if isinstance(model, ModelParams):
+        return f"2DPASS, {len(model.scale_list)} scales x {model.hiden_size} channels"
+    name = {"minkowskinet": "MinkowskiNet", "spvcnn": "SPVCNN"}[model.model_architecture]
+    return f"{name}, voxels of {100 * model.voxel_size:g} cm, widths {model.cr:g} x {min(model.layer_num)} to {max(model.layer_num)}"

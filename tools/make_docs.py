@@ -1,0 +1,64 @@
+"""Write docs/reference/ from the code: config keys, commands, corruptions, models, data sets.
+
+python tools/make_docs.py
+
+`make docs` does this and builds the site. The pages are committed; a test holds them against the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the tool runs from anywhere
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.command.start import begin
+
+    begin()
+
+from tools.documenting.commands_page import commands_page
+from tools.documenting.config_page import config_page
+from tools.documenting.corruptions_page import corruptions_page
+from tools.documenting.data_sets_page import data_sets_page
+from tools.documenting.models_page import models_page
+from utils.command.flags import Parser
+from utils.command.process import run_command
+from utils.command.terminal import say
+from utils.files import read_text, write_text
+from utils.paths import REPOSITORY
+
+REFERENCE = REPOSITORY / "docs" / "reference"
+PAGES: dict[str, Callable[[], str]] = {
+    "config.md": config_page,
+    "commands.md": commands_page,
+    "models.md": models_page,
+    "data-sets.md": data_sets_page,
+    "corruptions.md": corruptions_page,
+}
+"""File in docs/reference/ -> what writes its text."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of this tool's command line."""
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=REFERENCE, metavar="FOLDER", help="of the pages (docs/reference)")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write every page, and say which ones have changed."""
+    folder: Path = build_parser().parse_args(arguments).output
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in ((name, write()) for name, write in PAGES.items()):
+        path = folder / name
+        changed = not path.is_file() or read_text(path) != text
+        if changed:
+            write_text(path, text)
+        say(f"{path}: {'written' if changed else 'as it was'}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(sys.argv[1:])))
