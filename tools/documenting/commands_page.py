@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from tools.documenting.markdown import code, page, table
@@ -32,7 +32,7 @@ def commands_page() -> str:
         for command, parser in commands(path):
             blocks.append(f"## {command.removeprefix('tools/')}")
             blocks.append(f"`python {command}`: {_sentence(parser.description)}")
-            blocks.append(table(("flag", "default", "meaning"), _rows(parser)))
+            blocks += _flags(parser)
     blocks += ["## Exit codes", table(("code", "meaning"), _EXIT_CODES)]
     return page("Commands and exit codes", *blocks)
 
@@ -42,19 +42,27 @@ def _sentence(text: str | None) -> str:
     return words if words.endswith(".") else f"{words}."
 
 
-def _rows(parser: argparse.ArgumentParser) -> list[tuple[str, str, str]]:
-    titles = {id(action): group.title for group in parser._action_groups[2:] for action in group._group_actions}
-    rows = []
-    for action in parser._actions:
-        if isinstance(action, argparse._HelpAction) or action.help == argparse.SUPPRESS:
-            continue
-        meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
-        # Some of the tools name their defaults in brackets, where there is more to say than a value.
-        default = "" if meaning.endswith(")") else _default(action)
-        if id(action) in titles:
-            meaning = f"{meaning}; {titles[id(action)]}"
-        rows.append((_flag(action), default, _with_choices(meaning, action)))
-    return rows
+def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The table of the flags; those of a group with a title of its own in a table below it."""
+    general, special = parser._action_groups[:2], parser._action_groups[2:]
+    header = ("flag", "default", "meaning")
+    if rows := [_row(action, parser) for group in general for action in _shown(group)]:
+        yield table(header, rows)
+    for group in special:
+        yield f"{str(group.title)[:1].upper()}{str(group.title)[1:]}:"
+        yield table(header, [_row(action, parser) for action in _shown(group)])
+
+
+def _shown(group: argparse._ArgumentGroup) -> list[argparse.Action]:
+    return [action for action in group._group_actions
+            if not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS]  # fmt: skip
+
+
+def _row(action: argparse.Action, parser: argparse.ArgumentParser) -> tuple[str, str, str]:
+    meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
+    # Some of the tools name their defaults in brackets, where there is more to say than a value.
+    default = "" if meaning.endswith(")") else _default(action)
+    return _flag(action), default, _with_choices(meaning, action)
 
 
 def _flag(action: argparse.Action) -> str:

@@ -5,40 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dataloader.augment.weather import severities_of
-from dataloader.corruptions.families import CLEAN, FAMILIES, SENSORS, CorruptedSubset
+from dataloader.corruptions.families import CORRUPTED_SETS, CorruptedSubset
+from dataloader.datasets.catalogue import DATA_SETS
 from tools.documenting.markdown import code, page, table
+from utils.corruptions import CLEAN_FOLDER
 from utils.robustness.family import load_family
 
 _INTRODUCTION = f"""What `tools/make_corruptions.py` makes with its defaults (`--mode physical`), and what `corruption_aug` draws from.
 [Corruptions](../guides/corruptions.md) shows them picture by picture, and says what the papers leave open.
 
-Yan et al. have the untouched scans beside the subsets, in `{CLEAN}`."""
+Yan et al. have the untouched scans beside the subsets, in `{CLEAN_FOLDER}`."""
+
+_TITLES = {"yan": "Yan et al.", "robo3d": "Robo3D"}
 
 
 def corruptions_page() -> str:
     """Return the page."""
     blocks = [_INTRODUCTION]
-    for family, datasets in FAMILIES.items():
+    for family, datasets in CORRUPTED_SETS.items():
         for dataset, subsets in datasets.items():
             known = load_family(family, dataset)
-            votes = "more are allowed" if known.votes_allowed else "no more are allowed"
-            blocks.append(f"## {'Yan et al.' if family == 'yan' else 'Robo3D'} on {dataset}")
+            votes = "more are allowed" if known.protocol.votes_allowed else "no more are allowed"
+            blocks.append(f"## {_TITLES.get(family, family)} on {dataset}")
             blocks.append(
                 f"`--family {family}`: {known.title}. {len(subsets)} subsets of {len(known.titles)} corruptions; "
-                f"{known.num_vote} view{'s' * (known.num_vote > 1)} per scan by its protocol, {votes}."
+                f"{known.protocol.num_vote} view{'s' * (known.protocol.num_vote > 1)} per scan by its protocol, {votes}."
             )
             header = ("subset", "function", "parameters", "drawn for each frame", "raw id of altered points")
             blocks.append(table(header, map(_row, subsets)))
-    blocks.append("## Names of corruption_aug")
-    blocks.append(
+    return page("Corruptions", *blocks, *_drawn_in_training())
+
+
+def _drawn_in_training() -> list[str]:
+    """The names that `corruption_aug` takes, with the number of severities on each data set."""
+    found = [severities_of(data_set.sensor) for data_set in DATA_SETS.values()]
+    names = dict.fromkeys(name for severities in found for name in severities)
+    rows = [(code(name), *(str(len(severities.get(name, ()))) for severities in found)) for name in names]
+    return [
+        "## Names of corruption_aug",
         "`dataset_params.corruption_aug` takes these names; a severity is drawn from as many as there are, each with "
-        "equal chance."
-    )
-    names = {name: None for sensor in SENSORS.values() for name in severities_of(sensor)}
-    counts = {dataset: severities_of(sensor) for dataset, sensor in SENSORS.items()}
-    rows = [(code(name), *(str(len(found.get(name, ()))) for found in counts.values())) for name in names]
-    blocks.append(table(("name", *(f"severities on {dataset}" for dataset in counts)), rows, right=(1, 2)))
-    return page("Corruptions", *blocks)
+        "equal chance.",
+        table(("name", *(f"severities on {dataset}" for dataset in DATA_SETS)), rows, right=range(1, 1 + len(found))),
+    ]
 
 
 def _row(subset: CorruptedSubset) -> tuple[str, str, str, str, str]:
@@ -53,5 +61,7 @@ def _listed(parameters: Mapping[str, object]) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(_shown, value)) if not any(isinstance(v, tuple) for v in value) else str(value)
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+        return ", ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

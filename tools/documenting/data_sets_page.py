@@ -4,50 +4,52 @@ from __future__ import annotations
 
 import numpy as np
 
-from dataloader.corruptions.families import FAMILIES, added_labels
+from dataloader.corruptions.families import added_labels
+from dataloader.datasets.catalogue import DATA_SETS
+from dataloader.datasets.data_set import DataSet
 from tools.documenting.markdown import code, page, table
-from utils.labels import UNKNOWN, LabelMap
-from utils.paths import REPOSITORY
-from utils.scan.sensor import NUSCENES, SEMANTICKITTI, Sensor
+from utils.labels import LabelMap
 
-_INTRODUCTION = """Each data set has a label mapping in `config/label_mapping/`: which learning id each raw id becomes, and how classes
-are called and coloured. [SemanticKITTI](../data/semantickitti.md) and [nuScenes](../data/nuscenes.md) say where the files
-come from."""
-
-_MAPPINGS = {"SemanticKITTI": "semantic-kitti.yaml", "nuScenes": "nuscenes.yaml"}
+_INTRODUCTION = """Each data set has a label mapping: which learning id each raw id becomes, and how classes are called and coloured.
+[SemanticKITTI](../data/semantickitti.md) and [nuScenes](../data/nuscenes.md) say where the files come from."""
 
 
 def data_sets_page() -> str:
     """Return the page."""
-    return page("Data sets", _INTRODUCTION, *(block for sensor in (SEMANTICKITTI, NUSCENES) for block in _blocks(sensor)))
+    return page("Data sets", _INTRODUCTION, *(block for data_set in DATA_SETS.values() for block in _blocks(data_set)))
 
 
-def _blocks(sensor: Sensor) -> list[str]:
-    mapping = f"config/label_mapping/{_MAPPINGS[sensor.name]}"
-    labels = LabelMap.load(REPOSITORY / mapping)
-    corrupted = ", ".join(f"`{family}`" for family, datasets in FAMILIES.items() if sensor.name in datasets)
+def _blocks(data_set: DataSet) -> list[str]:
+    labels, sensor = LabelMap.load(data_set.label_mapping_path), data_set.sensor
     splits = "; ".join(f"{part}: {', '.join(names)}" for part, names in labels.split.items())
-    added = ", ".join(f"{raw} {name}" for raw, name in added_labels(sensor.name).items())
+    unseen = "is left out of the mean" if data_set.skips_unseen else "counts 0 in the mean"
     facts = (
-        ("`dataset_params.pc_dataset_type`", code(sensor.name)),
-        ("label mapping", code(mapping)),
+        ("`dataset_params.pc_dataset_type`", code(data_set.name)),
+        ("label mapping", code(data_set.label_mapping)),
         ("classes", f"{len(labels.names) - 1}, and the ignored one"),
-        ("splits", splits or "those of nuscenes-devkit"),
-        ("LiDAR", f"{sensor.beams} beams, {sensor.top:g} to {sensor.bottom:g} degrees"),
+        ("splits", splits or "those that its devkit defines"),
+        ("a class that neither occurs nor is predicted", unseen),
+        ("LiDAR", f"{sensor.beams} beams, {sensor.top:g} to {sensor.bottom:g} degrees, {sensor.forward} ahead"),
         ("intensity", f"0 to {sensor.intensity_max:g}"),
-        ("families of corruptions", corrupted),
-        ("raw ids of altered points (Robo3D)", added),
+        ("families of corruptions", ", ".join(map(code, data_set.families))),
+        ("raw ids of points that Robo3D adds", ", ".join(f"{raw} {name}" for raw, name in _added(data_set))),
     )
     header = ("learning id", "class", "colour", "raw ids")
-    rows = [(str(number), labels.names[number], _colour(labels, number), _raw(labels, number))
-            for number in range(len(labels.names))]  # fmt: skip
-    return [f"## {sensor.name}", table(("what", "value"), facts), table(header, rows, right=(0,))]
+    rows = [
+        (str(number), name, _colour(labels, number), _raw_ids(labels, number))
+        for number, name in enumerate(labels.names)
+    ]
+    return [f"## {data_set.name}", table(("what", "value"), facts), table(header, rows, right=(0,))]
+
+
+def _added(data_set: DataSet) -> list[tuple[int, str]]:
+    return list(added_labels(data_set.name).items())
 
 
 def _colour(labels: LabelMap, number: int) -> str:
     return code("#" + "".join(f"{part:02x}" for part in labels.colors[number].tolist()))
 
 
-def _raw(labels: LabelMap, number: int) -> str:
-    known = np.flatnonzero((labels.to_learning == number) & (labels.to_learning != UNKNOWN)).tolist()
-    return ", ".join(f"{raw} {labels.raw_names.get(raw, '')}".strip() for raw in known)
+def _raw_ids(labels: LabelMap, number: int) -> str:
+    ids = np.flatnonzero(labels.to_learning == number).tolist()
+    return ", ".join(f"{raw} {labels.raw_names.get(raw, '')}".strip() for raw in ids)

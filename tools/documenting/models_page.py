@@ -57,4 +57,5 @@ def _network(config: Config) -> str:
     if isinstance(model, ModelParams):
         return f"2DPASS, {len(model.scale_list)} scales x {model.hiden_size} channels"
     name = {"minkowskinet": "MinkowskiNet", "spvcnn": "SPVCNN"}[model.model_architecture]
-    return f"{name}, voxels of {100 * model.voxel_size:g} cm, widths {model.cr:g} x {min(model.layer_num)} to {max(model.layer_num)}"
+    widths = [int(model.cr * width) for width in model.layer_num]
+    return f"{name}, voxels of {100 * model.voxel_size:g} cm, {min(widths)} to {max(widths)} channels"
