@@ -44,7 +44,9 @@ PAGES: dict[str, Callable[[], str]] = {
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this tool's command line."""
     parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=Path, default=REFERENCE, metavar="FOLDER", help="of the pages (docs/reference)")
+    parser.add_argument(
+        "--output", type=Path, default=REFERENCE, metavar="FOLDER", help="of the pages (docs/reference)"
+    )
     return parser
 
 

@@ -20,8 +20,8 @@ from network.training.optimizers import build_optimizer, fill_momentum
 from network.training.resuming import fixed_on_resume
 from network.training.schedules import Schedule, build_scheduler
 from network.voting import segment
-from utils.config.schedules import PlateauParams
 from network.weights.description import DESCRIPTION
+from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.errors import UserError
 from utils.metrics import ScoreCard, SegmentationMetrics, format_table

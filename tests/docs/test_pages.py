@@ -15,7 +15,11 @@ from tools.documenting.models_page import QUOTED
 
 README = ROOT / "README.md"
 ROOMS = ("config", "dataloader", "network", "utils", "tools", "tests", "docs")
-ABOUT_CODE = [ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / "add").glob("*.md"), *(ROOT / "docs" / "architecture").glob("*")]
+ABOUT_CODE = [
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs" / "add").glob("*.md"),
+    *(ROOT / "docs" / "architecture").glob("*"),
+]
 
 
 def broken_links(page: Path, text: str) -> list[str]:
@@ -24,7 +28,9 @@ def broken_links(page: Path, text: str) -> list[str]:
     for link in links(text):
         path, _, anchor = link.partition("#")
         target = (page.parent / path) if path else page
-        known = anchors(text if target == page else target.read_text(encoding="utf-8")) if target.suffix == ".md" else {""}
+        known = (
+            anchors(text if target == page else target.read_text(encoding="utf-8")) if target.suffix == ".md" else {""}
+        )
         if not target.exists() or (anchor and anchor not in known):
             broken.append(link)
     return broken
@@ -106,7 +112,11 @@ def test_readme_has_the_figures_of_the_models_page() -> None:
 
     def rows(text: str) -> dict[str, list[str]]:
         cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
-        return {name[0]: row[-4:] for row in cells if (name := re.findall(r"`(\S+)\.yaml`", " ".join(row))) and len(row) == 7}
+        return {
+            name[0]: row[-4:]
+            for row in cells
+            if (name := re.findall(r"`(\S+)\.yaml`", " ".join(row))) and len(row) == 7
+        }
 
     shown, counted = rows(README.read_text(encoding="utf-8")), rows(page)
     assert set(shown) == set(QUOTED)
@@ -122,7 +132,9 @@ def test_the_site_has_every_page_once() -> None:
         return [file for part in (entry.values() if isinstance(entry, dict) else entry) for file in files(part)]  # type: ignore[union-attr]
 
     listed = files(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
-    assert sorted(listed) == sorted(file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md"))
+    assert sorted(listed) == sorted(
+        file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")
+    )
 
 
 def test_named_targets_of_make_exist() -> None:
