@@ -149,15 +149,16 @@ def prepare(args: argparse.Namespace) -> Experiment:
     """
     if not args.checkpoint:
         raise UserError("robust_test.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
-    tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say)
-    config, checkpoint = tested.config, tested.path
-    data = config.dataset_params
-    family = load_family(args.family, data.pc_dataset_type)
-    if args.num_vote is not None and args.num_vote > 1 and not family.votes_allowed:
+    # Whether votes are within a protocol does not depend on the data set, which the checkpoint may have to say.
+    if (args.num_vote or 1) > 1 and not load_family(args.family, "SemanticKITTI").votes_allowed:
         raise UserError(
             f"--num_vote {args.num_vote}: Robo3D's protocol allows no test-time augmentation; leave out --num_vote, or "
             "give 1"
         )
+    tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say)
+    config, checkpoint = tested.config, tested.path
+    data = config.dataset_params
+    family = load_family(args.family, data.pc_dataset_type)
     if args.corruption_path:
         root = expand_home(args.corruption_path)
     else:

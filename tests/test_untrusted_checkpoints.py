@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import main as program
 from network.assemble import load_for_test
+from network.weights.description import read_description
+from network.weights.reading import read_checkpoint
 from tests.conftest import ROOT
 from tests.support.networks import refusal
 from utils.command.process import run_program
 from utils.config.loading import load_config
+from utils.scan.statistics import PERCENTAGES
 
 CONFIG = ROOT / "config" / "MinkowskiNet-demo.yaml"
 
@@ -53,6 +58,10 @@ SPOILED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda content: [content.pop(key) for key in ("loops", "lr_schedulers", "callbacks")],
         "callbacks is missing or damaged",
     ),
+    "a colour that is none": (
+        lambda content: content["2dpass"]["description"]["class_colors"][3].append(7),
+        "2dpass.description.class_colors is missing or damaged",
+    ),
 }
 
 
@@ -61,7 +70,8 @@ SPOILED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     [
         ("weights of NaN", ["--test"]),
         ("weights of NaN", ["--fine_tune"]),
-        *((kind, []) for kind in SPOILED),
+        ("a colour that is none", ["--test"]),
+        *((kind, []) for kind in SPOILED if kind != "a colour that is none"),
     ],
 )
 def test_a_spoiled_checkpoint_ends_in_one_line(kind, flags, command, trained, tmp_path, monkeypatch, capsys) -> None:
@@ -121,3 +131,47 @@ def test_no_best_checkpoint_wanted_is_not_no_validation(command, trained, tmp_pa
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("best val/mIoU ") and "--save_top_k 0" in last
     assert not list(tmp_path.rglob("best*.ckpt"))
+
+
+def scores_of(arguments: list[str], log_dir: str) -> dict[str, Any]:
+    """What a test gives, but for the name of the checkpoint."""
+    assert run_program(lambda: program.main(["--test", "--cpu", "--log_dir", log_dir, *arguments])) == 0
+    (path,) = Path("logs").glob(f"*/{log_dir}/test_*/scores.json")
+    return {**json.loads(path.read_text()), "checkpoint": ""}
+
+
+def test_a_checkpoint_needs_no_config_and_an_earlier_one_does(command, trained, tmp_path, monkeypatch, capsys) -> None:
+    """An earlier one is one without description: all else in it is as it was."""
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(trained, weights_only=True)
+    del content["2dpass"]["description"]
+    torch.save(content, "earlier.ckpt")
+    assert scores_of(["--checkpoint", str(trained)], "own") == scores_of(
+        ["--checkpoint", "earlier.ckpt", *command], "given"
+    )
+    capsys.readouterr()
+    assert run_program(lambda: program.main(["--test", "--cpu", "--checkpoint", "earlier.ckpt"])) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: earlier.ckpt: ") and "give it to --config" in line
+    assert run_program(lambda: program.main(["--checkpoint", "earlier.ckpt", "--log_dir", "on", *command])) == 0
+    (resumed,) = Path("logs").glob("*/on/version_0/last.ckpt")
+    found = [read_description(read_checkpoint(path), path) for path in (trained, resumed)]
+    assert found[0] is not None and found[1] is not None
+    assert found[0].statistics == found[1].statistics
+
+
+def test_its_statistics_are_those_of_the_files_it_was_trained_on(trained, demo_trees) -> None:
+    found = read_description(read_checkpoint(trained), trained)
+    assert found is not None and found.statistics is not None
+    files = sorted((demo_trees["SemanticKITTI"] / "00" / "velodyne").iterdir())
+    points = np.concatenate([np.fromfile(file, np.float32).reshape(-1, 4) for file in files])
+    labels = [np.fromfile(file.parents[1] / "labels" / f"{file.stem}.label", np.uint32) & 0xFFFF for file in files]
+    statistics = found.statistics
+    assert statistics.scans == len(files)
+    for name, column in (("height", 2), ("intensity", 3)):
+        expected = np.percentile(points[:, column], PERCENTAGES)
+        assert getattr(statistics, name) == pytest.approx(expected, abs=0.02 * np.ptp(points[:, column])), name
+        assert getattr(statistics, name)[::8] == (points[:, column].min(), points[:, column].max())
+    road = found.label_map.names.index("road")
+    assert statistics.class_shares[road] == pytest.approx(np.isin(np.concatenate(labels), (40, 60)).mean())
+    assert statistics.ground_height == pytest.approx(-1.73, abs=0.1), "the sensor stands as KITTI's"

@@ -36,11 +36,14 @@ from utils.label_files import RAW_IDS, SPLITS
 from utils.labels import UNKNOWN, LabelMap
 from utils.names import is_folder_name
 from utils.scan.statistics import PERCENTAGES, Statistics
+from utils.text import shortened
 
 FORMAT = 1
 DESCRIPTION = "description"
 _WHERE = f"2dpass.{DESCRIPTION}"
 _ROUNDING = 1e-6  # of a sum of shares
+_MAX_OF_CONFIG = 1000  # values
+_LONGEST = 500  # characters of a message about them
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def read_description(content: Mapping[str, Any], path: str | Path) -> Descriptio
 
 def _checked(found: Mapping[str, Any], version: int, geometry: Mapping[Any, Any], path: str | Path) -> Description:
     where = f"{_WHERE}."
-    config = check_config(dict(section(found, "config", where)), f"{path}: {where}config")
+    config = _config(plain_values(section(found, "config", where), f"{where}config", _MAX_OF_CONFIG), path)
     classes = config.model_params.num_classes
 
     statistics = None
@@ -124,6 +127,13 @@ def _checked(found: Mapping[str, Any], version: int, geometry: Mapping[Any, Any]
     plain = plain_values(geometry, "2dpass.geometry")
     numbers = {key: entry(plain, key, lambda value: _all(value, _real), "2dpass.geometry.") for key in plain}
     return Description(version, config, _label_map(found, classes, where), numbers, statistics)
+
+
+def _config(found: dict[str, Any], path: str | Path) -> Config:
+    try:
+        return check_config(found, f"{path}: {_WHERE}.config")
+    except UserError as error:
+        raise UserError(shortened(str(error), _LONGEST)) from None
 
 
 def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:

@@ -11,6 +11,7 @@ _T = TypeVar("_T")
 _MAX_COUNT = 1 << 53
 _MAX_VALUES = 10_000  # of all plain values of a section
 _MAX_TEXT = 4096  # characters
+_MAX_KEY = 128
 _MAX_DEPTH = 8  # of lists and dicts in each other
 
 
@@ -47,17 +48,18 @@ def count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
 
 
-def plain_values(found: Mapping[Any, Any], where: str) -> dict[str, Any]:
+def plain_values(found: Mapping[Any, Any], where: str, most: int = _MAX_VALUES) -> dict[str, Any]:
     """Copy a section that holds nothing but texts, numbers, truth values, None, and lists and dicts of them.
 
     Args:
         found: from a file. Its lists may hold themselves, or one list a billion times.
         where: its key.
+        most: so many values may be in it, at all depths.
 
     Raises:
         Wrong: it holds something else, or more than any section has.
     """
-    left = _MAX_VALUES
+    left = most
 
     def copied(value: Any, name: str, depth: int) -> Any:
         nonlocal left
@@ -67,7 +69,7 @@ def plain_values(found: Mapping[Any, Any], where: str) -> dict[str, Any]:
         if type(value) in (list, tuple):
             return [copied(item, name, depth + 1) for item in value]
         if type(value) is dict:
-            if not all(type(key) is str and len(key) <= _MAX_TEXT for key in value):
+            if not all(type(key) is str and len(key) <= _MAX_KEY for key in value):
                 raise Wrong(name)
             return {key: copied(item, f"{name}.{shown(key)}", depth + 1) for key, item in value.items()}
         plain = value is None or type(value) in (bool, float) or (type(value) is int and abs(value) < 1 << 64)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch import Tensor
 
 from network.training.resuming import BEST_FILE, TrainingState, check_resumable, is_resumable
 from network.weights.loading import check_geometry, has_image_branch, load_weights
-from network.weights.pickled import OddTensor
 from network.weights.reading import read_checkpoint
 from tests.support.networks import refusal
+from tests.support.spoiling import OTHERS, changed, places, value_at, without
 from tests.support.training import ADAM, BEST, EARLY, PLATEAU, make_network, train
 from utils.config.schedules import StepLRParams
 from utils.config.train import TrainParams
@@ -32,74 +31,6 @@ def contents(tmp_path_factory) -> dict[str, dict[str, Any]]:
     train(folder / "adam" / "version_0", ADAM, swa_from_epoch=1)
     train(folder / "plateau" / "version_0", PLATEAU)
     return {kind: read_checkpoint(folder / kind / "version_0" / "last.ckpt") for kind in ("adam", "plateau")}
-
-
-def changed(content: dict[str, Any], place: list[Any], value: Any) -> dict[str, Any]:
-    """A copy with another value at a place; tensors are shared."""
-    whole = copy.copy(content)
-    inner: Any = whole
-    for key in place[:-1]:
-        inner[key] = copy.copy(inner[key])
-        inner = inner[key]
-    inner[place[-1]] = value
-    return whole
-
-
-def without(content: dict[str, Any], place: list[Any]) -> dict[str, Any]:
-    whole = changed(content, place, None)
-    inner: Any = whole
-    for key in place[:-1]:
-        inner = inner[key]
-    del inner[place[-1]]
-    return whole
-
-
-def places(value: Any, depth: int = 5) -> Iterator[list[Any]]:
-    """The ways to every entry; of long containers to the first ones and the last."""
-    if depth == 0 or not isinstance(value, dict | list):
-        return
-    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    for key in keys if len(keys) <= 14 else keys[:2]:
-        yield [key]
-        for rest in places(value[key], depth - 1):
-            yield [key, *rest]
-
-
-def endless() -> list[Any]:
-    value: list[Any] = []
-    value.append(value)
-    return value
-
-
-def laughing() -> list[Any]:
-    """A list whose text would have a billion entries."""
-    value: list[Any] = ["ha"]
-    for _ in range(30):
-        value = [value, value]
-    return value
-
-
-OTHERS: dict[str, Callable[[Any], Any]] = {
-    "nothing": lambda old: None,
-    "a number": lambda old: -1,
-    "an endless number": lambda old: 1 << 200,
-    "NaN": lambda old: math.nan,
-    "a text": lambda old: "../x",
-    "a list": lambda old: [old],
-    "an endless list": lambda old: endless(),
-    "a billion laughs": lambda old: laughing(),
-    "a dict": lambda old: {"x": old, 1: 2},
-    "a tensor": lambda old: torch.full((2, 3), math.nan),
-    "an odd tensor": lambda old: OddTensor("sparse"),
-    "the same with NaN": lambda old: torch.full_like(old, math.nan) if _is_float(old) else True,
-    "another shape": lambda old: old[None] if isinstance(old, Tensor) else (),
-    "another type": lambda old: old.to(torch.complex64) if isinstance(old, Tensor) else b"x",
-    "expanded": lambda old: torch.zeros(()).expand(old.shape) if isinstance(old, Tensor) else set(),
-}
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def attempt(content: dict[str, Any], training: TrainParams, network: Any) -> TrainingState | None:
@@ -127,7 +58,7 @@ def test_whatever_is_changed_ends_in_one_line_or_in_a_sound_state(contents, kind
         ways = [place for place in ways if place[:2] in (["2dpass", "plateau"], ["optimizer_states", 0])]
     refused = 0
     for place in ways:
-        variants = {name: make(_at(content, place)) for name, make in OTHERS.items()}
+        variants = {name: make(value_at(content, place)) for name, make in OTHERS.items()}
         for name, candidate in [
             ("missing", without(content, place)),
             *((name, changed(content, place, value)) for name, value in variants.items()),
@@ -140,12 +71,6 @@ def test_whatever_is_changed_ends_in_one_line_or_in_a_sound_state(contents, kind
             else:
                 assert_sound(state, network, (place, name))
     assert refused > 4 * len(ways)
-
-
-def _at(content: Any, place: list[Any]) -> Any:
-    for key in place:
-        content = content[key]
-    return content
 
 
 def assert_sound(state: TrainingState | None, network: Any, where: Any) -> None:

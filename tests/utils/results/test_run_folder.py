@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.results.run_folder import find_checkpoint, run_root, training_folder
+from utils.results.run_folder import find_checkpoint, root_with, run_root, training_folder
 
 
 def make(folder: Path, *names: str) -> None:
@@ -114,3 +114,18 @@ def test_log_dir_stays_below_logs(name) -> None:
     with pytest.raises(UserError, match="--log_dir"):
         run_root("SemanticKITTI", name)
     assert run_root("SemanticKITTI", "a/b") == Path("logs/SemanticKITTI/a/b")
+
+
+def test_the_data_set_of_a_run_need_not_be_named_where_one_has_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("logs/SemanticKITTI/a/version_0"), "last.ckpt", "best-epoch=01-val_mIoU=0.5000.ckpt")
+    make(Path("logs/nuScenes/a/version_0"), "last.ckpt")
+    make(Path("logs/nuScenes/b/version_0"), "last.ckpt")
+    assert root_with("best", "a") == Path("logs/SemanticKITTI/a")
+    assert root_with("last", "b") == Path("logs/nuScenes/b")
+    with pytest.raises(UserError, match=r"logs/SemanticKITTI/a and logs/nuScenes/a both have one; .*--config"):
+        root_with("last", "a")
+    with pytest.raises(UserError, match="no run there has a best checkpoint yet"):
+        find_checkpoint("best", root_with("best", "b"))
+    with pytest.raises(UserError, match="must name a folder below logs"):
+        root_with("last", "../../etc")

@@ -1,0 +1,143 @@
+"""With which config a checkpoint is tested: its own, or one that does not contradict it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from network.weights.configuration import configuration
+from network.weights.description import describe
+from tests.conftest import ROOT
+from tests.support.networks import refusal
+from utils.config.loading import load_config
+from utils.config.schema import Config
+from utils.labels import LabelMap
+
+CONFIGS = {name: str(ROOT / "config" / f"{name}-semantickitti.yaml") for name in ("2DPASS", "SPVCNN")}
+NUSCENES = str(ROOT / "config" / "2DPASS-nuscenes.yaml")
+LABELS = ROOT / "config" / "label_mapping" / "semantic-kitti.yaml"
+PATH = Path("x.ckpt")
+
+
+def checkpoint(config: Config, label_map: LabelMap) -> dict[str, Any]:
+    return {"2dpass": {"geometry": {}, "description": describe(config, label_map, None)}}
+
+
+@pytest.fixture
+def described(label_map) -> dict[str, dict[str, Any]]:
+    """What checkpoints hold, by model."""
+    return {name: checkpoint(load_config(path), label_map) for name, path in CONFIGS.items()}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_its_own_config_is_taken_and_overrides_on_top(described, name) -> None:
+    chosen = configuration(None, ["dataset_params.val_data_loader.num_workers=1"], described[name], PATH)
+    assert chosen.config == load_config(CONFIGS[name], ["dataset_params.val_data_loader.num_workers=1"])
+    assert chosen.notes == ()
+
+
+def test_the_file_of_its_label_mapping_need_not_be_here(described, label_map) -> None:
+    data = described["SPVCNN"]["2dpass"]["description"]["config"]["dataset_params"]
+    data["label_mapping"] = "/elsewhere/labels.yaml"
+    chosen = configuration(None, [], described["SPVCNN"], PATH)
+    assert chosen.label_map is not None and chosen.label_map.names == label_map.names
+    # Another file counts, if it is asked for.
+    key = "dataset_params.label_mapping"
+    assert configuration(None, [f"{key}={LABELS}"], described["SPVCNN"], PATH).label_map is None
+    assert key in refusal(configuration, None, [f"{key}=/nowhere.yaml"], described["SPVCNN"], PATH)
+
+
+SAME = {
+    "the same": ("2DPASS", ()),
+    "how it is computed, trained and read": (
+        "2DPASS",
+        ("model_params.sparse_backend=torch", "model_params.pretrained2d=true", "train_params.max_num_epochs=3",
+         "dataset_params.val_data_loader.data_path=/elsewhere", "dataset_params.flip2d=0.25"),
+    ),
+    "the same widths": (
+        "SPVCNN",
+        ("model_params.cr=0.5", "model_params.layer_num=[64,64,128,256,512,512,256,192,192]"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_a_config_that_fits_is_taken_without_a_word(described, label_map, case) -> None:
+    name, overrides = SAME[case]
+    own = ["model_params.cr=1", "model_params.layer_num=[32,32,64,128,256,256,128,96,96]"] if name == "SPVCNN" else []
+    content = checkpoint(load_config(CONFIGS[name], own), label_map)
+    chosen = configuration(CONFIGS[name], overrides, content, PATH)
+    assert chosen.config == load_config(CONFIGS[name], overrides) and chosen.notes == ()
+
+
+OTHER: dict[str, tuple[str, str | None, tuple[str, ...], tuple[str, ...]]] = {
+    "another model": ("2DPASS", CONFIGS["SPVCNN"], (), ("model_architecture was arch_2dpass, is spvcnn",)),
+    "other voxels": (
+        "2DPASS",
+        CONFIGS["2DPASS"],
+        ("model_params.spatial_shape=[500,500,30]", "dataset_params.max_volume_space=[50,50,3]"),
+        ("spatial_shape was [1000, 1000, 60], is [500, 500, 30]", "max_volume_space was [50, 50, 2], is [50, 50, 3]"),
+    ),
+    "other widths": ("SPVCNN", CONFIGS["SPVCNN"], ("model_params.cr=0.25",), ("model_params.cr was",)),
+    "another size, by --set": ("SPVCNN", None, ("model_params.voxel_size=0.1",), ("voxel_size was 0.05, is 0.1",)),
+    "another data set": (
+        "2DPASS",
+        NUSCENES,
+        (),
+        ("num_classes was 20, is 17", "scale_list was [2, 4, 8, 16], is [2, 4, 8, 16, 16, 16]"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_a_config_that_contradicts_is_refused_with_all_that_differs(described, case) -> None:
+    name, path, overrides, expected = OTHER[case]
+    message = refusal(configuration, path, overrides, described[name], PATH)
+    assert message.startswith("x.ckpt: was trained with another config: ")
+    assert all(text in message for text in expected)
+    assert ("leave out --config" if path else "--set") in message
+
+
+@pytest.fixture
+def relabelled(tmp_path, described):
+    """Makes a config like that of SPVCNN, but with a label mapping in which a text is replaced by another."""
+
+    def make(old: str, new: str, *more: tuple[str, str]) -> str:
+        labels, config = tmp_path / "labels.yaml", tmp_path / "config.yaml"
+        text = LABELS.read_text()
+        assert len(re.findall(old, text)) >= 1
+        labels.write_text(re.sub(old, new, text))
+        content = Path(CONFIGS["SPVCNN"]).read_text()
+        for before, after in (("./config/label_mapping/semantic-kitti.yaml", str(labels)), *more):
+            assert before in content
+            content = content.replace(before, after)
+        config.write_text(content)
+        return str(config)
+
+    return make
+
+
+def test_other_classes_are_refused(described, relabelled) -> None:
+    """The weights would fit, but the score of a class would be that of another."""
+    path = relabelled('"road"', '"street"')
+    assert "class 9 was road, is street in the label mapping" in refusal(
+        configuration, path, [], described["SPVCNN"], PATH
+    )
+
+
+def test_another_data_set_with_the_same_classes_is_noted(described, relabelled) -> None:
+    path = relabelled("road", "road", ("pc_dataset_type: SemanticKITTI", "pc_dataset_type: nuScenes"))
+    (note,) = configuration(path, [], described["SPVCNN"], PATH).notes
+    assert note.startswith("note: x.ckpt was trained on SemanticKITTI and is tested on nuScenes")
+
+
+def test_one_that_says_nothing_asks_for_a_config(tmp_path) -> None:
+    for content in ({}, {"state_dict": {}}, {"2dpass": {"geometry": {}}}):
+        message = refusal(configuration, None, [], content, tmp_path / "x.ckpt")
+        assert "give it to --config" in message and "config.yaml" not in message
+        assert configuration(NUSCENES, [], content, PATH).config == load_config(NUSCENES)
+    (tmp_path / "config.yaml").touch()
+    assert str(tmp_path / "config.yaml") in refusal(configuration, None, [], {}, tmp_path / "x.ckpt")

@@ -1,0 +1,126 @@
+"""What a checkpoint says about itself: it comes back as it was written, and nothing else is believed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from network.weights.description import Description, describe, read_description
+from network.weights.reading import read_checkpoint
+from tests.support.networks import CONFIG, refusal
+from tests.support.spoiling import OTHERS, changed, places, value_at, without
+from utils.config.loading import load_config
+from utils.errors import UserError
+from utils.label_files import SPLITS
+from utils.labels import UNKNOWN
+from utils.names import is_folder_name
+from utils.scan.statistics import Statistics
+
+PATH = Path("last.ckpt")
+ASCENDING = tuple(float(number) for number in range(9))
+STATISTICS = Statistics(7, ASCENDING, ASCENDING, ASCENDING, ASCENDING, -1.73, (0.05,) * 20)
+HERE = ["2dpass", "description"]
+
+
+@pytest.fixture(scope="module")
+def content(label_map, tmp_path_factory) -> dict[str, Any]:
+    """As it comes from the file."""
+    config = load_config(CONFIG, ["train_params.learning_rate=0.125"])
+    added = label_map.adding({300: "snow"})
+    ours = {"geometry": {"scale_list": [2, 4, 8, 16]}, "description": describe(config, added, STATISTICS)}
+    path = tmp_path_factory.mktemp("described") / "x.ckpt"
+    torch.save({"2dpass": ours}, path)
+    return read_checkpoint(path)
+
+
+def test_it_comes_back_as_it_was(content, label_map) -> None:
+    found = read_description(content, PATH)
+    assert found is not None and found.format == 1
+    assert found.config == load_config(CONFIG, ["train_params.learning_rate=0.125"])
+    assert found.statistics == STATISTICS
+    assert found.geometry == {"scale_list": (2, 4, 8, 16)}
+    for name, value in vars(label_map).items():  # what corruptions add is not the training's
+        assert np.array_equal(getattr(found.label_map, name), value) if name != "added" else found.label_map.added == ()
+
+
+def test_it_is_small(content, tmp_path) -> None:
+    torch.save(content["2dpass"], tmp_path / "x")
+    assert (tmp_path / "x").stat().st_size < 20_000
+
+
+@pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"2dpass": {"geometry": {}}}, {"2dpass": None}], ids=str)
+def test_published_and_earlier_ones_say_nothing(content) -> None:
+    assert read_description(content, PATH) is None
+
+
+def test_whatever_is_changed_ends_in_one_line_or_in_a_sound_description(content) -> None:
+    ways = [place for place in places(content, 7) if len(place) > 1]
+    refused = 0
+    for place in ways:
+        old = value_at(content, place)
+        candidates = {name: changed(content, place, make(old)) for name, make in OTHERS.items()}
+        if isinstance(value_at(content, place[:-1]), dict):
+            candidates["missing"] = without(content, place)
+        for name, candidate in candidates.items():
+            try:
+                found = read_description(candidate, PATH)
+            except UserError as error:
+                refused += 1
+                message = str(error)
+                assert message.startswith(f"{PATH}: 2dpass") and "\n" not in message, (place, name)
+                assert len(message) < 700 and message.isprintable(), (place, name)
+            else:
+                assert_sound(found, (place, name))
+    assert len(ways) > 100 and refused > 12 * len(ways)
+
+
+def assert_sound(found: Description | None, where: Any) -> None:
+    if found is None:
+        assert where == (HERE, "missing"), where
+        return
+    classes = found.config.model_params.num_classes
+    label_map, statistics = found.label_map, found.statistics
+    assert len(label_map.names) == len(set(label_map.names)) == len(label_map.to_raw) == classes, where
+    assert label_map.colors.shape == (classes, 3) and label_map.colors.dtype == np.uint8, where
+    assert (label_map.to_learning[label_map.to_raw] == np.arange(classes)).all(), where
+    assert ((label_map.to_learning < classes) | (label_map.to_learning == UNKNOWN)).all(), where
+    assert set(label_map.split) <= set(SPLITS), where
+    assert all(is_folder_name(name) for names in label_map.split.values() for name in names), where
+    assert all(math.isfinite(number) for numbers in found.geometry.values() for number in numbers), where
+    if statistics is not None:
+        for name in ("intensity", "height", "range", "points_per_scan"):
+            assert len(numbers := getattr(statistics, name)) == 9 and list(numbers) == sorted(numbers), where
+            assert all(map(math.isfinite, numbers)), where
+        assert sum(statistics.class_shares) == pytest.approx(1) and min(statistics.class_shares) >= 0, where
+
+
+WRONG: dict[str, tuple[list[Any], Any, str]] = {
+    "a newer format": (["format"], 2, "2dpass.description.format is 2, but this version of the program knows up to 1"),
+    "an unknown key": (["config", "train_params", "momentun"], 0.9, "did you mean train_params.momentum?"),
+    "a value out of bounds": (["config", "train_params", "momentum"], 2, "train_params.momentum must be less than 1"),
+    "a thousand keys": (["config", "x"], {f"key {n}": n for n in range(2000)}, "description.config"),
+    "long keys": (["config", "train_params", "x" * 100_000], 1, "description.config.train_params"),
+    "a control character": (["class_names", 3], "car\x1b[2J", "description.class_names"),
+    "one name twice": (["class_names", 3], "car", "description.class_names"),
+    "a colour": (["class_colors", 3, 0], 256, "description.class_colors"),
+    "a raw id of another class": (["raw_ids", 3], 10, "description.raw_ids"),
+    "a learning id beyond": (["learning_map", 3, 1], 20, "description.learning_map"),
+    "a path": (["split", "train", 0], "../00", "description.split.train"),
+    "another split": (["split", "more"], ["00"], "description.split"),
+    "not ascending": (["statistics", "height", 4], 0.5, "statistics.height"),
+    "infinite": (["statistics", "intensity", 8], math.inf, "statistics.intensity"),
+    "a negative range": (["statistics", "range", 0], -1.0, "statistics.range"),
+    "shares beyond one": (["statistics", "class_shares", 3], 0.5, "statistics.class_shares"),
+    "no scans": (["statistics", "scans"], 0, "statistics.scans"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_is_named(content, name) -> None:
+    place, value, expected = WRONG[name]
+    assert expected in refusal(read_description, changed(content, [*HERE, *place], value), PATH)
