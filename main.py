@@ -34,6 +34,7 @@ from utils.command.devices import Devices, choose_devices, device_notice, loader
 from utils.command.flags import DEFAULT_CONFIG, Parser, add_shared_flags, count
 from utils.command.process import CONTINUES, run_program
 from utils.command.terminal import say
+from utils.config.effects import refuse_idle
 from utils.config.loading import load_config, save_config
 from utils.config.model import ModelParams
 from utils.config.schedules import WarmCosineParams
@@ -80,6 +81,8 @@ def main(argv: Sequence[str]) -> None:
             f"--baseline_only and --pretrain2d are for arch_2dpass; {config.model_params.model_architecture} "
             "(model_params.model_architecture) has no 2D branch"
         )
+    if not args.test:
+        refuse_idle(config, args.baseline_only, args.SWA)
     devices = choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
     say(device_notice(devices, args.cpu))
     if (notice := loader_notice(config, fit=not args.test, debug=args.debug)) is not None:

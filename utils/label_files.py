@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ NUMBERING = (
     "them so in learning_map, learning_map_inv and learning_ignore (and in seg_labelweights of the config)"
 )
 """The rule, for messages about what breaks it."""
+
+_KEYS = (
+    "name", "labels", "color_map", "content", "learning_map", "learning_map_inv", "learning_ignore", "split",
+    "class_names",
+)  # fmt: skip
+"""Of the semantic-kitti-api, whose files say with `name` and `content` how they came about; and our `class_names`."""
 
 _OF_LEARNING_IDS = ("learning_map_inv", "learning_ignore", "class_names")
 _ID = re.compile("0*([0-9]{1,5})")
@@ -52,6 +59,9 @@ class LabelFile:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self._content = _read(path)
+        for key in self._content:
+            if key not in _KEYS:
+                raise self.error(f"unknown key {shown(key)}{_nearest(key, _KEYS)}; correct or remove it")
 
     def __contains__(self, key: str) -> bool:
         return key in self._content
@@ -72,6 +82,8 @@ class LabelFile:
             if (number := _id(entry)) is None:
                 remedy = f": {NUMBERING}" if key in _OF_LEARNING_IDS else "; correct it"
                 raise self.error(f"key {key} must map ids from 0 to {RAW_IDS - 1}, found {shown(entry)}{remedy}")
+            if number in found:  # once as 0, once as 00
+                raise self.error(f"key {key} has the id {number} twice; remove one of them")
             found[number] = value
         return found
 
@@ -114,6 +126,9 @@ class LabelFile:
         split = self._content["split"]
         if not isinstance(split, Mapping):
             raise self.error("key split must hold train, valid and test, lists of sequences; correct it")
+        for part in split:
+            if part not in SPLITS:
+                raise self.error(f"unknown key split.{shown(part)}, split has train, valid and test; remove it")
         return {part: self._sequences(part, split.get(part)) for part in SPLITS}
 
     def _sequences(self, part: str, entries: Any) -> tuple[str, ...]:
@@ -139,6 +154,12 @@ def shown(value: Any) -> str:
         text = value if len(value) <= 40 else value[:40] + "..."
         return text if text.strip() and text.isprintable() else repr(str(text))
     return "a list" if isinstance(value, list) else "a table"
+
+
+def _nearest(key: Any, known: Sequence[str]) -> str:
+    """The known key that a misspelt one most likely means, as a phrase."""
+    nearest = difflib.get_close_matches(key, known, n=1) if isinstance(key, str) else []
+    return f", did you mean {nearest[0]}?" if nearest else ""
 
 
 def _id(value: Any) -> int | None:

@@ -85,7 +85,7 @@ def parse_yaml(text: str, loader: type[Any] = Loader) -> Any:
         node = made.get_single_node()
         if node is None:
             return None
-        _Check().count(node, 0)
+        _Check(made).count(node, 0)
         return made.construct_document(node)
     except RecursionError as error:
         raise YamlError("nested too deeply") from error
@@ -100,7 +100,8 @@ def parse_yaml(text: str, loader: type[Any] = Loader) -> Any:
 class _Check:
     """Looks at the parsed text before anything is made of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
         self._sizes: dict[int, int | None] = {}
 
     def count(self, node: yaml.Node, depth: int) -> int:
@@ -119,7 +120,7 @@ class _Check:
                 raise _problem(node, "a control character")
             parts: list[yaml.Node] = []
         elif isinstance(node, yaml.MappingNode):
-            _require_single_keys(node)
+            self._require_single_keys(node)
             parts = [part for pair in node.value for part in pair]
         else:
             parts = node.value
@@ -129,15 +130,18 @@ class _Check:
         self._sizes[key] = size
         return size
 
-
-def _require_single_keys(node: yaml.MappingNode) -> None:
-    seen: set[Hashable] = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
-            continue
-        if (key.tag, key.value) in seen:
-            raise _problem(key, f"the key {key.value} stands twice")
-        seen.add((key.tag, key.value))
+    def _require_single_keys(self, node: yaml.MappingNode) -> None:
+        """Refuse a key that stands twice, however it is written; what `<<` brings may be written over."""
+        seen: set[Hashable] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            # 1 and 0x1 are one key, as are yes and true.
+            value = _MERGE if key.tag == _MERGE else self._loader.construct_object(key)
+            if value in seen:
+                remedy = ", give it a list" if key.tag == _MERGE else ""
+                raise _problem(key, f"the key {key.value} stands twice{remedy}")
+            seen.add(value)
 
 
 def _problem(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:

@@ -173,6 +173,10 @@ def _set(key, entry, value):
         (lambda content: content.__setitem__("labels", ["car"]), "labels"),
         (_set("learning_ignore", 5, 1), "learning_ignore of 5 must be true or false, found 1"),
         (_set("learning_ignore", 20, False), "learning_ignore has 20"),
+        (lambda content: content.__setitem__("class_name", {1: "tram"}), "class_name, did you mean class_names?"),
+        (lambda content: content.__setitem__(7, 8), "unknown key 7; correct"),
+        (_set("split", "val", [8]), "unknown key split.val"),
+        (_set("learning_map", "001", 0), "learning_map has the id 1 twice"),
     ],
 )
 def test_a_wrong_map_is_one_clear_line(change, word, content, tmp_path):

@@ -30,6 +30,12 @@ def aliases(item: str) -> str:
         ("[" * 40 + "]" * 40, "nested too deeply"),
         ("[" * 2000, "nested too deeply"),
         ("a: 1\nb: 2\na: 3", "line 3: the key a stands twice"),
+        ("a:\n  b: [{c: 1, c: 1}]", "line 2: the key c stands twice"),
+        ('a: 1\n"a": 2', "line 2: the key a stands twice"),
+        ("10: 1\n0xA: 2", "line 2: the key 0xA stands twice"),
+        ("yes: 1\ntrue: 2", "line 2: the key true stands twice"),
+        ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", "line 2: the key << stands twice, give it a list"),
+        ("a: &a {x: 1}\nb: {<<: *a, y: 1, y: 2}", "line 2: the key y stands twice"),
         ("a: !!bool foo", "line 1: no valid bool"),
         ("!!timestamp foo", "no valid timestamp"),
         ("2001-99-99", "no valid timestamp"),
@@ -55,6 +61,7 @@ def test_plain_values() -> None:
     text = "a: &a [1, 2.5, 1e-3, true, null, x]\nb: *a\nc: {<<: &d {e: 1, f: 2}, f: 3}\n? <<\n: *d"
     found = parse_yaml(text)
     assert found == {"a": [1, 2.5, 0.001, True, None, "x"], "b": found["a"], "c": {"e": 1, "f": 3}, "e": 1, "f": 2}
+    assert parse_yaml("a: &a {x: 1}\nb: {<<: [*a, {x: 2, y: 3}], y: 4}")["b"] == {"x": 1, "y": 4}  # the first, the own
     assert parse_yaml("") is None
     without = text.replace("1e-3", "x")  # of YAML 1.1, which PyYAML reads
     assert parse_yaml(without) == yaml.safe_load(without)

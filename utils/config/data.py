@@ -52,7 +52,11 @@ class DatasetParams(Section):
     fixed: ClassVar[dict[str, str]] = {}  # keys of which this kind of data set takes one value only
 
     training_size: PositiveInt | None = Field(
-        default=None, description="Training scans, for the length of the learning-rate schedule; null: counted."
+        default=None,
+        description=(
+            "Number of training scans, for the length of CosineAnnealingWarmRestarts (the other schedules count "
+            "epochs); null: counted. With --debug they are counted."
+        ),
     )
     dataset_type: str = Field(description="What an item holds; each kind of data set says which names it has.")
     pc_dataset_type: Text = Field(
@@ -60,7 +64,11 @@ class DatasetParams(Section):
         "dataloader/datasets/catalogue.py."
     )
     version: Literal["v1.0-trainval", "v1.0-mini"] | None = Field(
-        default=None, description="nuScenes: the tables to train and validate on; null: v1.0-trainval."
+        default=None,
+        description=(
+            "nuScenes: the tables to train and validate on; null: v1.0-trainval. --debug takes v1.0-mini, and "
+            "--submit_to_server v1.0-test."
+        ),
     )
     collate_type: Literal["collate_fn_default", "collate_fn_voxel"] = Field(
         default="collate_fn_default", description="How scans batch; it follows from dataset_type."
