@@ -1,4 +1,5 @@
-"""Every shipped configuration trains and tests, reduced in size, on the made-up data of its data set."""
+"""Every shipped configuration trains and tests, reduced in size, on the made-up data of its data set, and reads
+every key of it."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ import pytest
 
 import main as program
 from tests.conftest import ROOT
+from tests.support.recording import keys_of, recording
 from utils.command.process import run_program
 from utils.config.data import SemanticKITTIImages
 from utils.config.loading import load_config
 from utils.config.model import ModelParams, VoxelModelParams
+from utils.config.schema import Config, architectures
+from utils.config.train import TrainParams
 
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 
@@ -36,12 +40,40 @@ def reduced(path: Path, data_path: Path) -> list[str]:
     return settings
 
 
+def without_effect(config: Config) -> set[str]:
+    """The keys that nothing has to read: they have one possible value, or need a flag, or another architecture."""
+    keys = {"format_version", "dataset_params.collate_type", "dataset_params.ignore_label", "model_params.input_dims"}
+    keys.add("train_params.swa_epoch_start")  # --SWA
+    if isinstance(config.model_params, ModelParams):
+        keys.add("model_params.backbone_2d")
+    else:
+        keys |= {f"train_params.{name}" for name, field in TrainParams.model_fields.items() if architectures(field)}
+    if config.dataset_params.pc_dataset_type == "SemanticKITTI":
+        keys.add("dataset_params.version")
+    return keys
+
+
+@pytest.fixture
+def read(monkeypatch) -> set[str]:
+    """The keys that were read from the configs loaded in a test, but for the check of the flags."""
+    keys: set[str] = set()
+    validate = Config.model_validate
+    monkeypatch.setattr(Config, "model_validate", lambda *args, **kwargs: recording(validate(*args, **kwargs), keys))
+    monkeypatch.setattr(program, "refuse_idle", lambda *args: None)
+    return keys
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_shipped_config_trains_and_tests(path, demo_trees, tmp_path, monkeypatch, capsys) -> None:
+def test_a_shipped_config_trains_and_tests(path, demo_trees, tmp_path, monkeypatch, capsys, read) -> None:
     monkeypatch.chdir(tmp_path)
     dataset = load_config(path).dataset_params.pc_dataset_type
-    command = ["--config", str(path), "--cpu", "--set", *reduced(path, demo_trees[dataset])]
+    settings = reduced(path, demo_trees[dataset])
+    command = ["--config", str(path), "--cpu", "--set", *settings]
+    read.clear()
     assert run_program(lambda: program.main(command)) == 0
+    used = set(read)
+    config = load_config(path, settings)
+    assert keys_of(config) - used == without_effect(config)
     run = tmp_path / "logs" / dataset / "default"
     history = [json.loads(line) for line in (run / "version_0" / "history.jsonl").read_text().splitlines()]
     assert len(history) == 1 and history[0]["train/loss_epoch"] > 0 and 0 <= history[0]["val/mIoU"] <= 1

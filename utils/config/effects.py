@@ -47,4 +47,4 @@ def _with_baseline_only(key: str, value: str) -> str:
 def _of_averaging(config: Config, averaging: bool) -> Iterator[str]:
     start = config.train_params.swa_epoch_start
     if not averaging and not is_default(start, TrainParams.model_fields["swa_epoch_start"]):
-        yield f"train_params.swa_epoch_start is {start:g}, but only --SWA averages weights; give --SWA, or remove the key"
+        yield f"train_params.swa_epoch_start is {start:g}, but only --SWA averages weights; give --SWA, or remove it"

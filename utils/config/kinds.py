@@ -52,8 +52,9 @@ class SectionOfKinds(Section):
     def _flatten(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The section as a file has it: the keys of a kind behind its name."""
         flat: dict[str, Any] = {}
+        kinds = flat_kinds(type(self))
         for key, value in dump(self).items():
-            if isinstance(getattr(self, key, None), FlatKind) and isinstance(value, dict):
+            if key in kinds and isinstance(value, dict):
                 flat[key] = value[CHOOSER]
                 flat |= {inner: below for inner, below in value.items() if inner != CHOOSER}
             else:

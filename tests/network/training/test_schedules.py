@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from dataloader.sampler import steps_per_epoch
 from network.training.optimizers import build_optimizer
 from network.training.schedules import build_scheduler, warm_cosine_factor, warmup_steps
-from utils.config.optimizers import AdamParams, SGDParams
-from utils.config.schedules import CosineParams, PlateauParams, StepLRParams, WarmCosineParams
+from tests.support.recording import keys_of, recording
+from utils.config.optimizers import AdamParams, OptimizerParams, SGDParams
+from utils.config.schedules import CosineParams, PlateauParams, ScheduleParams, StepLRParams, WarmCosineParams
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "losses_schedule_metrics.npz"
 
@@ -135,6 +137,25 @@ def test_a_plateau_stays_where_it_is():
     optimizer.param_groups[0]["lr"] = 0.25
     schedule.place(3, 5)
     assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def required(kind, value=3):
+    """The kind with all its keys."""
+    fields = {key: field for key, field in kind.model_fields.items() if field.is_required()}
+    return kind(**{key: value if field.annotation is int else 0.5 for key, field in fields.items()})
+
+
+@pytest.mark.parametrize("kind", get_args(OptimizerParams) + get_args(ScheduleParams), ids=lambda kind: kind.__name__)
+def test_every_key_of_a_kind_is_read(kind):
+    """By what builds the optimiser or the schedule, or in its steps: no key is accepted and ignored."""
+    params, read = required(kind), set()
+    recorded = recording(params, read)
+    weight = [torch.nn.Parameter(torch.ones(1))]
+    if kind in get_args(OptimizerParams):
+        build_optimizer(weight, recorded, 0.1)
+    else:
+        build_scheduler(build_optimizer(weight, SGDParams(), 0.1), recorded, 4, 10, 1)
+    assert read == keys_of(params)
 
 
 def test_optimizers_take_their_settings():
