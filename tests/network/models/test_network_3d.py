@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,8 @@ from tests.support.networks import (
     randomize_norms,
     relative_error,
 )
-from tests.support.slow_network import SlowBaseline
+from tools.benchmarking.plain import network as plain_network
+from tools.benchmarking.plain.versions import Geometry
 from utils.config.loading import load_config
 from utils.scan.records import Batch
 
@@ -59,21 +61,24 @@ def test_computing_on_voxels_equals_computing_on_points(scale_list, training) ->
     batch = make_batch((70, 50))
     batch.points[::2, :3] *= 0.07  # crowded voxels in the middle, lonely ones and points outside around
     assert (network.voxelize(batch).base.counts > 2).sum() > 5
-    network.double()  # before the slow version takes hold of the weights
-    slow = SlowBaseline(network, training)
-    expected, expected_features = slow(batch)
+    plain = copy.deepcopy(network).double()  # it updates its own running statistics
+    geometry = Geometry(batch.points.double(), batch.scan_ids, VOLUME, scale_list)
+    expected, expected_features = plain_network.forward(plain, geometry)
     # The features and the weights of the means are float32 in the network: hence 1e-5, not 1e-12.
     found = in_float64(network, batch)
     assert relative_error(found.logits, expected) < 1e-5
     voxels = network.voxelize(batch)
     for i, (v, wanted) in enumerate(zip(found.voxel_features, expected_features, strict=True)):
-        assert relative_error(v[voxels.finer(i).inverse], wanted) < 1e-5
-    for name, statistic in slow.running.items():
+        of_point = geometry.grids[scale_list[i - 1] if i else 1].inverse
+        assert relative_error(v[voxels.finer(i).inverse], wanted[of_point]) < 1e-5
+    statistics = {name: buffer for name, buffer in plain.named_buffers() if "running" in name}
+    assert len(statistics) == 16 * len(scale_list)
+    for name, statistic in statistics.items():
         assert relative_error(network.get_buffer(name), statistic) < 1e-5, name
 
     upstream = torch.randn_like(expected)
     parameters = list(network.parameters())
-    wanted_gradients = torch.autograd.grad(expected, parameters, upstream)
+    wanted_gradients = torch.autograd.grad(expected, list(plain.parameters()), upstream)
     largest = max(gradient.abs().max().item() for gradient in wanted_gradients)
     gradients = torch.autograd.grad(found.logits, parameters, upstream)
     for (name, _), gradient, wanted in zip(network.named_parameters(), gradients, wanted_gradients, strict=True):

@@ -2,7 +2,8 @@
 
 The counterpart of `versions` for whole networks: MLPs and head run on points, BatchNorm is not folded,
 convolutions are differentiated by autograd, image features are upsampled to the size of the image. The benchmark
-measures the project's networks against these, and its test checks that logits, losses and gradients agree.
+measures the project's networks against these, and tests check that logits, losses, gradients and running statistics
+agree. Of the project's modules only the weights are taken, and layers that are torch's own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from network.models.distillation import FusionBlock
 from network.models.network_3d import EncoderBlock, Network3D
 from network.sparse.layers import ResidualBlock
 from network.teachers.resnet34 import ImageBranch
-from tools.benchmarking.plain.versions import Geometry, VoxelGrid, convolve
+from tools.benchmarking.plain.versions import Geometry, VoxelGrid, convolve, wide
 from utils.scan.records import Batch
 
 
@@ -49,17 +50,27 @@ def forward(network: Network3D, geometry: Geometry) -> tuple[Tensor, list[Tensor
 
 
 def _residual(block: ResidualBlock, x: Tensor, grid: VoxelGrid) -> Tensor:
-    inner = F.leaky_relu(block.conv1.norm(convolve(x, block.conv1.weight, grid.pairs)), 0.1)
-    outer = block.conv2.norm(convolve(inner, block.conv2.weight, grid.pairs))
+    inner = F.leaky_relu(_norm(block.conv1.norm, convolve(x, block.conv1.weight, grid.pairs)), 0.1)
+    outer = _norm(block.conv2.norm, convolve(inner, block.conv2.weight, grid.pairs))
     assert block.shortcut is not None
-    return F.leaky_relu(outer + block.shortcut.norm(x @ block.shortcut.weight[0]), 0.1)
+    return F.leaky_relu(outer + _norm(block.shortcut.norm, x @ block.shortcut.weight[0]), 0.1)
+
+
+def _norm(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
+    """BatchNorm over rows; in training the running statistics are updated."""
+    mean, var = layer.running_mean, layer.running_var
+    return F.batch_norm(x, mean, var, layer.weight, layer.bias, layer.training, momentum=0.1, eps=1e-5)
 
 
 def _point_branch(block: EncoderBlock, f: Tensor, grid: VoxelGrid) -> Tensor:
     """(V, C) -> (P, C)."""
     count, group = grid.groups
-    sums = torch.zeros(count, f.shape[1]).index_add(0, group, f.float())
-    pooled = block.pooled_mlp(sums / torch.bincount(group)[:, None])[group]
+    sums = wide(f.new_zeros(count, f.shape[1])).index_add(0, group, wide(f))
+    first, _, norm1, second, _, norm2, third, _ = block.pooled_mlp
+    pooled = sums / torch.bincount(group)[:, None]
+    for linear, norm in ((first, norm1), (second, norm2)):
+        pooled = _norm(norm, F.leaky_relu(linear(pooled), 0.1))
+    pooled = F.leaky_relu(third(pooled), 0.1)[group]
     identity = F.leaky_relu(block.identity(f), 0.1)
     both = torch.cat([identity[grid.inverse], pooled[grid.inverse]], dim=1)
     merged = F.leaky_relu(F.linear(both, block.merge.weight, block.merge.bias), 0.1)

@@ -1,7 +1,7 @@
 """The plain way of doing what this project does: short, straight from the definitions, as it is commonly written.
 
-`tools/benchmark.py` measures the project against these, and its test checks that both give the same results. Nothing
-else uses them.
+`benchmark.py stages` measures the project against these, and tests check that both give the same results. Nothing of
+the project is used in them. Sums are in fp32, in fp64 where the input is.
 """
 
 from __future__ import annotations
@@ -135,16 +135,21 @@ def kernel_map(coordinates: Tensor) -> Pairs:
 
 def convolve(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
     """(V, C_in) features and (27, C_in, C_out) weight -> (V, C_out); its gradient is autograd's."""
-    out = torch.zeros(len(features), weight.shape[2])
+    out = wide(features.new_zeros(len(features), weight.shape[2]))
     for (inputs, outputs), matrix in zip(pairs, weight, strict=True):
-        out.index_add_(0, outputs, (features[inputs] @ matrix).float())
+        out.index_add_(0, outputs, wide(features[inputs] @ matrix))
     return out
+
+
+def wide(values: Tensor) -> Tensor:
+    """The values in fp32 or, if they are, in fp64."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def scatter_mean(values: Tensor, index: Tensor, size: int) -> Tensor:
     """(R, C) values -> (size, C): the mean of the rows with equal index (R,)."""
-    out = torch.zeros(size, values.shape[1])
-    return out.scatter_reduce(0, index[:, None].expand_as(values), values.float(), "mean", include_self=False)
+    out = wide(values.new_zeros(size, values.shape[1]))
+    return out.scatter_reduce(0, index[:, None].expand_as(values), wide(values), "mean", include_self=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +185,7 @@ class Geometry:
     """
 
     def __init__(self, points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int]) -> None:
-        self.grids = {scale: VoxelGrid(*voxelize(points, rows, volume, scale)) for scale in {1, *scale_list}}
+        self.grids = {scale: VoxelGrid(*voxelize(points.float(), rows, volume, scale)) for scale in {1, *scale_list}}
         xyz, base = points[:, :3], self.grids[1]
         corner = base.coordinates[:, [3, 2, 1]] * xyz.new_tensor(volume.voxel_size) + xyz.new_tensor(volume.low)
         mean = base.mean(xyz)
