@@ -10,7 +10,6 @@ Rows are shown, and written to --output, as they are finished; a run that is sto
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -20,8 +19,6 @@ if __name__ == "__main__":  # before what takes seconds to import
     from utils.command.start import begin
 
     begin()
-
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in main.py
 
 from tools.benchmarking.gpu import command as gpu
 from tools.benchmarking.growth import command as growth

@@ -27,7 +27,8 @@ from tools.corrupting import clean as clean_sets
 from tools.corrupting.clean import CleanFrame, CleanSet
 from tools.corrupting.frame import Corruptor, FrameResult
 from tools.corrupting.ledger import Ledger
-from tools.corrupting.options import DATASETS, SEQUENCE, add_flags, check, chosen, complete, wanted_subsets
+from tools.corrupting.options import SEQUENCE, add_flags, check, chosen, complete, wanted_subsets
+from tools.making.datasets import DATASETS
 from tools.making.frames import map_frames, progress_bar
 from utils.command.flags import Parser
 from utils.command.process import run_command

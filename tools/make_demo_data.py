@@ -25,6 +25,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 from tools.demo_world import nuscenes, semantickitti
 from tools.demo_world.options import DEFAULTS, DemoOptions
 from tools.demo_world.tree import Summary
+from tools.making.datasets import DEMO_FOLDERS, add_dataset_flag
 from tools.making.frames import add_workers_flag, progress_bar
 from utils.command.flags import Parser
 from utils.command.process import run_command
@@ -32,7 +33,6 @@ from utils.command.terminal import say
 from utils.errors import UserError
 from utils.locks import locked
 
-OUTPUTS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
 _WAITING = "{}: another process writes there; waiting for its end"
 WRITERS = {"semantickitti": semantickitti.write_tree, "nuscenes": nuscenes.write_tree}
 
@@ -41,8 +41,8 @@ def build_parser() -> Parser:
     """The parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--dataset", choices=sorted(DEFAULTS), default="semantickitti", help="whose files to write (%(default)s)")
-    add("--output", type=Path, help=f"folder of the data set ({_usual(OUTPUTS)})")
+    add_dataset_flag(parser, "whose files to write")
+    add("--output", type=Path, help=f"folder of the data set ({_usual(DEMO_FOLDERS)})")
     add(
         "--train_frames",
         type=int,
@@ -68,7 +68,7 @@ def build_parser() -> Parser:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags; what was not given is as in `DEFAULTS` of the data set."""
     flags = build_parser().parse_args(arguments)
-    flags.output = flags.output or OUTPUTS[flags.dataset]
+    flags.output = flags.output or DEMO_FOLDERS[flags.dataset]
     return flags
 
 

@@ -22,25 +22,19 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
+from tools.making.datasets import DATASETS, LABEL_MAPPINGS, add_dataset_flag
 from tools.viewing import nuscenes, semantickitti
 from tools.viewing.scan import ShownScan
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.labels import LabelMap
-from utils.paths import REPOSITORY
 from utils.robustness.family import default_folder, load_family
-
-DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
-LABEL_MAPPINGS = {
-    "semantickitti": REPOSITORY / "config" / "label_mapping" / "semantic-kitti.yaml",
-    "nuscenes": REPOSITORY / "config" / "label_mapping" / "nuscenes.yaml",
-}
 
 
 def build_parser() -> Parser:
     """The parser of this program."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--dataset", choices=LABEL_MAPPINGS, default="semantickitti", help="default: %(default)s")
+    add_dataset_flag(parser, "what --data_path holds")
     parser.add_argument(
         "--data_path", type=Path, required=True, help="SemanticKITTI: the folder of the sequence folders; "
         "nuScenes: the folder of samples, lidarseg and the version folders",

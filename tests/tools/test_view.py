@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from tools import view
+from tools.making.datasets import LABEL_MAPPINGS
 from utils.labels import LabelMap
 from utils.pictures.raster import NOT_JUDGED
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
-KITTI, NUSCENES = (LabelMap.load(view.LABEL_MAPPINGS[name]) for name in ("semantickitti", "nuscenes"))
+KITTI, NUSCENES = (LabelMap.load(LABEL_MAPPINGS[name]) for name in ("semantickitti", "nuscenes"))
 
 
 def draw(output, *flags, sequence="08", frame="000000", data_path=TREE):

@@ -15,7 +15,7 @@ from dataloader.corruptions.families import NOTE, CorruptedSubset
 from dataloader.formats.files import missing_files
 from tools.corrupting.clean import CleanFrame
 from tools.corrupting.frame import FrameResult
-from tools.making.notes import Note, read_note, write_note
+from tools.making.notes import Note, read_note, refuse_others, write_note
 from utils.corruptions import CLEAN_FOLDER
 from utils.errors import UserError
 from utils.locks import locked
@@ -50,9 +50,7 @@ class Ledger:
         options = json.loads(json.dumps(options))  # tuples as JSON gives them back
         note = self._read()
         if note is None:
-            for folder in sorted({output / name.partition("/")[0] for name in subsets}):
-                if folder.exists():
-                    raise UserError(f"{folder}: not made by this tool, so it stays; choose another --output")
+            refuse_others(output / name.partition("/")[0] for name in subsets)
             note = {"options": options, "subsets": {}}
             write_note(self.path, note)
         elif note["options"] != options:

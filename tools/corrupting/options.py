@@ -18,14 +18,13 @@ from dataloader.corruptions.families import (
     robo3d,
     yan,
 )
+from tools.making.datasets import DATASETS, DEMO_FOLDERS, add_dataset_flag
 from tools.making.frames import add_workers_flag
 from utils.command.flags import count
 from utils.config.messages import nearest_key
 from utils.corruptions import CLEAN_FOLDER, CLEAN_NAMES
 from utils.errors import UserError
 
-DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
-DATA_PATHS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
 SEQUENCE = "08"
 """Of SemanticKITTI: the validation split."""
 
@@ -43,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of tools/make_corruptions.py."""
     add = parser.add_argument
     add_corruption_flags(parser)
-    add("--dataset", choices=sorted(DATASETS), default="semantickitti", help="what --data_path holds (%(default)s)")
+    add_dataset_flag(parser, "what --data_path holds")
     add("--data_path", type=Path, help="folder of the sequences, or of samples and lidarseg (the demo data)")
     add("--output", type=Path, help="folder of the subsets (SemanticKITTI-C, Robo3D/..., beside --data_path)")
     add("--subsets", nargs="+", metavar="NAME", help="names, such as fog_light or fog/light, or types, such as fog "
@@ -56,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def complete(flags: argparse.Namespace) -> argparse.Namespace:
     """The flags with `data_path` and `output` filled in; open choices that were not given are None."""
-    flags.data_path = flags.data_path or DATA_PATHS[flags.dataset]
+    flags.data_path = flags.data_path or DEMO_FOLDERS[flags.dataset]
     flags.output = flags.output or _output(flags)
     return flags
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.making.notes import read_note, write_note
+from tools.making.notes import Note, read_note, refuse_others, write_note
 from utils.errors import UserError
 from utils.files import remove_partials
 from utils.names import is_path_below
@@ -18,7 +18,7 @@ FORMAT = 2
 
 def claim(
     output: Path, identity: dict[str, Any], files: Iterable[Path], overwrite: bool, caches: Iterable[Path] = ()
-) -> dict[str, Any] | None:
+) -> Note | None:
     """Makes sure that a data set may be written to `output`.
 
     Args:
@@ -44,23 +44,23 @@ def claim(
             other = "with other options" if note["format"] == FORMAT else "by another version of this tool"
             raise UserError(f"{output / NAME}: made {other}; add --overwrite or choose another --output")
         _remove(output, note["files"])
-    for folder in sorted({output / path.relative_to(output).parts[0] for path in files}):
-        if folder.exists():
-            raise UserError(f"{folder}: not made by this tool, so it stays; choose another --output")
+    refuse_others(output / path.relative_to(output).parts[0] for path in files)
     output.mkdir(parents=True, exist_ok=True)
     names = [path.relative_to(output).as_posix() for path in [*files, *caches]]
-    _write(output, {"options": identity, "format": FORMAT, "complete": False, "files": names})
+    write_note(output / NAME, {"options": identity, "format": FORMAT, "complete": False, "files": names})
     return None
 
 
-def complete(output: Path, **found: Any) -> None:
-    """Notes that the data set in `output` is complete, and what was `found` while it was made."""
+def complete(output: Path, **found: Any) -> Note:
+    """Notes that the data set in `output` is complete, and what was `found` while it was made; returns the note."""
     note = _read(output)
     assert note is not None
-    _write(output, {**note, "complete": True, **found})
+    note = {**note, "complete": True, **found}
+    write_note(output / NAME, note)
+    return note
 
 
-def _read(output: Path) -> dict[str, Any] | None:
+def _read(output: Path) -> Note | None:
     types = {"options": dict, "files": list, "complete": bool, "format": int}
     return read_note(output / NAME, types, harmless=lambda note: _stay_below(output, note["files"]))
 
@@ -71,10 +71,6 @@ def _stay_below(output: Path, names: list[Any]) -> bool:
         return False
     folders = {(output / name).parent for name in names}
     return all(folder.resolve().is_relative_to(output.resolve()) for folder in folders)
-
-
-def _write(output: Path, note: dict[str, Any]) -> None:
-    write_note(output / NAME, note)
 
 
 def _remove(output: Path, names: list[str]) -> None:

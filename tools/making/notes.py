@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], 
     if not known:
         raise UserError(f"{path}: not readable as this tool's note; remove it and the data beside it by hand")
     return note
+
+
+def refuse_others(folders: Iterable[Path]) -> None:
+    """What lies where a tool is about to write, without a note of it, is somebody else's.
+
+    Raises:
+        UserError: one of the folders is there.
+    """
+    for folder in sorted(set(folders)):
+        if folder.exists():
+            raise UserError(f"{folder}: not made by this tool, so it stays; choose another --output")
 
 
 def write_note(path: Path, note: Note) -> None:
