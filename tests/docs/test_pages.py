@@ -76,7 +76,9 @@ def words_of_the_code() -> set[str]:
     """Every name that occurs in code, configs or the Makefile, and the names of the files."""
     texts = [*sources().values(), *((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "mkdocs.yml"))]
     texts += [file.read_text(encoding="utf-8") for file in (ROOT / "config").rglob("*.yaml")]
-    files = [file.name for room in ROOMS for file in (ROOT / room).rglob("*.*")] + [file.name for file in ROOT.glob("*")]
+    files = [file.name for room in ROOMS for file in (ROOT / room).rglob("*.*")] + [
+        file.name for file in ROOT.glob("*")
+    ]
     return set(re.findall(r"\w+", "\n".join([*texts, *files])))
 
 

@@ -60,9 +60,11 @@ def _shown(group: argparse._ArgumentGroup) -> list[argparse.Action]:
 
 def _row(action: argparse.Action, parser: argparse.ArgumentParser) -> tuple[str, str, str]:
     meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
-    # Some of the tools name their defaults in brackets, where there is more to say than a value.
-    default = "" if meaning.endswith(")") else _default(action)
-    return _flag(action), default, _with_choices(meaning, action)
+    default = _default(action)
+    bracket = meaning.rpartition("(")[2] if meaning.endswith(")") else ""
+    # Some of the tools name their defaults in brackets; a number of processors is that of one machine.
+    said = default and (default.strip("`") in bracket or "processor" in bracket)
+    return _flag(action), "" if said else default, _with_choices(meaning, action)
 
 
 def _flag(action: argparse.Action) -> str:
