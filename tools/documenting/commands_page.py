@@ -10,7 +10,8 @@ from pathlib import PurePath
 from tools.documenting.markdown import code, page, table
 from tools.documenting.programs import commands, programs
 
-_INTRODUCTION = """Every command is run from the root of the repository, in the environment that `make setup` makes. `--help` prints
+_INTRODUCTION = """\
+Every command is run from the root of the repository, in the environment that `make setup` makes. `--help` prints
 the flags of a program as well. Three dots behind a value: several of them may be given."""
 
 _EXIT_CODES = (

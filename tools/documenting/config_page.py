@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from tools.documenting.markdown import code, page, table
 from utils.config.reference import Key, reference
 
-_INTRODUCTION = """A config is one YAML file with three sections: `model_params`, `dataset_params` and `train_params`. The vocabulary is
+_INTRODUCTION = """\
+A config is one YAML file with three sections: `model_params`, `dataset_params` and `train_params`. The vocabulary is
 that of the published configs, spelling (`hiden_size`) included. A section comes in kinds, which one of its keys
 chooses: `model_architecture` the network, `dataset_type` the items, `optimizer` and `lr_scheduler` the training. A kind
 has just the keys that it uses: a table without a remark is for all kinds.

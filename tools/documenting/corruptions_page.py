@@ -11,7 +11,8 @@ from tools.documenting.markdown import code, page, table
 from utils.corruptions import CLEAN_FOLDER
 from utils.robustness.family import load_family
 
-_INTRODUCTION = f"""What `tools/make_corruptions.py` makes with its defaults (`--mode physical`), and what `corruption_aug` draws from.
+_INTRODUCTION = f"""\
+What `tools/make_corruptions.py` makes with its defaults (`--mode physical`), and what `corruption_aug` draws from.
 [Corruptions](../guides/corruptions.md) shows them picture by picture, and says what the papers leave open.
 
 Yan et al. have the untouched scans beside the subsets, in `{CLEAN_FOLDER}`."""
@@ -25,11 +26,12 @@ def corruptions_page() -> str:
     for family, datasets in CORRUPTED_SETS.items():
         for dataset, subsets in datasets.items():
             known = load_family(family, dataset)
-            votes = "more are allowed" if known.protocol.votes_allowed else "no more are allowed"
+            views = f"{known.protocol.num_vote} view{'s' * (known.protocol.num_vote > 1)} per scan by its protocol"
+            more = "more are allowed" if known.protocol.votes_allowed else "no more are allowed"
             blocks.append(f"## {_TITLES.get(family, family)} on {dataset}")
             blocks.append(
                 f"`--family {family}`: {known.title}. {len(subsets)} subsets of {len(known.titles)} corruptions; "
-                f"{known.protocol.num_vote} view{'s' * (known.protocol.num_vote > 1)} per scan by its protocol, {votes}."
+                f"{views}, {more}."
             )
             header = ("subset", "function", "parameters", "drawn for each frame", "raw id of altered points")
             blocks.append(table(header, map(_row, subsets)))

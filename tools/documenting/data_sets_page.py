@@ -10,7 +10,8 @@ from dataloader.datasets.catalogue import DATA_SETS
 from tools.documenting.markdown import code, page, table
 from utils.labels import LabelMap
 
-_INTRODUCTION = """Each data set has a label mapping: which learning id each raw id becomes, and how classes are called and coloured.
+_INTRODUCTION = """\
+Each data set has a label mapping: which learning id each raw id becomes, and how classes are called and coloured.
 [SemanticKITTI](../data/semantickitti.md) and [nuScenes](../data/nuscenes.md) say where the files come from."""
 
 

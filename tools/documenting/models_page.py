@@ -13,7 +13,8 @@ from utils.config.model import ModelParams
 from utils.config.schema import Config
 from utils.paths import REPOSITORY
 
-_INTRODUCTION = """One row for each file in `config/`. Parameters are counted on the networks that the files make: what a test needs, and
+_INTRODUCTION = """\
+One row for each file in `config/`. Parameters are counted on the networks that the files make: what a test needs, and
 what is trained. 2DPASS trains an image branch beside its 3D network; at test time that branch is gone.
 
 **The mIoU are quoted** from the README of the published code (validation split, %). None of them has been measured with
