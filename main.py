@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # before what takes seconds to import
     from utils.command.start import begin
@@ -18,7 +19,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from dataloader.datamodule import DataModule
-from dataloader.datasets.catalogue import lidar_of, load_label_map, prediction_format, skips_unseen
+from dataloader.experiment import Experiment, open_experiment
 from dataloader.sampler import steps_per_epoch
 from network.assemble import build_network, load_for_test, parameter_count
 from network.models.segmentation_network import SegmentationNetwork
@@ -30,130 +31,92 @@ from network.weights.configuration import Tested, open_for_test
 from network.weights.description import describe
 from network.weights.loading import has_image_branch, load_image_branch, load_weights
 from network.weights.reading import read_checkpoint
-from utils.command.devices import Devices, choose_devices, device_notice, loader_notice
-from utils.command.flags import DEFAULT_CONFIG, Parser, add_shared_flags, count
+from utils.command.flags import Parser, add_shared_flags, count
 from utils.command.process import CONTINUES, run_program
 from utils.command.terminal import say
 from utils.config.effects import refuse_idle
-from utils.config.loading import load_config, save_config
+from utils.config.loading import save_config
 from utils.config.model import ModelParams
 from utils.config.schedules import WarmCosineParams
-from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import remove_partials
-from utils.labels import LabelMap
 from utils.results.evaluation import EvaluationOutput
-from utils.results.run_folder import find_checkpoint, only_training_in, run_root, test_folder, training_folder
+from utils.results.run_folder import only_training_in, test_folder, training_folder
 from utils.results.run_settings import Settings, check_settings, config_settings
 
 say = rank_zero_only(say)
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags of the README."""
+def build_parser() -> Parser:
+    """Build the parser of the flags."""
     parser = Parser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
     add_shared_flags(parser)
-    parser.add_argument("--monitor", choices=SCORES, default=SCORES[0], help="the score to maximise")
-    parser.add_argument(
-        "--stop_patience", type=count(0), default=50, metavar="N", help="validations without a better score"
-    )
-    parser.add_argument(
-        "--save_top_k", type=count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all"
-    )
-    parser.add_argument("--check_val_every_n_epoch", type=count(1), default=1, metavar="N")
-    parser.add_argument("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
-    parser.add_argument("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
-    parser.add_argument("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
-    parser.add_argument("--test", action="store_true", help="evaluate a checkpoint on the validation split")
-    parser.add_argument("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
-    parser.add_argument("--submit_to_server", action="store_true", help="with --test: the test split, as a submission")
-    parser.add_argument("--save_prediction", action="store_true", help="with --test: keep the predicted label files")
-    return parser.parse_args(argv)
+    add = parser.add_argument
+    add("--monitor", choices=SCORES, default=SCORES[0], help="the score to maximise")
+    add("--stop_patience", type=count(0), default=50, metavar="N", help="validations without a better score")
+    add("--save_top_k", type=count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all")
+    add("--check_val_every_n_epoch", type=count(1), default=1, metavar="N")
+    add("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
+    add("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
+    add("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
+    add("--test", action="store_true", help="evaluate a checkpoint on the validation split")
+    add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
+    add("--submit_to_server", action="store_true", help="with --test: the test split, as a submission")
+    add("--save_prediction", action="store_true", help="with --test: keep the predicted label files")
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the flags of the README."""
+    return build_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
+    """Run the command."""
     args = parse_arguments(argv)
     _check_flags(args)
     tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say) if args.test else None
-    config = load_config(args.config or DEFAULT_CONFIG, args.set) if tested is None else tested.config
-    if (args.baseline_only or args.pretrain2d) and not isinstance(config.model_params, ModelParams):
+    experiment = open_experiment(args, tested)
+    if (args.baseline_only or args.pretrain2d) and not isinstance(experiment.config.model_params, ModelParams):
         raise UserError(
-            f"--baseline_only and --pretrain2d are for arch_2dpass; {config.model_params.model_architecture} "
-            "(model_params.model_architecture) has no 2D branch"
+            f"--baseline_only and --pretrain2d are for arch_2dpass; "
+            f"{experiment.config.model_params.model_architecture} (model_params.model_architecture) has no 2D branch"
         )
-    if not args.test:
-        refuse_idle(config, args.baseline_only, args.SWA)
-    devices = choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
-    say(device_notice(devices, args.cpu))
-    if (notice := loader_notice(config, fit=not args.test, debug=args.debug)) is not None:
-        say(notice)
-    label_map = load_label_map(config, None if tested is None else tested.label_map)
-    root = run_root(config.dataset_params.pc_dataset_type, args.log_dir)
-    checkpoint = find_checkpoint(args.checkpoint, root, say) if args.checkpoint and not args.test else None
+    if tested is None:
+        refuse_idle(experiment.config, args.baseline_only, args.SWA)
+    for note in experiment.notes:
+        say(note)
     pl.seed_everything(args.seed, workers=True, verbose=False)
-    data = DataModule(
-        config,
-        label_map,
-        fit=not args.test,
-        num_vote=args.num_vote,
-        submit=args.submit_to_server,
-        seed=args.seed,
-        debug=args.debug,
-        images=not (args.test or args.baseline_only),
-        num_devices=devices.count,
-    )
-    for note in data.notes:
-        say(f"note: {note}")
-    if tested is not None:
-        test(args, tested, devices, data, label_map, root)
+    if tested is None:
+        fit(args, experiment)
     else:
-        fit(args, config, devices, data, label_map, root, checkpoint)
+        test(args, experiment, tested)
 
 
-def fit(
-    args: argparse.Namespace,
-    config: Config,
-    devices: Devices,
-    data: DataModule,
-    label_map: LabelMap,
-    root: Path,
-    checkpoint: Path | None,
-) -> None:
+def fit(args: argparse.Namespace, experiment: Experiment) -> None:
     """Train; validate after every epoch; keep the best and the last checkpoint."""
-    network = build_network(config, args.baseline_only, imagenet=checkpoint is None)
-    settings = _run_settings(args, config, devices, data, label_map)
-    resumed = None if checkpoint is None else _take_weights(args, config, network, checkpoint, settings)
+    config = experiment.config
+    data = _open_data(experiment, fit=True, images=not args.baseline_only)
+    network = build_network(config, args.baseline_only, imagenet=experiment.checkpoint is None)
+    settings = _run_settings(args, experiment, data)
+    resumed = _take_weights(args, experiment, network, settings)
     first = rank_zero_only.rank == 0
-    folder = training_folder(root, None if resumed is None else resumed.path, make=first)
-
-    training = config.train_params
+    folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
     task = SegmentationTask(
         network,
-        training,
-        label_map.names,
+        config.train_params,
+        experiment.label_map.names,
         data.steps_per_epoch,
-        devices.count,
+        experiment.devices.count,
         monitor=args.monitor,
         seed=args.seed,
-        skip_unseen=skips_unseen(config),
+        skip_unseen=experiment.data_set.skips_unseen,
         settings=settings,
-        description=describe(config, label_map, data.statistics),
+        description=describe(config, experiment.label_map, data.statistics),
     )
-    if training.sync_batchnorm and devices.accelerator == "cpu":
-        say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
-    swa_from = averaging_start(training.swa_epoch_start, training.max_num_epochs) if args.SWA else None
-    trainer = build_trainer(
-        devices,
-        folder,
-        training_callbacks(folder, args.monitor, args.stop_patience, args.save_top_k, swa_from),
-        resumed,
-        max_epochs=training.max_num_epochs,
-        check_val_every_n_epoch=args.check_val_every_n_epoch,
-        log_every_n_steps=min(10, data.steps_per_epoch),
-        sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
-    )
+    trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch)
     with only_training_in(folder) if first else nullcontext():
-        _announce(config, network, data, folder)
+        _announce(experiment, network, data, folder)
         trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else resumed.path)
     if task.guard.skipped:
         say(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
@@ -163,36 +126,38 @@ def fit(
     say(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
 
 
-def test(
-    args: argparse.Namespace,
-    tested: Tested,
-    devices: Devices,
-    data: DataModule,
-    label_map: LabelMap,
-    root: Path,
-) -> None:
+def test(args: argparse.Namespace, experiment: Experiment, tested: Tested) -> None:
     """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
-    config, checkpoint = tested.config, tested.path
+    config, checkpoint, data_set = experiment.config, tested.path, experiment.data_set
+    data = _open_data(experiment, fit=False, num_vote=args.num_vote, submit=args.submit_to_server, images=False)
     network, content = load_for_test(config, checkpoint, tested.content)
     split = "test" if args.submit_to_server else "validation"
     if args.submit_to_server and (absent := data.evaluation_set.source.absent):
         names = " ".join(absent[:11]) + (f" and {len(absent) - 11} more" if len(absent) > 11 else "")
         say(f"note: of the test split {names} are not on disk; the server takes complete submissions only")
     say(f"testing {checkpoint} on {len(data.evaluation_set)} scans of the {split} split, {args.num_vote} vote(s) each")
+    evaluated = experiment.request(data.evaluated_part)
     output = EvaluationOutput(
-        test_folder(root),
-        label_map,
+        test_folder(experiment.root),
+        experiment.label_map,
         data.expected_frames,
-        prediction_format(config, data.evaluated_part, label_map, has_image_branch(content, checkpoint), args.debug),
-        lidar_of(config),
+        data_set.prediction_format(evaluated, has_image_branch(content, checkpoint)),
+        data_set.sensor,
         args.submit_to_server,
         args.save_prediction,
         settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split},
     )
-    task = SegmentationTask(
-        network, config.train_params, label_map.names, output=output, skip_unseen=skips_unseen(config)
-    )
-    build_trainer(devices).test(task, datamodule=data, verbose=False)
+    names = experiment.label_map.names
+    task = SegmentationTask(network, config.train_params, names, output=output, skip_unseen=data_set.skips_unseen)
+    build_trainer(experiment.devices).test(task, datamodule=data, verbose=False)
+
+
+def _open_data(experiment: Experiment, **how: Any) -> DataModule:
+    """Open the scans, and say what is doubtful about them."""
+    data = experiment.data(**how)
+    for note in data.notes:
+        say(f"note: {note}")
+    return data
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -210,11 +175,30 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--submit_to_server wants every frame: leave out --debug")
 
 
-def _run_settings(
-    args: argparse.Namespace, config: Config, devices: Devices, data: DataModule, label_map: LabelMap
-) -> Settings:
-    """What decides how a training goes, as far as it is known before it begins."""
+def _trainer(
+    args: argparse.Namespace, experiment: Experiment, folder: Path, resumed: TrainingState | None, steps: int
+) -> pl.Trainer:
+    """Build the trainer of a run of so many steps an epoch."""
+    training, devices = experiment.config.train_params, experiment.devices
+    if training.sync_batchnorm and devices.accelerator == "cpu":
+        say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
+    swa_from = averaging_start(training.swa_epoch_start, training.max_num_epochs) if args.SWA else None
+    return build_trainer(
+        devices,
+        folder,
+        training_callbacks(folder, args.monitor, args.stop_patience, args.save_top_k, swa_from),
+        resumed,
+        max_epochs=training.max_num_epochs,
+        check_val_every_n_epoch=args.check_val_every_n_epoch,
+        log_every_n_steps=min(10, steps),
+        sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
+    )
+
+
+def _run_settings(args: argparse.Namespace, experiment: Experiment, data: DataModule) -> Settings:
+    """List what decides how a training goes, as far as it is known before it begins."""
     assert data.training_set is not None
+    config, devices = experiment.config, experiment.devices
     batch_size = config.dataset_params.train_data_loader.batch_size
     return config_settings(config) | {
         "--seed": args.seed,
@@ -225,14 +209,17 @@ def _run_settings(
         "steps per epoch": steps_per_epoch(len(data.training_set), batch_size, devices.count),
         "training scans": data.training_set.fingerprint(),
         "validation scans": data.evaluation_set.fingerprint(),
-        "classes": list(label_map.names),
+        "classes": list(experiment.label_map.names),
     }
 
 
 def _take_weights(
-    args: argparse.Namespace, config: Config, network: SegmentationNetwork, checkpoint: Path, settings: Settings
+    args: argparse.Namespace, experiment: Experiment, network: SegmentationNetwork, settings: Settings
 ) -> TrainingState | None:
     """Load what the flags ask for; the state of a training if that is to be continued, optimiser and all."""
+    checkpoint, training = experiment.checkpoint, experiment.config.train_params
+    if checkpoint is None:
+        return None
     content = read_checkpoint(checkpoint)
     if args.pretrain2d:
         say(load_image_branch(network, content, checkpoint))
@@ -244,21 +231,22 @@ def _take_weights(
     if not is_resumable(content):
         say(f"{checkpoint} has no optimiser state of ours: its weights are taken, optimiser and epochs start anew")
         return None
-    state = check_resumable(network, content, config.train_params, checkpoint)
+    state = check_resumable(network, content, training, checkpoint)
     notes = check_settings(state.content, settings, checkpoint)
-    say(f"resuming from {checkpoint}, {state.epochs} of {config.train_params.max_num_epochs} epochs done")
+    say(f"resuming from {checkpoint}, {state.epochs} of {training.max_num_epochs} epochs done")
     for line in notes:
         say(line)
     return state
 
 
 def going_on(argv: Sequence[str]) -> str:
-    """How to go on after an interruption; "" after that of a test, which is begun anew."""
+    """Tell how to go on after an interruption; "" after that of a test, which is begun anew."""
     return "" if "--test" in argv else CONTINUES
 
 
 @rank_zero_only
-def _announce(config: Config, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:
+def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:
+    config = experiment.config
     assert data.training_set is not None
     remove_partials(folder)  # of a run that was killed while it wrote
     save_config(config, folder / "config.yaml")

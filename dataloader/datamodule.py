@@ -13,21 +13,22 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dataloader.augment.options import AugmentOptions
-from dataloader.augment.weather import CorruptionOptions
-from dataloader.corruptions.families import SENSORS
+from dataloader.augment.weather import CorruptionOptions, severities_of
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.catalogue import Part, open_source
+from dataloader.datasets.catalogue import data_set_of, request
+from dataloader.datasets.data_set import Part
 from dataloader.datasets.source import Source
 from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
-from utils.config.data import PointImageDataset, SemanticKITTIImages
+from utils.config.data import CorruptionAugmentation, PointImageDataset, SemanticKITTIImages
 from utils.config.loaders import LoaderParams
 from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.scan.batch import collate
 from utils.scan.records import Frame, Sample
+from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics
 
 DEBUG_ITEMS = 100
@@ -59,7 +60,7 @@ class DataModule(pl.LightningDataModule):
         num_vote: views per scan at test.
         submit: test on the test split, else on the validation split.
         seed: of order and augmentation.
-        debug: a hundred items, no workers; of nuScenes v1.0-mini.
+        debug: a hundred items, no workers, and the small edition of the data set if it has one (nuScenes: v1.0-mini).
         images: give training items their camera image, if the data set has images.
         num_devices: processes over all nodes, for the length of an epoch.
         source: scans to evaluate in place of those of the config.
@@ -83,7 +84,7 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.config, self.debug, self.seed = config, debug, seed
-        data = config.dataset_params
+        data, data_set = config.dataset_params, data_set_of(config)
         self.images = images and isinstance(data, PointImageDataset)
         self.evaluated_part: Part = "test" if submit else "valid"
         low, high = _EVERYWHERE
@@ -91,7 +92,8 @@ class DataModule(pl.LightningDataModule):
             low, high = data.min_volume_space, data.max_volume_space
         make = partial(SegmentationDataset, low=low, high=high, seed=seed, limit=DEBUG_ITEMS if debug else None)
         if source is None:
-            source = open_source(config, self.evaluated_part, data.val_data_loader, label_map, debug=debug)
+            part = self.evaluated_part
+            source = data_set.open(request(config, part, data.val_data_loader, label_map, debug=debug))
         self.evaluation_set = make(source=source, num_vote=num_vote)
         if len(self.evaluation_set) < num_devices:
             raise UserError(
@@ -103,11 +105,9 @@ class DataModule(pl.LightningDataModule):
         self.statistics: Statistics | None = None
         if fit:
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
-            part: Part = "trainval" if config.train_params.trainval else "train"
-            self.training_set = make(
-                source=open_source(config, part, data.train_data_loader, label_map, self.images, debug),
-                augment=_augmentation(config, self.images),
-            )
+            part = "trainval" if config.train_params.trainval else "train"
+            wanted = request(config, part, data.train_data_loader, label_map, self.images, debug)
+            self.training_set = make(source=data_set.open(wanted), augment=_augmentation(config, self.images))
             self.statistics = measure_usable(self.training_set, config.model_params.num_classes)
             refuse_unlabelled(self.training_set, "train_data_loader")
             size = len(self.training_set) if debug or data.training_size is None else data.training_size
@@ -172,9 +172,18 @@ def _augmentation(config: Config, images: bool) -> AugmentOptions:
         mix_instances=data.dataset_type == "point_image_dataset_mix_semkitti",
     )
     if (wanted := data.corruption_aug) is not None:
-        corruption = CorruptionOptions(wanted.chance, wanted.corruptions, SENSORS[data.pc_dataset_type])
-        options = replace(options, corruption=corruption)
+        options = replace(options, corruption=_corruption(wanted, data_set_of(config).sensor))
     if not images or not isinstance(data, PointImageDataset):
         return options
     crop = data.bottom_crop if isinstance(data, SemanticKITTIImages) else None
     return replace(options, bottom_crop=crop, color_jitter=data.color_jitter, flip2d=data.flip2d)
+
+
+def _corruption(wanted: CorruptionAugmentation, sensor: Sensor) -> CorruptionOptions:
+    known = severities_of(sensor)
+    if lacking := [name for name in wanted.corruptions if name not in known]:
+        raise UserError(
+            f"dataset_params.corruption_aug: {lacking[0]} is not known for scans of {sensor.name}; name some of "
+            f"{', '.join(known)}"
+        )
+    return CorruptionOptions(wanted.chance, wanted.corruptions, sensor)

@@ -23,7 +23,7 @@ def refuse_unusable(dataset: SegmentationDataset) -> None:
     Raises:
         UserError: one cannot be read, its labels do not fit, or no point of it lies inside the volume.
     """
-    for _ in _usable(dataset, _spread(dataset)):
+    for _ in _usable(dataset, *_spread(dataset)):
         pass
 
 
@@ -40,19 +40,19 @@ def measure_usable(dataset: SegmentationDataset, num_classes: int) -> Statistics
     Raises:
         UserError: as of `refuse_unusable`.
     """
-    indices = _spread(dataset)
-    return measure(_usable(dataset, indices), len(indices), num_classes)
+    first, indices = _spread(dataset)
+    return measure(_usable(dataset, first, indices), len(indices), num_classes)
 
 
-def _spread(dataset: SegmentationDataset) -> range:
-    """The scans to read."""
-    size = _POINT_BYTES * len(dataset.source.read(0, None))
-    return range(0, len(dataset), -(-len(dataset) * size // READ_AT_MOST))
+def _spread(dataset: SegmentationDataset) -> tuple[Scan, range]:
+    """Read the first scan, by whose size the scans to read are chosen."""
+    first = dataset.source.read(0, None)
+    return first, range(0, len(dataset), -(-len(dataset) * _POINT_BYTES * len(first) // READ_AT_MOST))
 
 
-def _usable(dataset: SegmentationDataset, indices: range) -> Iterator[Scan]:
+def _usable(dataset: SegmentationDataset, first: Scan, indices: range) -> Iterator[Scan]:
     for index in indices:
-        scan = dataset.source.read(index, None)
+        scan = dataset.source.read(index, None) if index else first
         if not in_volume(scan.xyz, dataset.low, dataset.high).any():
             raise dataset.nothing_inside(scan)
         yield scan

@@ -22,6 +22,7 @@ import main as program
 from network.training.callbacks import read_history
 from tests.conftest import ROOT, TREE, small_command
 from tests.support.processes import is_alive, until
+from utils.command.flags import DEFAULT_CONFIG
 from utils.labels import LabelMap
 from utils.results.run_folder import HISTORY
 
@@ -454,6 +455,11 @@ def test_help_names_every_flag(capsys) -> None:
     for flag in flags.split():
         assert flag in text
     defaults = program.parse_arguments([])
-    assert defaults.config == "config/2DPASS-semantickitti.yaml" and defaults.gpu == [0] and defaults.seed == 0
+    assert (
+        DEFAULT_CONFIG == "config/2DPASS-semantickitti.yaml"
+        and defaults.config is None
+        and defaults.gpu == [0]
+        and defaults.seed == 0
+    )
     assert defaults.stop_patience == 50 and defaults.save_top_k == 1 and defaults.num_vote == 1
     assert program.parse_arguments(["--config_path", "x.yaml", "--gpu", "0", "1"]).gpu == [0, 1]

@@ -10,6 +10,9 @@ What each of them does to a sweep is in `dataloader.corruptions.families`, what 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from utils.paths import REPOSITORY
 
 SEVERITIES = ("light", "moderate", "heavy")
 
@@ -86,3 +89,13 @@ DRAWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "reduce_beams": ("yan", ("32beam", "16beam")),
 }
 """What `corruption_aug` can name -> the family, and the corruptions of it at whose severities it is drawn."""
+
+
+def table_of(family: str, dataset: str) -> Path:
+    """Name the file with what is published of a family on a data set; there is one if the family has corrupted it."""
+    return REPOSITORY / "config" / "robustness" / f"{family}-{dataset.lower()}.yaml"
+
+
+def families_of(dataset: str) -> tuple[str, ...]:
+    """List the families that have corrupted a data set."""
+    return tuple(family for family in FAMILIES if table_of(family, dataset).is_file())

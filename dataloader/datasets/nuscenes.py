@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -24,32 +24,32 @@ from numpy.typing import NDArray
 
 from dataloader.datasets import nuscenes_tables as tables
 from dataloader.datasets.camera import project, read_image
+from dataloader.datasets.data_set import DataSet, Request
+from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
+from dataloader.datasets.nuscenes_files import read_labels
 from dataloader.datasets.nuscenes_index import NuScenesIndex, open_index
+from dataloader.datasets.nuscenes_predictions import NuScenesFormat
 from dataloader.datasets.nuscenes_splits import scenes_of
-from dataloader.formats.files import file_sizes, missing_files, read_bytes, read_point_file, unequal
+from dataloader.datasets.nuscenes_versions import WHERE, version_and_split, version_folder
+from dataloader.datasets.source import Source
+from dataloader.formats.files import file_sizes, missing_files, read_bytes, read_point_file
 from dataloader.formats.scan_check import (
     NUSCENES,
     Notes,
     check_sizes,
     look_at_scans,
-    looked_at,
     note_added,
     note_small_scans,
 )
 from utils.command import stopping
+from utils.config.data import NuScenesImages
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.names import checked_name, checked_path
+from utils.scan import sensor
 from utils.scan.records import Frame, Scan, no_pixels
 
 CAMERAS = tables.CAMERAS
-
-_SPLITS = {
-    "v1.0-trainval": ("train", "val", "trainval"),
-    "v1.0-mini": ("mini_train", "mini_val"),
-    "v1.0-test": ("test",),
-}
-_WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
 
 
 class NuScenes:
@@ -90,7 +90,7 @@ class NuScenes:
         self.has_labels = split != "test"
         self.num_cameras = len(CAMERAS) if image_size is not None else 0
         self._image_size = image_size
-        self._folder = _version_folder(self.root, version, split)
+        self._folder = version_folder(self.root, version, split)
         self._index = open_index(self._folder, partial(_build_apart, self.root, version))
         names = scenes_of(split)
         scenes = self._index.records["scene"]
@@ -98,10 +98,9 @@ class NuScenes:
         self.absent = tuple(name for name in names if name not in present)
         self._rows = np.flatnonzero(np.isin(scenes, np.array([name.encode() for name in names]))).astype(np.int32)
         if not len(self._rows):
-            raise UserError(f"{self._folder}: the tables hold no scene of the split {split}; {_WHERE}")
+            raise UserError(f"{self._folder}: the tables hold no scene of the split {split}; {WHERE}")
         self.label_map = self._match_categories(label_map) if self.has_labels else label_map
-        self._check_files(version, split)
-        self.notes = self._look_at_scans()
+        self.notes = self._look_at_scans(self._check_files(version, split))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -147,29 +146,28 @@ class NuScenes:
         instances = np.zeros(count, dtype=np.int32)
         return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels, image)
 
-    def _look_at_scans(self) -> tuple[str, ...]:
-        """Sizes of all files, contents of the first scans of the split; lines about what is doubtful."""
+    def _look_at_scans(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
+        """Look at the `sizes` of all files and into some scans of the split; lines about what is doubtful."""
         notes = Notes()
         scans, labels = ([name.decode() for name in self._column(kind)] for kind in ("lidar", "lidarseg"))
-        sizes = file_sizes(self.root, scans + labels if self.has_labels else scans)
         for scan, label in zip(scans, labels, strict=True):
             labelled = self.root / label if self.has_labels else None
             check_sizes(self.root / scan, sizes[scan], labelled, sizes.get(label, 0), NUSCENES)
         note_small_scans({self.root / scan: sizes[scan] for scan in scans}, notes)
-        look_at_scans([self.root / scan for scan in scans], NUSCENES, notes)
+        seen = look_at_scans([self.root / scan for scan in scans], NUSCENES, notes)
         if self.has_labels:
             path = self.root / labels[0]
             note_added(path, read_bytes(path, "labels"), self.label_map.added, notes)
         if self.num_cameras:
-            self._check_view(notes)
+            self._check_view(seen, notes)
         return notes.lines()
 
-    def _check_view(self, notes: Notes) -> None:
-        """Look whether the cameras see points of the first scan of the split; of others too, before it is refused."""
+    def _check_view(self, seen: Mapping[Path, NDArray[np.float32]], notes: Notes) -> None:
+        """Look whether the cameras see points of the first scan of `seen`; of others too, before it is refused."""
         blind = set(range(self.num_cameras))
-        for index in looked_at(len(self)):
-            record = self._record(index)
-            xyz, _ = read_point_file(self.frame(index).path, columns=5)
+        rows = {self.root / name.decode(): index for index, name in enumerate(self._column("lidar"))}
+        for path, xyz in seen.items():
+            record = self._record(rows[path])
             for camera in tuple(blind):
                 width, height = record["sizes"][camera].tolist()
                 if (project(xyz, record["matrices"][camera], width, height, front="depth")[:, 0] >= 0).any():
@@ -195,34 +193,45 @@ class NuScenes:
             raise UserError(f"{table}: {tables.without_index(version)}")
         return label_map.with_raw_names(self._index.categories, table)
 
-    def _check_files(self, version: str, split: str) -> None:
-        """What is missing is looked for now, not in the middle of an epoch."""
+    def _check_files(self, version: str, split: str) -> dict[str, int]:
+        """Look for all files now, not in the middle of an epoch; the sizes of scans and labels, by name."""
         origin = self._index.path or self._folder  # checked when it was built; but it may have come with the data
         for token in _decoded(self._column("token")):
             checked_name(token, "token", origin)
-        sensors = f"the sensor archives of {version}"
-        wanted = [(self._column("lidar"), tables.LIDAR, sensors)]
         if self.num_cameras:
             self._require_cameras(version, split)
         if self.has_labels:
-            labels = self._column("lidarseg")
-            lacking = np.flatnonzero(labels == b"")
-            if len(lacking):
-                raise UserError(
-                    f"{self._folder / 'lidarseg.json'}: no labels for {len(lacking)} of {len(self)} scans of {split}, "
-                    f"such as {self.frame(lacking[0]).name}; {tables.get_lidarseg(version)}"
-                )
-            wanted.append((labels, "lidarseg", f"the nuScenes-lidarseg archive of {version}"))
-        if self.num_cameras:
-            wanted += zip(self._column("images").T, CAMERAS, [sensors] * len(CAMERAS), strict=True)
-        for files, kind, archive in wanted:
-            names = [checked_path(name, "filename", origin) for name in _decoded(files)]
-            missing = missing_files(self.root, names)
+            self._require_labels(version, split)
+
+        def names_in(column: NDArray[Any]) -> list[str]:
+            return [checked_path(name, "filename", origin) for name in _decoded(column)]
+
+        def refuse(missing: list[str], kind: str, archive: str) -> None:
             if missing:
                 raise UserError(
                     f"{self.root / missing[0]}: missing ({len(missing)} of {len(self)} {kind} files of {split} are); "
                     f"unpack {archive} into {self.root}"
                 )
+
+        sensors, lidarseg = f"the sensor archives of {version}", f"the nuScenes-lidarseg archive of {version}"
+        sizes: dict[str, int] = {}
+        for column, kind, archive in (("lidar", tables.LIDAR, sensors), ("lidarseg", "lidarseg", lidarseg)):
+            if column == "lidar" or self.has_labels:
+                names = names_in(self._column(column))
+                sizes |= file_sizes(self.root, names)
+                refuse(sorted(name for name in names if name not in sizes), kind, archive)
+        if self.num_cameras:
+            for column, camera in zip(self._column("images").T, CAMERAS, strict=True):
+                refuse(missing_files(self.root, names_in(column)), camera, sensors)  # quicker than sizes
+        return sizes
+
+    def _require_labels(self, version: str, split: str) -> None:
+        lacking = np.flatnonzero(self._column("lidarseg") == b"")
+        if len(lacking):
+            raise UserError(
+                f"{self._folder / 'lidarseg.json'}: no labels for {len(lacking)} of {len(self)} scans of {split}, "
+                f"such as {self.frame(lacking[0]).name}; {tables.get_lidarseg(version)}"
+            )
 
     def _require_cameras(self, version: str, split: str) -> None:
         lacking = self._column("images") == b""
@@ -241,29 +250,6 @@ class NuScenes:
 def _decoded(values: Iterable[bytes]) -> list[str]:
     """What is no ASCII becomes a character that no name may hold."""
     return [value.decode("ascii", errors="replace") for value in values]
-
-
-def _version_folder(root: Path, version: str, split: str) -> Path:
-    """<root>/<version>, which must be there with all its tables and have the split."""
-    if version not in _SPLITS:
-        raise UserError(f"{version}: no version of nuScenes; version must be one of {', '.join(_SPLITS)}")
-    if split not in _SPLITS[version]:
-        raise UserError(f"{split}: no split of {version}, which has {', '.join(_SPLITS[version])}; choose one of them")
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; {_WHERE}")
-    folder = root / version
-    if not folder.is_dir():
-        there = ", ".join(name for name in _SPLITS if (root / name).is_dir()) or "none"
-        raise UserError(
-            f"{folder}: no such folder (versions there: {there}); unpack the metadata archive of {version} into "
-            f"{root}, or set data_path or version under dataset_params"
-        )
-    lacking = [f"{name}.json" for name in tables.TABLES if not (folder / f"{name}.json").is_file()]
-    if lacking:
-        raise UserError(
-            f"{folder}: tables are missing: {', '.join(lacking)}; unpack the metadata archive of {version} into {root}"
-        )
-    return folder
 
 
 def _build_apart(root: Path, version: str) -> NuScenesIndex:
@@ -296,21 +282,24 @@ def build_index(root: Path, version: str) -> NuScenesIndex:
     return NuScenesIndex(tables.key_frames(folder), tables.category_names(folder))
 
 
-def read_labels(path: str | Path, count: int, label_map: LabelMap) -> NDArray[np.uint8]:
-    """A nuScenes-lidarseg label file.
+def _open(wanted: Request) -> NuScenes:
+    version, split = version_and_split(wanted)
+    image_size = wanted.params.resize if wanted.images and isinstance(wanted.params, NuScenesImages) else None
+    return NuScenes(wanted.path, version, split, wanted.label_map, image_size)
 
-    Args:
-        path: the file.
-        count: points in the scan.
-        label_map: indices of category.json to learning ids.
 
-    Returns:
-        (count,) uint8 learning ids.
+def _open_corrupted(wanted: Request, folder: Path, name: str, clean: Callable[[], Source]) -> CorruptedNuScenes:
+    split = clean()
+    assert isinstance(split, NuScenes)
+    return CorruptedNuScenes(folder, name, split, version_and_split(wanted)[0])
 
-    Raises:
-        UserError: the file is missing, has another number of points, or holds an index that category.json has not.
-    """
-    raw = read_bytes(path, "labels")
-    if raw.size != count:
-        raise unequal(path, raw.size, count, NUSCENES.point_bytes * count / max(raw.size, 1), NUSCENES.label_bytes)
-    return label_map.learning_ids(raw, path)
+
+DATA_SET = DataSet(
+    sensor=sensor.NUSCENES,
+    label_mapping="config/label_mapping/nuscenes.yaml",
+    skips_unseen=True,
+    open=_open,
+    prediction_format=lambda wanted, uses_camera: NuScenesFormat(version_and_split(wanted)[1], uses_camera),
+    open_corrupted=_open_corrupted,
+)
+"""nuScenes-lidarseg; a part is an official split of the version that the config or --debug chooses."""

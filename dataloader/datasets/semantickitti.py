@@ -11,34 +11,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.datasets.camera import image_size, project, read_image
-from dataloader.datasets.kitti_calibration import axis_of, is_upright, middle_of, read_calibration
+from dataloader.datasets.camera import project, read_image
+from dataloader.datasets.data_set import DataSet, Part
+from dataloader.datasets.kitti_calibration import read_calibration
+from dataloader.datasets.kitti_files import read_labels, read_points
 from dataloader.datasets.kitti_frames import TEST_SCANS, is_number, missing_numbers, some_of, unlike_the_benchmark
 from dataloader.datasets.kitti_sequences import none_there, sequences_of, unlisted
-from dataloader.formats.files import list_sizes, read_bytes, read_point_file, unequal
+from dataloader.datasets.kitti_view import check_view
+from dataloader.datasets.semantickitti_corrupted import CorruptedKITTI
+from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
+from dataloader.formats.files import list_sizes, read_bytes
 from dataloader.formats.scan_check import (
     KITTI,
     Notes,
     check_sizes,
     look_at_scans,
-    looked_at,
     note_added,
     note_small_scans,
 )
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.scan.records import Frame, Scan, no_pixels
-
-Split = Literal["train", "valid", "test", "trainval"]
-
-_LEAST_AHEAD = 0.1  # cosine of the angle between the camera's axis and x of the lidar; points with x <= 0 get no pixel
-_LEAST_SPREAD = 0.05  # of the image that the points in it must cover
-_LEAST_IN_VIEW = 0.01  # of the points of a scan, before the calibration is doubtful; KITTI's camera sees 15 %
+from utils.scan.sensor import SEMANTICKITTI
 
 _WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
 
@@ -68,7 +66,7 @@ class SemanticKITTI:
             or the calibration is missing, or the camera sees none of the points.
     """
 
-    def __init__(self, data_path: str | Path, split: Split, label_map: LabelMap, load_image: bool = False) -> None:
+    def __init__(self, data_path: str | Path, split: Part, label_map: LabelMap, load_image: bool = False) -> None:
         self.root = Path(data_path)
         self.label_map = label_map
         self.has_labels = split != "test"
@@ -92,13 +90,15 @@ class SemanticKITTI:
             notes.add("both", self.root, text)
         for sequence in present:
             frames = self._list_frames(sequence, notes)
-            look_at_scans([Path(frame.path) for frame in frames], KITTI, notes)
+            looked_at = look_at_scans([Path(frame.path) for frame in frames], KITTI, notes)
             if self.has_labels:
                 path = self._file(frames[0], "labels", ".label")
                 note_added(path, read_bytes(path, "labels").view("<u2")[::2], label_map.added, notes)
             if load_image:
-                self._calibrations[sequence] = read_calibration(self.root / sequence / "calib.txt")
-                self._check_view(frames, notes)
+                path = self.root / sequence / "calib.txt"
+                calibration = self._calibrations[sequence] = read_calibration(path)
+                images = {Path(frame.path): self._file(frame, "image_2", ".png") for frame in frames}
+                check_view(path, calibration, [(scan, xyz, images[scan]) for scan, xyz in looked_at.items()], notes)
             self.frames += frames
         self.notes = notes.lines()
         if split == "test" and set(label_map.split["test"]) == set(TEST_SCANS):
@@ -204,74 +204,13 @@ class SemanticKITTI:
         elif gaps and 2 * len(gaps) < len(scans):  # with more it is every second or every tenth scan, on purpose
             notes.add("gap", folder, f"{len(gaps)} scans are missing from the numbering ({some_of(gaps)})")
 
-    def _check_view(self, frames: list[Frame], notes: Notes) -> None:
-        """Look whether the camera sees points of the first scan of a sequence; of others too, before it is refused."""
-        sequence = frames[0].sequence
-        calibration, path = self._calibrations[sequence], self.root / sequence / "calib.txt"
-        x, y, z = axis_of(calibration)
-        if x < _LEAST_AHEAD:
-            raise UserError(
-                f"{path}: by keys P2 and Tr the camera looks along ({x:.2f}, {y:.2f}, {z:.2f}) of the lidar, not ahead "
-                "along its x; take calib.txt from the KITTI odometry calibration archive"
-            )
-        width, height = image_size(self._file(frames[0], "image_2", ".png"))
-        column = middle_of(calibration)
-        if not 0.25 < column / width < 0.75:
-            text = f"key P2 has the camera's axis in column {column:.0f} of images {width} wide; is it of other images?"
-            notes.add("axis", path, text)
-        for frame in (frames[number] for number in looked_at(len(frames))):
-            width, height = image_size(self._file(frame, "image_2", ".png"))
-            xyz, _ = read_points(frame.path)
-            ahead = xyz[xyz[:, 0] > 0]
-            pixels = project(ahead, calibration, width, height, front="depth")
-            pixels = pixels[pixels[:, 0] >= 0]
-            if len(pixels):
-                break
-        else:
-            raise UserError(
-                f"{path}: keys P2 and Tr put no point of {frames[0].path} into its image ({width} x {height}); take "
-                "calib.txt from the KITTI odometry calibration archive"
-            )
-        if len(pixels) < _LEAST_IN_VIEW * len(xyz):
-            text = f"keys P2 and Tr put only {len(pixels)} of the {len(xyz)} points of {frame.path} into its image"
-            notes.add("view", path, text)
-        elif np.ptp(pixels, axis=0).max() < _LEAST_SPREAD * min(width, height):
-            notes.add("spread", path, f"keys P2 and Tr put the points of {frame.path} close together in its image")
-        if not is_upright(calibration, height):
-            notes.add("upright", path, "by keys P2 and Tr the camera is not upright: z of the lidar must point up")
-        if np.linalg.det(calibration[:, :3]) < 0:
-            notes.add("mirrored", path, "keys P2 and Tr mirror what they project: y of the lidar must point left")
 
-
-def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A KITTI velodyne file.
-
-    Returns:
-        xyz: (N, 3) float32, metres, N > 0. intensity: (N,) float32, finite.
-
-    Raises:
-        UserError: the file is missing, empty, or not a whole number of points.
-    """
-    return read_point_file(path, columns=4)
-
-
-def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """A SemanticKITTI label file.
-
-    Args:
-        path: the file.
-        count: points in the scan.
-        label_map: raw ids to learning ids.
-
-    Returns:
-        labels: (count,) uint8 learning ids. instances: (count,) int32.
-
-    Raises:
-        UserError: the file is missing, has another number of points, or holds an id that the map does not know.
-    """
-    content = read_bytes(path, "labels")
-    if content.size != 4 * count:
-        scan_bytes = KITTI.point_bytes * count
-        raise unequal(path, content.size / 4, count, 4 * scan_bytes / max(content.size, 1), KITTI.label_bytes)
-    halves = content.view("<u2").reshape(-1, 2)
-    return label_map.learning_ids(halves[:, 0], path), halves[:, 1].astype(np.int32)
+DATA_SET = DataSet(
+    sensor=SEMANTICKITTI,
+    label_mapping="config/label_mapping/semantic-kitti.yaml",
+    skips_unseen=False,
+    open=lambda wanted: SemanticKITTI(wanted.path, wanted.part, wanted.label_map, load_image=wanted.images),
+    prediction_format=lambda wanted, uses_camera: SemanticKITTIFormat(wanted.label_map),
+    open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI(folder, name, wanted.label_map),
+)
+"""SemanticKITTI; a part is the sequences that the label mapping lists for it."""

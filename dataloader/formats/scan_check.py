@@ -94,19 +94,19 @@ def note_small_scans(scans: Mapping[Path, int], notes: Notes) -> None:
         )  # fmt: skip
 
 
-def looked_at(count: int) -> list[int]:
-    """Which of `count` scans are looked into: the first, the middle and the last."""
-    return list(dict.fromkeys((0, count // 2, count - 1)))
+def look_at_scans(paths: Sequence[Path], form: ScanFormat, notes: Notes) -> dict[Path, NDArray[np.float32]]:
+    """Look into the first, the middle and the last of `paths`, the scans of a sequence.
 
-
-def look_at_scans(paths: Sequence[Path], form: ScanFormat, notes: Notes) -> None:
-    """Look into some of `paths`, the scans of a sequence (see `looked_at`).
+    Returns:
+        The (N, 3) points in metres of those that were read, for whoever else looks at them.
 
     Raises:
         UserError: one cannot be read, or holds no points that can be used.
     """
-    for path in (paths[number] for number in looked_at(len(paths))):
+    seen = {}
+    for path in (paths[number] for number in dict.fromkeys((0, len(paths) // 2, len(paths) - 1))):
         xyz, intensity = read_point_file(path, form.columns)
+        seen[path] = xyz
         finite = xyz[np.isfinite(xyz).all(axis=1)]
         if len(finite) >= FEWEST_ROWS and (finite == finite[0]).all():
             place = ", ".join(f"{value:g}" for value in finite[0])
@@ -118,6 +118,7 @@ def look_at_scans(paths: Sequence[Path], form: ScanFormat, notes: Notes) -> None
             notes.add("cut", path, f"the last {ends} of {len(xyz)} points are zeros alone; the file may be cut off")
         for kind, text in (_doubts_about_places(finite, len(xyz)) | _doubts_about_intensity(intensity, form)).items():
             notes.add(kind, path, text)
+    return seen
 
 
 def note_added(path: Path, raw: NDArray[np.unsignedinteger], added: Collection[int], notes: Notes) -> None:

@@ -13,8 +13,9 @@ import pytest
 from dataloader.corruptions.families import CORRUPTED_SETS
 from dataloader.corruptions.fog import ALPHAS
 from dataloader.datasets.catalogue import DATA_SETS
-from dataloader.datasets.corrupted import CorruptedKITTI, CorruptedNuScenes
 from dataloader.datasets.nuscenes import NuScenes
+from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
+from dataloader.datasets.semantickitti_corrupted import CorruptedKITTI
 from tests.support.demo import file_bytes
 from tools import make_corruptions
 from tools.corrupting.frame import FrameResult

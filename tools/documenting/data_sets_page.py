@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from dataloader.datasets.data_set import DataSet
 
 from dataloader.corruptions.families import added_labels
 from dataloader.datasets.catalogue import DATA_SETS
+from dataloader.datasets.data_set import DataSet
 from tools.documenting.markdown import code, page, table
 from utils.labels import LabelMap
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.datasets.corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes import CAMERAS, NuScenes
+from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes_predictions import prediction_path
 from dataloader.formats.files import read_bytes
 from tools.viewing.scan import ShownScan, find_prediction, naming_added

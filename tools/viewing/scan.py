@@ -14,7 +14,7 @@ from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import ALTERED, CameraPicture
 from utils.pictures.scans import draw_scan
-from utils.scan.sensor import Lidar
+from utils.scan.sensor import Sensor
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class ShownScan:
 
     Attributes:
         title: which scan it is.
-        xyz: (N, 3) float32 metres, frame of the lidar.
-        lidar: what took the scan.
+        xyz: (N, 3) float32 metres, frame of the sensor.
+        sensor: what took the scan.
         labels, prediction: (N,) learning ids, or None.
         label_map: names and colours; also of points that a corruption has added (`naming_added`).
         num_classes: those that are judged.
@@ -33,7 +33,7 @@ class ShownScan:
 
     title: str
     xyz: NDArray[np.float32]
-    lidar: Lidar
+    sensor: Sensor
     labels: NDArray[np.integer] | None
     prediction: NDArray[np.integer] | None
     label_map: LabelMap
@@ -44,7 +44,7 @@ class ShownScan:
         """Draws the scan from above, as the sensor sees it, and over the camera pictures, into a PNG."""
         draw_scan(
             self.xyz,
-            self.lidar,
+            self.sensor,
             self.labels,
             self.prediction,
             self.label_map.colors,

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from utils.corruptions import CLEAN, CLEAN_NAMES, FAMILIES, SUBSETS, TITLES, Subset
+from utils.corruptions import CLEAN, CLEAN_NAMES, SUBSETS, TITLES, Subset, families_of, table_of
 from utils.errors import UserError
 from utils.metrics import Convention
-from utils.paths import REPOSITORY
 from utils.yaml_file import YamlError, read_yaml
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
@@ -76,7 +75,7 @@ class Family:
     """A family of corruptions of one data set.
 
     Attributes:
-        name: one of `FAMILIES`.
+        name: one of `utils.corruptions.FAMILIES`.
         dataset: the data set that was corrupted, as `pc_dataset_type` calls it.
         title: with its source, for headings.
         baseline: the published row to compare with by default.
@@ -131,22 +130,13 @@ class Family:
         return tuple(s for s in self.subsets if s.name in wanted or s.corruption in wanted)
 
 
-def families_of(dataset: str) -> tuple[str, ...]:
-    """The families that have corrupted a data set."""
-    return tuple(name for name in FAMILIES if _table(name, dataset).is_file())
-
-
-def _table(name: str, dataset: str) -> Path:
-    return REPOSITORY / "config" / "robustness" / f"{name}-{dataset.lower()}.yaml"
-
-
 def load_family(name: str, dataset: str) -> Family:
     """Load a family as `config/robustness` has it.
 
     Raises:
         UserError: it has no such data set, or the file was damaged.
     """
-    path = _table(name, dataset)
+    path = table_of(name, dataset)
     if not path.is_file():
         others = ", ".join(families_of(dataset))
         hint = f"use --family {others}" if others else "no family has corrupted this data set"
@@ -208,8 +198,8 @@ def default_folder(data_path: Path, family: Family) -> Path:
     parts = list(data_path.parts)
     if family.in_place_of not in parts:
         raise UserError(
-            f"{data_path}: no folder of this data_path is called {family.in_place_of}, so the corrupted scans cannot be "
-            "found from it; give --corruption_path"
+            f"{data_path}: no folder of this data_path is called {family.in_place_of}, so the corrupted scans cannot "
+            "be found from it; give --corruption_path"
         )
     place = len(parts) - 1 - parts[::-1].index(family.in_place_of)
     return Path(*parts[:place], family.folder, *parts[place + 1 :])

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from utils.corruptions import CLEAN
 from utils.files import whole_file
 from utils.pictures.scans import drawable, plain_text
-from utils.robustness.family import CLEAN, Family, Profile
+from utils.robustness.family import Family, Profile
 from utils.robustness.metrics import robustness
 
 _OURS, _THEIRS, _CLEAN_BAR = "#1f6fb4", "#d9622b", "#8a929c"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.corruptions import CLEAN
 from utils.files import write_text
 from utils.metrics import Convention
-from utils.robustness.family import CLEAN, Family, Profile
+from utils.robustness.conditions import Conditions
+from utils.robustness.family import Family, Profile
 from utils.robustness.metrics import Robustness, robustness
 from utils.robustness.picture import RobustPicture, draw_robustness
 from utils.robustness.results import SubsetResult, profile_of
@@ -21,31 +23,6 @@ _CONVENTIONS: dict[Convention, str] = {
     "official": "every labelled point counts",
     "published": "points outside the volume of the network do not count, as in the published code of 2DPASS",
 }
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What was tested, and how.
-
-    Attributes:
-        checkpoint, config, model: paths, and the architecture.
-        root: folder of the corrupted scans.
-        made_with: options of tools/make_corruptions.py that made them; None: it did not.
-        num_vote: views per scan.
-        precision, seed, debug: as the flags.
-        trained_on: corruptions that the config trains on (`corruption_aug`).
-    """
-
-    checkpoint: str
-    config: str
-    model: str
-    root: str
-    made_with: Mapping[str, Any] | None
-    num_vote: int
-    precision: str
-    seed: int
-    debug: bool
-    trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

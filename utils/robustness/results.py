@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.corruptions import CLEAN, Subset
 from utils.errors import UserError
 from utils.files import require_regular, write_text
 from utils.metrics import Convention, ScoreCard
-from utils.robustness.family import CLEAN, CONVENTIONS, Profile, Subset
+from utils.robustness.family import CONVENTIONS, Profile
 
 _DIGITS = 6
 

@@ -14,12 +14,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.corruptions import Subset
 from utils.errors import UserError
 from utils.files import read_text, write_text
 from utils.locks import Lock, locked, new_folder, stamp
 from utils.metrics import Convention
 from utils.paths import expand_home
-from utils.robustness.family import Family, Profile, Subset, find_model
+from utils.robustness.family import Family, Profile, find_model
 from utils.robustness.results import SubsetResult, profile_of, read_results, write_results
 
 SETTINGS, SUMMARY = "settings.json", "summary.csv"
@@ -117,7 +118,7 @@ def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> Robus
 
 
 @contextmanager
-def beginning(parent: Path) -> Iterator[None]:
+def _beginning(parent: Path) -> Iterator[None]:
     """Only one command at a time looks for a run below `parent` and starts one: two would start two."""
     parent.mkdir(parents=True, exist_ok=True)
     with locked(parent / ".robust_test.lock"):
@@ -129,6 +130,27 @@ def start_run(parent: Path, settings: Mapping[str, Any], family: Family) -> Robu
     folder = new_folder(parent / stamp(_PREFIX))
     write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
     return RobustRun(folder, family)
+
+
+def open_run(parent: Path, settings: Mapping[str, Any], family: Family, restart: bool, first: bool) -> RobustRun:
+    """Find the run below `parent` to go on with, or start one.
+
+    Args:
+        parent, settings, family: see `find_run`.
+        restart: start one in any case.
+        first: this is the first of several processes, the one that makes folders.
+
+    Raises:
+        UserError: the summary.csv of the run is damaged.
+    """
+    if not first:
+        # The first process makes the folder, and tells its name when the first test begins. It has begun to test by
+        # now, so what it lacks is what it lacked then.
+        found = None if restart else find_run(parent, settings, family)
+        return RobustRun(parent / "of the first process", family, () if found is None else found.results)
+    with _beginning(parent):
+        found = None if restart else find_run(parent, settings, family)
+        return start_run(parent, settings, family) if found is None else found
 
 
 def _results_of(family: Family, summary: Path) -> list[SubsetResult]:

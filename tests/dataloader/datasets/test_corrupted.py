@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from dataloader.datasets.corrupted import CorruptedKITTI, CorruptedNuScenes, Origin, SubsetFormat
+from dataloader.datasets.corrupted import Origin, SubsetFormat
 from dataloader.datasets.nuscenes import NuScenes
+from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
+from dataloader.datasets.semantickitti_corrupted import CorruptedKITTI
 from tests.support.robustness import kept_rows, token_of_scans, write_nuscenes, write_semantickitti
 from utils.errors import UserError
 from utils.labels import LabelMap

@@ -7,13 +7,14 @@ import pytest
 
 from dataloader.augment.options import AugmentOptions
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.semantickitti import SemanticKITTI, Split
+from dataloader.datasets.data_set import Part
+from dataloader.datasets.semantickitti import SemanticKITTI
 from network.teachers.resnet34 import ImageBranch
 from utils.scan.batch import collate
 
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
 NORMALIZER = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-ITEMS: list[tuple[str, Split, int]] = [("val_0", "valid", 0), ("val_1", "valid", 1), ("test_0", "test", 0)]
+ITEMS: list[tuple[str, Part, int]] = [("val_0", "valid", 0), ("val_1", "valid", 1), ("test_0", "test", 0)]
 
 
 @pytest.mark.parametrize("name, split, index", ITEMS)

@@ -88,11 +88,12 @@ def test_cameras_that_see_nothing(root, labels) -> None:
     records = source._index.records.copy()  # as if the tables had these calibrations
     object.__setattr__(source._index, "records", records)
     records["matrices"][:] = 0
+    sizes = source._check_files("v1.0-mini", "mini_val")
     with pytest.raises(UserError, match=r"calibrated_sensor\.json: no point of .* image of CAM_FRONT, "):
-        source._look_at_scans()
+        source._look_at_scans(sizes)
     records["matrices"][:] = source_matrices(root, labels)
     records["matrices"][:, CAMERAS.index("CAM_BACK")] = 0
-    (note,) = source._look_at_scans()
+    (note,) = source._look_at_scans(sizes)
     assert "falls into the image of CAM_BACK" in note and "CAM_FRONT" not in note
 
 

@@ -13,9 +13,10 @@ from PIL import Image
 
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.catalogue import load_label_map
+from dataloader.datasets.data_set import Part
 from dataloader.datasets.kitti_calibration import read_calibration
 from dataloader.datasets.kitti_frames import TEST_SCANS, unlike_the_benchmark
-from dataloader.datasets.semantickitti import SemanticKITTI, Split
+from dataloader.datasets.semantickitti import SemanticKITTI
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.scan.records import Frame
@@ -43,7 +44,7 @@ def test_absent_sequences_are_listed(tree, label_map):
 
 
 @pytest.mark.parametrize(("split", "named"), [("train", "train"), ("trainval", "train"), ("test", "test")])
-def test_a_label_map_without_the_split_is_refused(tree, label_map, split: Split, named):
+def test_a_label_map_without_the_split_is_refused(tree, label_map, split: Part, named):
     for sequences in ({}, {"train": (), "valid": ("08",), "test": ()}):
         with pytest.raises(UserError, match=rf"label_mapping.*split\.{named}"):
             SemanticKITTI(tree, split, replace(label_map, split=sequences))
@@ -415,7 +416,7 @@ def test_the_first_scan_may_be_blind(tree, label_map):
 
 @pytest.mark.skipif("TWODPASS_REAL_DATA" not in os.environ, reason="set TWODPASS_REAL_DATA to a sequences folder")
 @pytest.mark.parametrize("split", ["train"])
-def test_real_scans(split: Split, label_map):
+def test_real_scans(split: Part, label_map):
     source = SemanticKITTI(os.environ["TWODPASS_REAL_DATA"], split, label_map)
     sample = SegmentationDataset(source, LOW, HIGH)[0]
     assert sample.whole is not None

@@ -6,8 +6,9 @@ import pytest
 
 from dataloader.corruptions import families as generated
 from tests.support.robustness import ROBO3D, YAN
+from utils.corruptions import CLEAN
 from utils.errors import UserError
-from utils.robustness.family import CLEAN, Profile, default_folder, find_model, load_family
+from utils.robustness.family import Profile, default_folder, find_model, load_family
 from utils.robustness.metrics import robustness
 
 FAMILIES = {
@@ -117,9 +118,8 @@ def test_subsets_are_those_of_the_publications() -> None:
 
 @pytest.mark.parametrize("key", FAMILIES)
 def test_subsets_are_those_that_are_made(key) -> None:
-    made = [(s.name, s.type, s.severity) for s in generated.FAMILIES[key[0]][key[1]]]
+    made = [(s.name, s.type, s.severity) for s in generated.CORRUPTED_SETS[key[0]][key[1]]]
     assert made == [(s.name, s.corruption, s.severity) for s in FAMILIES[key].subsets[1:]]
-    assert key[0] == "robo3d" or FAMILIES[key].subsets[0].name == generated.CLEAN
 
 
 def test_subsets_are_chosen_by_name_or_corruption_and_keep_their_order() -> None:
@@ -138,10 +138,10 @@ def test_families_that_are_not_there() -> None:
 
 
 def test_a_damaged_table_ends_in_one_line(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("utils.robustness.family.REPOSITORY", tmp_path)
+    monkeypatch.setattr("utils.corruptions.REPOSITORY", tmp_path)
     folder = tmp_path / "config" / "robustness"
     folder.mkdir(parents=True)
-    for text in ("{", "family: yan", "- 1"):
+    for text in ("{", "family: yan", "- 1", "family: yan\ncorruptions: [fog]"):
         (folder / "yan-semantickitti.yaml").write_text(text)
         with pytest.raises(UserError, match=r"yan-semantickitti\.yaml: not a table of a family") as error:
             load_family("yan", "SemanticKITTI")

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.corruptions import CLEAN
 from utils.metrics import Convention
-from utils.robustness.family import CLEAN, load_family
+from utils.robustness.conditions import Conditions
+from utils.robustness.family import load_family
 from utils.robustness.picture import RobustPicture
-from utils.robustness.report import Conditions, RobustReport
+from utils.robustness.report import RobustReport
 from utils.robustness.results import SubsetResult
 
 FAMILY = load_family("robo3d", "SemanticKITTI")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.support.processes import held_by_another
+from utils.corruptions import Subset
 from utils.errors import UserError
 from utils.metrics import INSIDE, OUTSIDE, Convention, ScoreCard
-from utils.robustness.family import Subset, load_family
+from utils.robustness.family import load_family
 from utils.robustness.results import SubsetResult, profile_of, read_results, write_results
 from utils.robustness.run import RobustRun, find_baseline, find_run, start_run
 
