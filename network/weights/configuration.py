@@ -179,5 +179,5 @@ def _other_classes(before: LabelMap, now: LabelMap) -> list[str]:
 
 def _shown(value: object) -> str:
     """A value in few characters."""
-    text = f"[{', '.join(map(_shown, value))}]" if isinstance(value, tuple) else str(value)
+    text = ", ".join(map(_shown, value)) if isinstance(value, tuple) else str(value)
     return shortened(f"{value:g}" if isinstance(value, float) else text, 32)
