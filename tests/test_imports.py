@@ -35,6 +35,10 @@ WALLS = {
 }
 
 
+PROGRAMS = {"main", "robust_test", "predict"}
+"""At the root; each may come later than the others, and none imports another."""
+
+
 def room(path: str) -> str:
     """The package of a file, or "program" for a file at the root."""
     top, slash, _ = path.partition("/")
@@ -109,13 +113,36 @@ def test_a_circle_is_found() -> None:
 
 def rooms_of(files: dict[str, str]) -> set[str]:
     """Everything of this project that can be imported by name, tests included."""
-    return {*BELOW, "tests", *(path.removesuffix(".py") for path in files if "/" not in path)}
+    return {*BELOW, *PROGRAMS, "tests", *(path.removesuffix(".py") for path in files if "/" not in path)}
 
 
 def test_imports_go_downward_and_libraries_stay_behind_their_walls() -> None:
     files = source_files()
     assert {room(path) for path in files} == set(BELOW)
     assert not [breach for path, source in files.items() for breach in breaches(path, source, rooms_of(files))]
+
+
+DATA_SETS = {"SemanticKITTI", "nuScenes"}
+# Where a data set's name may be compared with, beside its own files: a key of the vocabulary that only one has.
+KNOWING = ["utils/config/data.py"]
+
+
+def name_tests(source: str) -> list[int]:
+    """Lines that compare something with the name of a data set."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            values = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            found += [node.lineno] if DATA_SETS.intersection(map(str, values)) else []
+    return found
+
+
+def test_no_file_asks_which_data_set_it_is() -> None:
+    """A data set says in its record what is different about it."""
+    assert name_tests('if data.pc_dataset_type == "nuScenes":\n    pass') == [1]
+    assert name_tests('x = 1 if name in ("SemanticKITTI", "b") else 2') == [1]
+    asking = {path: name_tests(source) for path, source in source_files().items() if not path.startswith("tools/")}
+    assert [path for path, lines in asking.items() if lines] == KNOWING
 
 
 def test_networks_do_not_know_lightning() -> None:
@@ -136,6 +163,10 @@ def test_networks_do_not_know_lightning() -> None:
         ("dataloader/a.py", "import tools.view as v"),
         ("tools/a.py", "from main import main"),
         ("main.py", "from tools import view"),
+        ("robust_test.py", "import main"),
+        ("predict.py", "from robust_test import evaluate"),
+        ("predict.py", "from pytorch_lightning import Trainer"),
+        ("network/a.py", "from dataloader.experiment import Experiment"),
         ("network/a.py", "import tests.support.golden"),
         ("dataloader/a.py", "import nuscenes.nuscenes"),
         ("network/sparse/layers.py", "try:\n    import triton\nexcept ImportError:\n    pass"),
@@ -153,6 +184,10 @@ def test_a_breach_is_found(path, source) -> None:
         (
             "main.py",
             "from network.training.trainer import x\nimport dataloader, utils.command.devices, pytorch_lightning",
+        ),
+        (
+            "predict.py",
+            "from dataloader.formats import files\nfrom network.assemble import build_network\nimport utils",
         ),
         ("network/sparse/a.py", "from .coordinates import pack\nfrom ..losses import y\nfrom utils import errors"),
         ("network/sparse/spconv_backend.py", "def f():\n    from spconv.pytorch import SubMConv3d"),

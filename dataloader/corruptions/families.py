@@ -200,30 +200,29 @@ class _Robo3DSet:
     snow_by_elevation: bool
 
 
-_ROBO3D = {
-    "SemanticKITTI": _Robo3DSet(
-        (0.20, 0.25, 0.30), (0.006, 0.008, 0.01), (0.3, 0.3, 0.7), (16, 32, 48), {"first": 4, "last": 58},
-        {"fog": 21, "snow": 22, "crosstalk": 23}, {"rounding": False, "cap": False}, 5.0, True,
-    ),
-    "nuScenes": _Robo3DSet(
-        Robo3DChoices().nuscenes_blur, Robo3DChoices().nuscenes_crosstalk, (0.2, 0.3, 0.7), (8, 16, 24),
-        {"first": 2, "last": 28}, {"fog": 41, "snow": 42, "crosstalk": 43}, {"rounding": True, "cap": True}, 0.0, False,
-    ),
-}  # fmt: skip
-"""Data set -> its table."""
+def _robo3d_sets(choices: Robo3DChoices) -> dict[str, _Robo3DSet]:
+    """Data set -> its table."""
+    return {
+        "SemanticKITTI": _Robo3DSet(
+            (0.20, 0.25, 0.30), (0.006, 0.008, 0.01), (0.3, 0.3, 0.7), (16, 32, 48), {"first": 4, "last": 58},
+            {"fog": 21, "snow": 22, "crosstalk": 23}, {"rounding": False, "cap": False}, 5.0, True,
+        ),
+        "nuScenes": _Robo3DSet(
+            choices.nuscenes_blur, choices.nuscenes_crosstalk, (0.2, 0.3, 0.7), (8, 16, 24), {"first": 2, "last": 28},
+            {"fog": 41, "snow": 42, "crosstalk": 43}, {"rounding": True, "cap": True}, 0.0, False,
+        ),
+    }  # fmt: skip
 
 
 def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None = None) -> tuple[CorruptedSubset, ...]:
     """Make the 24 subsets of SemanticKITTI-C or nuScenes-C of Robo3D, in the order of its tables.
 
     Args:
-        dataset: one of `_ROBO3D`.
+        dataset: one of `CORRUPTED_SETS["robo3d"]`.
         mode: of fog and snow: the papers' equations, or what the published generators compute.
         choices: what its scripts do not say.
     """
-    own = _ROBO3D[dataset]
-    if choices is not None and dataset == "nuScenes":
-        own = replace(own, blur=choices.nuscenes_blur, crosstalk=choices.nuscenes_crosstalk)
+    own = _robo3d_sets(choices or Robo3DChoices())[dataset]
     reference = mode == "reference"
     fog_mode = {"mode": mode, **(own.fog if reference else {"rounding": False, "cap": True})}
     wet = {"weakest": own.weakest} if reference else {}
@@ -268,7 +267,7 @@ def snow_on_wet_ground(sweep: Sweep, rng: np.random.Generator, **parameters: Any
 
 CORRUPTED_SETS: dict[str, dict[str, tuple[CorruptedSubset, ...]]] = {
     "yan": {SEMANTICKITTI.name: yan()},
-    "robo3d": {dataset: robo3d(dataset) for dataset in _ROBO3D},
+    "robo3d": {dataset: robo3d(dataset) for dataset in _robo3d_sets(Robo3DChoices())},
 }
 """Family -> data set -> its subsets in order, with the default choices."""
 

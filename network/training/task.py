@@ -227,7 +227,8 @@ class SegmentationTask(pl.LightningModule):
     @rank_zero_only
     def _print_scores(self, scores: ScoreCard, named: Mapping[str, float]) -> None:
         self.print(format_table(scores, self.best_miou))
-        self.print({name: round(named[name], 5) for name in sorted(named)})
+        if self.trainer.state.fn == "test":  # in a training, curve and history have them
+            self.print({name: round(named[name], 5) for name in sorted(named)})
 
     # ---- checkpoints
 

@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field
 from pydantic import model_validator as check_all
 from pydantic.fields import FieldInfo
 
-from utils.config.data import NuScenesImages, SemanticKITTIImages, VoxelDataset
+from utils.config.data import NuScenesImages, PointImageDataset, SemanticKITTIImages, VoxelDataset
 from utils.config.fields import ForKinds, Section, only
 from utils.config.kinds import CHOOSER, Elsewhere, FlatKind, asks_nothing, is_default, is_flat, kinds_of, without_idle
 from utils.config.model import ModelParams, VoxelModelParams
@@ -65,8 +65,17 @@ class Config(Section):
         model, data = self.model_params, self.dataset_params
         if isinstance(model, VoxelModelParams) == isinstance(data, VoxelDataset):
             return None
-        images = "point_image_dataset_nus" if data.pc_dataset_type == "nuScenes" else "point_image_dataset_semkitti"
-        wanted = "voxel_dataset" if isinstance(model, VoxelModelParams) else images
+        with_images = {
+            kind.fixed.get("pc_dataset_type"): name  # of several names of a kind the first: it comes last here
+            for name, kind in reversed(kinds_of(Config.model_fields["dataset_params"]).items())
+            if issubclass(kind, PointImageDataset)
+        }
+        wanted = "voxel_dataset" if isinstance(model, VoxelModelParams) else with_images.get(data.pc_dataset_type)
+        if wanted is None:
+            return (
+                f"model_params.model_architecture {model.model_architecture} learns from camera images, and no "
+                f"dataset_type has those of {data.pc_dataset_type}; take a voxel model"
+            )
         return (
             f"dataset_params.dataset_type must be {wanted} for model_params.model_architecture "
             f"{model.model_architecture}, found {data.dataset_type}"

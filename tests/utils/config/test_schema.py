@@ -186,6 +186,12 @@ def test_the_weight_of_lovasz_is_left_to_the_model_where_it_is_not_said(write) -
         ),
         (
             RAW,
+            {"dataset_params": {**RAW_VOXEL["dataset_params"], "pc_dataset_type": "Other"}},
+            "model_params.model_architecture arch_2dpass learns from camera images, and no dataset_type has those of "
+            "Other; take a voxel model",
+        ),
+        (
+            RAW,
             {"dataset_params.pc_dataset_type": "nuScenes"},
             "dataset_params.pc_dataset_type must be SemanticKITTI for dataset_type point_image_dataset_semkitti, "
             "found nuScenes",
