@@ -125,9 +125,10 @@ class PointImageDataset(DatasetParams):
     """Points of a volume with a camera image: what the point_image data sets share."""
 
     color_jitter: Annotated[tuple[NotNegative, NotNegative, NotNegative], list_of(3)] | None = Field(
-        default=None, description="Strength of the brightness, contrast and saturation jitter; null: none."
+        default=None,
+        description="Strength of the brightness, contrast and saturation jitter of training images; null: none.",
     )
-    flip2d: Share = Field(default=0.5, description="Chance of a horizontal image flip in training.")
+    flip2d: Share = Field(default=0.5, description="Chance of a horizontal flip of a training image.")
     image_normalizer: Annotated[tuple[Triple, Triple], list_of(2)] | None = Field(
         default=None, description="Mean and standard deviation of the RGB channels, on a 0..1 scale; null: none."
     )

@@ -62,7 +62,7 @@ class SectionOfKinds(Section):
         return flat
 
 
-class Elsewhere(Section):
+class IdleKeysAllowed(Section):
     """A section that may hold the keys of another one as long as they ask for nothing.
 
     Attributes:

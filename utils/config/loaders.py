@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from utils.config.fields import Section, Text
-from utils.config.kinds import Elsewhere
+from utils.config.kinds import IdleKeysAllowed
 
 
 class LoaderParams(Section):
@@ -33,7 +33,7 @@ class TrainingLoader(LoaderParams):
     dropout_aug: bool = Field(default=False, description="Drop a random share U(0, 0.2) of the points.")
 
 
-class ValidationLoader(LoaderParams, Elsewhere):
+class ValidationLoader(LoaderParams, IdleKeysAllowed):
     """The loader of the scans that are validated or tested: as they are and in order (votes: --num_vote)."""
 
     other: ClassVar[type[Section]] = TrainingLoader

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from utils.config.fields import Section
-from utils.config.kinds import Elsewhere, FlatKind, is_flat, kinds_of
+from utils.config.kinds import FlatKind, IdleKeysAllowed, is_flat, kinds_of
 from utils.config.schema import Config, known_keys, spellings
 from utils.text import shortened
 
@@ -187,7 +187,7 @@ def _of_another_kind(place: _Place, keys: Sequence[str], overridden: Sequence[st
     """Phrases for keys that ask for what the kind at hand does not do."""
     named = [key + _origin(key, overridden) for key in keys]
     verb, them = ("is no key", "it") if len(keys) == 1 else ("are no keys", "them")
-    if place.section is not None and issubclass(place.section, Elsewhere):
+    if place.section is not None and issubclass(place.section, IdleKeysAllowed):
         loader = keys[0].split(".")[-2]
         return [f"{', '.join(named)} {verb} of {loader}, {place.section.remark.format(it=them)}"]
     if place.section is None or not issubclass(place.section, FlatKind):

@@ -18,7 +18,9 @@ class SGDParams(FlatKind):
     """Stochastic gradient descent, as published for the full-size runs."""
 
     name: Literal["SGD"] = Field(default="SGD", description=_NAME)
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="Momentum.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="Share of the last step that the next one keeps."
+    )
     nesterov: bool = Field(default=True, description="Nesterov momentum; it needs a momentum above 0.")
     weight_decay: NotNegative = Field(default=1e-4, description="L2 penalty on the weights.")
 

@@ -19,7 +19,16 @@ from pydantic.fields import FieldInfo
 
 from utils.config.data import NuScenesImages, PointImageDataset, SemanticKITTIImages, VoxelDataset
 from utils.config.fields import ForKinds, Section, only
-from utils.config.kinds import CHOOSER, Elsewhere, FlatKind, asks_nothing, is_default, is_flat, kinds_of, without_idle
+from utils.config.kinds import (
+    CHOOSER,
+    FlatKind,
+    IdleKeysAllowed,
+    asks_nothing,
+    is_default,
+    is_flat,
+    kinds_of,
+    without_idle,
+)
 from utils.config.model import ModelParams, VoxelModelParams
 from utils.config.train import TrainParams
 
@@ -148,5 +157,5 @@ def _fields(raw: Any, section: type[Section] = Config, prefix: str = "") -> Iter
         chosen = {kinds[choice]} if isinstance(choice, str) and choice in kinds else dict.fromkeys(kinds.values())
         for kind in chosen:
             yield from _fields(raw, kind, prefix) if flat else _fields(below, kind, f"{prefix}{name}.")
-    if issubclass(section, Elsewhere) and not isinstance(raw, dict):
+    if issubclass(section, IdleKeysAllowed) and not isinstance(raw, dict):
         yield from _fields(None, section.other, prefix)

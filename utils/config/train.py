@@ -15,8 +15,8 @@ from utils.config.schedules import ScheduleParams
 class TrainParams(SectionOfKinds):
     """Optimisation and the weights of the losses."""
 
-    max_num_epochs: Epochs = Field(description="Epochs.")
-    learning_rate: Positive = Field(description="Peak learning rate.")
+    max_num_epochs: Epochs = Field(description="Length of the training, in epochs.")
+    learning_rate: Positive = Field(description="Learning rate at the peak of the schedule.")
     optimizer: OptimizerParams = Field(discriminator="name", description="The optimiser.")
     lr_scheduler: ScheduleParams = Field(
         discriminator="name",
@@ -32,9 +32,15 @@ class TrainParams(SectionOfKinds):
         default=None,
         description="Weight of Lovasz-Softmax in the loss of the 3D head; null: 0.1 for 2DPASS, 1 for voxel models.",
     )
-    trainval: bool = Field(default=False, description="Train on the validation sequences too.")
-    swa_epoch_start: Share = Field(
-        default=0.75, description="Share of the epochs after which --SWA averages weights; only with --SWA."
+    trainval: bool = Field(
+        default=False, description="Train on the validation scans too; not with the nuScenes tables v1.0-mini."
     )
-    gradient_clip_norm: Positive = Field(default=1.0, description="Largest gradient norm.")
-    sync_batchnorm: bool = Field(default=False, description="Share batch statistics between GPUs.")
+    swa_epoch_start: Share = Field(
+        default=0.75, description="Share of the epochs after which weights are averaged; only with --SWA."
+    )
+    gradient_clip_norm: Positive = Field(
+        default=1.0, description="Gradients with a larger norm are scaled down to this one."
+    )
+    sync_batchnorm: bool = Field(
+        default=False, description="Share batch statistics between GPUs; without an effect on one GPU and on CPUs."
+    )

@@ -27,7 +27,11 @@ def test_every_key_is_there_with_a_meaning() -> None:
 
 def test_types_defaults_and_kinds_in_words() -> None:
     assert named("train_params.momentum")[0] == Key(
-        "train_params.momentum", "number from 0 to below 1", "0.9", "Momentum.", ("SGD",)
+        "train_params.momentum",
+        "number from 0 to below 1",
+        "0.9",
+        "Share of the last step that the next one keeps.",
+        ("SGD",),
     )
     (optimizer,) = named("train_params.optimizer")
     assert (optimizer.type, optimizer.default, optimizer.kinds) == ("one of SGD, Adam", None, ())
