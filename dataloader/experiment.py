@@ -94,7 +94,7 @@ def open_experiment(args: argparse.Namespace, tested: TestedCheckpoint | None = 
         UserError: something of it is not there, or does not fit together.
     """
     notes: list[str] = []
-    config = load_config(args.config or DEFAULT_CONFIG, args.set) if tested is None else tested.config
+    config = load_config(args.config or DEFAULT_CONFIG, args.set, notes.append) if tested is None else tested.config
     data_set = data_set_of(config)
     devices = choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
     notes += filter(None, [device_notice(devices, args.cpu), loader_notice(config, tested is None, args.debug)])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from utils.config.messages import describe, shown, unknown_key
+from utils.config.messages import describe, idle_keys, shown, unknown_key
 from utils.config.schema import Config, known_keys, spellings
 from utils.errors import UserError
 from utils.files import write_text
@@ -30,12 +30,13 @@ _Dumper.add_representer(
 )
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = (), note: Callable[[str], object] | None = None) -> Config:
     """Read and check a configuration file.
 
     Args:
         path: the YAML file.
         overrides: "dotted.key=value" each, the value in YAML ("train_params.max_num_epochs=2"); applied in order.
+        note: takes a line about keys without an effect, which hold defaults; None: it is left out.
 
     Returns:
         The configuration, with defaults filled in; paths stay as they are written.
@@ -44,7 +45,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         UserError: the file cannot be read, is no mapping, or holds keys or values that are not known, wrong or
             missing (all of them in one line); or the file of label_mapping does not exist.
     """
-    return check_config(_read_mapping(path), path, overrides, label_mapping=True)
+    raw = _read_mapping(path)
+    config = check_config(raw, path, overrides, label_mapping=True)
+    if note is not None and (idle := idle_keys(raw)):
+        note(f"note: {path}: {', '.join(idle)}: without an effect here, where they have their defaults; remove them")
+    return config
 
 
 def check_config(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from utils.config.fields import Section
-from utils.config.kinds import FlatKind, IdleKeysAllowed, is_flat, kinds_of
+from utils.config.kinds import FlatKind, IdleKeysAllowed, asks_nothing, is_flat, kinds_of
 from utils.config.schema import Config, known_keys, spellings
 from utils.text import shortened
 
@@ -81,6 +81,23 @@ def describe(error: ValidationError, raw: dict[Any, Any], overridden: Sequence[s
     for place, keys in foreign.items():
         phrases += _of_another_kind(place, keys, overridden)
     return phrases
+
+
+def idle_keys(raw: dict[str, Any]) -> list[str]:
+    """The keys that are of other kinds than those chosen, and have more than an empty value: they hold defaults.
+
+    Args:
+        raw: a configuration without mistakes, as its file and the overrides have it.
+    """
+    return [key for key, value in _values(raw, "") if not asks_nothing(value) and not spellings(key, raw)]
+
+
+def _values(section: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _values(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def unknown_key(key: str, raw: Any, overridden: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def _keys(section: type[Section], prefix: str, kinds: tuple[str, ...]) -> Iterat
         below, flat = kinds_of(field), is_flat(field)
         if not below or flat or not field.is_required():  # a section that has to be there is no key of its own
             words = f"one of {', '.join(below)}" if flat else type_in_words(field)
-            names = tuple(name for entry in architectures(field) for name in entry.names) or kinds
+            names = architectures(field) or kinds
             yield Key(prefix + name, words, default_in_words(field), field.description or "", names)
         for kind in dict.fromkeys(below.values()):
             choices = tuple(choice for choice, other in below.items() if other is kind and choice)

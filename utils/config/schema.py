@@ -103,19 +103,17 @@ class Config(Section):
         """Of keys that only some architectures look at: those that ask another one for something."""
         chosen = self.model_params.model_architecture
         for name, field in TrainParams.model_fields.items():
-            value = getattr(self.train_params, name)
-            for wanted in architectures(field):
-                if chosen not in wanted.names and not (asks_nothing(value) or is_default(value, field)):
-                    owners = " and ".join(wanted.names)
-                    yield (
-                        f"train_params.{name} is a key of model_architecture {owners}, not of {chosen}: it has no "
-                        "effect, remove it"
-                    )
+            value, owners = getattr(self.train_params, name), architectures(field)
+            if owners and chosen not in owners and not (asks_nothing(value) or is_default(value, field)):
+                yield (
+                    f"train_params.{name} is a key of model_architecture {' and '.join(owners)}, not of {chosen}: it "
+                    "has no effect, remove it"
+                )
 
 
-def architectures(field: FieldInfo) -> tuple[ForKinds, ...]:
-    """The architectures that a key is for, where it is not for all."""
-    return tuple(entry for entry in field.metadata if isinstance(entry, ForKinds))
+def architectures(field: FieldInfo) -> tuple[str, ...]:
+    """The architectures that look at a key; none: all do."""
+    return tuple(name for entry in field.metadata if isinstance(entry, ForKinds) for name in entry.names)
 
 
 def known_keys(raw: Any = None) -> list[str]:
@@ -125,7 +123,7 @@ def known_keys(raw: Any = None) -> list[str]:
         raw: a configuration as its file has it. Where it says of which kind a section is, the keys of the other kinds
             are left out. None: the keys of all kinds.
     """
-    return list(dict.fromkeys(key for key, _ in _fields(raw)))
+    return list(dict.fromkeys(key for key, _ in _fields_with_effect(raw)))
 
 
 def spellings(key: str, raw: Any = None) -> tuple[str, ...]:
@@ -136,13 +134,24 @@ def spellings(key: str, raw: Any = None) -> tuple[str, ...]:
         raw: as in `known_keys`.
     """
     section, _, leaf = key.rpartition(".")
-    for known, field in _fields(raw):
+    for known, field in _fields_with_effect(raw):
         known_section, _, name = known.rpartition(".")
         alias = field.validation_alias
         names = tuple(map(str, alias.choices)) if isinstance(alias, AliasChoices) else (name,)
         if known_section == section and leaf in names:
             return names
     return ()
+
+
+def _fields_with_effect(raw: Any) -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted keys and their fields, but for those that the architecture of `raw` does not look at."""
+    model = raw.get("model_params") if isinstance(raw, dict) else None
+    chosen = model.get("model_architecture") if isinstance(model, dict) else None
+    if not isinstance(chosen, str) or chosen not in kinds_of(Config.model_fields["model_params"]):
+        chosen = None
+    for key, field in _fields(raw):
+        if chosen is None or not (names := architectures(field)) or chosen in names:
+            yield key, field
 
 
 def _fields(raw: Any, section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -172,3 +172,17 @@ def test_an_override_reaches_into_a_section_that_the_file_has_as_null(write) -> 
     path = write({"dataset_params.corruption_aug": None})
     corruption = load_config(path, ["dataset_params.corruption_aug.corruptions=[fog]"]).dataset_params.corruption_aug
     assert corruption is not None and corruption.corruptions == ("fog",)
+
+
+def test_defaults_that_have_no_effect_are_named(write) -> None:
+    """A file may hold them, but not without a word."""
+    notes: list[str] = []
+    path = write({})
+    load_config(path, note=notes.append)
+    load_config(path, ["train_params.decay_step=null", "train_params.nesterov=false"], notes.append)
+    assert notes == []
+    load_config(path, ["train_params.optimizer=Adam", "train_params.momentum=0"], notes.append)
+    (line,) = notes
+    assert line.startswith(f"note: {path}: train_params.nesterov, train_params.weight_decay: without an effect")
+    load_config(write({"train_params.lambda_xm": 0.05}, RAW_VOXEL), note=notes.append)
+    assert len(notes) == 2 and ": train_params.lambda_xm: without an effect" in notes[1]
