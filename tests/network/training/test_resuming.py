@@ -158,13 +158,15 @@ def test_other_settings_and_other_networks_are_refused(contents) -> None:
 
 
 def test_checkpoints_of_earlier_versions_are_resumable(contents) -> None:
-    """They held what Lightning's own callbacks keep, and no settings."""
+    """They held what Lightning's own callbacks keep, no settings, and the keys of every optimiser and schedule."""
     score = torch.tensor(0.25)
     best = "/elsewhere/run/best-epoch=00-val_mIoU=0.2500.ckpt"
     content = without(contents["adam"], ["2dpass", "settings"])
     early = {"wait_count": 1, "stopped_epoch": 0, "best_score": score, "patience": 50, "stopping_reason": 0}
     kept = {"best_model_path": best, "best_k_models": {best: score}, "dirpath": "/elsewhere/run", "kth_value": score}
     content = changed(changed(content, ["callbacks", EARLY], early), ["callbacks", BEST], kept)
+    idle = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4, "decay_step": None, "decay_rate": None}
+    content = changed(content, ["2dpass", "train_params"], {**content["2dpass"]["train_params"], **idle})
     state = check_resumable(make_network(), content, ADAM, PATH)
     assert state.epochs == 2
     assert state.content["callbacks"][EARLY] == {"wait_count": 1, "best_score": 0.25}

@@ -114,6 +114,19 @@ def test_a_checkpoint_of_an_earlier_version_says_what_it_can() -> None:
         check_settings(content, now, "last.ckpt")
 
 
+def test_keys_that_an_earlier_version_kept_without_an_effect_are_not_compared() -> None:
+    """Checkpoints of Adam held the defaults, or what else was written, of the keys of SGD and of other schedules."""
+    idle = {
+        "train_params.momentum": 0.5, "train_params.nesterov": True, "train_params.weight_decay": 0.01,
+        "train_params.decay_step": None, "train_params.decay_rate": 0.3,
+    }  # fmt: skip
+    now = settings("train_params.optimizer=Adam")
+    assert not idle.keys() & now.keys()
+    assert check_settings(checkpoint(now | idle), now, "last.ckpt") == []
+    with pytest.raises(UserError, match=r"train_params\.momentum was 0\.5, is 0\.9"):
+        check_settings(checkpoint(settings() | idle), settings(), "last.ckpt")
+
+
 def test_more_epochs_are_done_than_wanted() -> None:
     assert check_settings(checkpoint(settings(), epochs=64), settings(), "last.ckpt") == []
     with pytest.raises(UserError, match=r"65 epochs are done already, train_params\.max_num_epochs is 64"):
