@@ -41,10 +41,10 @@ def _of_the_image_branch(config: Config, baseline_only: bool) -> Iterator[str]:
 
 
 def _with_baseline_only(key: str, value: str) -> str:
-    return f"{key} is {value}, but --baseline_only trains the 3D network without its image branch; remove one of them"
+    return f"{key} is {value}, but --baseline_only trains the 3D network without its image branch: remove one of them"
 
 
 def _of_averaging(config: Config, averaging: bool) -> Iterator[str]:
     start = config.train_params.swa_epoch_start
     if not averaging and not is_default(start, TrainParams.model_fields["swa_epoch_start"]):
-        yield f"train_params.swa_epoch_start is {start:g}, but only --SWA averages weights; give --SWA, or remove it"
+        yield f"train_params.swa_epoch_start is {start:g}, but only --SWA averages weights: give --SWA, or remove it"

@@ -37,7 +37,10 @@ class ModelParams(Section):
     )
     num_classes: Classes = Field(description=_NUM_CLASSES)
     backbone_2d: Literal["resnet34"] = Field(default="resnet34", description="Backbone of the image branch.")
-    pretrained2d: bool = Field(default=False, description="Start the image backbone from ImageNet weights.")
+    pretrained2d: bool = Field(
+        default=False,
+        description="Start the image backbone from ImageNet weights; not where --checkpoint gives the weights.",
+    )
     sparse_backend: Backend = Field(default="auto", description=_SPARSE_BACKEND)
 
     @check("scale_list")
