@@ -41,6 +41,16 @@ class Table:
     rows: Sequence[Sequence[str]]
     title: str | None = None
 
+    @staticmethod
+    def with_remarks(
+        columns: Sequence[Column], rows: Sequence[Sequence[str]], remarks: Sequence[str], title: str | None = None
+    ) -> Table:
+        """A table with a last column for the remarks on its rows, if there are any."""
+        if not any(remarks):
+            return Table(columns, rows, title)
+        both = [[*row, remark] for row, remark in zip(rows, remarks, strict=True)]
+        return Table([*columns, Column("remark")], both, title)
+
     def draw(self) -> Drawing:
         """For the terminal."""
         drawn = Drawing(title=self.title, title_justify="left")
@@ -86,7 +96,8 @@ class Report:
         return "\n\n".join(["  \n".join(self.facts), *(t.markdown() for t in self.tables), "  \n".join(self.closing)])
 
 
-STOPPED = "Stopped before the end: rows that are missing were not measured."
+UNFINISHED = "Not finished: rows that are missing were not measured."
+"""Closes a report while it grows, and one that was stopped."""
 
 
 def console() -> Console:
@@ -117,7 +128,7 @@ def growing(terminal: Console, output: Path | None, report: Callable[[], Report]
             for row in table.rows[shown[number] :]:
                 _print(terminal, table.line(row))
             shown[number] = len(table.rows)
-        _write(output, now)
+        _write(output, _unfinished(now))
 
     _require_writable(output)
     _print(terminal, *report().facts)
@@ -127,11 +138,15 @@ def growing(terminal: Console, output: Path | None, report: Callable[[], Report]
         is_whole = True
     finally:
         if shown.total():
-            last = report() if is_whole else replace(report(), closing=[STOPPED, *report().closing])
+            last = report() if is_whole else _unfinished(report())
             _print(terminal, *(table.draw() for table in last.tables), *last.closing)
             _write(output, last)
             if output is not None:
                 _print(terminal, f"wrote {output}")
+
+
+def _unfinished(report: Report) -> Report:
+    return replace(report, closing=[UNFINISHED, *report.closing])
 
 
 def _print(terminal: Console, *parts: str | Drawing) -> None:

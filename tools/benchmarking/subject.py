@@ -1,4 +1,4 @@
-"""The frame that `tools/benchmark.py` measures on, and what its stages need of it."""
+"""The frame that the benchmarks measure on, and what they need of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from utils.config.schema import Config
 from utils.labels import LabelMap
 from utils.paths import resolve_path
 from utils.scan.batch import collate
-from utils.scan.records import Batch, Sample
+from utils.scan.records import Batch
 
 
 class Subject:
@@ -55,18 +55,15 @@ class Subject:
         frame = dataset.source.frame(0)
         return plain_versions.PlainSource(Path(frame.path).parents[1], frame.name, self.learning_map)
 
-    def collate(self, item: Sample, with_image: bool) -> Batch:
-        return collate([item], with_image)
-
     @cached_property
     def batch(self) -> Batch:
         """The frame as the evaluation sees it."""
-        return self.collate(self.data.evaluation_set[0], False)
+        return collate([self.data.evaluation_set[0]], False)
 
     @cached_property
     def training_batch(self) -> Batch:
         """The frame as one training step sees it, augmented and with its image."""
-        return self.collate(self.training_set[0], True)
+        return collate([self.training_set[0]], True)
 
     @cached_property
     def network(self) -> Network3D:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tools.benchmarking.child import OUT_OF_MEMORY, run_job
@@ -73,6 +75,11 @@ def test_a_child_that_takes_too_long_is_ended(answer):
     found = answer(f"import time; print({said!r}, end='', flush=True); time.sleep(600)", limit=2)
     assert found.values == {"a": {"seconds": 1}}
     assert found.failures == {"": "not finished after 2 s (--limit)"}
+
+
+def test_a_child_knows_whom_it_ends_with(answer):
+    found = answer("import json, os; print(json.dumps(['a', {'parent': os.environ['TWODPASS_LAUNCHER']}, None]))")
+    assert found.values["a"] == {"parent": str(os.getpid())}
 
 
 def test_what_came_before_the_end_counts(answer):

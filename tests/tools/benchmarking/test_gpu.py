@@ -104,7 +104,7 @@ def test_a_run_that_is_stopped_ends_with_the_rows_that_are_finished(tmp_path, ca
     flags = ["--backends", "torch", "triton", "spconv", "--precisions", "32", "--output", str(output)]
     assert benchmark.main(["gpu", *flags, *FLAGS]) == 130
     printed, written = capsys.readouterr(), output.read_text()
-    assert "Stopped before the end" in printed.out and "Stopped before the end" in written
+    assert "Not finished: " in printed.out and "Not finished: " in written
     assert printed.out.count("torch") > 1 and printed.err == "interrupted\n"
     assert [[row[0] for row in table][2:] for table in tables(written)] == [["torch", "triton"]] * 2
 

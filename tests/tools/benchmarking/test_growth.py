@@ -93,7 +93,7 @@ def test_a_run_that_is_stopped_ends_with_the_rows_that_are_finished(tmp_path, ca
     command = ["growth", *flags, "--limit", "7.5", "--output", str(output), "--set", *SMALL]
     assert benchmark.main(command) == 130
     printed = capsys.readouterr()
-    assert "Votes 2, points" in printed.out and "Stopped before the end" in printed.out
+    assert "Votes 2, points" in printed.out and "Not finished: " in printed.out
     assert [row[0] for row in cells_of(output.read_text())] == ["Votes", "1", "2", "3"]
     assert set(limits) == {7.5}
 

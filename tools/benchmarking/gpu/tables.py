@@ -137,13 +137,8 @@ def training_table(rows: Sequence[Row], checked: bool) -> Table:
 
 def _table(title: str, names: Sequence[str], rows: Sequence[Row], lines: Sequence[Sequence[str]]) -> Table:
     columns = [Column("backend"), Column("precision"), *(Column(name, True) for name in names)]
-    remarks = [row.remark() for row in rows]
-    columns += [Column("remark")] if any(remarks) else []
-    cells = [
-        [row.backend, _NAMES[row.precision], *line, *([remark] if any(remarks) else [])]
-        for row, line, remark in zip(rows, lines, remarks, strict=True)
-    ]
-    return Table(columns, cells, title)
+    cells = [[row.backend, _NAMES[row.precision], *line] for row, line in zip(rows, lines, strict=True)]
+    return Table.with_remarks(columns, cells, [row.remark() for row in rows], title)
 
 
 def _rate(value: float) -> str:

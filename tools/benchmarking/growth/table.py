@@ -21,17 +21,15 @@ def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str])
     for what in kinds:
         columns += [Column(f"{what}, ms", True), Column("x", True), Column("memory, MiB", True), Column("x", True)]
     columns += [Column("runs", True)]
-    remarks = [_remarks(row, remark) for row in rows]
-    columns += [Column("remark")] if any(remarks) else []
     cells = []
-    for row, said in zip(rows, remarks, strict=True):
+    for row in rows:
         line = [row.label, f"{row.points:,}", _voxels(row)]
         for what in kinds:
             line += _number(rows, row, what, "seconds", milliseconds)
             line += _number(rows, row, what, "memory", lambda size: f"{size / _MIB:,.0f}")
         line.append(", ".join(str(_value(row, what, "runs") or NONE) for what in kinds))
-        cells.append(line + ([said] if any(remarks) else []))
-    return Table(columns, cells)
+        cells.append(line)
+    return Table.with_remarks(columns, cells, [_remarks(row, remark) for row in rows])
 
 
 def _number(rows: Sequence[Row], row: Row, what: str, name: str, text: Callable[[float], str]) -> list[str]:

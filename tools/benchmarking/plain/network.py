@@ -56,8 +56,9 @@ def _residual(block: ResidualBlock, x: Tensor, grid: VoxelGrid) -> Tensor:
     return F.leaky_relu(outer + _norm(block.shortcut.norm, x @ block.shortcut.weight[0]), 0.1)
 
 
-def _norm(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
+def _norm(layer: nn.Module, x: Tensor) -> Tensor:
     """BatchNorm over rows; in training the running statistics are updated."""
+    assert isinstance(layer, nn.BatchNorm1d)
     mean, var = layer.running_mean, layer.running_var
     return F.batch_norm(x, mean, var, layer.weight, layer.bias, layer.training, momentum=0.1, eps=1e-5)
 

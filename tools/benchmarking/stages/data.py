@@ -17,6 +17,7 @@ from tools.benchmarking.plain import network as plain_network
 from tools.benchmarking.plain import versions as plain_versions
 from tools.benchmarking.stages.stage import Difference, Stage, count_different, largest_difference
 from tools.benchmarking.subject import Subject
+from utils.scan.batch import collate
 from utils.scan.records import Batch
 
 
@@ -40,7 +41,7 @@ def evaluation_item(s: Subject, name: str, votes: int) -> Stage:
     views = [np.eye(3, 4, dtype=np.float32)] if item_views is None else list(item_views)
 
     def ours() -> tuple[list[Tensor], Tensor]:
-        batch = s.collate(dataset[0], False)
+        batch = collate([dataset[0]], False)
         points = [batch.points] if batch.views is None else [batch.view(number).points for number in range(votes)]
         return points, batch.whole[0].donor
 
@@ -74,9 +75,9 @@ def training_item(s: Subject, name: str) -> Stage:
 
     return Stage(
         name,
-        lambda: s.collate(s.training_set[0], True),
+        lambda: collate([s.training_set[0]], True),
         "np.vectorize, all points projected",
-        lambda: s.collate(plain[0], True),
+        lambda: collate([plain[0]], True),
         lambda ours, plain: largest_difference(columns(ours), columns(plain)),
     )
 
