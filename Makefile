@@ -39,7 +39,7 @@ format: setup
 	@$(PYTHON) -m ruff format .
 
 benchmark: setup
-	@$(PYTHON) tools/benchmark.py
+	@$(PYTHON) tools/benchmark.py stages
 
 # The builder is installed when it is first wanted: setting up, testing and the demo do without it.
 docs: setup
