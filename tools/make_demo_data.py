@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ if __name__ == "__main__":  # before what takes seconds to import
     begin()
 
 from tools.demo_world import nuscenes, semantickitti
-from tools.demo_world.options import DEFAULTS, DemoOptions
+from tools.demo_world.options import DEFAULTS, DemoOptions, add_flags, in_words
 from tools.demo_world.tree import Summary
 from tools.making.datasets import DEMO_FOLDERS, add_dataset_flag
 from tools.making.frames import add_workers_flag, progress_bar
@@ -42,24 +42,10 @@ def build_parser() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add_dataset_flag(parser, "whose files to write")
-    add("--output", type=Path, help=f"folder of the data set ({_usual(DEMO_FOLDERS)})")
-    add(
-        "--train_frames",
-        type=int,
-        help=f"scans in sequence 00, or over the 8 scenes of mini_train{_of('train_frames')}",
-    )
-    add("--val_frames", type=int, help=f"scans in sequence 08, or over the 2 scenes of mini_val{_of('val_frames')}")
-    add("--test_frames", type=int, help=f"scans in sequence 11, or over 2 test scenes{_of('test_frames')}")
-    add("--beams", type=int, help=f"lasers of the LiDAR{_of('beams')}")
-    add("--azimuth_steps", type=int, help=f"measurements in a turn{_of('azimuth_steps')}")
-    add("--vertical_fov", type=float, nargs=2, metavar=("TOP", "BOTTOM"),
-        help=f"elevation of the first and the last laser, degrees{_of('vertical_fov')}")  # fmt: skip
-    add("--range_noise", type=float, help=f"of a range, metres{_of('range_noise')}")
-    add("--dropout", type=float, help=f"share of lost measurements{_of('dropout')}")
-    add("--image_size", type=int, nargs=2, metavar=("W", "H"), help=f"pixels{_of('image_size')}")
+    add("--output", type=Path, help=f"folder of the data set ({in_words(DEMO_FOLDERS)})")
+    add_flags(parser)
     add("--reflectance", nargs="+", action="extend", metavar="MATERIAL=SHARE",
         help="share of laser light (0..1) that a material sends back, such as ASPHALT=0.2 METAL=0.6")  # fmt: skip
-    add("--seed", type=int, help=f"another seed, other streets{_of('seed')}")
     add_workers_flag(parser)
     add("--overwrite", action="store_true", help="replace a data set that this tool made with other options")
     return parser
@@ -70,17 +56,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     flags = build_parser().parse_args(arguments)
     flags.output = flags.output or DEMO_FOLDERS[flags.dataset]
     return flags
-
-
-def _of(option: str) -> str:
-    """An option's default for the help text, of each data set if they differ."""
-    return f" ({_usual({name: getattr(default, option) for name, default in DEFAULTS.items()})})"
-
-
-def _usual(values: Mapping[str, object]) -> str:
-    if len(set(map(str, values.values()))) == 1:
-        return str(next(iter(values.values())))
-    return ", ".join(f"{name}: {value}" for name, value in values.items())
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -1,13 +1,24 @@
-"""What can be chosen about a made-up data set."""
+"""What can be chosen about a made-up data set: each choice stands once, with its default, its meaning and its rule."""
 
 from __future__ import annotations
 
+import argparse
 import difflib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tools.demo_world.geometry.materials import REFLECTANCE
 from utils.errors import UserError
+
+
+def _choice(default: Any, meaning: str, valid: Callable[[Any], bool], rule: str, metavar: Any = None) -> Any:
+    """A field that is a flag, too; `rule` says in words what `valid` accepts."""
+    return field(default=default, metadata={"meaning": meaning, "valid": valid, "rule": rule, "metavar": metavar})
+
+
+def _between(low: int, high: int) -> tuple[Callable[[int], bool], str]:
+    return lambda value: low <= value <= high, f"from {low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -15,13 +26,6 @@ class DemoOptions:
     """Choices for a demo data set; everything but `workers` decides the bytes of its files.
 
     Attributes:
-        train_frames, val_frames, test_frames: sweeps in each split.
-        beams, azimuth_steps: the LiDAR's lasers, and their measurements in a turn.
-        vertical_fov: elevation of the first and the last laser, degrees.
-        range_noise: standard deviation of a measured range, metres.
-        dropout: share of the measurements that are lost.
-        image_size: width and height of the pictures, pixels.
-        seed: another seed, other streets.
         workers: processes that write frames.
         reflectance: (name, share) of materials (`materials.REFLECTANCE`) that send back another share of the light.
 
@@ -29,36 +33,38 @@ class DemoOptions:
         UserError: a value makes no sense.
     """
 
-    train_frames: int = 40
-    val_frames: int = 10
-    test_frames: int = 4
-    beams: int = 32
-    azimuth_steps: int = 1024
-    vertical_fov: tuple[float, float] = (2.0, -24.8)
-    range_noise: float = 0.02
-    dropout: float = 0.02
-    image_size: tuple[int, int] = (620, 188)
-    seed: int = 0
+    train_frames: int = _choice(40, "scans in sequence 00, or over the 8 scenes of mini_train", *_between(1, 10000))
+    val_frames: int = _choice(10, "scans in sequence 08, or over the 2 scenes of mini_val", *_between(1, 10000))
+    test_frames: int = _choice(4, "scans in sequence 11, or over 2 test scenes", *_between(1, 10000))
+    beams: int = _choice(32, "lasers of the LiDAR", *_between(2, 256))
+    azimuth_steps: int = _choice(1024, "measurements in a turn", *_between(16, 8192))
+    vertical_fov: tuple[float, float] = _choice(
+        (2.0, -24.8),
+        "elevation of the first and the last laser, degrees",
+        lambda fov: 45 >= fov[0] > fov[1] >= -60,
+        "two angles, the upper one first, within 45 and -60 degrees",
+        ("TOP", "BOTTOM"),
+    )
+    range_noise: float = _choice(
+        0.02, "standard deviation of a range, metres", lambda metres: 0 <= metres <= 1, "from 0 to 1 metre"
+    )
+    dropout: float = _choice(0.02, "share of lost measurements", lambda share: 0 <= share < 1, "at least 0 and below 1")
+    image_size: tuple[int, int] = _choice(
+        (620, 188),
+        "pixels of the pictures",
+        lambda size: all(16 <= edge <= 4096 for edge in size),
+        "from 16 to 4096 pixels each way",
+        ("W", "H"),
+    )
+    seed: int = _choice(0, "another seed, other streets", lambda seed: seed >= 0, "at least 0")
     workers: int = 1
     reflectance: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        top, bottom = self.vertical_fov
-        for name, valid, rule in (
-            ("train_frames", 1 <= self.train_frames <= 10000, "from 1 to 10000"),
-            ("val_frames", 1 <= self.val_frames <= 10000, "from 1 to 10000"),
-            ("test_frames", 1 <= self.test_frames <= 10000, "from 1 to 10000"),
-            ("beams", 2 <= self.beams <= 256, "from 2 to 256"),
-            ("azimuth_steps", 16 <= self.azimuth_steps <= 8192, "from 16 to 8192"),
-            ("vertical_fov", 45 >= top > bottom >= -60, "two angles, the upper one first, within 45 and -60 degrees"),
-            ("range_noise", 0 <= self.range_noise <= 1, "from 0 to 1 metre"),
-            ("dropout", 0 <= self.dropout < 1, "at least 0 and below 1"),
-            ("image_size", all(16 <= edge <= 4096 for edge in self.image_size), "from 16 to 4096 pixels each way"),
-            ("seed", self.seed >= 0, "at least 0"),
-            ("workers", self.workers >= 1, "at least 1"),
-        ):
-            if not valid:
-                raise UserError(f"--{name} has to be {rule}, not {getattr(self, name)}; change it")
+        for choice in fields(self):
+            value, about = getattr(self, choice.name), choice.metadata
+            if about and not about["valid"](value):
+                raise UserError(f"--{choice.name} has to be {about['rule']}, not {value}; change it")
         names = [material.name for material in REFLECTANCE]
         for name, share in self.reflectance:
             if name not in names:
@@ -82,3 +88,26 @@ DEFAULTS = {
     "nuscenes": DemoOptions(test_frames=2, azimuth_steps=1090, vertical_fov=(10.67, -30.67), image_size=(480, 270)),
 }
 """What is made of each data set unless something else is asked for; sensors about as on the real cars."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for each choice but `workers` and `reflectance`; one that was not given is None."""
+    for choice in fields(DemoOptions):
+        if not choice.metadata:
+            continue
+        several = isinstance(choice.default, tuple)
+        usual = in_words({name: getattr(default, choice.name) for name, default in DEFAULTS.items()})
+        parser.add_argument(
+            f"--{choice.name}",
+            type=type(choice.default[0] if several else choice.default),  # type: ignore[index]
+            nargs=len(choice.default) if several else None,  # type: ignore[arg-type]
+            metavar=choice.metadata["metavar"],
+            help=f"{choice.metadata['meaning']} ({usual})",
+        )
+
+
+def in_words(values: Mapping[str, object]) -> str:
+    """A value of each data set for a help text, once if they are the same."""
+    if len(set(map(str, values.values()))) == 1:
+        return str(next(iter(values.values())))
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
