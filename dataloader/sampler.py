@@ -1,4 +1,4 @@
-"""Which items a process sees, and in which order."""
+"""The samplers: which items a process gets, and in which order."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.utils.data import Sampler
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Training keys (epoch, index); every process draws the same permutation and takes its share of it.
+    """A sampler of training keys (epoch, index): every process draws the same permutation and takes its share.
 
-    All processes get equally many items, or gradient exchange would wait for ever: the permutation is continued from
-    its start until it divides by `world_size`.
+    All processes get the same number of items, because gradient exchange would otherwise wait for ever: the permutation
+    is continued from its start until its length divides by `world_size`.
 
     Args:
-        length: items in the data set.
-        shuffle: a new order each epoch, from (seed, epoch); else ascending.
-        seed: not negative.
+        length: number of items in the data set.
+        shuffle: whether each epoch has a new order, drawn from (seed, epoch); else indices ascend.
+        seed: 0 or more.
         rank: number of this process.
         world_size: number of processes.
     """
@@ -32,7 +32,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of every epoch."""
+        """Sets the epoch, from 0; Lightning calls this at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -47,11 +47,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class ShardSampler(Sampler[int]):
-    """Evaluation indices of one process: rank, rank + world_size, ... Nothing is repeated, so counts summed over the
-    processes are exact; a process may have one item fewer than another, or none.
+    """A sampler of the evaluation indices of one process: rank, rank + world_size, rank + 2 world_size and so on.
+
+    Nothing is repeated, so counts summed over the processes are exact. A process may have one item fewer than another,
+    or none.
 
     Args:
-        length: items in the data set.
+        length: number of items in the data set.
         rank: number of this process.
         world_size: number of processes.
     """
@@ -67,5 +69,11 @@ class ShardSampler(Sampler[int]):
 
 
 def steps_per_epoch(training_size: int, batch_size: int, num_gpu: int) -> int:
-    """Optimiser steps per epoch over `training_size` scans, `batch_size` of them on each of `num_gpu` processes."""
+    """Computes the optimiser steps per epoch.
+
+    Args:
+        training_size: number of scans in the training set.
+        batch_size: scans in the batch of each process.
+        num_gpu: number of processes; 0 counts as 1.
+    """
     return math.ceil(training_size / (batch_size * max(num_gpu, 1)))

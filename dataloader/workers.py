@@ -1,4 +1,4 @@
-"""Loader processes: how their batches reach the main process when shared memory is short."""
+"""Loader processes: how they start, and how their batches reach the main process when shared memory is short."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from utils.command.terminal import say_error
 from utils.errors import UserError
 
-# What the system says where a semaphore cannot be made; what keeps a process from being started has other numbers.
+# Error numbers of a semaphore that cannot be made; a process that cannot be started has others.
 _NO_SEMAPHORE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSYS)
-_PR_SET_PDEATHSIG = 1  # the signal that a process gets when its parent is gone
+_PR_SET_PDEATHSIG = 1  # option of prctl: a signal that the process gets when its parent ends
 
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """The iterator of a loader is made inside, and its processes with it.
+    """Guards the creation of a loader's iterator, which starts the loader processes.
 
-    Their queues have semaphores, which lie in shared memory. Where one of those cannot be made, no process can be
-    started, or a signal comes meanwhile, torch leaves an iterator that is half made, and prints a traceback when it is
-    deleted.
+    The queues of the processes have semaphores, which lie in shared memory. If a semaphore cannot be made, a process
+    cannot be started, or a signal arrives meanwhile, torch leaves a half-made iterator, which prints a traceback when
+    it is deleted. This guard stops the processes and prevents the traceback.
 
     Raises:
         UserError: shared memory is full or cannot be used.
@@ -40,7 +40,7 @@ def starting_workers() -> Iterator[None]:
     except BaseException as error:
         for frame, _ in walk_tb(error.__traceback__):
             if isinstance(made := frame.f_locals.get("self"), _MultiProcessingDataLoaderIter):
-                made._shutdown = True  # nothing to be done when it is deleted
+                made._shutdown = True  # so that deleting it does nothing
                 for worker in getattr(made, "_workers", ()):
                     worker.kill()
         if not isinstance(error, OSError) or error.filename is not None or error.errno not in _NO_SEMAPHORE:
@@ -52,11 +52,11 @@ def starting_workers() -> Iterator[None]:
 
 
 def start_worker(number: int) -> None:
-    """The `worker_init_fn` of a loader.
+    """Prepares a loader process; it is the `worker_init_fn` of a loader.
 
-    A worker hands its batches to a thread, which puts the tensors into shared memory (/dev/shm). Where that fails, for
-    want of room or of file descriptors, the thread prints a traceback and drops the batch, and the main process waits
-    for it for ever. Instead, the batch is sent by value, through a pipe; or if that fails too, the error is.
+    A loader process hands its batches to a thread, which puts the tensors into shared memory (/dev/shm). If there is no
+    space or no file descriptor left, that thread prints a traceback and drops the batch, and the main process would
+    wait for it for ever. Here the batch is sent by value instead, through a pipe; if that fails too, the error is sent.
     """
 
     def send_otherwise(queue: Any, error: Exception, item: tuple[Any, Any]) -> None:
@@ -67,16 +67,16 @@ def start_worker(number: int) -> None:
             other = ExceptionWrapper(where=f"in DataLoader worker process {number}")
         queue.put((index, other))
 
-    if sys.platform == "linux":  # else it looks for its parent every five seconds only
+    if sys.platform == "linux":  # elsewhere it checks for its parent only every five seconds
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for fault in (signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE):
-        signal.signal(fault, signal.SIG_DFL)  # torch prints a line of its own; the main process says it
+        signal.signal(fault, signal.SIG_DFL)  # torch would print a line; the main process reports it
     multiprocessing.queues.Queue._on_queue_feeder_error = send_otherwise  # type: ignore[attr-defined]
 
 
 class _ByValue:
-    """What arrives as the object it was made of, its tensors in memory of the receiver's own."""
+    """A wrapper that arrives in another process as its content, with tensors in that process's own memory."""
 
     def __init__(self, content: Any) -> None:
         self._pickled = pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)

@@ -1,7 +1,7 @@
-"""Augmentation of the points (2DPASS, ECCV 2022, section 4.1 and its released configs).
+"""Augmentation of the points of a training scan (2DPASS, ECCV 2022, section 4.1 and its released configs).
 
-Rotation, flip, scale and translation change xyz only: the pixels were taken from the scan as measured. Each is a small
-function rng -> affine map; their product moves the points once.
+Rotation, flip, scale and translation change xyz only: the pixels of the points stay those of the scan as measured. Each
+is a small function from a random generator to an affine map; the product of the maps moves the points once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _MAX_DROP = 0.2
 
 
 def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[float]) -> NDArray[np.bool_]:
-    """(N,) bool: low < xyz < high on every axis. Strictly: a point at `high` has no voxel. Never true of NaN.
+    """Computes an (N,) bool mask of the points with low < xyz < high on every axis.
+
+    The bounds are exclusive: a point at `high` has no voxel. A point with a NaN is outside.
 
     Args:
         xyz: (N, 3) float32, metres.
@@ -32,39 +34,43 @@ def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[flo
     """
     inside = np.ones(len(xyz), dtype=bool)
     for axis in range(3):
-        column = np.ascontiguousarray(xyz[:, axis])  # read twice
+        column = np.ascontiguousarray(xyz[:, axis])  # contiguous, because it is read twice
         inside &= (column > np.float32(low[axis])) & (column < np.float32(high[axis]))
     return inside
 
 
 def drop_rows(rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Without a random share U(0, 0.2) of `rows` (N,), points of a scan; they are gone, not overwritten.
+    """Drops a random share U(0, 0.2) of the points: returns the rows that stay.
 
-    The draw is per point, so in a scan of a few points it may hit all of them: then all stay.
+    Each point is drawn for itself, so in a scan of a few points the draw may drop all of them: then all stay.
+
+    Args:
+        rows: (N,) int64 row numbers of points.
+        rng: source of the share and of the draws.
     """
     kept = rng.random(len(rows), dtype=np.float32) >= rng.uniform(0.0, _MAX_DROP)
     return rows[kept] if kept.any() else rows
 
 
 def rotation(rng: np.random.Generator) -> Affine:
-    """About the z axis by U(0, 360) degrees."""
+    """Draws a rotation about the z axis by U(0, 360) degrees."""
     return _linear(_rotation_z(rng.uniform(0.0, 2 * np.pi)))
 
 
 def mirroring(rng: np.random.Generator) -> Affine:
-    """In x, in y, in both or in none, with equal chance."""
+    """Draws a mirroring in x, in y, in both or in none, with equal chance."""
     choice = int(rng.integers(4))
     return _linear(np.diag([-1.0 if choice & 1 else 1.0, -1.0 if choice & 2 else 1.0, 1.0]))
 
 
 def scaling(rng: np.random.Generator) -> Affine:
-    """x and y times one factor U(0.95, 1.05); heights stay."""
+    """Draws a scaling of x and y by one factor U(0.95, 1.05); heights do not change."""
     factor = rng.uniform(*_SCALE)
     return _linear(np.diag([factor, factor, 1.0]))
 
 
 def translation(rng: np.random.Generator) -> Affine:
-    """By N(0, 0.1) m per axis."""
+    """Draws a translation by N(0, 0.1) metres per axis."""
     affine = np.eye(3, 4)
     affine[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
     return affine
@@ -80,10 +86,10 @@ def _linear(matrix: NDArray[np.float64]) -> Affine:
 
 
 def moved(scan: Scan, affine: Affine) -> Scan:
-    """Every point x at `affine` @ (x, 1); the other columns stay.
+    """Moves every point x to `affine` @ (x, 1); the other columns of the scan do not change.
 
-    Column by column, without what is multiplied by 0: faster than a matrix product with so few columns, for which BLAS
-    would also start threads in every loader process.
+    It computes column by column and leaves out products with 0. That is faster than a matrix product with so few
+    columns, for which BLAS would also start threads in every loader process.
     """
     columns = [np.ascontiguousarray(scan.xyz[:, axis]) for axis in range(3)]
     xyz = np.empty_like(scan.xyz)
@@ -93,7 +99,7 @@ def moved(scan: Scan, affine: Affine) -> Scan:
 
 
 def augment_points(scan: Scan, options: AugmentOptions, rng: np.random.Generator) -> Scan:
-    """Rotation, flip, scale and translation, those that `options` asks for, in this order; the points move once."""
+    """Applies rotation, flip, scale and translation, as far as `options` asks for them, in this order."""
     steps = (
         (options.rotate, rotation),
         (options.flip, mirroring),

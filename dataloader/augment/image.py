@@ -1,4 +1,4 @@
-"""Crop, jitter and flip of an image together with its pixels."""
+"""Augmentation of a camera image together with the pixels of the points: crop, colour jitter and flip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from utils.scan.records import Scan
 
-_BRIGHTNESS, _CONTRAST = 0, 1  # and saturation: the order of `color_jitter.strength`
+_BRIGHTNESS, _CONTRAST = 0, 1  # positions in `strength` of `color_jitter`; saturation is the third
 
 
 def _image_of(scan: Scan) -> NDArray[np.uint8]:
@@ -21,25 +21,28 @@ def _image_of(scan: Scan) -> NDArray[np.uint8]:
 
 
 def bottom_crop(scan: Scan, size: tuple[int, int], left: int) -> Scan:
-    """The bottom rows of the image, from column `left` on, and its pixels.
+    """Crops the image to its bottom rows, from column `left` on, and adapts the pixels of the points.
 
     An image smaller than the crop is padded with black on the right and at the top, so that the bottom rows stay the
-    bottom rows; rows of the pixels move with them.
+    bottom rows; the pixels move with them.
 
     Args:
-        scan: with its image (H, W, 3).
+        scan: a scan with its image (H, W, 3).
         size: (width, height) of the crop.
         left: first column of the crop.
 
     Returns:
-        The scan with an image (height, width, 3) and pixels (row, col) in it; a point outside of the crop has none.
+        The scan with an image (height, width, 3) and pixels (row, column) in it; NaN for points outside the crop.
+
+    Raises:
+        ValueError: the scan was read without its image.
     """
     image = _image_of(scan)
     width, height = size
     top = len(image) - height  # negative: rows of padding
     part = image[max(top, 0) :, left : left + width]
     part = np.pad(part, ((height - part.shape[0], 0), (0, width - part.shape[1]), (0, 0)))
-    seen = np.flatnonzero(scan.pixels[:, 0] >= 0)  # by the camera: not NaN
+    seen = np.flatnonzero(scan.pixels[:, 0] >= 0)  # seen by the camera: not NaN
     row, col = (scan.pixels[seen, axis] - np.float32(start) for axis, start in enumerate((top, left)))
     kept = (row >= 0) & (row < np.float32(height)) & (col >= 0) & (col < np.float32(width))
     pixels = np.full_like(scan.pixels, np.nan)
@@ -48,14 +51,17 @@ def bottom_crop(scan: Scan, size: tuple[int, int], left: int) -> Scan:
 
 
 def random_left(image_width: int, crop_width: int, rng: np.random.Generator) -> int:
-    """Left edge of a crop, every position with equal chance; 0 when the image is not wider than the crop."""
+    """Draws the left edge of a crop, pixels, every position with equal chance; 0 if the image is not wider."""
     return int(rng.random() * max(image_width + 1 - crop_width, 1))
 
 
 def flip_horizontally(scan: Scan) -> Scan:
-    """Left and right of the image exchanged: col becomes width - 1 - col.
+    """Exchanges left and right of the image: column c becomes width - 1 - c.
 
-    The pixels come out as whole numbers: mirroring 10.7, which lies in pixel 10, must give pixel width - 11.
+    The pixels become whole numbers first: 10.7 lies in pixel 10, which must become pixel width - 11.
+
+    Raises:
+        ValueError: the scan was read without its image.
     """
     image = _image_of(scan)
     pixels = np.floor(scan.pixels)
@@ -66,25 +72,25 @@ def flip_horizontally(scan: Scan) -> Scan:
 def color_jitter(
     image: NDArray[np.uint8], strength: tuple[float, float, float], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Brightness, contrast and saturation changed, in random order, by factors U(1 - s, 1 + s).
+    """Changes brightness, contrast and saturation, in random order, by factors U(1 - s, 1 + s).
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        strength: s of brightness, contrast and saturation; a factor is never below 0.
+        strength: s for brightness, contrast and saturation; a factor is never below 0.
         rng: source of the factors and of their order.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     factors = [rng.uniform(max(0.0, 1.0 - s), 1.0 + s) for s in strength]
-    # A plane per channel, three times as fast as Pillow on the image. Torch only copies and compares here: its sums and
-    # products may depend on the number of threads, and an item must not.
+    # One plane per channel is three times as fast as Pillow on the image. Torch only copies and compares here: its sums
+    # and products may depend on the number of threads, and a training item must not.
     planes = _tensor(image).permute(2, 0, 1).contiguous().float().numpy()
     for kind in rng.permutation(len(factors)):
         factor = np.float32(factors[kind])
         if kind == _BRIGHTNESS:
             planes *= factor
-        elif kind == _CONTRAST:  # away from the mean grey, or towards it
+        elif kind == _CONTRAST:  # away from the mean grey of the image, or towards it
             mean = _grey(planes).mean(dtype=np.float64)
             planes *= factor
             planes += np.float32((1 - factor) * mean)
@@ -98,7 +104,7 @@ def color_jitter(
 
 
 def _grey(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(3, H, W) RGB to (H, W) luma (ITU-R BT.601)."""
+    """Computes the (H, W) luma of (3, H, W) RGB planes (ITU-R BT.601)."""
     red, green, blue = planes
     grey = np.float32(0.299) * red
     grey += np.float32(0.587) * green
@@ -107,5 +113,5 @@ def _grey(planes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _tensor(image: NDArray[np.uint8]) -> Tensor:
-    """The same memory, or a copy if it must not be written to, as that of a decoded image: torch would warn."""
+    """Returns the image as a tensor in the same memory; a read-only image is copied, or torch would warn."""
     return torch.from_numpy(np.require(image, requirements="W"))

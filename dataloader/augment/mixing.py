@@ -1,4 +1,4 @@
-"""Points of another scan in this one."""
+"""Augmentation that mixes points of another scan into a scan."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from utils.scan.records import Scan, no_pixels
 
 
 def mix_instances(scan: Scan, other: Scan) -> Scan:
-    """`scan` with every point of `other` that has an instance id appended; the image stays that of `scan`.
+    """Appends to `scan` every point of `other` that has an instance id; the image stays that of `scan`.
 
-    Appended points have no pixel and index -1: they are in neither the image nor the file of `scan`.
+    The appended points have no pixel and index -1: they are neither in the image nor in the file of `scan`.
     """
     chosen = other.select(other.instances != 0)
     foreign = replace(

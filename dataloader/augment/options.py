@@ -1,4 +1,4 @@
-"""What of a scan is augmented, and how much."""
+"""The options of augmentation: which steps are applied to a training scan, and how strongly."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataloader.augment.weather import CorruptionOptions
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """What to do to a training item.
+    """A frozen record of the augmentation of training items.
 
     Attributes:
-        rotate: about z by U(0, 360) degrees (`rotate_aug`).
-        flip: x, y, both or none (`flip_aug`).
-        scale: x and y by one factor U(0.95, 1.05) (`scale_aug`).
-        translate: by N(0, 0.1) m per axis (`transform_aug`).
-        dropout: a share U(0, 0.2) of the points is dropped (`dropout_aug`).
+        rotate: rotate about z by U(0, 360) degrees (`rotate_aug`).
+        flip: mirror x, y, both or none (`flip_aug`).
+        scale: multiply x and y by one factor U(0.95, 1.05) (`scale_aug`).
+        translate: move by N(0, 0.1) metres per axis (`transform_aug`).
+        dropout: drop a share U(0, 0.2) of the points (`dropout_aug`).
         mix_instances: append the instances of a second random scan (`point_image_dataset_mix_semkitti`).
-        bottom_crop: (width, height) of the image crop; None leaves the image as it is.
-        color_jitter: strength of brightness, contrast and saturation jitter; None for none.
-        flip2d: chance of a horizontal flip of the image.
-        corruption: weather, noise or another sensor, in some of the scans (`corruption_aug`); None for none.
+        bottom_crop: (width, height) of the image crop, pixels; None leaves the image as it is.
+        color_jitter: strength of the brightness, contrast and saturation jitter; None for none.
+        flip2d: probability of a horizontal flip of the image, 0..1.
+        corruption: apply weather, noise or another sensor to some of the scans (`corruption_aug`); None for none.
     """
 
     rotate: bool = False

@@ -1,4 +1,4 @@
-"""Test-time views: the maps by which a scan is turned, scaled and mirrored for each vote."""
+"""Test-time augmentation (TTA): the affine maps that rotate and move a scan for each vote."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataloader.augment.geometry import _TRANSLATION_STD, _rotation_z
 
 
 def random_views(num_vote: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
-    """Affine maps of the views of test-time augmentation: rotation about z and translation as in training.
+    """Draws the affine maps of test-time augmentation: rotation about z and translation as in training.
 
     Args:
-        num_vote: number of views V.
+        num_vote: number of views V, at least 1.
         rng: source of angles and translations.
 
     Returns:
-        (V, 3, 4) float32 [rotation | translation in metres]; None for one view, which is the scan as it is.
+        (V, 3, 4) float32 [rotation | translation in metres]; None for one view, which is the unchanged scan.
 
     Raises:
         ValueError: `num_vote` is below 1.

@@ -1,4 +1,4 @@
-"""Corruptions as augmentation: some training scans get a random one, at a random severity."""
+"""Augmentation by corruptions: some training scans get a random corruption at a random severity."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from utils.scan.records import Scan
 from utils.scan.sensor import Sensor
 
 _YAN = yan()
-"""What Yan et al. do to SemanticKITTI can be done to any scan; Robo3D has numbers of its own for each data set."""
+"""The corruptions of Yan et al. suit scans of any data set; those of Robo3D have parameters for each data set."""
 
 
 @dataclass(frozen=True)
 class CorruptionOptions:
-    """Which training scans are corrupted, and how.
+    """A frozen record of how training scans are corrupted.
 
     Attributes:
-        chance: of a scan to be corrupted, 0 .. 1.
+        chance: probability that a scan is corrupted, 0..1.
         names: the corruptions to choose from, keys of `severities_of`.
-        sensor: the LiDAR.
+        sensor: the LiDAR that took the scans.
     """
 
     chance: float
@@ -34,9 +34,10 @@ class CorruptionOptions:
 
 
 def severities_of(sensor: Sensor) -> dict[str, tuple[CorruptedSubset, ...]]:
-    """Every corruption by its name, at all severities: Robo3D's, and of Yan et al. what Robo3D has not.
+    """Returns the corruptions by name, each at all its severities.
 
-    Severities that leave every scan of the sensor as it is, such as 32 beams of 32, are left out.
+    These are Robo3D's corruptions, and those of Yan et al. that Robo3D does not have. Severities that do not change the
+    sensor's scans, such as 32 of 32 beams, are left out.
     """
     subsets = {"yan": _YAN, "robo3d": CORRUPTED_SETS["robo3d"].get(sensor.name, ())}
     found = {}
@@ -52,18 +53,18 @@ def _changes_nothing(subset: CorruptedSubset, sensor: Sensor) -> bool:
 
 
 def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sensor: Sensor) -> Scan:
-    """One of `names` at one of its severities, each with equal chance.
+    """Applies one of the corruptions `names` at one of its severities, each with equal chance.
 
     Args:
-        scan: a whole sweep as its file has it, before any crop: beams are told by the order of the points
-            or by elevation, as the sensor says.
-        names: corruptions, keys of `severities_of`; at least one.
+        scan: a whole sweep as in its file, before any crop: the beam of a point is found from the order of the points
+            (if the sensor is `ordered`) or from the elevation.
+        names: the corruptions to choose from, keys of `severities_of`; at least one.
         rng: source of all draws.
-        sensor: the LiDAR.
+        sensor: the LiDAR that took the scan.
 
     Returns:
-        The corrupted scan with the image of `scan`, maybe without points. Labels, instances, index and pixels go with
-        their points. Altered points have label 0, no instance and no pixel; those that were added have index -1.
+        The corrupted scan with the image of `scan`; it may have no points. Labels, instances, index and pixels stay
+        with their points. Altered points have label 0, no instance and no pixel; added points also have index -1.
         Points with a coordinate that is not finite are left out.
 
     Raises:
@@ -79,7 +80,7 @@ def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sen
 
 
 def _sweep_of(scan: Scan, sensor: Sensor) -> Sweep:
-    """The sweep of a scan; its rows are those of the scan."""
+    """Builds the sweep of a scan; its `rows` are the row numbers in the scan."""
     if sensor.ordered:
         ring = rings_of(scan.xyz, sensor)
     else:
@@ -96,8 +97,8 @@ def _sweep_of(scan: Scan, sensor: Sensor) -> Sweep:
 
 
 def _scan_of(sweep: Sweep, scan: Scan) -> Scan:
-    """The scan of a corrupted sweep of `scan`."""
-    # Added points have row -1: they take the last point's columns here, and lose them below.
+    """Builds the scan of a corrupted sweep of `scan`."""
+    # Added points have row -1: here they get the columns of the last point, which are overwritten below.
     found = replace(scan.select(sweep.rows), xyz=sweep.xyz, intensity=sweep.intensity)
     pixels = found.pixels.copy()
     pixels[sweep.altered] = np.nan

@@ -1,1 +1,1 @@
-"""Bad weather, noise and other sensors, as equations on NumPy arrays: sweep in, corrupted sweep out."""
+"""Corruptions of a sweep by bad weather, noise and other sensors, as equations on NumPy arrays."""

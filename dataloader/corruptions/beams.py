@@ -1,5 +1,8 @@
-"""Which beam saw a point, and sensors with fewer beams: beams that fail, and other LiDARs (Kong et al., "Robo3D", ICCV
-2023; Yan et al., "Benchmarking the Robustness of LiDAR Semantic Segmentation Models", IJCV 2024)."""
+"""The beam of each point, and corruptions that remove beams: beams that fail, and LiDARs with fewer beams.
+
+Sources: Kong et al., "Robo3D", ICCV 2023; Yan et al., "Benchmarking the Robustness of LiDAR Semantic Segmentation
+Models", IJCV 2024.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from utils.scan.sensor import Sensor
 _FEWEST_BEAMS = 8
 
 Thinning = Literal["none", "stride", "random"]
-"""Of the points of a beam: all stay, every second one does, or a random half does."""
+"""Which points of a beam stay: all, every second one, or a random half."""
 
 
 def rings_by_azimuth_wrap(xyz: np.ndarray, beams: int) -> np.ndarray:
-    """The beam of each point of a KITTI scan, which is stored beam after beam, each from +x round to +x again.
+    """Finds the beam of each point of a KITTI scan from the order of the points.
 
-    A beam ends where the azimuth, as a share of the turn from +x, falls from above 0.8 to below 0.2 between two
-    consecutive points (Robo3D).
+    A KITTI scan is stored beam after beam, each from +x once around to +x. A beam ends where the azimuth, as a share of
+    the turn from +x, falls from above 0.8 to below 0.2 between two consecutive points (Robo3D).
 
     Args:
         xyz: (N, 3) float32, in the order of the file.
-        beams: number of beams; what is counted beyond them goes to the last.
+        beams: number of beams; points of further beams are counted to the last beam.
 
     Returns:
         (N,) int32, 0 .. `beams` - 1 from the top beam down.
@@ -33,12 +36,12 @@ def rings_by_azimuth_wrap(xyz: np.ndarray, beams: int) -> np.ndarray:
 
 
 def rings_by_elevation(xyz: np.ndarray, beams: int, top: float, bottom: float) -> np.ndarray:
-    """The beam of each point from its elevation, as if beams were spread evenly over the field of view (Robo3D, snow).
+    """Finds the beam of each point from its elevation, as if the beams were spread evenly (Robo3D, snow).
 
     Args:
         xyz: (N, 3) float32, metres, the sensor at the origin.
         beams: number of beams.
-        top, bottom: elevations that bound the field of view, degrees; points beyond go to the first or last beam.
+        top, bottom: elevations that bound the field of view, degrees; points beyond them get the first or last beam.
 
     Returns:
         (N,) int32, 0 .. `beams` - 1 from the top beam down.
@@ -50,14 +53,14 @@ def rings_by_elevation(xyz: np.ndarray, beams: int, top: float, bottom: float) -
 
 
 def rings_of(xyz: np.ndarray, sensor: Sensor) -> np.ndarray:
-    """The beam of each point: by the order of the file if that is KITTI's, else by elevation.
+    """Finds the beam of each point: from the order of the file if it is KITTI's, else from the elevation.
 
-    In KITTI's order the azimuth wraps once for each beam. A sensor with fewer beams than `sensor` is told by its wraps:
-    its beams count from 0, so that every second beam is half of them.
+    In KITTI's order the azimuth wraps once for each beam. If the file has fewer beams than `sensor`, its own beams are
+    counted from 0, so that every second beam is half of those in the file.
 
     Args:
-        xyz: (N, 3) float32, in the order of the file.
-        sensor: the LiDAR.
+        xyz: (N, 3) float32, metres, in the order of the file.
+        sensor: the LiDAR that took the scan.
 
     Returns:
         (N,) int32, 0 .. `sensor.beams` - 1.
@@ -70,7 +73,7 @@ def rings_of(xyz: np.ndarray, sensor: Sensor) -> np.ndarray:
 
 
 def _turns(xyz: np.ndarray) -> np.ndarray:
-    """(N,) int32: how often the azimuth has wrapped up to each point, counter-clockwise."""
+    """Counts how often the azimuth has wrapped up to each point, counter-clockwise; (N,) int32."""
     azimuth = np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi) % 1.0
     wraps = np.zeros(len(xyz), dtype=np.int32)
     wraps[1:] = (azimuth[:-1] > 0.8) & (azimuth[1:] < 0.2)
@@ -78,36 +81,36 @@ def _turns(xyz: np.ndarray) -> np.ndarray:
 
 
 def beam_missing(sweep: Sweep, rng: np.random.Generator, draws: int = 16, first: int = 4, last: int = 58) -> Sweep:
-    """Some beams fail (Robo3D): their points are deleted.
+    """Deletes the points of some random beams, as if these had failed (Robo3D).
 
-    Beams are drawn with replacement, so of 16 draws from 55 beams about 14 are different.
+    Beams are drawn with replacement: 16 draws from 55 beams give about 14 different ones.
 
     Args:
         sweep: N points.
         rng: source of the draws.
-        draws: how many.
-        first, last: the beams that can fail, both included (nuScenes: 2 and 28).
+        draws: number of draws.
+        first, last: range of the beams that can fail, both included (nuScenes: 2 and 28).
     """
     failed = rng.integers(first, last + 1, draws)
     return sweep.select(~np.isin(sweep.ring, failed))
 
 
 def cross_sensor(sweep: Sweep, rng: np.random.Generator, dropped: int = 16, stride: int = 2) -> Sweep:
-    """A sensor with fewer beams and fewer points in each (Robo3D): some beams go, then every second point.
+    """Simulates a sensor with fewer beams and fewer points per beam: removes beams, then every second point (Robo3D).
 
     Args:
         sweep: N points.
-        rng: not drawn from.
-        dropped: how many of the sensor's beams go; a quarter: 1, 5, 9, ...; half: 1, 3, 5, ...; three quarters:
-            floor(1 + 1.33 k).
-        stride: of the points left over, in the order of the sweep, every so many-th stays, the first one included.
+        rng: not used.
+        dropped: number of the sensor's beams that are removed; for a quarter of the beams 1, 5, 9, ..., for half 1, 3,
+            5, ..., for three quarters floor(1 + 1.33 k).
+        stride: of the remaining points, in the order of the sweep, those numbered 0, `stride`, 2 `stride`, ... stay.
     """
     return sweep.select(np.flatnonzero(~np.isin(sweep.ring, dropped_rings(sweep.sensor.beams, dropped)))[::stride])
 
 
 def dropped_rings(beams: int, dropped: int) -> np.ndarray:
-    """(`dropped`,) int64, the beams that `cross_sensor` takes away, spread evenly from beam 1 on."""
-    # Robo3D steps by 1.33, not by 4/3: with the fraction the fourth beam would be 5, not 4.
+    """Returns the (`dropped`,) int64 beams that `cross_sensor` removes, spread evenly from beam 1 on."""
+    # Robo3D uses steps of 1.33, not of 4/3: with 4/3 the fourth beam would be 5, not 4.
     hundredths = 100 * beams // max(dropped, 1)
     return 1 + hundredths * np.arange(dropped) // 100
 
@@ -115,17 +118,17 @@ def dropped_rings(beams: int, dropped: int) -> np.ndarray:
 def reduce_beams(
     sweep: Sweep, rng: np.random.Generator, beams: int = 32, offset: int = 0, thinning: Thinning = "none"
 ) -> Sweep:
-    """A sensor with fewer beams (Yan et al.), evenly spread; in its "sparse" form also with half of the points.
+    """Simulates a sensor with fewer, evenly spread beams (Yan et al.); in its "sparse" form with half of the points.
 
-    The paper says neither which beams stay nor how each is halved: hence the options.
+    The paper says neither which beams stay nor how the points of a beam are halved: therefore the options.
 
     Args:
         sweep: N points.
         rng: source of the random halves.
-        beams: how many of the sensor's beams stay; at most that many.
-        offset: the first beam that stays, below the sensor's beams / `beams`.
-        thinning: what stays of a beam of n points: "none": all; "stride": every second in the order of the sweep, from
-            the first on; "random": n - n // 2 random ones.
+        beams: number of the sensor's beams that stay.
+        offset: the first beam that stays, less than the sensor's beams / `beams`.
+        thinning: which of the n points of a beam stay: "none" removes nothing, "stride" keeps every second one in the
+            order of the sweep, starting with the first, "random" keeps n - n // 2 random ones.
     """
     step = max(sweep.sensor.beams // beams, 1)
     kept = sweep.select(sweep.ring % step == offset % step)
@@ -136,7 +139,7 @@ def reduce_beams(
 
 
 def _rank_in_ring(ring: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """(N,) int64: the number of each point among those of its ring, in file order, or in `order`, sorted by ring."""
+    """Numbers the points of each ring from 0, (N,) int64, in file order or in `order`, which is sorted by ring."""
     order = np.argsort(ring, kind="stable") if order is None else order
     counts = np.bincount(ring, minlength=1)
     starts = np.cumsum(counts) - counts

@@ -1,4 +1,4 @@
-"""Echoes that never come back: dark vehicles lose most of their points (Kong et al., "Robo3D", ICCV 2023)."""
+"""Incomplete echoes: dark vehicles lose most of their points (Kong et al., "Robo3D", ICCV 2023)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def incomplete_echo(
     classes: Sequence[int] | None = None,
     minimum: int = 10,
 ) -> Sweep:
-    """Of each class of vehicles, int(`ratio` n) of its n points are deleted, chosen at random without replacement.
+    """Deletes int(`ratio` n) of the n points of each vehicle class, chosen at random without replacement.
 
     Args:
         sweep: N points.
         rng: source of the choice.
-        ratio: share that is deleted, 0 .. 1.
-        classes: learning ids; None: the sensor's vehicles and cycles, without persons and riders.
-        minimum: a class with this many points or fewer stays whole.
+        ratio: share of the points that is deleted, 0..1.
+        classes: learning ids; None for the sensor's vehicles and cycles, without persons and riders.
+        minimum: a class with this many points or fewer keeps all of them.
     """
     kept = np.ones(len(sweep), dtype=bool)
     for label in sweep.sensor.vehicles if classes is None else classes:

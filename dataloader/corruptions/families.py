@@ -1,10 +1,10 @@
-"""The two published families of corrupted validation sets, subset by subset. They are never mixed: both have a
-"SemanticKITTI-C", and it is not the same one.
+"""The two published families of corrupted validation sets, subset by subset.
 
     yan      Yan et al., "Benchmarking the Robustness of LiDAR Semantic Segmentation Models", IJCV 2024
     robo3d   Kong et al., "Robo3D: Towards Robust and Reliable 3D Perception against Corruptions", ICCV 2023
 
-Where the papers leave something open, it is a field of `YanChoices` or `Robo3DChoices`.
+The families are never mixed: both have a data set called "SemanticKITTI-C", and the two differ. What the papers leave
+open is a field of `YanChoices` or `Robo3DChoices`.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from utils.corruptions import CLEAN, SUBSETS, Subset
 from utils.scan.sensor import SEMANTICKITTI
 
 GENERATOR = 1
-"""Raised whenever the same options come to mean other bytes."""
+"""Version of the generator; it is raised whenever the same options give other bytes."""
 NOTE = "corruptions.json"
-"""Beside the subsets that tools/make_corruptions.py makes: what they were made of, how, and which are complete."""
+"""Name of the file beside the subsets that tools/make_corruptions.py makes: their source, options and completeness."""
 
 Function = Callable[..., Sweep]
 
 
 @dataclass(frozen=True)
 class CorruptedSubset:
-    """One corruption at one severity.
+    """A frozen record of one corruption at one severity.
 
     Attributes:
-        name, type, severity: as those of `utils.corruptions.Subset`, where the type is called corruption.
-        function: sweep, rng, parameters -> sweep.
-        parameters: what it is called with.
+        name, type, severity: the name, corruption and severity of `utils.corruptions.Subset`.
+        function: (sweep, rng, parameters) -> corrupted sweep.
+        parameters: arguments of the function.
         drawn: parameter -> values, one of which is drawn for each frame.
-        label: raw label id of the points it altered.
+        label: raw label id of the points that the corruption alters.
         instances: whether the label files keep the instance ids.
-        by_elevation: beams are told apart by elevation, not by `Sweep.ring`.
+        by_elevation: whether the beam of a point is found from its elevation instead of `Sweep.ring`.
     """
 
     name: str
@@ -66,11 +66,11 @@ class CorruptedSubset:
     by_elevation: bool = False
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
-        """Values of the `drawn` parameters for one frame: the first thing to ask of its generator."""
+        """Draws the values of the `drawn` parameters for one frame, before anything else is drawn for it."""
         return {name: float(rng.choice(values)) for name, values in self.drawn.items()}
 
     def apply(self, sweep: Sweep, rng: np.random.Generator) -> Sweep:
-        """The corrupted sweep; draws from `rng` what `draw` does, then the rest."""
+        """Returns the corrupted sweep; it first draws from `rng` what `draw` does."""
         if self.by_elevation:
             ring = rings_by_elevation(sweep.xyz, sweep.sensor.beams, sweep.sensor.top, sweep.sensor.bottom)
             sweep = replace(sweep, ring=ring)
@@ -79,21 +79,21 @@ class CorruptedSubset:
 
 @dataclass(frozen=True)
 class YanChoices:
-    """What Yan et al. do not say.
+    """A frozen record of choices that the paper of Yan et al. leaves open.
 
     Attributes:
-        fog_coefficient: what their beta = 0.005, 0.06, 0.2 is: the attenuation coefficient, or the backscatter
-            coefficient.
-        fog_beta: backscatter of a fog given by its attenuation: by its optical range, or 9.213e-4 always.
-        fog_alpha: attenuation (1/m) of a fog given by its backscatter.
+        fog_coefficient: whether the paper's beta = 0.005, 0.06, 0.2 is the attenuation or the backscatter coefficient.
+        fog_beta: backscatter coefficient of a fog that is given by its attenuation: from the meteorological optical
+            range ("mor"), or always 9.213e-4 ("fixed").
+        fog_alpha: attenuation coefficient (1/m) of a fog that is given by its backscatter.
         fog_noise: formula of the spread of the fog's returns.
         snow_velocity: terminal velocity of the flakes (m/s) in light, moderate and heavy snowfall.
-        snow_distribution: sizes of the flakes.
-        snow_wet_ground: the snow falls on wet ground.
-        outlier_volume: box of the outliers: low x, y, z, high x, y, z (m); None: the smallest around each scan.
-        outlier_intensity: what outliers report.
-        distortion_clip: largest jitter in standard deviations; None: any.
-        distortion_intensity: jitter the intensity too.
+        snow_distribution: distribution of the sizes of the flakes.
+        snow_wet_ground: whether the snow falls on wet ground.
+        outlier_volume: box of the outliers: low x, y, z, high x, y, z (m); None for the smallest box around each scan.
+        outlier_intensity: intensity of the outliers.
+        distortion_clip: largest jitter in standard deviations; None for no limit.
+        distortion_intensity: whether the intensity is jittered too.
         beam_offset: the first beam that a sensor with fewer beams keeps.
         half: which points of a beam stay in the sparse subsets.
         altered_label: raw id of altered points: 0, unlabeled, or 1, outlier; both are ignored.
@@ -117,11 +117,11 @@ class YanChoices:
 
 @dataclass(frozen=True)
 class Robo3DChoices:
-    """What the Robo3D paper's public scripts do not say: two severities of nuScenes-C.
+    """A frozen record of values that Robo3D's public scripts leave open: two severities of nuScenes-C.
 
     Attributes:
-        nuscenes_blur: sigma of motion blur (m); light is published, the rest follows SemanticKITTI.
-        nuscenes_crosstalk: share of the points; light is published, the rest grows as on SemanticKITTI.
+        nuscenes_blur: sigma of motion blur (m); light is published, the others are those of SemanticKITTI.
+        nuscenes_crosstalk: share of the points; light is published, the others grow as on SemanticKITTI.
     """
 
     nuscenes_blur: tuple[float, float, float] = (0.20, 0.25, 0.30)
@@ -132,11 +132,12 @@ Choices = YanChoices | Robo3DChoices
 
 
 def yan(mode: Mode = "physical", choices: YanChoices | None = None) -> tuple[CorruptedSubset, ...]:
-    """Make the 16 subsets of SemanticKITTI-C of Yan et al., in the order of its evaluation.
+    """Makes the 16 subsets of SemanticKITTI-C of Yan et al., in the order of its evaluation.
 
     Args:
-        mode: of fog and snow: the papers' equations, or what the published generators compute.
-        choices: what the paper does not say.
+        mode: how fog and snow are computed: by the equations of the papers ("physical"), or as the published generators
+            compute them ("reference").
+        choices: what the paper leaves open; None for the defaults.
     """
     c = choices or YanChoices()
     jitter = {"clip": c.distortion_clip, "jitter_intensity": c.distortion_intensity}
@@ -174,19 +175,18 @@ def _yan_fog(coefficient: float, mode: Mode, choices: YanChoices) -> dict[str, A
 
 @dataclass(frozen=True)
 class _Robo3DSet:
-    """What Robo3D does differently on each of its data sets; three numbers are light, moderate, heavy.
+    """The parameters of Robo3D that depend on the data set; three numbers are for light, moderate, heavy.
 
     Attributes:
-        blur: sigma of motion blur, m.
-        crosstalk: share of the points.
-        noise_floor: of wet ground.
-        dropped: beams that are missing, or that another sensor does not have.
-        window: the beams of which some can be missing.
-        labels: corruption -> raw label id of the points it alters.
+        blur: sigma of motion blur, metres.
+        crosstalk: share of the points that crosstalk disturbs.
+        noise_floor: parameter of `wet_ground`.
+        dropped: number of beams that are missing, or that another sensor does not have.
+        window: `first` and `last` of `beam_missing`.
+        labels: corruption -> raw label id of the points that it alters.
         fog: further parameters of fog in the mode "reference".
-        weakest: where the published code looks for the weakest return of the ground, as a fraction of the largest
-            intensity.
-        snow_by_elevation: snow tells beams apart by elevation.
+        weakest: parameter of `wet_ground` in the mode "reference".
+        snow_by_elevation: whether snow finds the beam of a point from its elevation.
     """
 
     blur: tuple[float, float, float]
@@ -215,12 +215,13 @@ def _robo3d_sets(choices: Robo3DChoices) -> dict[str, _Robo3DSet]:
 
 
 def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None = None) -> tuple[CorruptedSubset, ...]:
-    """Make the 24 subsets of SemanticKITTI-C or nuScenes-C of Robo3D, in the order of its tables.
+    """Makes the 24 subsets of SemanticKITTI-C or nuScenes-C of Robo3D, in the order of its tables.
 
     Args:
         dataset: one of `CORRUPTED_SETS["robo3d"]`.
-        mode: of fog and snow: the papers' equations, or what the published generators compute.
-        choices: what its scripts do not say.
+        mode: how fog and snow are computed: by the equations of the papers ("physical"), or as the published generators
+            compute them ("reference").
+        choices: what the scripts leave open; None for the defaults.
     """
     own = _robo3d_sets(choices or Robo3DChoices())[dataset]
     reference = mode == "reference"
@@ -255,13 +256,18 @@ def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None 
 def _with_parameters(
     family: str, by_severity: Mapping[str, list[dict[str, Any]]]
 ) -> Iterator[tuple[Subset, dict[str, Any]]]:
-    """Give each subset of a family but the clean scans its parameters, from corruption -> those of each severity."""
+    """Pairs each subset of a family, except the clean scans, with its parameters.
+
+    Args:
+        family: "yan" or "robo3d".
+        by_severity: corruption -> the parameters of each of its severities.
+    """
     rest = {corruption: iter(parameters) for corruption, parameters in by_severity.items()}
     return ((subset, next(rest[subset.corruption])) for subset in SUBSETS[family] if subset.corruption != CLEAN)
 
 
 def snow_on_wet_ground(sweep: Sweep, rng: np.random.Generator, **parameters: Any) -> Sweep:
-    """`wet_ground` with its defaults, then `snow` with `parameters`."""
+    """Applies `wet_ground` with its defaults, then `snow` with `parameters`."""
     return snow(wet_ground(sweep, rng), rng, **parameters)
 
 
@@ -273,7 +279,7 @@ CORRUPTED_SETS: dict[str, dict[str, tuple[CorruptedSubset, ...]]] = {
 
 
 def added_labels(dataset: str) -> dict[int, str]:
-    """Give the raw ids that Robo3D has for points which are no surface, and the corruption that puts them there.
+    """Returns the raw ids that Robo3D gives to altered points -> the corruption that alters them.
 
     On SemanticKITTI 21 is "fog". A data set that Robo3D does not corrupt has none.
     """

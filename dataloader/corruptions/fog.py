@@ -1,7 +1,7 @@
-"""Fog (Hahner et al., "Fog Simulation on Real LiDAR Point Clouds", ICCV 2021), from the equations of the paper.
+"""Fog, from the equations of Hahner et al., "Fog Simulation on Real LiDAR Point Clouds", ICCV 2021.
 
-A pulse sin^2(pi t / 2 tau) meets the surface at R0 (hard target, attenuated by exp(-2 alpha R0)) and, on its way, the
-fog (soft target). The stronger return is the one the sensor reports.
+A pulse sin^2(pi t / 2 tau) meets the surface at R0 (hard target, attenuated by exp(-2 alpha R0)) and, before it, the
+fog (soft target). The sensor reports the stronger return.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ ALPHAS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.06)
 BACKSCATTER = 0.046
 """beta = 0.046 / MOR, with the meteorological optical range MOR = ln(20) / alpha."""
 FIXED_BETA = BACKSCATTER * 0.06 / np.log(20.0)
-"""9.213e-4: beta of alpha = 0.06, at which FogSim stays for every alpha when it is given alpha alone."""
+"""9.213e-4, which is beta for alpha = 0.06. FogSim uses it for every alpha if only alpha is given."""
 
 Variant = Literal["v1", "v2", "v3", "v4"]
 Mode = Literal["physical", "reference"]
 
 
 def crossover(ranges: np.ndarray) -> np.ndarray:
-    """xi(R) of the paper: overlap of transmitter and receiver, 0 up to R1, 1 from R2 on.
+    """Computes xi(R) of the paper: the overlap of transmitter and receiver, 0 up to R1 and 1 from R2 on.
 
     Args:
-        ranges: metres, any shape.
+        ranges: R, metres, any shape.
     """
     near, far = CROSSOVER
     return np.clip((ranges - near) / (far - near), 0.0, 1.0)
@@ -43,12 +43,12 @@ def crossover(ranges: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FogResponse:
-    """The soft target's strongest return for every distance of the surface behind the fog.
+    """A frozen table of the strongest return of the fog, for T distances of the surface behind it.
 
     Attributes:
         ranges: (T,) float64, metres, distance R0 of the surface.
-        peaks: (T,) float64, metres, the range R <= R0 of the strongest fog return.
-        maxima: (T,) float64, s/m^2, the integral I of the paper there.
+        peaks: (T,) float64, metres, the range R <= R0 of the strongest return of the fog.
+        maxima: (T,) float64, s/m^2, the integral I of the paper at that range.
     """
 
     ranges: np.ndarray
@@ -58,16 +58,16 @@ class FogResponse:
 
 @lru_cache(maxsize=64)
 def response_curve(alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """I(R) for R up to 8 m: the fog's return at R from a surface at R or farther.
+    """Computes I(R) for R up to 8 m: the fog's return at R if the surface is at R or farther.
 
     With r = R - ct/2, I is the convolution of the pulse with exp(-2 alpha r) xi(r) / r^2, summed here on a 2 mm grid.
-    The surface R0 enters through U(R0 - r) alone and so not at all for R <= R0. Beyond 8 m I only falls.
+    The surface R0 enters only through U(R0 - r), so it does not matter for R <= R0. Beyond 8 m, I only falls.
 
     Args:
         alpha: attenuation coefficient, 1/m, 0 or more.
 
     Returns:
-        (T,) metres and (T,) s/m^2.
+        R, (T,) metres, and I(R), (T,) s/m^2.
     """
     step = 0.002
     ranges = np.arange(4001) * step
@@ -80,11 +80,11 @@ def response_curve(alpha: float) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def fog_response(alpha: float, mode: Mode = "physical") -> FogResponse:
-    """The table behind `fog`: argmax and maximum of I over all ranges up to the surface.
+    """Computes the table that `fog` uses: argmax and maximum of I over all ranges up to the surface.
 
     Args:
         alpha: attenuation coefficient, 1/m.
-        mode: "physical" on the 2 mm grid of `response_curve`; "reference" on 2000 ranges from 0 to 200 m.
+        mode: "physical" uses the 2 mm grid of `response_curve`, "reference" 2000 ranges from 0 to 200 m.
     """
     ranges, curve = response_curve(alpha)
     if mode == "reference":
@@ -92,18 +92,18 @@ def fog_response(alpha: float, mode: Mode = "physical") -> FogResponse:
         ranges, curve = grid, np.interp(grid, ranges, curve, right=0.0)
     maxima = np.maximum.accumulate(curve)
     best = np.maximum.accumulate(np.where(curve == maxima, np.arange(len(curve)), 0))
-    # After the peak the curve falls, so "equal to the maximum so far" marks rising points only, and plateaus of 0.
+    # After the peak the curve falls, so "equal to the maximum so far" holds for rising points and plateaus of 0 only.
     return FogResponse(ranges, ranges[best], maxima)
 
 
 def look_up(response: FogResponse, surface: np.ndarray, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
-    """R_peak and I_max of each surface.
+    """Looks up R_peak, (N,) metres, and I_max, (N,) s/m^2, for each surface.
 
     Args:
-        response: of `fog_response` with the same mode.
-        surface: (N,) metres.
-        mode: "physical" interpolates; "reference" rounds the distance to 0.1 m, holds it at 200 m and takes the
-            entry at or below.
+        response: result of `fog_response` with the same mode.
+        surface: (N,) distances of the surfaces, metres.
+        mode: "physical" interpolates; "reference" rounds the distance to 0.1 m, limits it to 200 m and takes the entry
+            at or below it.
     """
     if mode == "physical":
         peaks = np.interp(surface, response.ranges, response.peaks)
@@ -116,23 +116,26 @@ def look_up(response: FogResponse, surface: np.ndarray, mode: Mode) -> tuple[np.
 def noisy_ranges(
     peaks: np.ndarray, surface: np.ndarray, noise: float, variant: Variant, mode: Mode, rng: np.random.Generator
 ) -> np.ndarray:
-    """Spread the fog's returns along their rays.
+    """Spreads the returns of the fog along their rays.
 
-    Factors on R_peak, with R0 the surface and n the noise: v1 R0 / U(R0 - n, R0 + n); v2 max(1, n/5)^U(-1, 1);
-    v3 max(1, 0.4 n)^U(-0.5, 1); v4 (R_peak + n Beta(2, 20)) / R_peak.
+    The factors on R_peak, with R0 the distance of the surface and n the noise, are: v1 R0 / U(R0 - n, R0 + n);
+    v2 max(1, n/5)^U(-1, 1); v3 max(1, 0.4 n)^U(-0.5, 1); v4 (R_peak + n Beta(2, 20)) / R_peak.
 
     Args:
         peaks: (M,) R_peak, metres, above 0.
         surface: (M,) R0, metres.
-        noise: n, metres; 0 leaves R_peak.
-        variant: the formula.
+        noise: n, metres; 0 leaves R_peak unchanged.
+        variant: the formula, v1 to v4.
         mode: "physical" keeps every return between the sensor and the surface: v1 draws from
-            U(max(R0 - n, R_peak), R0 + n), and the result is held in R1 .. R0. "reference" does neither: below 10 m v1
-            may give negative ranges, just above it far ones.
-        rng: one draw per return.
+            U(max(R0 - n, R_peak), R0 + n), and the result is limited to R1 .. R0. "reference" does neither: v1 may give
+            negative ranges for R0 below 10 m, and very large ones just above.
+        rng: source of one draw per return.
 
     Returns:
-        (M,) metres.
+        (M,) ranges, metres.
+
+    Raises:
+        ValueError: an unknown variant.
     """
     count = len(peaks)
     if variant == "v1":
@@ -151,7 +154,11 @@ def noisy_ranges(
 
 
 def backscatter(beta: float | Literal["mor", "fixed"], alpha: float) -> float:
-    """The backscatter coefficient in 1/(m sr): a number itself, "mor" 0.046 / MOR(alpha), "fixed" 9.213e-4."""
+    """Returns the backscatter coefficient in 1/(m sr): a number as it is, "mor" 0.046 / MOR(alpha), "fixed" 9.213e-4.
+
+    Raises:
+        ValueError: another word.
+    """
     if beta == "mor":
         return BACKSCATTER * alpha / float(np.log(20.0))
     if beta == "fixed":
@@ -174,28 +181,29 @@ def fog(
     rounding: bool = False,
     cap: bool = True,
 ) -> Sweep:
-    """Homogeneous fog: surfaces fade, far or dark ones are replaced by a return of the fog near the sensor.
+    """Adds homogeneous fog: surfaces fade, and far or dark ones are replaced by a return of the fog near the sensor.
 
-    A point of intensity i at R0 keeps its place with i exp(-2 alpha R0), unless i R0^2 (beta / beta_0) I_max, with
-    beta_0 = gamma / pi, is more: then it moves along its ray to R_peak, takes that intensity and noise, and counts as
-    altered. No point is removed, none changes its row. Without rounding the intensity cancels: what is farther than
-    one threshold range becomes fog, except points of intensity 0, which never do.
+    A point of intensity i at R0 keeps its place with intensity i exp(-2 alpha R0), unless i R0^2 (beta / beta_0) I_max,
+    with beta_0 = gamma / pi, is larger. Then it moves along its ray to R_peak, spread by noise, takes that intensity
+    and counts as altered. No point is removed or changes its row. Without rounding the intensity cancels: all points
+    farther than one threshold range become fog, except points of intensity 0, which never do.
 
     Args:
-        sweep: intensities on the sensor's scale; N = 0 is allowed.
-        rng: draws alpha, where it is None, then the noise.
+        sweep: N points, 0 allowed, with intensities on the sensor's scale.
+        rng: source of alpha, if it is None, and then of the noise.
         alpha: attenuation coefficient, 1/m, 0 or more; None draws one of `ALPHAS` (Robo3D, once per frame).
         beta: backscatter coefficient, 1/(m sr), or the rule that gives it: "mor" 0.046 / MOR, "fixed" 9.213e-4.
         gamma: reflectivity of surfaces, above 0.
         noise: spread of the fog's returns, metres, see `noisy_ranges`.
-        variant: formula of the spread; v1 is what Robo3D uses.
-        mode: "physical", or "reference" to follow the published generators in their tables and unclamped noise.
-        rounding: round the attenuated intensity to whole steps of 0..255 before the comparison. FogSim does, Robo3D
-            on nuScenes too. A point that fades to 0 then becomes fog in the weakest of fogs.
-        cap: hold the fog's intensity at the sensor's largest. FogSim does, Robo3D on SemanticKITTI does not.
+        variant: formula of the spread; Robo3D uses v1.
+        mode: "physical", or "reference" to follow the published generators in their tables and unlimited noise.
+        rounding: whether the attenuated intensity is rounded to whole steps of 0..255 before the comparison, as by
+            FogSim, and by Robo3D on nuScenes. A point that fades to 0 then becomes fog even in the thinnest fog.
+        cap: whether the fog's intensity is limited to the sensor's largest, as by FogSim, but not by Robo3D on
+            SemanticKITTI.
 
     Returns:
-        The same rows in the same order; labels unchanged, also those of altered points.
+        The same rows in the same order; labels are unchanged, also those of altered points.
 
     Raises:
         ValueError: a negative alpha or an unknown option.
@@ -215,7 +223,7 @@ def fog(
         hard = np.round(hard)
     soft = clear * surface**2 * (backscatter(beta, alpha) * np.pi / gamma) * maxima
 
-    foggy = (soft > hard) & (surface > 0.0)  # at the sensor there is no ray to move along
+    foggy = (soft > hard) & (surface > 0.0)  # a point at the sensor has no ray to move along
     intensity = np.where(foggy, np.minimum(soft, 255.0) if cap else soft, hard) / scale
     reported = noisy_ranges(peaks[foggy], surface[foggy], noise, variant, mode, rng)
     xyz = sweep.xyz.copy()

@@ -1,6 +1,6 @@
-"""The ground under a sweep: which points it is, how steeply the beams meet it and what it returns at a distance.
+"""The ground of a sweep: its points, the angle at which the beams meet it, and its return over distance.
 
-Both snow and wet ground lean on it (Hahner et al., "LiDAR Snowfall Simulation", CVPR 2022). G is the number of ground
+Snow and wet ground both use it (Hahner et al., "LiDAR Snowfall Simulation", CVPR 2022). G is the number of ground
 points; intensities here are a fraction of the sensor's largest.
 """
 
@@ -16,21 +16,21 @@ from dataloader.corruptions.sweep import Sweep
 GroundRule = Literal["labels", "plane"]
 
 POWER = 15.0
-"""Output power over the mean return of the ground."""
+"""Ratio of the output power to the mean return of the ground."""
 BINS = 50
 NEAREST, FARTHEST = 10.0, 70.0
-"""Metres: the noise threshold is fitted to `BINS` bins of distance between them."""
+"""Range of distance, metres, in which the noise threshold is fitted to `BINS` bins."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Ground points and how beams meet them.
+    """A frozen record of the ground points of a sweep.
 
     Attributes:
         rows: (G,) int64 rows in the sweep.
-        distance: (G,) float64, metres from the sensor.
-        cosine: (G,) float64, of the incidence angle, above 0.
-        normalised: (G,) float64, intensity / cosine, intensity as a fraction of the sensor's largest.
+        distance: (G,) float64 distance from the sensor, metres.
+        cosine: (G,) float64 cosine of the incidence angle, above 0.
+        normalised: (G,) float64, intensity / cosine, with the intensity as a fraction of the sensor's largest.
     """
 
     rows: np.ndarray
@@ -40,13 +40,16 @@ class Ground:
 
 
 def find_ground(sweep: Sweep, rng: np.random.Generator, rule: GroundRule = "labels") -> Ground:
-    """The ground of a sweep; points that a beam could meet at more than 89.4 degrees (cosine 0.01) are left out.
+    """Finds the ground points of a sweep, without those with an incidence angle above 89.4 degrees (cosine 0.01).
 
     Args:
-        sweep: any number of points.
-        rng: draws the hypotheses of the plane; untouched by "labels".
-        rule: "labels" takes the sensor's ground classes and a flat earth (Robo3D); "plane" what lies within 0.5 m of
-            a plane fitted to the points below the sensor, and its normal.
+        sweep: N points, 0 allowed.
+        rng: source of the hypotheses of the plane; not used with "labels".
+        rule: "labels" takes the points of the sensor's ground classes and a vertical normal (Robo3D); "plane" takes the
+            points within 0.5 m of a plane fitted to the points below the sensor, and its normal.
+
+    Raises:
+        ValueError: an unknown rule.
     """
     distance = sweep.ranges()
     if rule == "labels":
@@ -64,9 +67,9 @@ def find_ground(sweep: Sweep, rng: np.random.Generator, rule: GroundRule = "labe
 
 
 def _near_plane(xyz: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) mask of points within 0.5 m of the ground plane, and its unit normal, up.
+    """Computes an (N,) bool mask of the points within 0.5 m of the ground plane, and the plane's unit normal, upwards.
 
-    RANSAC over 200 triples of points 1 m or more below the sensor, then least squares on z = ax + by + c.
+    It uses RANSAC over 200 triples of points 1 m or more below the sensor, then least squares on z = ax + by + c.
     """
     low = xyz[xyz[:, 2] < -1.0]
     if len(low) < 3:
@@ -75,7 +78,7 @@ def _near_plane(xyz: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     corners = low[rng.integers(0, len(low), (200, 3))]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    # A road is not steeper than 20 degrees; walls are.
+    # Roads are less steep than 20 degrees; walls are steeper.
     upright = np.abs(normals[:, 2]) > 0.94
     off = np.abs(normals @ some.T - np.einsum("ij,ij->i", normals, corners[:, 0])[:, None])
     votes = np.where(upright, (off < 0.2).sum(axis=1), 0)
@@ -94,41 +97,45 @@ def _near_plane(xyz: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 @dataclass(frozen=True)
 class GroundReturn:
-    """Fits over distance d of the normalised intensity, both (slope, offset).
+    """Two linear fits of the normalised intensity over distance d, each as (slope, offset).
 
     Attributes:
-        mean: of all ground points.
-        low: of the weakest return that is still there, per bin of distance.
+        mean: fit to all ground points.
+        low: fit to the weakest returns, one per bin of distance.
     """
 
     mean: tuple[float, float]
     low: tuple[float, float]
 
     def output_power(self, distance: np.ndarray) -> np.ndarray:
-        """I_0(d) = 15 (a d + b); a falling fit is held just above 0."""
+        """Computes I_0(d) = 15 (a d + b), limited to values above 0, for `distance` d in metres, any shape."""
         return POWER * np.maximum(self.mean[0] * distance + self.mean[1], 1e-6)
 
     def noise(self, distance: np.ndarray, noise_floor: float) -> np.ndarray:
-        """n(d), the normalised intensity below which nothing is reported: 0 or more.
+        """Computes n(d), 0 or more: the normalised intensity below which the sensor reports nothing.
 
-        The low fit is used no higher than the mean fit: drawn on from a few far bins to the sensor's feet it would
-        otherwise call all of the near ground noise.
+        The lower of the two fits is used: the low fit, extrapolated from a few far bins to the sensor, could otherwise
+        make noise of all near ground.
+
+        Args:
+            distance: d, metres, any shape.
+            noise_floor: n(d) as a fraction of the weakest return.
         """
         low, mean = (slope * distance + offset for slope, offset in (self.low, self.mean))
         return noise_floor * np.maximum(np.minimum(low, mean), 0.0)
 
 
 def fit_return(ground: Ground, weakest: float) -> GroundReturn:
-    """Fit what the dry ground returns.
+    """Fits the return of the dry ground over distance.
 
-    The weakest return of a bin is the least normalised intensity of its points above `weakest`, if more than 5 are;
-    with 3 such bins or fewer the mean fit stands in for the low one.
+    The weakest return of a bin is the smallest normalised intensity above `weakest`, if more than 5 points are above
+    it. With 3 such bins or fewer the mean fit is used for both.
 
     Args:
         ground: at least two points.
-        weakest: as a fraction of the sensor's largest intensity. SnowSim starts at 5 of 255. On SemanticKITTI's 0..1
-            Robo3D keeps the 5, which few points reach: then the mean fit decides nearly everywhere, as it does with
-            infinity. On nuScenes it starts at 0.
+        weakest: a fraction of the sensor's largest intensity. SnowSim uses 5 / 255. Robo3D uses 5 with the intensities
+            0..1 of SemanticKITTI, which few points reach: then the mean fit is used almost everywhere, as with
+            infinity. On nuScenes it uses 0.
     """
     mean = _line(ground.distance, ground.normalised)
     usable = (ground.distance >= NEAREST) & (ground.distance < FARTHEST) & (ground.normalised > weakest)
@@ -143,7 +150,7 @@ def fit_return(ground: Ground, weakest: float) -> GroundReturn:
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Least squares: slope and offset; a flat line where all x are one."""
+    """Fits a line by least squares and returns (slope, offset); the line is flat if all x are equal."""
     spread = x - x.mean()
     slope = float(spread @ y / max(float(spread @ spread), 1e-12))
     return slope, float(y.mean() - slope * x.mean())

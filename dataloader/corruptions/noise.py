@@ -1,5 +1,8 @@
-"""Noise of the measurement: motion blur and crosstalk (Kong et al., "Robo3D", ICCV 2023), outliers anywhere and
-local jitter (Yan et al., "Benchmarking the Robustness of LiDAR Semantic Segmentation Models", IJCV 2024)."""
+"""Noise of the measurement: motion blur, crosstalk, local distortion and global outliers.
+
+Motion blur and crosstalk follow Kong et al., "Robo3D", ICCV 2023; distortion and outliers follow Yan et al.,
+"Benchmarking the Robustness of LiDAR Semantic Segmentation Models", IJCV 2024.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,22 @@ from dataloader.corruptions.sweep import Sweep
 Box = tuple[float, float, float, float, float, float]
 """Low x, y, z, then high x, y, z, metres."""
 OutlierIntensity = Literal["uniform", "zero", "scan"]
-"""Of an outlier: anything the sensor can report, nothing, or that of a random point of the sweep."""
+"""Intensity of an outlier: any value that the sensor can report, 0, or that of a random point of the sweep."""
 
 VOLUME: Box = (-50.0, -50.0, -4.0, 50.0, 50.0, 2.0)
-"""The volume in which 2DPASS (ECCV 2022) looks at a SemanticKITTI scan."""
+"""The volume in which 2DPASS (ECCV 2022) segments a SemanticKITTI scan."""
 
 
 def motion_blur(sweep: Sweep, rng: np.random.Generator, sigma: float = 0.2) -> Sweep:
-    """The sensor shakes (Robo3D): the sweep moves as a whole, and every point a little on its own. Labels stay.
+    """Moves the sweep as a whole and every point a little, as if the sensor shook (Robo3D); labels do not change.
 
-    Each axis of the sweep moves by N(0, `sigma`^2), each point by N(0, (0.1 `sigma`)^2) in x and y and by
-    N(0, (0.05 `sigma`)^2) in z; every draw is clipped to three of its standard deviations.
+    The sweep moves by N(0, `sigma`^2) along each axis, and each point by N(0, (0.1 `sigma`)^2) in x and y and by
+    N(0, (0.05 `sigma`)^2) in z. Every draw is clipped to three standard deviations.
 
     Args:
         sweep: N points.
         rng: source of the draws.
-        sigma: metres.
+        sigma: standard deviation of the sweep's motion, metres.
     """
     offset = _clipped_normal(rng, (3,), 3.0) * sigma
     jitter = _clipped_normal(rng, (len(sweep), 3), 3.0) * (sigma * np.array([0.1, 0.1, 0.05]))
@@ -37,15 +40,15 @@ def motion_blur(sweep: Sweep, rng: np.random.Generator, sigma: float = 0.2) -> S
 
 
 def crosstalk(sweep: Sweep, rng: np.random.Generator, fraction: float = 0.006, sigma: float = 3.0) -> Sweep:
-    """Light of other sensors (Robo3D): int(`fraction` N) random points are off, in place and in intensity.
+    """Disturbs int(`fraction` N) random points in place and intensity, as the light of other sensors does (Robo3D).
 
-    Intensity is not clipped to what the sensor can report: the published data are not either.
+    The intensity is not clipped to the sensor's range, as in the published data.
 
     Args:
         sweep: N points.
         rng: source of the draws.
-        fraction: share of the points, 0 .. 1.
-        sigma: of the normal distribution added to x, y, z (metres) and to the intensity, whatever its scale.
+        fraction: share of the points, 0..1.
+        sigma: standard deviation of the noise added to x, y, z (metres) and to the intensity, on any scale.
     """
     rows = _choose(sweep, rng, fraction)
     noise = rng.normal(0.0, sigma, (len(rows), 4))
@@ -62,18 +65,19 @@ def local_distortion(
     clip: float | None = None,
     jitter_intensity: bool = False,
 ) -> Sweep:
-    """Some points jitter (Yan et al.): int(`fraction` N) random points move by N(0, `sigma`^2) along each axis.
+    """Moves int(`fraction` N) random points by N(0, `sigma`^2) along each axis (Yan et al.).
 
-    The paper's metric leaves out the points that were moved, so they count as altered. It does not say whether the
-    jitter is clipped or extends to the intensity: hence the options.
+    The metric of the paper leaves out the points that were moved, so they count as altered. The paper does not say
+    whether the jitter is clipped or changes the intensity too: therefore the options.
 
     Args:
         sweep: N points.
         rng: source of the draws.
-        sigma: metres.
-        fraction: share of the points, 0 .. 1.
-        clip: largest jitter of an axis in units of `sigma`; None: any.
-        jitter_intensity: add N(0, `sigma`^2), times the largest intensity, to the intensity too, within its bounds.
+        sigma: standard deviation, metres.
+        fraction: share of the points, 0..1.
+        clip: largest jitter of an axis in units of `sigma`; None for no limit.
+        jitter_intensity: whether N(0, `sigma`^2), times the largest intensity, is added to the intensity too, clipped
+            to its range.
     """
     rows = _choose(sweep, rng, fraction)
     noise = _clipped_normal(rng, (len(rows), 4), clip) * sigma
@@ -92,17 +96,17 @@ def global_outliers(
     volume: Box | None = VOLUME,
     intensity: OutlierIntensity = "uniform",
 ) -> Sweep:
-    """Points out of nothing (Yan et al.): int(`fraction` N) more points, uniformly in a box, after those of the sweep.
+    """Adds int(`fraction` N) outliers, uniformly distributed in a box, after the points of the sweep (Yan et al.).
 
-    The paper gives neither the box nor their intensity: hence the options. They have row -1, label 0, and the beam of
-    their elevation.
+    The paper gives neither the box nor the intensity: therefore the options. Outliers have row -1, label 0, and the
+    beam of their elevation.
 
     Args:
         sweep: N points.
         rng: source of the draws.
-        fraction: of the number of points.
-        volume: the box; None: the smallest one that holds the sweep.
-        intensity: what the outliers report.
+        fraction: number of outliers as a share of the number of points.
+        volume: the box; None for the smallest one around the sweep.
+        intensity: intensity of the outliers.
     """
     count, sensor = int(fraction * len(sweep)), sweep.sensor
     if count == 0:
@@ -129,13 +133,13 @@ def global_outliers(
 
 
 def _clipped_normal(rng: np.random.Generator, shape: tuple[int, ...], clip: float | None) -> np.ndarray:
-    """float64 draws from N(0, 1), moved to -`clip` or `clip` if beyond."""
+    """Draws float64 numbers from N(0, 1), clipped to -`clip` .. `clip`."""
     drawn = rng.standard_normal(shape)
     return drawn if clip is None else np.clip(drawn, -clip, clip, out=drawn)
 
 
 def _choose(sweep: Sweep, rng: np.random.Generator, fraction: float) -> np.ndarray:
-    """int(`fraction` N) different rows."""
+    """Draws int(`fraction` N) different rows."""
     return rng.choice(len(sweep), int(fraction * len(sweep)), replace=False, shuffle=False)
 
 

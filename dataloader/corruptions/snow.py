@@ -1,7 +1,7 @@
-"""Snowfall (Hahner et al., "LiDAR Snowfall Simulation for Robust 3D Object Detection", CVPR 2022), from its equations.
+"""Snowfall, from the equations of Hahner et al., "LiDAR Snowfall Simulation for Robust 3D Object Detection", CVPR 2022.
 
-Flakes hide part of each beam (`snowflakes`). Every flake and the point itself then answer with a pulse; the strongest
-instant of their sum is what the sensor reports.
+Snowflakes hide a part of each beam (`snowflakes`). Every flake and the surface itself then return a pulse. The sensor
+reports the maximum of the sum of these pulses.
 """
 
 from __future__ import annotations
@@ -21,31 +21,42 @@ Mode = Literal["physical", "reference"]
 PULSE_LENGTH = SPEED_OF_LIGHT * 10e-9
 """c tau_H in metres; the snow paper takes half the pulse of the fog paper."""
 STEP = 0.1
-"""Metres between the ranges at which the received signal is known."""
+"""Step of the ranges at which the received signal is computed, metres."""
 REFLECTIVITY = 0.9
-"""Of a flake, as a fraction of the largest intensity."""
+"""Reflectivity of a flake, as a fraction of the largest intensity."""
 SAME = 0.2
-"""Metres: a return nearer than this to the point is the point itself."""
+"""A return that is nearer than this to the surface is the surface itself; metres."""
 FARTHEST = 1000.0
-"""Metres: nothing measures farther, and the ranges of a signal up to there would fill the memory."""
+"""Flakes do not hide points beyond this range, metres: no sensor reaches it, and the signal would fill the memory."""
 WEAK_LINES = (53, 55, 56, 58)
-"""Beam lines of one HDL-64 S3 whose calibration ends at 230 instead of 255; the published generators fix these."""
+"""Beam lines with a largest intensity of 230 instead of 255, from the calibration of one HDL-64 S3.
+
+The published generators use these constants.
+"""
 
 
 @dataclass(frozen=True)
 class Focus:
-    """Focal correction from the calibration of a Velodyne HDL-64, one entry per beam line.
+    """A frozen record of the focal correction of a Velodyne HDL-64, with one entry for each of L beam lines.
 
     Attributes:
-        distance: (L,) focal_distance as in the calibration file (centimetres in hundreds: 0.25 .. 24).
-        slope: (L,) focal_slope, 0.4 .. 2.
+        distance: (L,) focal_distance of the calibration file, hundreds of centimetres (0.25 .. 24).
+        slope: (L,) focal_slope of the calibration file, 0.4 .. 2.
     """
 
     distance: np.ndarray
     slope: np.ndarray
 
     def loss(self, line: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        """s |f - (1 - d / 120)^2| with f = (1 - F / 13100)^2, F = 100 focal_distance: a part of the full intensity."""
+        """Computes s |f - (1 - d / 120)^2| with f = (1 - F / 13100)^2 and F = 100 focal_distance.
+
+        Args:
+            line: (N,) int, beam lines.
+            distance: (N,) d, metres.
+
+        Returns:
+            (N,) loss as a fraction of the largest intensity.
+        """
         best = (1.0 - 100.0 * self.distance[line] / 13100.0) ** 2
         return self.slope[line] * np.abs(best - (1.0 - distance / 120.0) ** 2)
 
@@ -53,19 +64,19 @@ class Focus:
 def strongest_return(
     beam: np.ndarray, distance: np.ndarray, amplitude: np.ndarray, beams: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the received signal of each beam is largest, and how large.
+    """Finds the maximum of the received signal of each beam.
 
-    signal(R) is the sum over echoes of A xi(R_k) / R_k^2 sin^2(pi (R - R_k) / (c tau)) on R_k .. R_k + c tau, known
-    on a grid of 0.1 m.
+    signal(R) is the sum over echoes k of A xi(R_k) / R_k^2 sin^2(pi (R - R_k) / (c tau)) on R_k .. R_k + c tau. It is
+    computed on a grid of 0.1 m.
 
     Args:
-        beam: (E,) beam of each echo, 0 .. beams - 1.
-        distance: (E,) metres, R_k, above 0.
+        beam: (E,) int, beam of each of E echoes, 0 .. `beams` - 1.
+        distance: (E,) R_k, metres, above 0.
         amplitude: (E,) A times the share of the beam.
         beams: number of beams.
 
     Returns:
-        (B,) metres and (B,) signal; both 0 where nothing comes back.
+        (`beams`,) range of the maximum, metres, and (`beams`,) signal there; both 0 for a beam without a return.
     """
     strength = amplitude * crossover(distance) / distance**2
     first = np.ceil(distance / STEP).astype(np.int64)
@@ -73,7 +84,7 @@ def strongest_return(
     lag = samples * STEP - distance[:, None]
     pulse = np.sin((np.pi / PULSE_LENGTH) * np.minimum(lag, PULSE_LENGTH)) ** 2 * strength[:, None]
 
-    # Beams of like reach are summed together, on a grid no longer than they need, some thousands at a time.
+    # Beams of similar reach are computed together, some thousands at a time, on a grid no longer than they need.
     reach = np.zeros(beams, np.int64)
     np.maximum.at(reach, beam, samples[:, -1] + 1)
     rank = np.empty(beams, np.int64)
@@ -105,21 +116,21 @@ def scatter(
     full: np.ndarray,
     focus: Focus | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the sensor reports of each beam.
+    """Computes what the sensor reports for each beam.
 
     Args:
-        shade: what flakes hide.
-        intensity: (N,) 0..255.
-        distance: (N,) metres.
+        shade: the parts of the beams that flakes hide.
+        intensity: (N,) intensity of the points, 0..255.
+        distance: (N,) distance of the points, metres.
         line: (N,) beam lines.
-        mode: the amplitude of the point itself: "physical" i d^2, so that an unhidden point keeps its intensity;
-            "reference" that of a flake, as the published generators compute, which leaves hidden points nearly dark.
+        mode: the amplitude of the surface: "physical" i d^2, so that a point that no flake hides keeps its intensity;
+            "reference" that of a flake, as the published generators compute it, which makes hidden points nearly dark.
         full: (N,) the largest intensity of the beam.
-        focus: focal correction, None for none.
+        focus: focal correction, or None.
 
     Returns:
-        (N,) intensity, 0..255, whole numbers where a flake touches the beam; (N,) metres; (N,) bool, a flake
-        answered.
+        (N,) intensity, 0..255, whole numbers where a flake touches the beam; (N,) distance, metres; (N,) bool, whether
+        a flake is reported.
     """
     touched = np.unique(shade.beam[(shade.share > 0.0) & (distance[shade.beam] < FARTHEST)])
     row = np.full(len(distance), -1)
@@ -137,7 +148,7 @@ def scatter(
         np.concatenate([REFLECTIVITY * full[shade.beam[hits]] * shade.share[hits], amplitude * shade.visible[touched]]),
         len(touched),
     )
-    # The pulse is strongest half its length behind its beginning. Where nothing came back the point stays, dark.
+    # The maximum of a pulse is half its length after its start. Without a return the point stays in place, dark.
     ranges = np.where(signal > 0.0, ranges - 0.5 * PULSE_LENGTH, target)
     if focus is not None:
         signal = signal + np.where(signal > 0.0, ceiling * focus.loss(line[touched], ranges), 0.0)
@@ -159,10 +170,22 @@ def detection_threshold(
     min_ground: int,
     mode: Mode,
 ) -> np.ndarray | None:
-    """(N,) intensity, 0..255, at or below which a point is not reported; None with fewer than min_ground ground points.
+    """Computes the (N,) intensity, 0..255, at or below which a point is not reported.
 
-    The thresholds n(d) cos(theta) of the ground points, as a polynomial of degree 2 in distance, for all points.
-    "physical" asks it no farther than the ground reaches and holds it at 0 or above.
+    A polynomial of degree 2 in distance is fitted to the thresholds n(d) cos(theta) of the ground points and evaluated
+    for all points. "physical" limits the distance to that of the ground points, and the result to 0 or more.
+
+    Args:
+        sweep: N points.
+        rng: source of the plane with ground "plane".
+        noise_floor: n(d) as a fraction of the ground's weakest return.
+        weakest: see `ground.fit_return`.
+        ground: see `ground.find_ground`.
+        min_ground: smallest number of ground points.
+        mode: "physical" or "reference".
+
+    Returns:
+        The thresholds; None with fewer than `min_ground` ground points.
     """
     found = find_ground(sweep, rng, ground)
     if len(found.rows) < max(min_ground, 3):
@@ -193,35 +216,38 @@ def snow(
     ground: GroundRule = "labels",
     min_ground: int = 1000,
 ) -> Sweep:
-    """Falling snow: some beams report a flake, others their point with less intensity, weak points are lost.
+    """Adds falling snow: some beams report a flake, others their point with less intensity, and weak points are lost.
 
-    Every beam line gets its own fresh pattern of flakes. Points without a flake in their beam keep place and
-    intensity; those that report a flake move along their ray and count as altered. Directions without a point get
-    none. Intensities are worked on as 0..255 whatever the sensor's scale.
+    Every beam line gets a new pattern of flakes. Points without a flake in their beam keep place and intensity; points
+    whose beam reports a flake move along their ray and count as altered. Directions without a point get none.
+    Intensities are computed as 0..255, whatever the sensor's scale.
 
-    Two things about the deletion. In "reference" mode too it uses our estimate of the ground's noise
+    Two notes on the deletion. "reference" mode also uses this project's estimate of the ground's noise
     (`ground.GroundReturn.noise`: the lower of the low fit and the mean fit, at least 0), which deviates from the
-    published generators. In "physical" mode points of intensity 0 that no flake hides are deleted: where the threshold
-    is 0, they count as not above it.
+    published generators. "physical" mode deletes points of intensity 0 that no flake hides: where the threshold is 0,
+    they are not above it.
 
     Args:
-        sweep: N = 0 is allowed. `ring` decides which points share a pattern: Robo3D takes beams by elevation here.
-        rng: draws the flakes, then, with ground "plane", the plane.
-        rate: snowfall, mm/h; 0 leaves only the deletion of weak points.
+        sweep: N points, 0 allowed. Points with the same `ring` share a pattern; Robo3D finds rings by elevation here.
+        rng: source of the flakes and then, with ground "plane", of the plane.
+        rate: snowfall rate, mm/h; with 0 only weak points are deleted.
         velocity: terminal velocity of flakes, m/s.
-        distribution: of diameters, see `snowflakes.snowfall`.
-        divergence: full width of a beam, radians (3 mrad: HDL-64).
+        distribution: distribution of the diameters, see `snowflakes.snowfall`.
+        divergence: full width of a beam, radians (HDL-64: 3 mrad).
         mode: "physical", or "reference" to follow the published generators: the amplitude of `scatter`, 230 as the
-            largest intensity of four lines of a 64-beam sensor, and an unbounded threshold polynomial.
-        focus: focal correction; None, since neither data set has the calibration of its sensor.
-        delete: delete points that the flakes leave in place (or do not touch) at or below the detection threshold.
-        noise_floor: of the threshold, as a fraction of the ground's weakest return.
-        weakest: where the weakest return is looked for, see `ground.fit_return`.
+            largest intensity of four lines of a 64-beam sensor, and an unlimited threshold polynomial.
+        focus: focal correction; None, because neither data set has the calibration of its sensor.
+        delete: whether points that do not report a flake are deleted at or below the detection threshold.
+        noise_floor: the threshold as a fraction of the ground's weakest return.
+        weakest: lower bound of the weakest return, see `ground.fit_return`.
         ground: "labels" or "plane", see `ground.find_ground`.
         min_ground: with fewer ground points nothing is deleted.
 
     Returns:
-        The points that are left, in their order; labels unchanged, also those of altered points.
+        The remaining points in their order; labels are unchanged, also those of altered points.
+
+    Raises:
+        ValueError: an unknown mode, ground or distribution, or a rate or velocity out of range.
     """
     if mode not in ("physical", "reference"):
         raise ValueError(f'snow mode {mode!r}: "physical" or "reference" is needed')

@@ -1,8 +1,7 @@
-"""Falling snow as seen by one sweep (Hahner et al., "LiDAR Snowfall Simulation", CVPR 2022): where the flakes are and
-what part of each beam they hide.
+"""Snowflakes in one sweep: where they are, and which part of each beam they hide.
 
-Flakes are discs in the plane of their beam line. F flakes; N beams, one a point; H hits: a flake that hides part of a
-beam.
+They follow Hahner et al., "LiDAR Snowfall Simulation", CVPR 2022. Flakes are discs in the plane of their beam line.
+F is the number of flakes, N of beams (one per point), H of hits: pairs of a flake and a beam that it partly hides.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import numpy as np
 Distribution = Literal["gunn", "sekhon"]
 
 SNOW_DENSITY = 0.1
-"""g/cm^3."""
+"""Density of snow, g/cm^3."""
 REFERENCE_DIAMETER = 0.003
 RADIUS = 80.0
-"""Metres around the sensor that hold flakes."""
+"""Flakes are drawn up to this distance from the sensor, metres."""
 LARGEST_DIAMETER = 0.02
-"""Metres."""
+"""Largest diameter of a flake, metres."""
 
 _SHELLS = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0, 20.0, 40.0, np.inf)
 _TURN = 2.0 * np.pi
@@ -29,12 +28,12 @@ _TURN = 2.0 * np.pi
 
 @dataclass(frozen=True)
 class Snowfall:
-    """Statistics of the flakes.
+    """A frozen record of the statistics of the flakes.
 
     Attributes:
         rain_rate: rain-equivalent rate r_r, mm/h.
-        occupancy: area fraction of a plane that flakes cover.
-        slope: Lambda, 1/m: diameters are exponential with mean 1 / Lambda, drawn again above 20 mm.
+        occupancy: fraction of the area of a plane that flakes cover.
+        slope: Lambda, 1/m: diameters have an exponential distribution with mean 1 / Lambda, cut at 20 mm.
     """
 
     rain_rate: float
@@ -43,12 +42,13 @@ class Snowfall:
 
     @property
     def flakes_per_line(self) -> int:
-        """Discs in the plane of one beam line: N = 3 o R^2 Lambda^2, as the mean squared radius is 1 / (3 Lambda^2)."""
+        """The number of discs in the plane of one beam line: 3 o R^2 Lambda^2, with the mean squared radius 1 / (3
+        Lambda^2)."""
         return round(3.0 * self.occupancy * RADIUS**2 * self.slope**2)
 
 
 def snowfall(rate: float, velocity: float, distribution: Distribution = "gunn") -> Snowfall:
-    """Flake statistics of a snowfall.
+    """Computes the statistics of the flakes of a snowfall.
 
     Args:
         rate: snowfall rate, mm/h, 0 or more.
@@ -56,7 +56,7 @@ def snowfall(rate: float, velocity: float, distribution: Distribution = "gunn") 
         distribution: diameters after Gunn and Marshall ("gunn") or Sekhon and Srivastava ("sekhon").
 
     Raises:
-        ValueError: a value outside these bounds.
+        ValueError: a value outside these bounds, or an unknown distribution.
     """
     if rate < 0.0 or velocity <= 0.0:
         raise ValueError(f"snowfall rate {rate}, velocity {velocity}: 0 or more, and above 0, are needed")
@@ -72,13 +72,13 @@ def snowfall(rate: float, velocity: float, distribution: Distribution = "gunn") 
 
 @dataclass(frozen=True)
 class Flakes:
-    """Discs in the planes of all beam lines.
+    """A frozen record of the flakes of all beam lines, as discs.
 
     Attributes:
         line: (F,) int64 beam line, ascending.
-        azimuth: (F,) float64, radians, 0 .. 2 pi.
-        distance: (F,) float64, metres, of the centre; more than `radius`.
-        radius: (F,) float64, metres.
+        azimuth: (F,) float64 azimuth of the centre, radians, 0 .. 2 pi.
+        distance: (F,) float64 distance of the centre, metres; more than `radius`.
+        radius: (F,) float64 radius of the disc, metres.
     """
 
     line: np.ndarray
@@ -88,15 +88,15 @@ class Flakes:
 
 
 def draw_flakes(statistics: Snowfall, reach: np.ndarray, rng: np.random.Generator) -> Flakes:
-    """One pattern per beam line: centres uniform over the disc of 80 m, the flake cut at a uniform height.
+    """Draws one pattern of flakes per beam line: centres uniform over a disc of 80 m, cut at a uniform height.
 
     Flakes farther than any point of their line hide nothing and are dropped before their size is drawn. A flake that
-    covers the sensor is dropped; overlaps, at an occupancy of about 1e-6, are left.
+    covers the sensor is dropped. Overlaps are allowed: at an occupancy of about 1e-6 they are rare.
 
     Args:
-        statistics: of `snowfall`.
-        reach: (L,) metres, the farthest point of each beam line; 0 for a line without points.
-        rng: draws distances of all flakes, then azimuths, diameters and heights of those that count.
+        statistics: result of `snowfall`.
+        reach: (L,) distance of the farthest point of each beam line, metres; 0 for a line without points.
+        rng: source of the distances of all flakes, then of azimuths, diameters and heights of those that count.
     """
     each = statistics.flakes_per_line
     distance = RADIUS * np.sqrt(rng.random((len(reach), each)))
@@ -114,13 +114,13 @@ def draw_flakes(statistics: Snowfall, reach: np.ndarray, rng: np.random.Generato
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What flakes hide of the beams; hits are sorted by beam, then from front to back.
+    """A frozen record of the parts of the beams that flakes hide; hits are sorted by beam, then from front to back.
 
     Attributes:
-        beam: (H,) int64 row of the point, ascending.
-        distance: (H,) float64, metres, of the flake.
-        share: (H,) float64, the part of the beam's width that this flake hides and none before it does; may be 0.
-        visible: (N,) float64, the part of each beam that reaches its point. With the shares of the beam it adds to 1.
+        beam: (H,) int64 row of the point of the beam, ascending.
+        distance: (H,) float64 distance of the flake, metres.
+        share: (H,) float64, the part of the beam's width that this flake hides and no nearer one does; it may be 0.
+        visible: (N,) float64, the part of each beam that reaches its point. It and the shares of the beam add up to 1.
     """
 
     beam: np.ndarray
@@ -132,15 +132,15 @@ class Occlusion:
 def occlusion(
     flakes: Flakes, line: np.ndarray, azimuth: np.ndarray, distance: np.ndarray, divergence: float
 ) -> Occlusion:
-    """Shares of each beam, claimed from front to back.
+    """Computes the shares of each beam that flakes hide, from front to back.
 
     A beam spans azimuth +- divergence / 2. A flake nearer than the point spans its azimuth +- asin(radius / distance),
-    clipped to the beam, and claims what no nearer flake has claimed.
+    clipped to the beam, and hides what no nearer flake hides.
 
     Args:
-        flakes: of `draw_flakes`.
-        line: (N,) beam line of each point.
-        azimuth: (N,) radians, any turn.
+        flakes: result of `draw_flakes`.
+        line: (N,) int, beam line of each point.
+        azimuth: (N,) radians, any multiple of a turn added.
         distance: (N,) metres.
         divergence: full width of a beam, radians, above 0.
     """
@@ -150,7 +150,7 @@ def occlusion(
     beam, ahead = beam[order], ahead[order]
     share = _claims(beam, start[order], stop[order]) / divergence
     visible = 1.0 - np.bincount(beam, share, minlength=len(distance))
-    # What rounding leaves of a beam that is hidden altogether is nothing, and must not be taken for an echo.
+    # The rest that rounding leaves of a completely hidden beam must not count as an echo.
     visible[visible < 1e-12] = 0.0
     return Occlusion(beam, ahead, share, visible)
 
@@ -158,10 +158,10 @@ def occlusion(
 def _hits(
     flakes: Flakes, line: np.ndarray, azimuth: np.ndarray, distance: np.ndarray, divergence: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of hit beams, the hidden interval within the beam (radians from its left edge), distance of the flake.
+    """Finds the hits: rows of hit beams, start and end of the hidden interval, distance of the flake; (H,) each.
 
-    Shells of distance keep the candidates few: a beam looks only at shells nearer than its point, in a window as wide
-    as the widest flake of the shell.
+    Intervals are radians from the left edge of the beam. Flakes are searched in shells of distance, so that there are
+    few candidates: only shells nearer than the point, in a window as wide as the widest flake of the shell.
     """
     found: list[tuple[np.ndarray, ...]] = []
     half_width = np.arcsin(np.minimum(flakes.radius / flakes.distance, 1.0))
@@ -191,12 +191,12 @@ def _hits(
 
 
 def _key(line: np.ndarray, azimuth: np.ndarray) -> np.ndarray:
-    """One number that sorts by line, then azimuth; two turns a line leave room for copies across 0."""
+    """Computes one number that sorts by line, then by azimuth; a line takes two turns, to hold copies across 0."""
     return line * (2.0 * _TURN) + azimuth
 
 
 def _sorted_with_wrap(flakes: Flakes, shell: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys in order, the flakes they stand for and their azimuths, flakes near 0 and 2 pi a second time a turn away."""
+    """Returns sorted keys, their flakes and azimuths; flakes near 0 and 2 pi occur a second time, a turn away."""
     centre = flakes.azimuth[shell]
     below, above = centre > _TURN - margin, centre < margin
     rows = np.concatenate([shell, shell[below], shell[above]])
@@ -207,10 +207,10 @@ def _sorted_with_wrap(flakes: Flakes, shell: np.ndarray, margin: float) -> tuple
 
 
 def _claims(beam: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """(H,) length of each interval that no earlier interval of its beam covers.
+    """Computes the (H,) length of each interval, radians, that no earlier interval of its beam covers.
 
     Args:
-        beam: (H,) ascending; within a beam, intervals come from front to back.
+        beam: (H,) ascending; the intervals of a beam come from front to back.
         start: (H,) radians.
         stop: (H,) radians, more than `start`.
     """
@@ -220,7 +220,7 @@ def _claims(beam: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray
     for count in np.unique(counts[counts > 1]):
         rows = heads[counts == count][:, None] + np.arange(count)
         edges = np.sort(np.concatenate([start[rows], stop[rows]], axis=1), axis=1)
-        # Between two neighbouring edges nothing changes: the first interval that covers the gap owns it.
+        # Between two neighbouring edges nothing changes: the gap belongs to the first interval that covers it.
         covers = (start[rows][:, :, None] <= edges[:, None, :-1]) & (stop[rows][:, :, None] >= edges[:, None, 1:])
         first = covers & (np.cumsum(covers, axis=1) == 1)
         claimed[rows] = np.where(first, np.diff(edges, axis=1)[:, None, :], 0.0).sum(axis=2)

@@ -1,7 +1,7 @@
-"""Wet ground (Hahner et al., "LiDAR Snowfall Simulation", CVPR 2022): a film of water mirrors beams away.
+"""Wet ground: a film of water reflects beams away (Hahner et al., "LiDAR Snowfall Simulation", CVPR 2022).
 
-The ground is a diffuse reflector under a film of water. By Fresnel's equations part of the light never enters the
-film, and part of what the ground returns never leaves it.
+The ground is a diffuse reflector under a film of water. By Fresnel's equations a part of the light does not enter the
+film, and a part of the light that the ground returns does not leave it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ AIR, WATER = 1.0003, 1.33
 def fresnel(
     n1: float, n2: float, incidence: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Power reflected and transmitted at a flat boundary, per polarisation. R + T = 1.
+    """Computes the shares of power that a flat boundary reflects (R) and transmits (T), per polarisation; R + T = 1.
 
     Args:
-        n1: refractive index on the side of the light.
-        n2: on the other side.
+        n1: refractive index on the side of the incoming light.
+        n2: refractive index on the other side.
         incidence: radians from the normal, any shape, below total reflection.
 
     Returns:
@@ -41,13 +41,17 @@ def fresnel(
 
 
 def film_transmission(incidence: np.ndarray, reflectivity: np.ndarray) -> np.ndarray:
-    """Share of the light that comes back out of the film, the better polarisation: T_aw rho T_wa / (1 - rho R_wa).
+    """Computes the share of the light that leaves the film again: T_aw rho T_wa / (1 - rho R_wa).
 
-    The denominator sums the light thrown back and forth between ground and surface. Absorption is neglected.
+    The larger value of the two polarisations is taken. The denominator sums the light that is reflected between ground
+    and surface several times. Absorption is neglected.
 
     Args:
-        incidence: (G,) radians, in air.
+        incidence: (G,) angle of incidence in air, radians.
         reflectivity: (G,) rho of the ground, 0..1.
+
+    Returns:
+        (G,) share, 0..1.
     """
     inside = np.arcsin(np.sin(incidence) * AIR / WATER)
     into, out = fresnel(AIR, WATER, incidence), fresnel(WATER, AIR, inside)
@@ -69,26 +73,29 @@ def wet_ground(
     ground: GroundRule = "labels",
     min_ground: int = 1000,
 ) -> Sweep:
-    """Wet ground: ground points fade, and those below the noise are lost.
+    """Makes the ground wet: ground points lose intensity, and those below the noise are deleted.
 
-    With In = i / cos(theta), rho = In / I_0(d) and the wetness f = water_height / pavement_depth held in 0..1, the
-    point returns I_0(d) cos(theta) ((1 - f) rho + f t / theta), not above i, where t is `film_transmission` of rho held
-    in 0.05..1. It is deleted unless that is above n(d) cos(theta).
+    With In = i / cos(theta), rho = In / I_0(d) and the wetness f = water_height / pavement_depth limited to 0..1, a
+    point returns I_0(d) cos(theta) ((1 - f) rho + f t / theta), at most i, where t is `film_transmission` with rho
+    limited to 0.05..1. It is deleted unless this is above n(d) cos(theta).
 
     Args:
-        sweep: intensities on the sensor's scale (worked on as a fraction of its largest); N = 0 is allowed.
-        rng: draws the plane with ground "plane"; "labels" is deterministic.
-        water_height: of the film, mm. Robo3D: 0.2, 1.0, 1.2.
-        noise_floor: of the threshold n(d), as a fraction of the ground's weakest return. Robo3D: 0.3, 0.3, 0.7 (on
-            nuScenes 0.2, 0.3, 0.7).
-        pavement_depth: mm of water at which the ground counts as flooded.
-        weakest: where the weakest return is looked for, see `ground.fit_return`: Robo3D 5.0 on SemanticKITTI, 0.0 on
+        sweep: N points, 0 allowed, with intensities on the sensor's scale.
+        rng: source of the plane with ground "plane"; "labels" draws nothing.
+        water_height: height of the film, mm. Robo3D: 0.2, 1.0, 1.2.
+        noise_floor: threshold n(d) as a fraction of the ground's weakest return. Robo3D: 0.3, 0.3, 0.7 (on nuScenes
+            0.2, 0.3, 0.7).
+        pavement_depth: height of water at which the ground counts as flooded, mm.
+        weakest: lower bound of the weakest return, see `ground.fit_return`. Robo3D: 5.0 on SemanticKITTI, 0.0 on
             nuScenes.
         ground: "labels" (Robo3D) or "plane", see `ground.find_ground`.
-        min_ground: with fewer ground points the sweep stays as it is.
+        min_ground: with fewer ground points the sweep is returned unchanged.
 
     Returns:
-        The points that are left, in their order (Robo3D writes the ground last); labels and `altered` unchanged.
+        The remaining points in their order (Robo3D writes the ground last); labels and `altered` are unchanged.
+
+    Raises:
+        ValueError: an unknown `ground`.
     """
     found = find_ground(sweep, rng, ground)
     if len(found.rows) < max(min_ground, 2):
@@ -99,7 +106,8 @@ def wet_ground(
     theta = np.arccos(found.cosine)
     film = film_transmission(theta, np.clip(reflectivity, 0.05, 1.0))
     wetness = min(max(water_height / pavement_depth, 0.0), 1.0)
-    # The division by the angle, in radians, is the model's; straight below, the cap at the dry intensity takes over.
+    # The division by the angle, in radians, is part of the model; straight below the sensor the limit of the dry
+    # intensity applies.
     returned = (1.0 - wetness) * reflectivity + wetness * film / np.maximum(theta, 1e-6)
     dry = found.normalised * found.cosine
     wet = np.clip(power * found.cosine * returned, 0.0, dry)
