@@ -1,4 +1,4 @@
-"""Errors that are the user's to fix: one clear line, exit code 2, no traceback."""
+"""Errors that the user can fix: they are shown as one clear line, with exit code 2 and without a traceback."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from utils.text import printable
 
 
 class UserError(Exception):
-    """Something outside the program is wrong: a file, a key, a checkpoint, a flag.
+    """An error outside the program: in a file, a key, a checkpoint or a flag.
 
-    The message is one line that names the file or key at fault and says what to do. `run_command` prints it. What it
-    quotes may come from anywhere: control characters are written as escapes.
+    The message is one line that names the file or key at fault and says what to do. `run_command` prints it. It may
+    quote untrusted text: control characters are written as escapes.
     """
 
     def __init__(self, message: str) -> None:
@@ -19,14 +19,14 @@ class UserError(Exception):
 
 
 _WRAPPED = "Caught "
-"""How torch begins the text of an error that it brings from a loader process: with a traceback in many lines."""
+"""Start of the text of an error that torch raises again from a loader process; a traceback of many lines follows."""
 
 
 def one_line(error: UserError) -> str:
-    """The message alone, also when a DataLoader worker has wrapped it in its traceback.
+    """Returns the message alone, without the traceback that torch adds to an error of a loader process.
 
     Args:
-        error: an error raised here or re-raised from a worker process (then its text ends with
+        error: an error raised here or raised again from a loader process (then its text ends with
             `utils.errors.UserError: <message>`).
     """
     text = str(error)

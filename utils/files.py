@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, and read only where they are ordinary files."""
+"""Files on disk are written whole or not at all, and read only if they are ordinary files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PARTIAL = ".partial"
 class _Watched(io.RawIOBase):
     """An open file descriptor that remembers the first error of a write.
 
-    Libraries hide such an error (torch, Pillow), or lose its number (`ndarray.tofile`). The descriptor itself is not
-    shown to them, so that all they write comes through here.
+    Libraries hide such an error (torch, Pillow), or lose its number (`ndarray.tofile`). They do not get the descriptor
+    itself, so that everything they write passes through here.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -53,19 +53,19 @@ class _Watched(io.RawIOBase):
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under its name when it is complete, or not at all.
+    """Opens a file for writing that appears under its name when it is complete, or not at all.
 
-    It is written beside its place, brought to the disk and renamed: whoever reads `path` sees the old file or the new
+    A file beside `path` is written, flushed to the disk and renamed: a reader of `path` sees the old file or the new
     one, also after a kill or on a full disk. Missing folders are made.
 
     Args:
-        path: the file; one that exists is replaced, but not what is no ordinary file: /dev/full would be one then.
+        path: the file. An existing file is replaced; anything else that exists, such as /dev/full, is an error.
 
     Yields:
         A binary file. Any exception in the block leaves `path` as it was.
 
     Raises:
-        OSError: it cannot be written; `filename` is `path`, whatever a library has made of the error.
+        OSError: the file cannot be written; `filename` is `path`, even if a library has changed the error.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
@@ -83,7 +83,7 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
             os.fsync(descriptor)
         finally:
             if raw is not None:
-                raw.close()  # or what is left in the buffer would go to whichever file gets this descriptor next
+                raw.close()  # or the rest of the buffer would go to the next file that gets this descriptor
             os.close(descriptor)
         os.replace(partial, path)
     except BaseException as error:
@@ -98,50 +98,50 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def _named(error: OSError, path: Path) -> OSError:
-    """The same error, saying which file could not be written."""
+    """Returns the same error with the name of the file that could not be written."""
     number = error.errno or errno.EIO
     return OSError(number, os.strerror(number) if error.errno else f"cannot be written ({error})", str(path))
 
 
 def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
-    """Write a file, whole or not at all.
+    """Writes a file, whole or not at all.
 
     Raises:
-        OSError: it cannot be written; names `path`.
+        OSError: the file cannot be written; the error names `path`.
     """
     with whole_file(path) as file:
         file.write(content)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all; bytes of a path that are no text are written as escapes.
+    """Writes a UTF-8 text file, whole or not at all; bytes of a path that are not text are written as escapes.
 
     Raises:
-        OSError: it cannot be written; names `path`.
+        OSError: the file cannot be written; the error names `path`.
     """
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def read_text(path: str | Path, errors: str = "strict") -> str:
-    """Read a UTF-8 text file, if it is an ordinary file.
+    """Reads a UTF-8 text file, if it is an ordinary file.
 
     Args:
         path: the file.
-        errors: what becomes of bytes that are no UTF-8, as in `bytes.decode`.
+        errors: how bytes that are not UTF-8 are handled, as in `bytes.decode`.
 
     Raises:
-        OSError: it cannot be read, or is no ordinary file; names `path`.
-        UnicodeDecodeError: it is not UTF-8.
+        OSError: the file cannot be read, or is not an ordinary file; the error names `path`.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     require_regular(path)
     return Path(path).read_text(encoding="utf-8", errors=errors)
 
 
 def sha256_of(path: str | Path) -> str:
-    """Compute the SHA-256 of an ordinary file, in hexadecimal digits, without holding it in memory.
+    """Computes the SHA-256 of an ordinary file, in hexadecimal digits, block by block.
 
     Raises:
-        OSError: it cannot be read, or is no ordinary file; names `path`.
+        OSError: the file cannot be read, or is not an ordinary file; the error names `path`.
     """
     require_regular(path)
     digest = hashlib.sha256()
@@ -152,18 +152,18 @@ def sha256_of(path: str | Path) -> str:
 
 
 def remove_partials(folder: str | Path) -> None:
-    """Remove what killed writers have left in a folder that no other process writes to."""
+    """Removes incomplete files that killed processes have left in a folder; no other process may write there."""
     for path in Path(folder).glob(f".*{_PARTIAL}"):
         with suppress(OSError):
             path.unlink()
 
 
 def require_regular(path: str | Path) -> None:
-    """Refuse what is there but is no ordinary file: reading from a pipe, a socket or a device may never end.
+    """Checks that a path is an ordinary file: reading from a pipe, a socket or a device may never end.
 
     Raises:
-        OSError: there is no such file (`FileNotFoundError`), it is a folder (`IsADirectoryError`), or something else
-            that is not a file of a certain length; names `path`.
+        OSError: there is no such file (`FileNotFoundError`), it is a folder (`IsADirectoryError`), or it is not an
+            ordinary file; the error names `path`.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):

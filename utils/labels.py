@@ -1,4 +1,4 @@
-"""Label names, colours, splits, and the maps between the ids on disk (raw) and the ids of the network (learning)."""
+"""The label map: names, colours, splits, and the maps between ids on disk (raw) and ids of the network (learning)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from utils.errors import UserError
 from utils.label_files import NUMBERING, RAW_IDS, LabelFile
 
 UNKNOWN = 255
-"""Entry of `LabelMap.to_learning` for a raw id that the map does not know."""
+"""Entry of `LabelMap.to_learning` for a raw id that the map does not have."""
 
 
 _NO_CLASS = re.compile("unl|unk|unc|und|ignore|noise|void|outlier|invalid|none|other|background|no.?label|care", re.I)
-"""In the name of what no data set means to be learnt."""
+"""Words in the names of classes that data sets do not mean to be learnt."""
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """One data set's classes.
+    """A frozen record of the K classes of a data set.
 
     Attributes:
-        names: K class names by learning id; the first is that of the ignored points ("unlabeled", "noise").
+        names: K class names by learning id; the first is the name of ignored points ("unlabeled", "noise").
         to_learning: (65536,) uint8, learning id of every raw id; `UNKNOWN` where the map has none.
-        to_raw: (K,) uint32, the raw id that a submission holds for each learning id.
+        to_raw: (K,) uint32, the raw id that a submission has for each learning id.
         colors: (K, 3) uint8, RGB.
-        split: "train", "valid", "test" -> names of their sequences ("00"); empty where the data set defines its own.
-        raw_names: name of every raw id; several of them can be one class.
-        added: raw ids that are no category of the data set; see `adding`.
+        split: "train", "valid", "test" -> names of their sequences ("00"); empty if the data set has its own splits.
+        raw_names: raw id -> name; several raw ids can belong to one class.
+        added: raw ids that are not in the data set itself; see `adding`.
     """
 
     names: tuple[str, ...]
@@ -49,9 +49,9 @@ class LabelMap:
 
         Args:
             path: YAML with `labels` (raw id: name), `color_map` (raw id: [b, g, r]), `learning_map` (raw id: learning
-                id, 0 for what is ignored), `learning_map_inv` (learning id: raw id); where needed also `split` (train,
-                valid, test: names of sequences) and `class_names` (learning id: name, where the class is not called as
-                its raw id is). `learning_ignore` may say again that 0 is ignored, and nothing else.
+                id, 0 if ignored) and `learning_map_inv` (learning id: raw id). Optional are `split` (train, valid,
+                test: names of sequences) and `class_names` (learning id: name, if the name of the class differs from
+                that of its raw id). `learning_ignore` may repeat that 0 is ignored, and nothing else.
 
         Raises:
             UserError: the file is missing or not YAML, a key is missing, or its entries contradict each other.
@@ -76,20 +76,20 @@ class LabelMap:
         )
 
     def with_raw_names(self, names: Mapping[int, str], path: str | Path) -> LabelMap:
-        """The same classes for a data set that numbers its raw ids itself; they are matched by name.
+        """Returns the same classes for a data set that defines its raw ids itself; they are matched by name.
 
-        nuScenes does: category.json of each version gives the ids, in whatever order.
+        nuScenes is one: category.json of each version gives the ids, in any order.
 
         Args:
-            names: name of every raw id of that data set.
+            names: raw id -> name in that data set.
             path: the file they come from, for the error message.
 
         Returns:
             The map with `to_learning`, `to_raw` and `raw_names` in the ids of `names`. A class of `to_raw` whose name
-            the data set lacks keeps its raw id.
+            the data set does not have keeps its raw id.
 
         Raises:
-            UserError: the map does not know one of the names, or an id is not one of 0..65535.
+            UserError: the map does not have one of the names, or an id is not in 0..65535.
         """
         known = {name: raw for raw, name in self.raw_names.items()}
         to_learning = np.full_like(self.to_learning, UNKNOWN)
@@ -109,12 +109,12 @@ class LabelMap:
         return replace(self, to_learning=to_learning, to_raw=np.array(to_raw, dtype=np.uint32), raw_names=dict(names))
 
     def adding(self, names: Mapping[int, str], color: Sequence[int] | None = None) -> LabelMap:
-        """The same map for scans with points that a corruption has put there, which have raw ids of their own.
+        """Returns the map with further raw ids, those of points that a corruption has added.
 
         Args:
-            names: of these raw ids. One that the map has already stays what it is.
-            color: None: the points are ignored (learning id 0). RGB: for pictures they get learning ids of their own,
-                behind those of the K classes, with that colour and their names.
+            names: raw id -> name of these points. A raw id that the map has already does not change.
+            color: None ignores the points (learning id 0). With an RGB colour, for pictures, they get new learning ids
+                after those of the K classes, with that colour and their names.
         """
         new = [raw for raw in names if self.to_learning[raw] == UNKNOWN]
         to_learning = self.to_learning.copy()
@@ -126,25 +126,25 @@ class LabelMap:
         return replace(wider, names=(*self.names, *(names[raw] for raw in new)), colors=colors)
 
     def ignoring_unknown(self) -> LabelMap:
-        """The same map, but a raw id that it does not know is ignored (learning id 0) instead of an error.
+        """Returns the map with unknown raw ids ignored (learning id 0) instead of an error.
 
-        For data sets with ids of their own on points that are not to be scored, such as the returns of snow.
+        This is for data sets with further ids on points that are not scored, such as returns of snow.
         """
         known = self.to_learning != UNKNOWN
         return replace(self, to_learning=np.where(known, self.to_learning, 0).astype(np.uint8))
 
     def learning_ids(self, raw: NDArray[np.unsignedinteger], path: str | Path) -> NDArray[np.uint8]:
-        """Learning ids of raw ids, by one table look-up.
+        """Looks up the learning ids of raw ids in one table.
 
         Args:
-            raw: (N,) unsigned integers below 65536 (SemanticKITTI: the low half of the label).
+            raw: (N,) unsigned integers below 65536 (SemanticKITTI: the lower 16 bits of the label).
             path: the file they come from, for the error message.
 
         Returns:
             (N,) uint8.
 
         Raises:
-            UserError: an id is outside of the map; names the file, the id and how many points have it.
+            UserError: an id is not in the map; the message names the file, the id and the number of points with it.
         """
         learning = self.to_learning.take(raw)  # twice as fast as indexing
         if learning.size and learning.max() == UNKNOWN:
@@ -159,7 +159,7 @@ class LabelMap:
 
 
 def _inverse_table(file: LabelFile) -> list[int | None]:
-    """What stands for each learning id in `learning_map_inv`."""
+    """Returns the entry of each learning id in `learning_map_inv`."""
     inverse = file.ids("learning_map_inv")
     if sorted(inverse) != list(range(len(inverse))) or not 1 < len(inverse) <= UNKNOWN:
         raise file.error(f"learning_map_inv must have the learning ids 0, 1, 2, ... without a gap: {NUMBERING}")
@@ -177,7 +177,7 @@ def _forward_table(file: LabelFile, num_classes: int) -> NDArray[np.uint8]:
 
 
 def _checked(file: LabelFile, inverse: Sequence[int | None], to_learning: NDArray[np.uint8]) -> list[int]:
-    """Raw ids by learning id; each must come back to the learning id that names it."""
+    """Returns the raw ids by learning id, after a check that `learning_map` maps each back to its learning id."""
     to_raw = []
     for learning, raw in enumerate(inverse):
         if raw is None or to_learning[raw] != learning:
@@ -191,7 +191,7 @@ def _checked(file: LabelFile, inverse: Sequence[int | None], to_learning: NDArra
 
 
 def _class_names(file: LabelFile, names: list[str]) -> tuple[str, ...]:
-    """Names by learning id: those of the raw ids, but where `class_names` gives another."""
+    """Returns the names by learning id: those of `class_names`, else those of the raw ids."""
     if "class_names" in file:
         for learning, name in file.names("class_names").items():
             if learning >= len(names):
@@ -204,7 +204,7 @@ def _class_names(file: LabelFile, names: list[str]) -> tuple[str, ...]:
 
 
 def _check_ignored(file: LabelFile, names: Sequence[str]) -> None:
-    """Raise UserError if another class than 0 is to be left out, as far as the file tells."""
+    """Raises UserError if the file says that another class than 0 is ignored, or if class 0 looks like a real class."""
     ignored = file.flags("learning_ignore") if "learning_ignore" in file else {}
     for learning, ignore in ignored.items():
         if learning >= len(names):

@@ -1,4 +1,4 @@
-"""Commands that run side by side: locks, and folders of their own."""
+"""Means for commands that run at the same time: locks, and new folders that only one command gets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _BUSY = (errno.EACCES, errno.EAGAIN)
 
 
 class Lock:
-    """A file that one process at a time holds, until it lets go or ends, however it ends.
+    """A lock file that one process at a time holds, until it releases it or ends in any way.
 
-    Where the file system knows no locks, or the folder cannot be written, everybody holds it.
+    If the file system has no locks, or the folder cannot be written, every process gets the lock.
 
     Args:
-        path: the file of the lock; its folder must exist. It is removed when the lock is let go.
+        path: the lock file; its folder must exist. It is removed when the lock is released.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,16 +27,16 @@ class Lock:
         self._descriptor: int | None = None
 
     def acquire(self, wait: bool = True) -> bool:
-        """Take the lock; without `wait`, False if another process holds it."""
+        """Acquires the lock and returns True; without `wait`, returns False if another process holds it."""
         while True:
             try:
-                # Open for writing, or NFS locks nothing; not blocking, should there be a pipe of this name.
+                # Open for writing, or NFS does not lock; non-blocking, in case there is a pipe with this name.
                 flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
                 descriptor = os.open(self._path, flags, 0o666)
             except OSError:
                 return True
             try:
-                # A child process does not inherit this kind of lock: one that outlives its parent keeps nobody waiting.
+                # A child process does not inherit this kind of lock, so a child that outlives its parent blocks nobody.
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
                 os.close(descriptor)
@@ -47,10 +47,10 @@ class Lock:
             if self._is_current(descriptor):
                 self._descriptor = descriptor
                 return True
-            os.close(descriptor)  # whoever held it before has removed it meanwhile
+            os.close(descriptor)  # its former holder has removed the file meanwhile
 
     def release(self) -> None:
-        """Let go."""
+        """Releases the lock, if this process holds it."""
         if self._descriptor is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -67,11 +67,11 @@ class Lock:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Only one process at a time passes; the others wait.
+    """Lets only one process at a time run the block; the others wait.
 
     Args:
-        path: the file of the lock.
-        waiting: called if another process is inside.
+        path: the lock file.
+        waiting: called once if another process holds the lock.
     """
     lock = Lock(path)
     if not lock.acquire(wait=False):
@@ -84,10 +84,10 @@ def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator
 
 
 def new_folder(wanted: Path) -> Path:
-    """Make a folder that no other process has: `wanted`, or the same with -2, -3 and so on behind its name.
+    """Makes a folder that did not exist before: `wanted`, or the same name with -2, -3 and so on appended.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
     wanted.parent.mkdir(parents=True, exist_ok=True)
     folder, number = wanted, 1
@@ -101,5 +101,5 @@ def new_folder(wanted: Path) -> Path:
 
 
 def stamp(prefix: str) -> str:
-    """`prefix` with date and time behind it, as in the names of folders with results."""
+    """Appends date and time to `prefix`, as in the names of folders with results."""
     return f"{prefix}{time.strftime('%Y-%m-%d_%H-%M-%S')}"

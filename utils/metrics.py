@@ -1,10 +1,10 @@
-"""Scores of a segmentation: one confusion count, read in two conventions.
+"""The scores of a segmentation: one confusion matrix, from which two conventions of the mIoU are computed.
 
-`mIoU` is the official figure: every labelled point of the file counts, also those outside the volume the network sees.
-The benchmarks differ in a class that neither occurs nor is predicted: for the semantic-kitti-api it counts 0, the
-nuscenes-devkit leaves it out of the mean (`skip_unseen`). The published 2DPASS code left the points outside at class 0
-and then dropped that class from its histogram, and its mean is over the classes that are left in it; its figure is kept
-beside the official one so that published numbers can be compared.
+`mIoU` is the official score: every labelled point of the file counts, also those outside the volume. The benchmarks
+differ for a class that neither occurs nor is predicted: it counts as 0 for the semantic-kitti-api, and the
+nuscenes-devkit leaves it out of the mean (`skip_unseen`). The published 2DPASS code gave class 0 to the points outside
+the volume, dropped that class from its histogram and took the mean over the classes that remained. That score is kept
+beside the official one, so that published numbers can be compared.
 """
 
 from __future__ import annotations
@@ -20,27 +20,30 @@ from torch import Tensor
 from torchmetrics import Metric
 
 Convention = Literal["official", "published"]
-"""Which of the two readings; see above."""
+"""The two conventions of the scores; see above."""
 
 OUTSIDE, INSIDE = 0, 1
 
 
 @dataclass(frozen=True)
 class ScoreCard:
-    """The figures of one evaluation. Shares are 0..1; row i of the (K-1,) arrays is class i + 1 (class 0 is ignored).
+    """A frozen record of the scores of one evaluation.
+
+    Shares are 0..1. Entry i of the (K-1,) arrays is class i + 1, because class 0 is ignored.
 
     Attributes:
         class_names: names of the classes 1..K-1.
-        iou: (K-1,) float64, tp / (tp + fp + fn) over every labelled point. A class that neither occurs nor is
-            predicted has 0, with `skip_unseen` NaN.
-        miou: mean of `iou` over all classes but the NaN ones (0 if there is no other), as the benchmark computes it.
-        miou_present: mean of `iou` over the classes that occur in the ground truth (0 if there is none).
-        accuracy: share of the labelled points that are right.
-        published_iou: (K-1,) float64, the same without points outside the volume and points predicted 0. A class that
+        iou: (K-1,) float64, tp / (tp + fp + fn) over all labelled points. A class that neither occurs nor is predicted
+            has 0, or NaN with `skip_unseen`.
+        miou: mean of `iou` over the classes without NaN (0 if there are none), as the benchmark computes it.
+        miou_present: mean of `iou` over the classes that occur in the ground truth (0 if there are none).
+        accuracy: share of the labelled points with the right prediction.
+        published_iou: (K-1,) float64, IoU without points outside the volume and points predicted as 0. A class that
             then neither occurs nor is predicted has NaN.
-        published_miou: mean of `published_iou` over all classes but the NaN ones (0 if there is no other).
-        published_accuracy: share that is right of the labelled points inside the volume (not predicted 0).
-        confusion: (K, K) int64, confusion[prediction, ground truth]; the ground-truth 0 column is blanked.
+        published_miou: mean of `published_iou` over the classes without NaN (0 if there are none).
+        published_accuracy: share of right predictions among labelled points inside the volume that are not predicted
+            as 0.
+        confusion: (K, K) int64, confusion[prediction, ground truth]; the column of ground truth 0 is set to 0.
         points: number of labelled points.
     """
 
@@ -56,7 +59,7 @@ class ScoreCard:
     points: int
 
     def named(self) -> dict[str, float]:
-        """The overall figures by the names they are logged and stored under."""
+        """Returns the overall scores by the names under which they are logged and stored."""
         return {
             "val/mIoU": self.miou,
             "val/mIoU_published": self.published_miou,
@@ -66,12 +69,12 @@ class ScoreCard:
 
     @classmethod
     def from_counts(cls, counts: NDArray[np.int64], class_names: Sequence[str], skip_unseen: bool = False) -> ScoreCard:
-        """Read the figures off the counts.
+        """Computes the scores from counts of points.
 
         Args:
             counts: (2, K, K) int64, counts[inside the volume, prediction, ground truth].
             class_names: K names, the ignored class 0 first.
-            skip_unseen: leave classes that neither occur nor are predicted out of the official mean.
+            skip_unseen: whether classes that neither occur nor are predicted are left out of the official mean.
         """
         unseen = np.nan if skip_unseen else 0.0
         confusion = counts.sum(axis=0)
@@ -96,10 +99,10 @@ class ScoreCard:
 
 
 class SegmentationMetrics(Metric):
-    """Counts (prediction, ground truth) pairs over scans, batches and processes.
+    """A metric that counts (prediction, ground truth) pairs over scans, batches and processes.
 
-    The state is one (2, K, K) int64 tensor, summed over processes when computed. `compute` returns that tensor, since
-    torchmetrics cannot pass a frozen record through; `scores` turns it into a `ScoreCard`.
+    The state is one (2, K, K) int64 tensor, which is summed over processes. `compute` returns that tensor, because
+    torchmetrics cannot return a frozen record; `scores` converts it to a `ScoreCard`.
     """
 
     full_state_update = False
@@ -108,11 +111,12 @@ class SegmentationMetrics(Metric):
     counts: Tensor
 
     def __init__(self, class_names: Sequence[str], skip_unseen: bool = False) -> None:
-        """
+        """Starts with all counts at 0.
+
         Args:
             class_names: K names, the ignored class 0 first.
-            skip_unseen: leave classes that neither occur nor are predicted out of the official mean, as nuscenes-devkit
-                does; else they count as 0, as in semantic-kitti-api.
+            skip_unseen: whether classes that neither occur nor are predicted are left out of the official mean, as in
+                nuscenes-devkit; else they count as 0, as in semantic-kitti-api.
         """
         super().__init__()
         self.class_names = tuple(class_names)
@@ -121,33 +125,33 @@ class SegmentationMetrics(Metric):
         self.add_state("counts", torch.zeros(2, size, size, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, labels: Tensor, inside: Tensor) -> None:
-        """Count the points of a scan.
+        """Counts the points of a scan.
 
         Args:
             prediction: (N,) integer learning ids, 0..K-1.
             labels: (N,) integer learning ids, 0..K-1; 0 is ignored.
-            inside: (N,) bool, the point lies in the volume.
+            inside: (N,) bool, whether the point lies in the volume.
         """
         size = len(self.class_names)
         cell = (inside.long() * size + prediction.long()) * size + labels.long()
-        # A bincount whose size is known: torch.bincount itself waits for the GPU to learn the largest value.
+        # This is a bincount of known size: torch.bincount would wait for the GPU to learn the largest value.
         self.counts.view(-1).scatter_add_(0, cell, torch.ones_like(cell))
 
     def compute(self) -> Tensor:
-        """(2, K, K) int64, the counts of all processes: counts[inside, prediction, ground truth]."""
+        """Returns the (2, K, K) int64 counts of all processes: counts[inside, prediction, ground truth]."""
         return self.counts
 
     def scores(self) -> ScoreCard:
-        """The figures over everything counted so far, on all processes (every process must call it)."""
+        """Computes the scores over all points counted so far, by all processes; every process must call it."""
         return ScoreCard.from_counts(self.compute().cpu().numpy().copy(), self.class_names, self.skip_unseen)
 
 
 def intersection_over_union(confusion: NDArray[np.int64], unseen: float = 0.0) -> NDArray[np.float64]:
-    """IoU per class.
+    """Computes the IoU of each class.
 
     Args:
-        confusion: (K, K) int64.
-        unseen: what a class has that neither occurs nor is predicted.
+        confusion: (K, K) int64, confusion[prediction, ground truth].
+        unseen: IoU of a class that neither occurs nor is predicted.
 
     Returns:
         (K,) float64, tp / (tp + fp + fn).
@@ -163,10 +167,10 @@ def _mean_of_counted(iou: NDArray[np.float64]) -> float:
 
 
 def format_table(scores: ScoreCard, best: float) -> str:
-    """The lines printed after a test; a class without a figure is "absent".
+    """Formats the lines that are printed after a test; a class with IoU NaN is "absent".
 
     Args:
-        scores: this evaluation.
+        scores: scores of this evaluation.
         best: the best mIoU so far, 0..1.
     """
     lines = ["Validation per class iou:"]

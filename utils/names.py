@@ -1,4 +1,4 @@
-"""Names that come from a file and become part of a path: none of them leads out of the folder it is meant for."""
+"""Checks of names that come from a file and become part of a path: none may lead out of its folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from utils.errors import UserError
 
 _LONGEST_NAME, _LONGEST_PATH = 128, 255
-"""Characters. Real tokens have 32 and real paths about 100; file systems take 255 in a part of a path."""
+"""Largest numbers of characters; real tokens have 32, real paths about 100. File systems allow 255 in a part."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _FOLDER = re.compile(r"[A-Za-z0-9._-]+")
@@ -16,32 +16,32 @@ _PATH = re.compile(r"[ -.0-~]+(?:/[ -.0-~]+)*")
 
 
 def is_name(value: object) -> bool:
-    """Whether `value` can be a part of a path: letters, digits, "_" and "-", at most 128 of them."""
+    """Returns whether `value` can be a part of a path: at most 128 letters, digits, "_" and "-"."""
     return isinstance(value, str) and len(value) <= _LONGEST_NAME and _NAME.fullmatch(value) is not None
 
 
 def is_folder_name(value: object) -> bool:
-    """Whether `value` can be a part of a path, with "." allowed: sequences may be called "night.2"."""
+    """Returns whether `value` can be a part of a path, with "." allowed, as in a sequence called "night.2"."""
     return is_path_below(value) and _FOLDER.fullmatch(str(value)) is not None
 
 
 def is_path_below(value: object) -> bool:
-    """Whether `value` is a path that stays below the folder it starts from: relative, with "/", without ".."."""
+    """Returns whether `value` is a path that stays below its folder: relative, with "/", without parts ".." or "."."""
     if not isinstance(value, str) or len(value) > _LONGEST_PATH or _PATH.fullmatch(value) is None:
         return False
     return not {".", ".."}.intersection(value.split("/"))
 
 
 def checked_name(value: object, what: str, source: object) -> str:
-    """`value`, which must be a name (`is_name`).
+    """Returns `value` after a check that it is a name (`is_name`).
 
     Args:
-        value: as read.
-        what: it is ("scene name"), for the error message.
+        value: the value as read.
+        what: what it is ("scene name"), for the error message.
         source: the file it was read from, for the error message.
 
     Raises:
-        UserError: it is none; says what a name is made of.
+        UserError: the value is not a name; the message says which characters a name may have.
     """
     if not is_name(value):
         raise UserError(
@@ -53,7 +53,11 @@ def checked_name(value: object, what: str, source: object) -> str:
 
 
 def checked_path(value: object, what: str, source: object) -> str:
-    """`value`, which must be a path below some folder (`is_path_below`); arguments and errors as of `checked_name`."""
+    """Returns `value` after a check that it is a path below a folder (`is_path_below`); arguments: see `checked_name`.
+
+    Raises:
+        UserError: the value is not such a path.
+    """
     if not is_path_below(value):
         raise UserError(
             f"{source}: {what} {shown(value)} must be a relative path of printable ASCII, at most {_LONGEST_PATH} "
@@ -64,7 +68,7 @@ def checked_path(value: object, what: str, source: object) -> str:
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """A value from a file as it can be shown in a line: a name as it is, else in ASCII, and not too long."""
+    """Formats a value from a file for a message: a name as it is, anything else in ASCII and at most `longest` long."""
     if is_name(value):
         return str(value)
     text = ascii(value[: 2 * longest] if isinstance(value, str) else value)

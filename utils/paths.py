@@ -1,4 +1,4 @@
-"""Paths that a person wrote: ~, and files seen from the repository's root."""
+"""Paths that a person wrote: with ~, or relative to the root of the repository."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def expand_home(name: str | Path, key: str = "") -> Path:
-    """The path with a leading ~ or ~user replaced by that home folder.
+    """Replaces a leading ~ or ~user in a path by that home folder.
 
     Args:
         name: a path as written in the configuration.
@@ -27,14 +27,14 @@ def expand_home(name: str | Path, key: str = "") -> Path:
 
 
 def resolve_path(name: str | Path, key: str = "") -> Path:
-    """The file a configuration names: seen from the current directory or else from the root of this repository.
+    """Finds the file that a configuration names, relative to the current directory or else to this repository's root.
 
     Args:
         name: a path as written in the configuration.
         key: the key that names it, for the error message.
 
     Raises:
-        UserError: it is in neither place, or there is no such home folder.
+        UserError: the file is in neither place, or there is no such home folder.
     """
     path = expand_home(name, key)
     roots = [Path.cwd()] if path.is_absolute() else list(dict.fromkeys([Path.cwd(), REPOSITORY]))

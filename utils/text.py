@@ -1,13 +1,13 @@
-"""Text from files made harmless: no control character reaches a terminal."""
+"""Functions that make text from files harmless: no control character reaches a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""The text on one line, with everything that a terminal would obey or cannot show written as \x1b, \n or \udcff.
+    r"""Returns the text on one line, with control and other unprintable characters as escapes: \x1b, \n or \udcff.
 
     Args:
-        text: may hold anything that a file, a path or a key held.
+        text: any text from a file, a path or a key.
     """
     if text.isprintable():
         return text
@@ -19,5 +19,5 @@ def _escaped(char: str) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """The text, or its beginning and three dots: at most `longest` characters."""
+    """Returns the text, or its beginning and three dots: at most `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

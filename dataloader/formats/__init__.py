@@ -1,1 +1,1 @@
-"""Files of points and of records, read as the untrusted input they are."""
+"""Readers of point files and of tables, which treat every file as untrusted input."""

@@ -1,4 +1,4 @@
-"""Reading the files of a data set: what is missing or damaged ends in one clear line."""
+"""Functions that read and list the files of a data set; a missing or damaged file gives an error of one clear line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from utils.files import require_regular
 
 
 def read_bytes(path: str | Path, what: str) -> NDArray[np.uint8]:
-    """The content of a file, (bytes,) uint8.
+    """Reads the content of a file, (bytes,) uint8.
+
+    Args:
+        path: the file.
+        what: what the file is ("scan", "labels"), for the error message.
 
     Raises:
-        UserError: the file cannot be read; says that it is the `what` ("scan", "labels").
+        UserError: the file cannot be read.
     """
     try:
         require_regular(path)
@@ -29,16 +33,20 @@ def read_bytes(path: str | Path, what: str) -> NDArray[np.uint8]:
 
 
 def read_point_file(path: str | Path, columns: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A file of points, float32 N x `columns`, of which the first four are x, y, z (m) and intensity.
+    """Reads a file of N points with float32 columns, of which the first four are x, y, z (metres) and intensity.
+
+    Args:
+        path: the file.
+        columns: number of columns.
 
     Returns:
-        xyz: (N, 3) float32, metres, N > 0; a coordinate may be NaN or infinite if the file says so. One farther away
-            than `FARTHEST` reads as NaN: nothing measures it, and its square overflows.
-        intensity: (N,) float32 as in the file; one that is not finite, or beyond `FARTHEST`, reads as 0.
+        xyz: (N, 3) float32, metres, N > 0. A coordinate may be NaN or infinite if the file has it so. One that is
+            farther away than `FARTHEST` becomes NaN: no sensor measures it, and its square overflows.
+        intensity: (N,) float32 as in the file; values that are not finite or beyond `FARTHEST` become 0.
 
     Raises:
-        UserError: the file is missing, empty, not a whole number of points, or holds something else than such points
-            as far as its bytes betray it (`point_layout`).
+        UserError: the file is missing, empty, not a whole number of points, or recognisably something other than such
+            points (see `point_layout`).
     """
     content = read_bytes(path, "scan")
     size = 4 * columns
@@ -57,9 +65,9 @@ def read_point_file(path: str | Path, columns: int) -> tuple[NDArray[np.float32]
     for axis in range(3):  # column by column: numpy is slow at copying rows of three
         xyz[:, axis] = points[:, axis]
     intensity = points[:, 3].copy()
-    if not (words.max() < FARTHEST and words.min() > -FARTHEST):  # also if one of them is NaN
+    if not (words.max() < FARTHEST and words.min() > -FARTHEST):  # true also if one of them is NaN
         xyz[(np.abs(xyz) > FARTHEST) & np.isfinite(xyz)] = np.nan
-        # One such intensity would spread through the batch statistics to every point.
+        # Through the batch statistics, one such intensity would affect every point.
         intensity[~(np.abs(intensity) < FARTHEST)] = 0.0
     return xyz, intensity
 
@@ -68,7 +76,7 @@ _COLUMNS = {4: "x, y, z, reflectance", 5: "x, y, z, intensity, ring"}
 
 
 def empty_scan(path: str | Path) -> UserError:
-    """The error of a scan file without content."""
+    """Builds the error for a scan file without content."""
     return UserError(f"{path}: the scan holds no points; unpack it again or remove it with its label file")
 
 
@@ -76,13 +84,13 @@ _LABEL_WIDTHS: dict[float, str] = {1: "uint8", 2: "uint16", 4: "uint32", 8: "64-
 
 
 def unequal(path: str | Path, labels: float, points: float, bytes_per_label: float, label_bytes: int) -> UserError:
-    """The error of a label file that has another number of points than its scan.
+    """Builds the error for a label file whose number of labels differs from the number of points of its scan.
 
     Args:
         path: the label file.
-        labels, points: how many there are.
-        bytes_per_label: size of the scan file, divided by the number of labels.
-        label_bytes: of a label, as it should be.
+        labels, points: number of labels and of points.
+        bytes_per_label: size of the scan file, bytes, divided by the number of labels.
+        label_bytes: size that a label should have, bytes.
     """
     layout = by_bytes_per_point(bytes_per_label)
     cause = f"the scan has {bytes_per_label:g} bytes for each label, as has {layout}: " if layout else ""
@@ -98,12 +106,13 @@ def unequal(path: str | Path, labels: float, points: float, bytes_per_label: flo
 
 
 def list_sizes(folder: Path, suffix: str) -> dict[str, int]:
-    """Names, without `suffix`, of the files in `folder` that have it, and their sizes in bytes; none if there is no
-    such folder.
+    """Lists the files in `folder` with a suffix: name without the suffix -> size in bytes.
+
+    A folder that does not exist has no files.
 
     Raises:
-        UserError: one of them cannot be looked at, or is no ordinary file, or has the suffix in capital letters: left
-            out it would be missing from a submission.
+        UserError: the size of a file cannot be read, it is not an ordinary file, or its suffix is in capital letters:
+            skipped, it would be missing from a submission.
     """
     wanted = _sizes_in(folder, lambda name: name.lower().endswith(suffix) and not name.startswith("."))
     for name in wanted:
@@ -113,10 +122,14 @@ def list_sizes(folder: Path, suffix: str) -> dict[str, int]:
 
 
 def file_sizes(root: Path, names: Iterable[str]) -> dict[str, int]:
-    """Sizes in bytes of those of `names` (paths below `root`, with "/") that are there.
+    """Looks up the sizes, bytes, of those files among `names` that exist.
+
+    Args:
+        root: the folder that the names start from.
+        names: paths below `root`, with "/".
 
     Raises:
-        UserError: as `list_sizes`.
+        UserError: the size of a file cannot be read, or it is not an ordinary file.
     """
     wanted: dict[str, set[str]] = {}
     for name in names:
@@ -130,7 +143,7 @@ def file_sizes(root: Path, names: Iterable[str]) -> dict[str, int]:
 
 
 def _sizes_in(folder: Path, wanted: Callable[[str], bool]) -> dict[str, int]:
-    """Size of each wanted file, in the order of the folder, for which network drives fetch sizes along with names."""
+    """Returns the size of each wanted file, in the order of the folder, in which network drives read sizes fastest."""
     found: dict[str, int] = {}
     if not folder.is_dir():
         return found
@@ -149,9 +162,9 @@ def _sizes_in(folder: Path, wanted: Callable[[str], bool]) -> dict[str, int]:
 
 
 def missing_files(root: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names` (paths below `root`, with "/") that are not there, sorted.
+    """Returns, sorted, those of `names` (paths below `root`, with "/") that do not exist.
 
-    Every folder is listed once: a look at each file would take minutes on a network drive.
+    Every folder is listed once: asking for each file would take minutes on a network drive.
     """
     wanted = set(names)
     folders = {name.rpartition("/")[0] for name in wanted}

@@ -1,5 +1,7 @@
-"""A table in a JSON file, which is a list of records, read one record after the other: no more than a piece of the file
-is in memory, however large it is."""
+"""A reader for tables in JSON files (lists of records), one record after the other.
+
+Only a piece of the file is in memory at a time, however large the file is.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ Record = dict[str, Any]
 
 _PIECE = 1 << 20
 _LONGEST = 1 << 18
-"""Characters that are read at once, and that a record may have; real ones have a few hundred."""
+"""Numbers of characters that are read at once, and that a record may have; real records have a few hundred."""
 
 _OPENING = re.compile(r"[ \t\n\r]*\[[ \t\n\r]*(\]?)")
 _BETWEEN = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
@@ -28,17 +30,18 @@ _AGAIN = "unpack the archive it came in again"
 
 
 class _NoRecordError(Exception):
-    """The file is JSON so far, but not a list of records."""
+    """An error that says: the file is JSON so far, but not a list of records."""
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a table, in the order of the file.
+    """Yields the records of a table, in the order of the file.
 
     Args:
-        path: a JSON file, [{...}, {...}, ...]. The values are untrusted: see `Fields`.
+        path: a JSON file that holds a list of objects. Their values are untrusted: see `Fields`.
 
     Raises:
-        UserError: the file cannot be read, is not JSON, or no list of records; possibly after some records.
+        UserError: the file cannot be read, is not JSON, or is not a list of records. Some records may have been yielded
+            before.
     """
     try:
         require_regular(path)
@@ -59,7 +62,7 @@ def _records(file: IO[str]) -> Iterator[Record]:
     text = file.read(_PIECE)
     opening = _OPENING.match(text)
     if opening is None:
-        decode(text.lstrip())  # raises ValueError unless it is something else that is JSON
+        decode(text.lstrip())  # raises ValueError if it is not JSON at all
         raise _NoRecordError
     at, ended = opening.end(), bool(opening[1])
     while not ended:
@@ -78,11 +81,11 @@ def _records(file: IO[str]) -> Iterator[Record]:
 
 
 class Fields:
-    """Some keys of a table's records, which must be there and of certain types.
+    """A check of some keys of a table's records: they must exist and have certain types.
 
     Args:
         path: the table, for error messages.
-        kinds: key -> str, int, bool or list. A bool is no int here: JSON tells them apart. At least two keys.
+        kinds: key -> str, int, bool or list, at least two keys. As in JSON, a bool is not an int.
     """
 
     def __init__(self, path: Path, **kinds: type) -> None:
@@ -90,10 +93,10 @@ class Fields:
         self._take = itemgetter(*kinds)
 
     def __call__(self, record: Record) -> tuple[Any, ...]:
-        """The values of the keys, in their order.
+        """Returns the values of the keys, in their order.
 
         Raises:
-            UserError: a key is missing, or its value has another type; names the record by its token.
+            UserError: a key is missing, or its value has another type; the message names the record by its token.
         """
         try:
             values = self._take(record)

@@ -1,7 +1,7 @@
-"""The scans of a data set, looked at when they are listed: what cannot be used is refused before anything slow, and
-what is doubtful is noted, once for each kind.
+"""Checks of the scans of a data set when they are listed, before anything slow starts.
 
-Sizes are looked at of all files, contents of three scans of each sequence only.
+Scans that cannot be used are errors; doubtful scans give a note, one for each kind. The sizes of all files are checked,
+but the contents of three scans of each sequence only.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from dataloader.formats.files import empty_scan, read_point_file, unequal
 from dataloader.formats.point_layout import FEWEST_ROWS
 from utils.errors import UserError
 
-_SMALL = 0.1  # of the usual number of points
-_SHARE = 0.02  # of the points that are strange before it is worth a line; crosstalk alone makes 1 % so
-_AROUND = 200.0  # metres between the sensor and the middle of a cloud that is around it
-_FAR, _NEAR = 500.0, 0.5  # metres: half of the points of a scan are nearer than the one and farther than the other
-_SCALES = (1, 255, 65535)  # of intensities
-_DARK = 0.01  # of the largest intensity: what is below it was divided once too often
-_UPRIGHT = 2.0  # times as far up and down as to the sides is no street, but a cloud with its axes exchanged
-_CUT = 0.1  # of the points at the end of a file
+_SMALL = 0.1  # a scan with less than this share of the usual number of points is doubtful
+_SHARE = 0.02  # share of strange points that is worth a note; crosstalk alone makes 1 % of the points strange
+_AROUND = 200.0  # metres; the middle of a scan is not farther than this from its sensor
+_FAR, _NEAR = 500.0, 0.5  # metres; the median distance of the points of a scan lies between them
+_SCALES = (1, 255, 65535)  # usual largest intensities
+_DARK = 0.01  # if all intensities are below this share of the largest, they were divided once too often
+_UPRIGHT = 2.0  # a scan that extends this many times farther up and down than to the sides has its axes exchanged
+_CUT = 0.1  # share of zero points at the end of a file that is doubtful
 
 
 @dataclass(frozen=True)
 class ScanFormat:
-    """How the scans of a data set are filed.
+    """A frozen record of the layout of a data set's scan and label files.
 
     Attributes:
-        columns: float32 values of a point; the first four are x, y, z (m) and intensity.
+        columns: number of float32 values of a point; the first four are x, y, z (metres) and intensity.
         intensity_max: the largest intensity.
-        label_bytes: of the label of a point.
+        label_bytes: size of the label of a point, bytes.
     """
 
     columns: int
@@ -43,6 +43,7 @@ class ScanFormat:
 
     @property
     def point_bytes(self) -> int:
+        """The size of a point, bytes."""
         return 4 * self.columns
 
 
@@ -52,16 +53,16 @@ NUSCENES = ScanFormat(columns=5, intensity_max=255.0, label_bytes=1)
 
 @dataclass
 class Notes:
-    """What is doubtful, by kind: a line for each kind, however many files it is true of."""
+    """The notes on doubtful scans, by kind: one line for each kind, however many files it applies to."""
 
     _found: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, path: str | Path, text: str) -> None:
-        """Note `text` of a file; of further files of the same kind only their number is told."""
+        """Adds a note on a file; of further files with a note of the same kind, `lines` gives only the number."""
         self._found.setdefault(kind, []).append(f"{path}: {text}")
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each kind."""
+        """Returns one line for each kind."""
         return tuple(
             lines[0] + (f" (likewise {len(lines) - 1} more)" if len(lines) > 1 else "")
             for lines in self._found.values()
@@ -69,22 +70,29 @@ class Notes:
 
 
 def check_sizes(scan: Path, size: int, label: Path | None, label_size: int, form: ScanFormat) -> None:
-    """Look at the size of a scan and of its label file (None: it has none).
+    """Checks the sizes of a scan and of its label file.
+
+    Args:
+        scan: the scan file.
+        size: its size, bytes.
+        label: the label file, or None if there is none.
+        label_size: its size, bytes.
+        form: the layout of the files.
 
     Raises:
-        UserError: the scan is empty or no whole number of points, or the labels are not as many as the points.
+        UserError: the scan is empty or not a whole number of points, or the numbers of labels and points differ.
     """
     if size == 0:
         raise empty_scan(scan)
     labels = label_size / form.label_bytes
     if size % form.point_bytes or (label is not None and labels * form.point_bytes != size):
-        read_point_file(scan, form.columns)  # knows best what else it may be
+        read_point_file(scan, form.columns)  # raises the error that says what else the file may be
         assert label is not None
         raise unequal(label, labels, size / form.point_bytes, size / max(labels, 1e-9), form.label_bytes)
 
 
 def note_small_scans(scans: Mapping[Path, int], notes: Notes) -> None:
-    """Note scans (path: bytes) that have a small part of the points that are usual among them."""
+    """Notes the scans (path -> bytes) that have far fewer points than is usual among them."""
     usual = float(np.median(list(scans.values())))
     small = [path for path, size in scans.items() if size < _SMALL * usual]
     if small:
@@ -95,13 +103,18 @@ def note_small_scans(scans: Mapping[Path, int], notes: Notes) -> None:
 
 
 def look_at_scans(paths: Sequence[Path], form: ScanFormat, notes: Notes) -> dict[Path, NDArray[np.float32]]:
-    """Look into the first, the middle and the last of `paths`, the scans of a sequence.
+    """Checks the contents of the first, the middle and the last scan of a sequence.
+
+    Args:
+        paths: the scans of the sequence.
+        form: the layout of the files.
+        notes: where doubts are added.
 
     Returns:
-        The (N, 3) points in metres of those that were read, for whoever else looks at them.
+        Path of each scan that was read -> its (N, 3) points in metres, for further checks.
 
     Raises:
-        UserError: one cannot be read, or holds no points that can be used.
+        UserError: a scan cannot be read, or all its points are the same.
     """
     seen = {}
     for path in (paths[number] for number in dict.fromkeys((0, len(paths) // 2, len(paths) - 1))):
@@ -115,14 +128,14 @@ def look_at_scans(paths: Sequence[Path], form: ScanFormat, notes: Notes) -> dict
             )
         ends = int(np.argmax(np.append(xyz.any(axis=1) | (intensity != 0), True)[::-1][1:]))
         if len(xyz) >= FEWEST_ROWS and ends > _CUT * len(xyz):
-            notes.add("cut", path, f"the last {ends} of {len(xyz)} points are zeros alone; the file may be cut off")
+            notes.add("cut", path, f"the last {ends} of {len(xyz)} points are zeros; the file may be cut off")
         for kind, text in (_doubts_about_places(finite, len(xyz)) | _doubts_about_intensity(intensity, form)).items():
             notes.add(kind, path, text)
     return seen
 
 
 def note_added(path: Path, raw: NDArray[np.unsignedinteger], added: Collection[int], notes: Notes) -> None:
-    """Note that points of a label file, whose raw ids are (N,) `raw`, have ids that a corruption has `added`."""
+    """Adds a note if some of the (N,) raw ids of a label file are ids `added` by a corruption."""
     ids = np.unique(raw[np.isin(raw, list(added))])
     if len(ids):
         names = ", ".join(map(str, ids))
@@ -130,12 +143,12 @@ def note_added(path: Path, raw: NDArray[np.unsignedinteger], added: Collection[i
 
 
 def _doubts_about_places(finite: NDArray[np.float32], count: int) -> dict[str, str]:
-    """Kind: text; of the points with finite coordinates, (M, 3) metres, of `count` points."""
+    """Returns the doubts, kind -> text, about the (M, 3) finite coordinates, metres, of a scan of `count` points."""
     if not len(finite):
-        return {"nothing": "no point has coordinates that can be"}
+        return {"nothing": "no point has usable coordinates"}
     found = {}
     if len(finite) < 0.1 * count:
-        found["few"] = f"only {len(finite)} of {count} points have coordinates that can be"
+        found["few"] = f"only {len(finite)} of {count} points have usable coordinates"
     for axis, column in zip("xyz", finite.T, strict=True):
         if not column.any() and len(finite) >= FEWEST_ROWS:
             found[f"no {axis}"] = f"{axis} is 0 for every point; the columns are x, y, z, intensity"
@@ -156,14 +169,14 @@ def _doubts_about_places(finite: NDArray[np.float32], count: int) -> dict[str, s
 
 
 def _spread_up(points: NDArray[np.float64]) -> float:
-    """How far (N, 3) points spread along z, for each metre along that of x and y along which they spread less."""
+    """Computes the ratio of the spread of (N, 3) points along z to the smaller one of their spreads along x and y."""
     low, high = np.quantile(points, (0.05, 0.95), axis=0)
     x, y, z = high - low
     return float(z / max(min(x, y), 1e-9))
 
 
 def _doubts_about_intensity(intensity: NDArray[np.float32], form: ScanFormat) -> dict[str, str]:
-    """Kind: text; of (N,) intensities."""
+    """Returns the doubts, kind -> text, about (N,) intensities."""
     top = form.intensity_max
     highest = float(np.quantile(intensity, 1 - _SHARE / 2))
     negative = float(np.mean(intensity < 0))
@@ -180,10 +193,10 @@ def _doubts_about_intensity(intensity: NDArray[np.float32], form: ScanFormat) ->
         return {"no intensity": f"the intensity is {intensity[0]:g} for every point; the networks use it"}
     if highest > top:
         scale = next((s for s in _SCALES if highest <= s), None)
-        hint = f"divide it by {scale / top:g}" if scale else "bring it there"
+        hint = f"divide it by {scale / top:g}" if scale else "scale it to that"
         return {"intensity": f"the intensity goes up to {highest:.0f}, where 0 to {top:g} is wanted; {hint}"}
     if top > 1 and intensity.max() <= 1 and np.count_nonzero(intensity) >= FEWEST_ROWS:
         return {"intensity": f"the intensity ends at 1, where 0 to {top:g} is wanted; multiply it by {top:g}"}
     if top == 1 and intensity.max() <= _DARK:
-        return {"intensity": f"the intensity ends at {intensity.max():.2g}, where 0 to 1 is wanted; bring it there"}
+        return {"intensity": f"the intensity ends at {intensity.max():.2g}, where 0 to 1 is wanted; scale it to that"}
     return {}

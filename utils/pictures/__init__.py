@@ -1,1 +1,1 @@
-"""Pictures of scans, and charts."""
+"""Pictures of scans, and charts of scores."""

@@ -1,4 +1,4 @@
-"""Charts: the confusion matrix and the training curve."""
+"""Charts of scores: the confusion matrix and the training curve."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from utils.pictures.scans import DPI, drawable, plain_text, save
 
 @plain_text()
 def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
-    """Draw what each class was taken for, in percent of its points, with its IoU at the right.
+    """Draws the confusion matrix, in percent of the points of each true class, with the IoU at the right.
 
     Args:
-        scores: the evaluation; a class without ground truth has an empty row, one never predicted either no IoU.
+        scores: the evaluation. A class without ground truth has an empty row, and no IoU if it is never predicted.
         ignored: name of class 0.
         path: the PNG to write; its folder is made.
     """
     by_truth = scores.confusion.T[1:]  # rows: ground truth
     share = 100 * by_truth / np.maximum(by_truth.sum(axis=1, keepdims=True), 1)
-    # Points predicted 0 count in the row's total; their column is shown only if there are any.
+    # Points predicted as 0 count in the total of a row; their column is shown only if there are any.
     first = 0 if share[:, 0].any() else 1
     share = share[:, first:]
     size = len(scores.class_names)
@@ -61,11 +61,11 @@ def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
 
 @plain_text()
 def draw_training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Draw losses and mIoU over the epochs.
+    """Draws losses and mIoU over the epochs.
 
     Args:
-        history: one mapping per epoch, holding "epoch" (else its position counts), any number of keys with "loss" in
-            them and any with "miou" (0..1); a key may be missing in some epochs.
+        history: one mapping per epoch: "epoch" (if missing, its position counts), and keys that contain "loss" or
+            "miou" (0..1), any number of each; a key may be missing in some epochs.
         path: the PNG to write; its folder is made.
     """
     figure = Figure(figsize=(11, 4), dpi=DPI, facecolor="white", layout="constrained")
@@ -76,7 +76,7 @@ def draw_training_curve(history: Sequence[Mapping[str, float]], path: str | Path
 
 
 def _plot_keys(axes: Axes, history: Sequence[Mapping[str, float]], word: str, scale: float, unit: str) -> None:
-    """One line per key that has `word` in it."""
+    """Plots one line for each key that contains `word`."""
     keys = sorted({key for row in history for key in row if word in key.lower()})
     for key in keys:
         points = [(row.get("epoch", place), scale * row[key]) for place, row in enumerate(history) if key in row]

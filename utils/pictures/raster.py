@@ -1,6 +1,6 @@
-"""Points to pixels: a scan from above, as the sensor sees it, and over the camera picture, as plain arrays.
+"""Images of points as arrays: a scan from above, as the sensor sees it, and over a camera image.
 
-Points are set pixel for pixel, without smoothing: a class has exactly its colour of the label map.
+Points are drawn as whole pixels, without smoothing: a class has exactly its colour of the label map.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RING = (48, 52, 60)
 UNLABELLED = (84, 90, 98)
 RIGHT, WRONG, NOT_JUDGED = (128, 134, 142), (255, 64, 64), (56, 60, 68)
 ALTERED = (255, 255, 255)
-"""Of a point that weather or noise has put there: a colour that no class has."""
+"""Colour of an altered point, a return of weather or noise; no class has it."""
 RANGE_COLUMNS = 1024
 
 Pixels = NDArray[np.uint8]
@@ -27,12 +27,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class CameraPicture:
-    """What a camera saw of a scan.
+    """A frozen record of a camera image and of the pixels of a scan's points in it.
 
     Attributes:
-        name: for the caption.
+        name: name of the camera, for the caption.
         image: (H, W, 3) uint8 RGB.
-        pixels: (N, 2) (row, col) in `image` of each point of the scan, NaN where not seen.
+        pixels: (N, 2) float32 (row, column) in `image` of each point of the scan; NaN if the camera does not see it.
     """
 
     name: str
@@ -41,14 +41,23 @@ class CameraPicture:
 
 
 def paint(labels: NDArray[np.integer], colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, 3) uint8, the colour of each point; class 0 is grey, whatever its colour in the map."""
+    """Returns the (N, 3) uint8 RGB colours of points with (N,) labels; class 0 is grey, whatever its colour in the map.
+
+    Args:
+        labels: (N,) learning ids.
+        colors: (K, 3) uint8 RGB.
+    """
     table = np.array(colors, dtype=np.uint8)
     table[0] = UNLABELLED
     return table[labels]
 
 
 def paint_errors(labels: NDArray[np.integer], prediction: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """(N, 3) uint8: grey where right, red where wrong, faint where the point has no label."""
+    """Returns (N, 3) uint8 RGB colours: grey for right predictions, red for wrong ones, dark for points without label.
+
+    Args:
+        labels, prediction: (N,) learning ids.
+    """
     verdict = np.where(labels == 0, 2, labels != prediction)
     return np.array([RIGHT, WRONG, NOT_JUDGED], dtype=np.uint8)[verdict]
 
@@ -56,25 +65,25 @@ def paint_errors(labels: NDArray[np.integer], prediction: NDArray[np.integer]) -
 def paint_altered(
     labels: NDArray[np.integer], altered: NDArray[np.bool_], colors: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """(N, 3) uint8: as `paint`, but `ALTERED` where (N,) `altered` says so."""
+    """Returns the (N, 3) uint8 RGB colours of `paint`, with `ALTERED` for the points of the (N,) mask `altered`."""
     return np.where(altered[:, None], np.array(ALTERED, dtype=np.uint8), paint(labels, colors))
 
 
 def birds_eye_view(
     xyz: NDArray[np.float32], sensor: Sensor, rgb: NDArray[np.uint8], size: int, reach: float = 50.0, dot: int = 2
 ) -> Pixels:
-    """The scan from above, driving direction up, rings every 10 m.
+    """Draws the scan from above, with the driving direction up and rings every 10 m.
 
     Args:
-        xyz: (N, 3) metres, frame of `sensor`.
-        sensor: what took the scan.
-        rgb: (N, 3) uint8.
-        size: edge length in pixels.
-        reach: metres from the sensor to each edge.
-        dot: edge length of a point in pixels.
+        xyz: (N, 3) metres, in the frame of `sensor`.
+        sensor: the LiDAR that took the scan.
+        rgb: (N, 3) uint8 colours of the points.
+        size: edge of the image, pixels.
+        reach: distance from the sensor to each edge of the image, metres.
+        dot: edge of a point, pixels.
 
     Returns:
-        (size, size, 3) uint8. Where points share a pixel the highest wins, but red errors are never hidden.
+        (size, size, 3) uint8 RGB. Of several points in a pixel the highest is visible, but red errors are never hidden.
     """
     scale = size / (2 * reach)
     away = np.abs(np.arange(size) + 0.5 - size / 2) / scale
@@ -94,17 +103,17 @@ def birds_eye_view(
 def range_view(
     xyz: NDArray[np.float32], sensor: Sensor, rgb: NDArray[np.uint8], columns: int = RANGE_COLUMNS
 ) -> Pixels:
-    """The scan as the sensor sees it: azimuth across (driving direction in the middle), elevation down.
+    """Draws the range image of a scan: azimuth from left to right, driving direction in the middle, elevation downward.
 
     Args:
-        xyz: (N, 3) metres, frame of `sensor`.
-        sensor: what took the scan.
-        rgb: (N, 3) uint8.
-        columns: pixels of the whole turn.
+        xyz: (N, 3) metres, in the frame of `sensor`.
+        sensor: the LiDAR that took the scan.
+        rgb: (N, 3) uint8 colours of the points.
+        columns: pixels of a whole turn.
 
     Returns:
-        (beams, columns, 3) uint8; where points share a pixel the nearest wins; points above or below the field of
-        view are left out.
+        (beams, columns, 3) uint8 RGB. Of several points in a pixel the nearest is visible; points above or below the
+        field of view are left out.
     """
     distance = np.linalg.norm(xyz, axis=1)
     order = np.argsort(-distance, kind="stable")
@@ -118,16 +127,16 @@ def range_view(
 
 
 def camera_view(camera: CameraPicture, rgb: NDArray[np.uint8], width: int, dot: int = 3) -> Pixels:
-    """The camera picture, darkened, with the points over it.
+    """Draws the points over the darkened camera image.
 
     Args:
-        camera: picture and points.
-        rgb: (N, 3) uint8.
-        width: width to draw at, pixels; the shape of the picture is kept.
-        dot: edge length of a point in pixels.
+        camera: the image and the pixels of the points.
+        rgb: (N, 3) uint8 colours of the points.
+        width: width of the result, pixels; the aspect ratio of the image is kept.
+        dot: edge of a point, pixels.
 
     Returns:
-        (H * width / W, width, 3) uint8.
+        (H * width / W, width, 3) uint8 RGB.
     """
     scale = width / camera.image.shape[1]
     height = round(camera.image.shape[0] * scale)
@@ -141,7 +150,7 @@ def camera_view(camera: CameraPicture, rgb: NDArray[np.uint8], width: int, dot: 
 def _splat(
     canvas: Pixels, rows: NDArray[np.floating], columns: NDArray[np.floating], rgb: NDArray[np.uint8], dot: int
 ) -> Pixels:
-    """Set a square of `dot` pixels per point on `canvas`, in place; later points cover earlier ones."""
+    """Draws a square of `dot` x `dot` pixels per point on `canvas`, in place; later points cover earlier ones."""
     height, width = canvas.shape[:2]
     offset = (dot - 1) // 2
     for down in range(dot):

@@ -1,7 +1,7 @@
-"""Pictures: a scan with its labels and predictions, the camera view, the confusion matrix and the training curve.
+"""Pictures of scans: labels and predictions, from above, as the sensor sees them, and over camera images.
 
-Everything is drawn on a `Figure` of its own, so nothing here touches pyplot's global state, a display or a backend
-setting. Rasters are shown pixel for pixel, so that a class has exactly its colour of the label map.
+Each picture is drawn on a new `Figure`, so nothing here changes pyplot's global state, a display or a backend. Images
+are shown pixel for pixel, so that a class has exactly its colour of the label map.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _LONGEST_NAME, _LONGEST_TITLE = 24, 120  # characters
 
 @contextmanager
 def plain_text() -> Iterator[None]:
-    """Take text as it is while a picture is made: "$" starts no formula, a sign that the font lacks becomes a box.
+    """Makes matplotlib draw text as it is: "$" starts no formula, and a character that the font lacks becomes a box.
 
-    Names of classes, scans and models come from files.
+    Names of classes, scans and models come from files, so they may hold anything.
     """
     with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
@@ -51,7 +51,7 @@ def plain_text() -> Iterator[None]:
 
 
 def drawable(text: str, longest: int = _LONGEST_NAME) -> str:
-    """A text as it can be drawn: one line of printable characters, at most `longest`."""
+    """Returns a text that can be drawn: one line of at most `longest` printable characters."""
     shown = "".join(c if c.isprintable() else "?" for c in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
@@ -69,24 +69,26 @@ def draw_scan(
     title: str = "",
     num_classes: int | None = None,
 ) -> None:
-    """Draw a scan from above and as the sensor sees it, and over the camera pictures where there are any.
+    """Draws a scan from above, as the sensor sees it, and over the camera images if there are any.
 
-    With labels and prediction: ground truth, prediction and errors side by side. With one of them: that one, larger.
+    With labels and a prediction, ground truth, prediction and errors are drawn side by side. With one of them, that one
+    is drawn larger.
 
     Args:
-        xyz: (N, 3) metres, frame of `sensor`.
-        sensor: what took the scan.
+        xyz: (N, 3) metres, in the frame of `sensor`.
+        sensor: the LiDAR that took the scan.
         labels: (N,) learning ids, or None.
         prediction: (N,) learning ids, or None.
         colors: (K, 3) uint8 RGB.
         names: K class names.
         path: the PNG to write; its folder is made.
-        cameras: rows of pictures of one shape, laid out as the cameras are on the car.
+        cameras: rows of camera images of one shape, laid out like the cameras on the car.
         title: a line above the picture.
-        num_classes: of the K, those that are judged: labels from there on are shown and named, but count as unlabelled.
+        num_classes: labels below it are compared with the prediction; those from it on are drawn and named, but count
+            as unlabelled. None for all K classes.
 
     Raises:
-        ValueError: neither labels nor prediction.
+        ValueError: neither labels nor a prediction is given.
     """
     shown = {"Ground truth": labels, "Prediction": prediction}
     painted = {name: paint(ids, colors) for name, ids in shown.items() if ids is not None}
@@ -115,11 +117,11 @@ def draw_scan(
 def draw_panels(
     rows: list[list[tuple[str, Pixels]]], legend: Mapping[str, Sequence[int]], path: str | Path, title: str = ""
 ) -> None:
-    """Draw rows of captioned pictures, pixel for pixel.
+    """Draws rows of captioned images, pixel for pixel.
 
     Args:
-        rows: caption and picture, from left to right; the pictures of a row have one height.
-        legend: what is below: name -> RGB, 0..255.
+        rows: for each row its (caption, image) pairs from left to right; the images of a row have the same height.
+        legend: name -> RGB (0..255), drawn below the images.
         path: the PNG to write; its folder is made.
         title: a line above the picture.
     """
@@ -130,7 +132,7 @@ def draw_panels(
 def _camera_rows(
     painted: Mapping[str, NDArray[np.uint8]], cameras: Sequence[Sequence[CameraPicture]], content: int
 ) -> list[list[tuple[str, Pixels]]]:
-    """Captioned pictures: each row of cameras once per way to paint the points, side by side."""
+    """Returns rows of captioned images: a row of cameras, repeated side by side for each way to paint the points."""
     rows = []
     for beside in cameras:
         width = _width_of_each(len(beside) * len(painted), content)
@@ -146,7 +148,7 @@ def _camera_rows(
 
 
 def _width_of_each(count: int, content: int) -> int:
-    """Width of each of `count` pictures side by side, pixels."""
+    """Computes the width, pixels, of each of `count` images side by side."""
     return (content - GAP * (count - 1)) // count
 
 
@@ -156,7 +158,7 @@ def _legend(present: NDArray[np.integer], colors: NDArray[np.uint8], names: Sequ
 
 
 def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
-    """The colour as matplotlib takes it, 0..1."""
+    """Converts a colour from 0..255 to 0..1, as matplotlib takes it."""
     red, green, blue = rgb
     return red / 255, green / 255, blue / 255
 
@@ -164,7 +166,7 @@ def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
 def _save_rows(
     rows: list[list[tuple[str, Pixels]]], content: int, title: str, legend: list[Patch], path: str | Path
 ) -> None:
-    """Lay out rows of captioned pictures pixel for pixel, a title above and the legend below."""
+    """Draws rows of captioned images pixel for pixel, with a title above and the legend below."""
     lines = math.ceil(len(legend) / (content // 160))
     legend_height = 30 * lines + MARGIN
     header = MARGIN + (36 if title else 0)
@@ -194,5 +196,10 @@ def _save_rows(
 
 
 def save(figure: Figure, path: str | Path) -> None:
+    """Writes a figure as a PNG file, whole or not at all; its folder is made.
+
+    Raises:
+        OSError: the file cannot be written; the error names `path`.
+    """
     with whole_file(path) as file:
         figure.savefig(file, format="png")

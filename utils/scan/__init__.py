@@ -1,1 +1,1 @@
-"""Records of scans, batches and results, and plain functions on them."""
+"""Records of scans, batches and results, and functions on them."""

@@ -1,4 +1,4 @@
-"""Whose prediction a point outside of the volume takes."""
+"""The search for the nearest point inside the volume, whose prediction a point outside takes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
-_CELLS = 64  # of the grid, each way
-_ROUNDING = 0.01  # cells; of the points' own cells
+_CELLS = 64  # cells of the grid along x and along y
+_ROUNDING = 0.01  # cells; margin for the rounding of the points' cells
 
 
 def nearest_inside(xyz: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Whose prediction each point takes.
+    """Finds for each point the row of its donor, the point inside whose prediction it takes.
 
     Args:
-        xyz: (N, 3) float32.
-        inside: (N,) bool, at least one true.
+        xyz: (N, 3) float32, metres.
+        inside: (N,) bool, whether a point is inside the volume; true for at least one.
 
     Returns:
-        (N,) int64 row among the inside points: its own, or that of the nearest one for a point outside (0 for a point
-        with a coordinate that is not finite).
+        (N,) int64 row among the inside points: that of the point itself if it is inside, else that of the nearest
+        inside point; 0 for a point with a coordinate that is not finite.
     """
     donor = np.cumsum(inside, dtype=np.int64)
     donor -= 1
@@ -38,10 +38,11 @@ def nearest_inside(xyz: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArr
 def _nearest(
     xyz: NDArray[np.float32], inside: NDArray[np.bool_], outside: NDArray[np.int64], queries: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    """(Q,) int64, the row of the nearest inside point of `xyz` (N, 3) for each of `queries` (Q, 3); exact.
+    """Finds the (Q,) int64 rows of the inside points of `xyz` (N, 3) that are nearest to `queries` (Q, 3), exactly.
 
-    A tree of all points would take most of the time to build, and few can be the nearest of anything outside: those
-    within reach, where the distance to any inside point bounds the reach, and a near one bounds it well.
+    Building a tree of all points would take most of the time, and few points can be nearest to a point outside. The
+    distance to any inside point is an upper bound of the distance to the nearest one, so only points within the
+    distance to some near inside point are put into the tree.
     """
     grid = _Grid.of(xyz, outside, int(inside.argmax()))
     reach = np.linalg.norm(xyz[grid.neighbour(queries)] - queries.astype(np.float64), axis=1)
@@ -53,13 +54,14 @@ def _nearest(
 
 @dataclass(frozen=True)
 class _Grid:
-    """The box that holds all inside points, and a grid over its x and y.
+    """The box of all inside points, and a grid over its x and y.
 
     Attributes:
-        low, high: (3, 1) float64, corners of the box, metres.
+        low, high: (3, 1) float64 corners of the box, metres.
         per_metre: (2, 1) float64, cells per metre.
-        cell: (N,) int32, x times `_CELLS` plus y, of every inside point; a point outside has that of `some_inside`.
-        some_inside: the row of an inside point.
+        cell: (N,) int32 cell of every inside point, x cell * `_CELLS` + y cell; a point outside has the cell of
+            `some_inside`.
+        some_inside: row of an inside point.
     """
 
     low: NDArray[np.float64]
@@ -72,9 +74,9 @@ class _Grid:
     def of(xyz: NDArray[np.float32], outside: NDArray[np.int64], some_inside: int) -> _Grid:
         columns = [xyz[:, axis].copy() for axis in range(3)]
         for column in columns:
-            column[outside] = column[some_inside]  # they may lie anywhere, or be NaN
+            column[outside] = column[some_inside]  # points outside may be far away or NaN
         low, high = (np.array([[end(c)] for c in columns], dtype=np.float64) for end in (np.min, np.max))
-        # A little less than would fit, so that the last point is in the last cell.
+        # A little less than _CELLS, so that the last point is in the last cell.
         per_metre = 0.9999 * _CELLS / np.maximum(high - low, 1e-3)[:2]
         x, y = columns[:2]
         for axis, column in enumerate((x, y)):
@@ -86,9 +88,9 @@ class _Grid:
         return _Grid(low, high, per_metre, cell, some_inside)
 
     def neighbour(self, queries: NDArray[np.float32]) -> NDArray[np.int64]:
-        """(Q,) the row of an inside point that is not far from each query (Q, 3)."""
+        """Returns the row (Q,) of an inside point that is near each query (Q, 3), though not always the nearest."""
         row_in = np.full(_CELLS**2, -1)
-        row_in[self.cell[::8]] = np.arange(0, len(self.cell), 8)  # it will do, and takes an eighth of the time
+        row_in[self.cell[::8]] = np.arange(0, len(self.cell), 8)  # every eighth point: enough, and faster
         row_in[self.cell[self.some_inside]] = self.some_inside
         empty = (row_in < 0).reshape(_CELLS, _CELLS)
         cell_size = 1 / self.per_metre[:, 0]
@@ -97,17 +99,17 @@ class _Grid:
         return row_in[x[at] * _CELLS + y[at]]
 
     def near(self, queries: NDArray[np.float32], reach: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(N,) bool: true at least of every inside point within `reach` (Q,) of its query.
+        """Returns an (N,) bool mask that is true at least for every inside point within `reach` (Q,) of a query.
 
-        The way from a query to the box uses up some of its reach: what a ball about the query covers of the box is less
-        wide than the ball.
+        A query is outside the box, so a part of its reach is used to get there: the part of the box within reach is
+        narrower than the reach.
         """
         centre = queries.T.astype(np.float64)
-        way = np.maximum(0, np.maximum(self.low - centre, centre - self.high)) ** 2
-        half = np.sqrt(np.maximum(reach**2 - (way.sum(axis=0) - way[:2]), 0))
+        to_box = np.maximum(0, np.maximum(self.low - centre, centre - self.high)) ** 2
+        half = np.sqrt(np.maximum(reach**2 - (to_box.sum(axis=0) - to_box[:2]), 0))
         x0, y0 = self._cells(centre[:2] - half, -_ROUNDING)
         x1, y1 = self._cells(centre[:2] + half, _ROUNDING) + 1
-        # Each query covers a rectangle of cells; the double cumulative sum of its corners counts them all at once.
+        # Each query covers a rectangle of cells. Two cumulative sums over signed corners count how many cover a cell.
         corners = np.zeros((_CELLS + 1, _CELLS + 1), dtype=np.int64)
         for x, y, sign in ((x0, y0, 1), (x0, y1, -1), (x1, y0, -1), (x1, y1, 1)):
             np.add.at(corners, (x, y), sign)
@@ -115,5 +117,5 @@ class _Grid:
         return covered.ravel().take(self.cell)
 
     def _cells(self, xy: NDArray[np.float64], shift: float = 0.0) -> NDArray[np.int64]:
-        """(2, Q) int64, the cell of coordinates (2, Q) on each axis, `shift` cells further; the nearest in the grid."""
+        """Returns the (2, Q) int64 cells of coordinates (2, Q), shifted by `shift` cells and clipped to the grid."""
         return np.clip((xy - self.low[:2]) * self.per_metre + shift, 0, _CELLS - 1).astype(np.int64)

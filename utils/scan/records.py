@@ -2,10 +2,10 @@
 
     source -> Scan -> augmentation -> collate -> Batch -> network -> Segmentation -> metrics, submission, pictures
 
-All are frozen: a step that changes something returns a new record. Shape legend, used everywhere:
+All are frozen: a step that changes something returns a new record. These letters stand for sizes everywhere:
 
-    N  points of one scan       P  points of a batch       B  scans in a batch
-    V  voxels (views, in `Batch.views`)                     C  channels       K  classes
+    N  points of one scan       P  points of a batch       B  scans in a batch      M  points that have a pixel
+    V  voxels (views, in `Batch.views`)                     C  channels              K  classes
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from utils.fp32 import exact_matmul
 
 @dataclass(frozen=True)
 class Frame:
-    """Which sweep a record came from.
+    """A frozen record of which sweep of a data set a scan is.
 
     Attributes:
-        sequence: sequence name ("08").
-        name: frame name within the sequence ("000123"); with `sequence` it names the submission file.
+        sequence: name of the sequence ("08").
+        name: name of the frame in the sequence ("000123"); with `sequence` it names the submission file.
         path: the scan file on disk, for error messages.
     """
 
@@ -40,18 +40,18 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scan:
-    """One LiDAR sweep, column by column; row i of every column is the same point.
+    """A frozen record of one LiDAR sweep, column by column; row i of every column is the same point.
 
     Attributes:
-        frame: where it came from.
+        frame: which sweep it is.
         xyz: (N, 3) float32, metres, sensor frame, z up (x forward, y left in SemanticKITTI; x right, y forward in
             nuScenes).
-        intensity: (N,) float32 as the data set has it: 0..1 in SemanticKITTI, 0..255 in nuScenes.
-        labels: (N,) uint8, learning ids; 0 is ignored.
-        instances: (N,) int32, instance ids; 0 is none.
+        intensity: (N,) float32 as in the data set: 0..1 in SemanticKITTI, 0..255 in nuScenes.
+        labels: (N,) uint8 learning ids; 0 is ignored.
+        instances: (N,) int32 instance ids; 0 means no instance.
         index: (N,) int64, row of the point in its file; -1 for a point mixed in from another scan.
-        pixels: (N, 2) float32, (row, col) in `image`; NaN where the camera does not see the point.
-        image: (H, W, 3) uint8 RGB, or None when no image was asked for.
+        pixels: (N, 2) float32 (row, column) in `image`; NaN if the camera does not see the point.
+        image: (H, W, 3) uint8 RGB; None if the scan was read without its image.
     """
 
     frame: Frame
@@ -67,10 +67,10 @@ class Scan:
         return len(self.xyz)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Scan:
-        """The points of `rows`, all columns together; the image stays.
+        """Returns the scan of some of the points: the same rows of all columns, with the same image.
 
         Args:
-            rows: a mask, which is faster where long runs of points are kept, or row numbers, for points here and there.
+            rows: an (N,) bool mask, which is faster if most points stay, or int64 row numbers, faster for few points.
         """
         return replace(
             self,
@@ -84,7 +84,7 @@ class Scan:
 
     @staticmethod
     def concatenate(scans: Sequence[Scan]) -> Scan:
-        """All points of `scans` as one scan, with the frame and the image of the first."""
+        """Returns all points of `scans`, at least one, as one scan with the frame and the image of the first."""
         return replace(
             scans[0],
             xyz=np.concatenate([s.xyz for s in scans]),
@@ -97,13 +97,16 @@ class Scan:
 
 
 def no_pixels(count: int) -> NDArray[np.float32]:
-    """`Scan.pixels` of `count` points that no camera sees: one NaN repeated, in no memory; not to be written to."""
+    """Returns `Scan.pixels` of `count` points that no camera sees: (count, 2) float32 NaN, read-only.
+
+    It is one NaN that is repeated without using memory.
+    """
     return np.broadcast_to(np.float32(np.nan), (count, 2))
 
 
 def _rows_of(column: NDArray[Any], rows: NDArray[np.bool_] | NDArray[np.int64]) -> NDArray[Any]:
-    """Rows of (N,) or (N, C); faster than plain indexing, several times so for a mask."""
-    if not any(column.strides):  # one number, repeated
+    """Returns rows of an (N,) or (N, C) column; faster than plain indexing, for a mask several times as fast."""
+    if not any(column.strides):  # one number that is repeated
         count = int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
         return np.broadcast_to(column[:1], (count, *column.shape[1:]))
     if rows.dtype != np.bool_:
@@ -116,15 +119,15 @@ def _rows_of(column: NDArray[Any], rows: NDArray[np.bool_] | NDArray[np.int64]) 
 
 @dataclass(frozen=True)
 class WholeScan:
-    """What evaluation must know of a scan as it lies on disk, points outside the volume included.
+    """A frozen record of a scan as it is on disk, with the points outside the volume, for evaluation.
 
     Attributes:
-        frame: where it came from.
-        xyz: (N, 3) float32, all points of the file.
-        labels: (N,) uint8, learning ids of all points of the file; 0 is ignored.
-        inside: (N,) bool, the point lies in the volume (and so goes through the network).
-        donor: (N,) int64, the row, among the points that go through the network, whose prediction the point takes:
-            its own when inside, else that of the nearest point inside.
+        frame: which sweep it is.
+        xyz: (N, 3) float32, metres, all points of the file.
+        labels: (N,) uint8 learning ids of all points of the file; 0 is ignored.
+        inside: (N,) bool, whether the point lies in the volume and so goes through the network.
+        donor: (N,) int64, a row among the points that go through the network: the point takes the prediction of that
+            row, which is its own if it is inside, else that of the nearest point inside.
     """
 
     frame: Frame
@@ -134,7 +137,7 @@ class WholeScan:
     donor: Tensor
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> WholeScan:
-        """A copy with `function` applied to every tensor."""
+        """Returns a copy with `function` applied to every tensor."""
         return replace(
             self,
             xyz=function(self.xyz),
@@ -146,12 +149,13 @@ class WholeScan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One item of the data set, before it is batched.
+    """A frozen record of one item of the data set, before it is put into a batch.
 
     Attributes:
         scan: the points that go through the network.
         whole: the scan as on disk (evaluation only).
-        views: (V, 3, 4) float32 affine maps [rotation | translation] of the test-time views (evaluation with votes).
+        views: (V, 3, 4) float32 affine maps [rotation | translation in metres] of the V test-time views (evaluation
+            with votes only).
     """
 
     scan: Scan
@@ -161,20 +165,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Scans stacked point by point.
+    """A frozen record of B scans with their points stacked.
 
     Attributes:
-        points: (P, 4) float32: x, y, z (m), intensity.
-        scan_ids: (P,) int64, the scan (0..B-1) each point belongs to; ascending.
+        points: (P, 4) float32: x, y, z (metres), intensity.
+        scan_ids: (P,) int64, number of the scan (0..B-1) of each point; ascending.
         labels: (P,) int64 learning ids; 0 is ignored.
-        pixels: (P, 2) int64 (row, col) into the scan's image; -1 where there is none.
-        visible: (M,) int64, the rows of `points` that have a pixel; ascending. Known here, on the host, because a
-            device that had to find them would keep the host waiting for their number.
-        images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; None when no image is used. They travel as
-            bytes, a quarter of the size, and the image branch normalises them.
-        lengths: points per scan, B numbers.
-        whole: the scans as on disk, B of them (evaluation), or none (training).
-        views: (B, V, 3, 4) float32 affine maps for test-time augmentation, or None.
+        pixels: (P, 2) int64 (row, column) in the image of the scan; -1 for a point without a pixel.
+        visible: (M,) int64, the rows of `points` that have a pixel; ascending. They are computed on the host: if a GPU
+            computed them, the host would have to wait for their number.
+        images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; None if no images are used. As uint8 they are
+            a quarter of the size; the image branch normalises them.
+        lengths: B numbers of points, one per scan.
+        whole: the B scans as on disk (evaluation), or empty (training).
+        views: (B, V, 3, 4) float32 affine maps of the V test-time views, or None.
     """
 
     points: Tensor
@@ -189,6 +193,7 @@ class Batch:
 
     @property
     def num_scans(self) -> int:
+        """The number of scans B."""
         return len(self.lengths)
 
     def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> Batch:
@@ -205,29 +210,30 @@ class Batch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """A copy on `device`."""
+        """Returns a copy on `device`."""
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """A copy in page-locked memory, every number at a place of its own; called by the DataLoader.
+        """Returns a copy in page-locked memory; the DataLoader calls this.
 
-        A tensor that repeats one number (the pixels of a batch without images) cannot be copied as it is.
+        Tensors are made contiguous first: one that repeats a single number (the pixels of a batch without images)
+        cannot be pinned as it is.
         """
         return self._map_tensors(lambda tensor: tensor.contiguous().pin_memory())
 
     def view(self, number: int) -> Batch:
-        """The batch as seen in test-time view `number`: every scan rotated and moved by its own affine map.
+        """Returns the batch in test-time view `number` (0..V-1), with every scan moved by the affine map of that view.
 
         Raises:
-            ValueError: the batch carries no views.
+            ValueError: the batch has no views.
         """
         if self.views is None:
             raise ValueError("this batch carries no test-time views")
-        maps = F.pad(self.views[:, number], (0, 0, 0, 1))  # the fourth row: intensity stays what it is
+        maps = F.pad(self.views[:, number], (0, 0, 0, 1))  # the fourth row keeps the intensity
         matrices, shifts = F.pad(maps[:, :, :3], (0, 1)), maps[:, :, 3]
         matrices[:, 3, 3] = 1
         moved = torch.empty_like(self.points)
-        # In half precision or TF32 the points would move by much of a voxel.
+        # In half precision or TF32, rounding would move the points by a large part of a voxel.
         with torch.autocast(self.points.device.type, enabled=False), exact_matmul():
             scans = zip(shifts, self.points.split(self.lengths), matrices, moved.split(self.lengths), strict=True)
             for shift, points, matrix, out in scans:
@@ -237,12 +243,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The result for one scan, point by point in file order.
+    """A frozen record of the predicted classes of one scan, for all its points in file order.
 
     Attributes:
-        whole: the scan it belongs to.
+        whole: the scan as on disk.
         prediction: (N,) uint8 learning ids, 1..K-1: every point of the file has a class.
-        finite: () bool; False if logits were NaN or infinite, so that the classes mean nothing.
+        finite: scalar bool; False if logits were NaN or infinite, and the prediction is meaningless.
     """
 
     whole: WholeScan

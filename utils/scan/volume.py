@@ -1,4 +1,4 @@
-"""The box in which points are segmented, and its voxels."""
+"""The volume: the box in which points are segmented, and its grid of voxels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Volume:
-    """The box that is voxelised.
+    """A frozen record of the box that is divided into voxels.
 
     Attributes:
-        low, high: its corners (x, y, z), metres.
-        grid: voxels per axis (x, y, z) at scale 1.
+        low, high: corners of the box (x, y, z), metres.
+        grid: number of voxels along each axis (x, y, z) at scale 1.
     """
 
     low: tuple[float, float, float]
@@ -20,5 +20,5 @@ class Volume:
 
     @property
     def voxel_size(self) -> tuple[float, ...]:
-        """Edge lengths of a scale-1 voxel, metres."""
+        """The edges (x, y, z) of a voxel at scale 1, metres."""
         return tuple((hi - lo) / g for lo, hi, g in zip(self.low, self.high, self.grid, strict=True))
