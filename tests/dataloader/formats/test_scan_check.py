@@ -43,7 +43,7 @@ DOUBTFUL = {
     "millimetres": (sweep() * np.array([1000, 1000, 1000, 1]), "are these metres?"),
     "unit cube": (sweep() * np.array([0.01, 0.01, 0.01, 1]), "are these metres?"),
     "hardly any": (np.where(np.arange(4096)[:, None] % 20 > 0, np.nan, sweep()), "only 205 of 4096 points"),
-    "nothing": (np.where(np.arange(4) < 3, np.nan, sweep()), "no point has coordinates"),
+    "nothing": (np.where(np.arange(4) < 3, np.nan, sweep()), "no point has usable coordinates"),
 }
 
 
