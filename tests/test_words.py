@@ -1,0 +1,165 @@
+"""The form of docstrings in the rooms that have been revised.
+
+A docstring starts with one paragraph that ends with a period. A function or method starts with a verb in the third
+person ("Returns ..."), a module, class or property with a noun phrase or a sentence. None begins with an ellipsis
+("That of ...") or contains the riddles that are listed below.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Files and folders whose docstrings have been revised. The rest of the product is still to come.
+REVISED = (
+    "dataloader/augment",
+    "dataloader/corruptions",
+    "dataloader/formats",
+    "dataloader/sampler.py",
+    "dataloader/workers.py",
+    "network/assemble.py",
+    "network/models",
+    "network/ops",
+    "network/sparse",
+    "network/teachers",
+    "network/training/callbacks.py",
+    "network/training/gradient_guard.py",
+    "network/training/processes.py",
+    "network/training/trainer.py",
+    "network/voting.py",
+    "network/voxels",
+    "utils/errors.py",
+    "utils/files.py",
+    "utils/fp32.py",
+    "utils/labels.py",
+    "utils/locks.py",
+    "utils/metrics.py",
+    "utils/names.py",
+    "utils/paths.py",
+    "utils/pictures",
+    "utils/scan/batch.py",
+    "utils/scan/nearest.py",
+    "utils/scan/records.py",
+    "utils/scan/volume.py",
+    "utils/text.py",
+)
+
+ELLIPSES = re.compile(r"(That|Those|This|These|As|Of|What|Where|How|Whether|When|Which|Whose|Who|By|From|For|To|If|It) ")
+THIRD_PERSON = re.compile(r"(?!As |Is |Its |This |Does |Keys |Axes )[A-Z][a-z]+s\b")
+RIDDLES = re.compile(
+    r"\b(anew|mend(s|ed|ing)?|for want of|be (it|they) ever so|not run so far|no more of it than|of its own business"
+    r"|as far as its bytes|that can be\.|betrays?|stands? in for)\b",
+    re.IGNORECASE,
+)
+
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef
+
+
+def files_of(place: str) -> list[Path]:
+    """The Python files of a revised place."""
+    path = ROOT / place
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def is_property(node: Documented) -> bool:
+    """Whether a function is read like an attribute."""
+    names = {ast.unparse(d) for d in node.decorator_list} if isinstance(node, ast.FunctionDef) else set()
+    return bool(names & {"property", "cached_property"})
+
+
+def is_setter(node: Documented) -> bool:
+    """Whether a function sets a property, whose docstring is the one that counts."""
+    return isinstance(node, ast.FunctionDef) and any(ast.unparse(d).endswith(".setter") for d in node.decorator_list)
+
+
+def is_hook(node: Documented) -> bool:
+    """Whether a method is one that Lightning calls, and documents itself."""
+    return isinstance(node, ast.FunctionDef) and node.name.startswith("on_")
+
+
+def public(tree: ast.Module) -> Iterator[tuple[str, Documented]]:
+    """The module, its public classes and functions, and the public methods of these classes, by name."""
+    yield "module", tree
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, node
+            for method in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                    yield f"{node.name}.{method.name}", method
+
+
+def everything(tree: ast.Module) -> Iterator[tuple[str, Documented]]:
+    """All that has a docstring, private things included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            yield getattr(node, "name", "module"), node
+
+
+def faults(node: Documented) -> list[str]:
+    """What is wrong with the words of a docstring."""
+    text = ast.get_docstring(node) or ""
+    opening = text.split("\n\n")[0]
+    found = []
+    if not opening.endswith("."):
+        found.append("the first paragraph does not end with a period")
+    if ELLIPSES.match(opening):
+        found.append("it begins with an ellipsis")
+    if isinstance(node, ast.FunctionDef) and not is_property(node) and not THIRD_PERSON.match(opening):
+        found.append("it does not begin with a verb in the third person")
+    if riddle := RIDDLES.search(text):
+        found.append(f"a riddle: {riddle[0]}")
+    return found
+
+
+@pytest.mark.parametrize("place", REVISED)
+def test_docstrings_say_what_things_are(place) -> None:
+    found = []
+    for file in files_of(place):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        name = file.relative_to(ROOT).as_posix()
+        found += [
+            f"{name}: {of} has no docstring"
+            for of, node in public(tree)
+            if not ast.get_docstring(node) and not is_hook(node) and not is_setter(node)
+        ]
+        found += [f"{name}: {of}: {fault}" for of, node in everything(tree) for fault in faults(node)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("docstring", "fault"),
+    [
+        ("That of the 3D network.", "it begins with an ellipsis"),
+        ("As of any module; the weights are dropped.", "it begins with an ellipsis"),
+        ("Whether a device can run it.", "it begins with an ellipsis"),
+        ("Build a network.", "it does not begin with a verb in the third person"),
+        ("(P, K) logits.", "it does not begin with a verb in the third person"),
+        ("Returns the scans", "the first paragraph does not end with a period"),
+        ("Returns the batch.\n\nFor want of room it is dropped.", "a riddle: For want of"),
+    ],
+)
+def test_faults_are_found(docstring, fault) -> None:
+    node = ast.parse(f"def function():\n    {docstring!r}\n").body[0]
+    assert isinstance(node, ast.FunctionDef) and fault in faults(node)
+
+
+def test_good_words_pass() -> None:
+    source = """
+class Pool:
+    "A frozen record of groups."
+
+    def mean(self):
+        "Computes the mean, (V, C) -> (G, C)."
+
+    @property
+    def size(self):
+        "The number of groups."
+"""
+    tree = ast.parse(source)
+    assert not [fault for _, node in everything(tree) for fault in faults(node)]
