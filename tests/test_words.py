@@ -83,7 +83,7 @@ def is_hook(node: Documented) -> bool:
 
 
 def public(tree: ast.Module) -> Iterator[tuple[str, Documented]]:
-    """Yields the module, its public classes and functions, and the public methods of these classes, with their names."""
+    """Yields the module, its public classes and functions, and the public methods of these classes, by name."""
     yield "module", tree
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
