@@ -1,4 +1,4 @@
-"""One thread: these tensors are small, and threads that wait for each other on a busy machine cost tens of seconds."""
+"""The tests of networks run on one thread: tensors are small, and threads would wait for each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Votes over views, and the class of every point of a file."""
+"""Votes over test-time views, and the class of every point of a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.scan.records import Batch, Frame, WholeScan
 
 
 class Seen(SegmentationNetwork):
-    """A network whose logits depend on a point's own coordinates, and that remembers what it was shown."""
+    """A network whose logits depend on a point's own coordinates, and that keeps the batches it was given."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Seen(SegmentationNetwork):
 
 
 def random_views(scans: int, views: int) -> Tensor:
-    """(B, V, 3, 4): a rotation about z and a translation each; the first view of a scan is the scan as it is."""
+    """Draws (B, V, 3, 4) views, each a rotation about z and a translation; the first view of a scan changes nothing."""
     generator = torch.Generator().manual_seed(0)
     angle = 6.28 * torch.rand(scans, views, generator=generator)
     affine = torch.zeros(scans, views, 3, 4)

@@ -11,7 +11,7 @@ COLUMNS = ("xyz", "intensity", "labels", "ring", "rows", "altered")
 
 
 def made_up_sweep(count: int = 2000, sensor: Sensor = SEMANTICKITTI, seed: int = 0) -> Sweep:
-    """Random points; rows tell them apart, rings and labels are all there."""
+    """Draws random points; `rows` identifies them, and all rings and labels occur."""
     rng = np.random.default_rng(seed)
     classes = 20 if sensor is SEMANTICKITTI else 17
     return Sweep(
@@ -26,13 +26,13 @@ def made_up_sweep(count: int = 2000, sensor: Sensor = SEMANTICKITTI, seed: int =
 
 
 def same(one: Sweep, other: Sweep, columns: tuple[str, ...] = COLUMNS) -> bool:
-    """Equal in these columns, types included."""
+    """Returns whether two sweeps are equal in these columns, with their types."""
     pairs = [(getattr(one, name), getattr(other, name)) for name in columns]
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
 def kitti_ordered(beams: int, steps: int = 200, sensor: Sensor = SEMANTICKITTI) -> tuple[np.ndarray, np.ndarray]:
-    """xyz in KITTI's order, beam after beam from +x counterclockwise to +x, and the beam of each point."""
+    """Makes xyz in KITTI's order, beam after beam from +x counter-clockwise to +x, and the beam of each point."""
     azimuth = (np.arange(steps) + 0.5) * 2 * np.pi / steps
     step = (sensor.top - sensor.bottom) / beams
     elevation = np.radians(sensor.top - step * (np.arange(beams) + 0.5))[:, None]

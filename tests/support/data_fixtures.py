@@ -1,4 +1,4 @@
-"""A label map, and a made-up SemanticKITTI tree that a test may damage."""
+"""A label map, and a copy of a made-up SemanticKITTI tree that a test may damage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def golden_items():
 
 @pytest.fixture
 def tree(golden_sequences: Path, tmp_path: Path) -> Path:
-    """A copy of the golden tree."""
+    """Provides a copy of the golden tree."""
     return Path(shutil.copytree(golden_sequences, tmp_path / "sequences"))
 
 

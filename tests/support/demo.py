@@ -1,4 +1,4 @@
-"""Made-up data sets and scenes for the tests of tools/demo_world, and readers of what was written."""
+"""Made-up data sets and scenes for the tests of tools/demo_world, and readers of their files."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def read_calibration(output, sequence):
 
 
 def read_table(output, version, name):
-    """A table of a nuScenes version, by token."""
+    """Reads a table of a nuScenes version, by token."""
     return {record["token"]: record for record in json.loads((output / version / f"{name}.json").read_text())}
 
 
 def samples_of(devkit, scene):
-    """Sample records from the first of a scene to the last, by their links."""
+    """Lists the sample records of a scene from the first to the last, by their links."""
     token, found = scene["first_sample_token"], []
     while token:
         found.append(devkit.get("sample", token))
@@ -59,7 +59,7 @@ def samples_of(devkit, scene):
 
 
 def sweep_of(devkit, sample):
-    """(N, 5) points and (N,) labels."""
+    """Reads the (N, 5) points and (N,) labels of a sweep."""
     token = sample["data"]["LIDAR_TOP"]
     points = np.fromfile(devkit.get_sample_data_path(token), "<f4").reshape(-1, 5)
     return points, np.fromfile(f"{devkit.dataroot}/{devkit.get('lidarseg', token)['filename']}", np.uint8)

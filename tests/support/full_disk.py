@@ -1,4 +1,4 @@
-"""A disk that takes no more, played without one: the system refuses to let a file grow."""
+"""A simulation of a full disk: the system refuses to let a file grow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Writes beyond `size` bytes of a file fail with EFBIG, as they do with ENOSPC on a full disk; in processes that
+    """Makes writes beyond `size` bytes of a file fail with EFBIG, as with ENOSPC on a full disk; also in processes that
     are started meanwhile, too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

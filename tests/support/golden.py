@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def released_state(name: str) -> dict[str, Tensor]:
-    """Every tensor of a released state dict, filled by name."""
+    """Returns every tensor of a released state dict, filled by name."""
     shapes = json.loads((GOLDEN / f"{name}_state_dict.json").read_text())
     return {key: _fill(key, shape) for key, shape in shapes.items()}
 
@@ -39,7 +39,7 @@ def _fill(name: str, shape: list[int]) -> Tensor:
 
 
 def golden_batch(golden: dict[str, np.ndarray]) -> Batch:
-    """The inputs of an `arch_2dpass_*.npz` file."""
+    """Builds the batch of inputs of an `arch_2dpass_*.npz` file."""
     scans = range(sum(key.startswith("points_") for key in golden))
     all_pixels = []
     for b in scans:

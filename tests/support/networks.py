@@ -29,7 +29,7 @@ CLASSES = 5
 def make_batch(
     lengths: Sequence[int] = (60, 40), seed: int = 0, spread: float = 0.6, image: tuple[int, int] | None = None
 ) -> Batch:
-    """Clustered points, a few of them outside the volume; with `image` (H, W) about half of them have a pixel."""
+    """Makes clustered points, a few of them outside the volume; with `image` (H, W) about half of them have a pixel."""
     generator = torch.Generator().manual_seed(seed)
     total = sum(lengths)
     xyz = spread * torch.randn(total, 3, generator=generator)
@@ -52,7 +52,7 @@ def make_batch(
 
 
 def make_network_3d(scale_list: Sequence[int] = (2, 4, 8), channels: int = 6, seed: int = 0) -> Network3D:
-    """A tiny 3D network whose BatchNorms have random weights and statistics."""
+    """Builds a tiny 3D network whose BatchNorms have random weights and statistics."""
     torch.manual_seed(seed)
     network = Network3D(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, SegmentationLoss(None), 0.1)
     randomize_norms(network)
@@ -60,7 +60,7 @@ def make_network_3d(scale_list: Sequence[int] = (2, 4, 8), channels: int = 6, se
 
 
 def randomize_norms(network: nn.Module) -> None:
-    """Random affine weights and running statistics, as after some training."""
+    """Draws affine weights and running statistics of all BatchNorms, as after some training."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             assert module.running_mean is not None and module.running_var is not None
@@ -71,7 +71,7 @@ def randomize_norms(network: nn.Module) -> None:
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Largest deviation, relative to the largest expected value."""
+    """Computes the largest deviation, relative to the largest expected value."""
     assert found.shape == expected.shape
     if expected.numel() == 0:
         return 0.0
@@ -80,12 +80,12 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def golden_config(*overrides: str) -> Config:
-    """The config of the golden SemanticKITTI checkpoint, which has 16 channels."""
+    """Loads the config of the golden SemanticKITTI checkpoint, which has 16 channels."""
     return load_config(CONFIG, ["model_params.hiden_size=16", *overrides])
 
 
 def refusal(function: Callable[..., Any], *arguments: Any) -> str:
-    """The one line a call is refused with."""
+    """Returns the one line with which a call is refused."""
     with pytest.raises(UserError) as caught:
         function(*arguments)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, for tests of signals, streams and locks."""
+"""Programs in other processes, for tests of signals, streams and locks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(code: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
-    """A Python program that can import what is ours; its output is piped."""
+    """Starts a Python program that can import this project; its output is piped."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
@@ -22,7 +22,7 @@ def start(code: str, *arguments: object, **options: object) -> subprocess.Popen[
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
+    """Returns whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -30,7 +30,7 @@ def is_alive(pid: int) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Wait for something to become true; whether it has."""
+    """Waits for a condition and returns whether it has become true."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
@@ -49,7 +49,7 @@ sys.stdin.read()
 
 @contextmanager
 def held_by_another(lock: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process holds the lock, until its stdin is closed, or the block is left."""
+    """Has another process hold the lock until its stdin is closed or the block is left."""
     holder = start(_HOLD, lock, stdin=subprocess.PIPE)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"

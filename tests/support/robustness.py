@@ -1,4 +1,4 @@
-"""Corrupted validation sets for tests: every subset a copy of the clean scans, less some points, by a rule of its own.
+"""Corrupted validation sets for tests: every subset is a copy of the clean scans without some points, by its own rule.
 
 Independent of dataloader/corruptions: what a subset holds is known without them.
 """
@@ -29,12 +29,12 @@ STRANGE = {"SemanticKITTI": 22, "nuScenes": 42}
 
 
 def kept_rows(count: int, number: int) -> np.ndarray:
-    """Rows of the clean scan that subset `number` keeps."""
+    """Lists the rows of the clean scan that subset `number` keeps."""
     return np.arange(number % 3, count, 1 + number % 2)
 
 
 def write_semantickitti(sequence: Path, root: Path, names: Iterable[str] = YAN) -> Path:
-    """<root>/<name>/{velodyne,labels} of every name, from a sequence folder. Returns `root`."""
+    """Writes <root>/<name>/{velodyne,labels} for every name, from a sequence folder, and returns `root`."""
     for number, name in enumerate(names):
         folder = root / name
         for kind in ("velodyne", "labels"):
@@ -51,7 +51,7 @@ def write_semantickitti(sequence: Path, root: Path, names: Iterable[str] = YAN) 
 
 
 def write_nuscenes(tree: Path, version: str, root: Path, names: Iterable[str] = ROBO3D) -> Path:
-    """<root>/<name>/{samples/LIDAR_TOP,lidarseg/<version>} of every name, from a nuScenes tree. Returns `root`."""
+    """Writes <root>/<name>/{samples/LIDAR_TOP,lidarseg/<version>} for every name, from a nuScenes tree."""
     tokens = token_of_scans(tree, version)
     for number, name in enumerate(names):
         folder = root / name
@@ -70,7 +70,7 @@ def write_nuscenes(tree: Path, version: str, root: Path, names: Iterable[str] = 
 
 
 def token_of_scans(tree: Path, version: str) -> dict[str, str]:
-    """File name of each labelled scan -> its token, from the tables."""
+    """Reads the token of each labelled scan, by file name, from the tables."""
     data = json.loads((tree / version / "sample_data.json").read_text())
     labelled = {entry["sample_data_token"] for entry in json.loads((tree / version / "lidarseg.json").read_text())}
     return {Path(entry["filename"]).name: entry["token"] for entry in data if entry["token"] in labelled}

@@ -1,4 +1,4 @@
-"""Made-up scans that look like scans: ground, walls and cars around a sensor, beam after beam."""
+"""Made-up scans that resemble real ones: ground, walls and cars around a sensor, beam after beam."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def sweep(beams: int = 16, turn: int = 256, top: float = 1.0, seed: int = 0) -> np.ndarray:
-    """(beams * turn, 4) float32 x, y, z (m) and an intensity of 0..`top`, in the order of KITTI's files."""
+    """Makes (beams * turn, 4) float32 x, y, z (m) and an intensity of 0..`top`, in the order of KITTI's files."""
     rng = np.random.default_rng(seed)
     elevation = np.radians(np.linspace(3, -25, beams))[:, None]
     azimuth = np.linspace(0, 2 * np.pi, turn, endpoint=False)[None, :] + 0 * elevation

@@ -11,7 +11,7 @@ from utils.scan.records import Frame, Segmentation, WholeScan
 
 
 def segmentation_of(frame: Frame, classes: Sequence[int]) -> Segmentation:
-    """The result for a scan of as many points as there are `classes`; all at the origin, none labelled."""
+    """Makes the result for a scan with as many points as `classes`; all are at the origin, none is labelled."""
     points = len(classes)
     whole = WholeScan(
         frame=frame,

@@ -1,4 +1,4 @@
-"""Triton's interpreter in the middle of a test run, with nothing left of it for the other tests.
+"""Triton's interpreter for some tests, without an effect on other tests of the same run.
 
 Triton looks at TRITON_INTERPRET when a function is decorated, not when it runs. By the time of these tests it has long
 been imported (Lightning does), and its own library (`tl.sum` and the like) stands decorated for a GPU.
@@ -27,7 +27,7 @@ _NAMES = ("triton_geometry", "triton_kernels", "triton_backend")
 
 @contextmanager
 def interpreter_asked_for() -> Iterator[None]:
-    """TRITON_INTERPRET=1 in the environment."""
+    """Sets TRITON_INTERPRET=1 in the environment."""
     before = os.environ.get("TRITON_INTERPRET")
     os.environ["TRITON_INTERPRET"] = "1"
     try:
@@ -40,7 +40,7 @@ def interpreter_asked_for() -> Iterator[None]:
 
 
 def interpreted_modules() -> dict[str, ModuleType]:
-    """The modules of the Triton backend, imported for the interpreter; whoever imports them next gets others."""
+    """Imports the modules of the Triton backend for the interpreter; later imports give other modules."""
     package = importlib.import_module("network.sparse")
     full_names = [f"{package.__name__}.{name}" for name in _NAMES]
     before = {name: sys.modules.pop(name) for name in full_names if name in sys.modules}
@@ -58,7 +58,7 @@ def interpreted_modules() -> dict[str, ModuleType]:
 
 @contextmanager
 def interpreted_library() -> Iterator[None]:
-    """Triton's own library as the interpreter wants it."""
+    """Patches Triton's own library as the interpreter needs it."""
     changed = [
         (module, name, value)
         for module in (tl, tl.standard)

@@ -1,4 +1,4 @@
-"""Compile the Triton kernels for GPUs that need not be there, and say what they use of a multiprocessor.
+"""A program that compiles the Triton kernels for GPUs, without one, and prints what they use of a multiprocessor.
 
     python -m tests.support.triton_compile          # what the tests look at
     python -m tests.support.triton_compile --all    # every block size that the tuner chooses from, some minutes
@@ -40,7 +40,7 @@ FEATURES = ("features", "weight", "bias", "residual", "out", "grad", "result")
 def compile_kernel(
     kernel: Any, dtype: str, capability: int, constants: dict[str, Any], options: dict[str, int]
 ) -> dict:
-    """Registers, bytes of spilled registers, kilobytes of shared memory and matrix instructions of a kernel.
+    """Compiles a kernel; returns its registers, bytes of spills, kilobytes of shared memory and matrix instructions.
 
     Args:
         kernel: a function of `triton.jit`, tuned or not.
@@ -86,7 +86,7 @@ def _resources(cubin: bytes) -> dict[str, int]:
 
 
 def convolution(c_in: int, c_out: int, block: tuple[int, ...], dtype: str, capability: int, backward: bool) -> dict:
-    """The convolution, forward with its epilogue or backward with transposed weights."""
+    """Compiles the convolution, forward with its epilogue or backward with transposed weights."""
     n, k, warps, stages = block
     constants = {"C_IN": c_in, "C_OUT": c_out, "VOLUME": 27, "MIRRORED": backward, "PRECISION": "ieee"}
     constants |= {"HAS_BIAS": not backward, "HAS_RESIDUAL": not backward, "weight_in" if backward else "weight_out": 1}
@@ -96,7 +96,7 @@ def convolution(c_in: int, c_out: int, block: tuple[int, ...], dtype: str, capab
 
 
 def gradient(c_in: int, c_out: int, block: tuple[int, ...], dtype: str, capability: int) -> dict:
-    """The gradient of the weights."""
+    """Compiles the gradient of the weights."""
     i, o, p, warps, stages = block
     constants = {"C_IN": c_in, "C_OUT": c_out, "VOLUME": 27, "SHARES": 512, "SHARE": 128, "PRECISION": "ieee"}
     constants |= {"BLOCK_IN": i, "BLOCK_OUT": o, "BLOCK_P": p}
@@ -105,7 +105,7 @@ def gradient(c_in: int, c_out: int, block: tuple[int, ...], dtype: str, capabili
 
 
 def others(capability: int) -> Iterator[dict]:
-    """The kernels that are not tuned."""
+    """Compiles the kernels that are not tuned."""
     volume, tile = {"VOLUME": 27}, {"VOLUME": 27, "TILE": TILE}
     geometry = triton_geometry
     for kernel, constants in (
@@ -121,7 +121,7 @@ def others(capability: int) -> Iterator[dict]:
 
 
 def some() -> Iterator[dict]:
-    """Every kernel, each type of features and each generation of matrix units."""
+    """Compiles every kernel for each type of features and each generation of matrix units."""
     yield from others(90)
     for dtype, capability in (("fp32", 80), ("fp16", 80), ("bf16", 90)):
         yield convolution(64, 64, (64, 64, 4, 5), dtype, capability, backward=False)
@@ -130,7 +130,7 @@ def some() -> Iterator[dict]:
 
 
 def everything() -> Iterator[dict]:
-    """Every block size that the tuner may choose, for channels it may choose them for."""
+    """Compiles every block size that the tuner may choose, for channels that suit it."""
     for capability in (80, 90):
         yield from others(capability)
         for dtype in ("fp32", "bf16"):
@@ -146,7 +146,7 @@ def everything() -> Iterator[dict]:
 
 
 class NoDriver:
-    """What Triton asks of a driver before it launches, as of an H100."""
+    """A stand-in for what Triton asks a driver before it launches, with the answers of an H100."""
 
     utils = SimpleNamespace(get_device_properties=lambda device: {"max_shared_mem": 227 * 1024})
 
@@ -168,7 +168,7 @@ class NoDriver:
 
 
 def launches() -> Iterator[dict]:
-    """Forward and backward of each kind of map, all but the launches themselves; what they compute is left empty."""
+    """Runs forward and backward of each kind of map, without the launches themselves; results stay empty."""
     names: list[str] = []
     run = triton.JITFunction.run
 

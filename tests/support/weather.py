@@ -1,4 +1,4 @@
-"""Made-up sweeps for the weather tests, and the one real scan of which published figures are known."""
+"""Made-up sweeps for the tests of weather, and the real scan for which published figures are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_sweep(xyz, intensity, *, labels=None, ring=None, sensor: Sensor = SEMANTICKITTI) -> Sweep:
-    """A sweep of these points; rows count down, so that an order kept is seen."""
+    """Makes a sweep of these points; `rows` counts down, so that a changed order is noticed."""
     xyz = np.asarray(xyz, np.float32).reshape(-1, 3)
     count = len(xyz)
     return Sweep(
@@ -32,7 +32,7 @@ def make_sweep(xyz, intensity, *, labels=None, ring=None, sensor: Sensor = SEMAN
 
 
 def random_sweep(count: int, seed: int = 0, sensor: Sensor = SEMANTICKITTI) -> Sweep:
-    """Points all around at 2 to 60 m; a road 1.73 m below the sensor in half of them."""
+    """Draws points all around at 2 to 60 m; half of them are a road 1.73 m below the sensor."""
     rng = np.random.default_rng(seed)
     azimuth, reach = rng.uniform(-np.pi, np.pi, count), rng.uniform(2.0, 60.0, count)
     road = np.arange(count) % 2 == 0
@@ -46,7 +46,7 @@ def random_sweep(count: int, seed: int = 0, sensor: Sensor = SEMANTICKITTI) -> S
 
 
 def real_sweep() -> Sweep:
-    """Frame 000000 of sequence 00 below TWODPASS_REAL_DATA, beams by elevation; skips the test where it is missing."""
+    """Reads frame 000000 of sequence 00 below TWODPASS_REAL_DATA, beams by elevation, or skips the test."""
     folder = Path(os.environ.get("TWODPASS_REAL_DATA", ""), "00")
     scan, label = folder / "velodyne" / "000000.bin", folder / "labels" / "000000.label"
     if "TWODPASS_REAL_DATA" not in os.environ or not (scan.exists() and label.exists()):
@@ -59,13 +59,13 @@ def real_sweep() -> Sweep:
 
 
 def same_sweep(first: Sweep, second: Sweep) -> bool:
-    """Every column the same, bit by bit."""
+    """Returns whether every column is the same, bit by bit."""
     columns = ("xyz", "intensity", "labels", "ring", "rows", "altered")
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in columns)
 
 
 def well_formed(sweep: Sweep) -> bool:
-    """Finite, one length, the dtypes of `Sweep`."""
+    """Returns whether columns are finite, of one length and of the dtypes of `Sweep`."""
     columns = {"xyz": "float32", "intensity": "float32", "labels": "uint8", "ring": "int32", "rows": "int64"}
     right = all(getattr(sweep, name).dtype == dtype for name, dtype in columns.items()) and sweep.altered.dtype == bool
     lengths = {len(getattr(sweep, name)) for name in (*columns, "altered")}

@@ -1,4 +1,4 @@
-"""Corruption as augmentation: from the key in the YAML to the training item."""
+"""Augmentation by corruptions, from the key in the YAML to the training item."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_names_are_those_the_config_knows(sensor):
 
 @SENSORS
 def test_every_sensor_with_fewer_beams_has_fewer_points(sensor):
-    """nuScenes has 32 beams, so all points of 32 beams are no corruption of it; half of their points are."""
+    """nuScenes has 32 beams: keeping 32 with all their points changes nothing, keeping half of their points does."""
     ring = np.repeat(np.arange(sensor.beams, dtype=np.int32), 10)
     xyz = np.ones((len(ring), 3), np.float32)
     nothing = np.zeros(len(ring), np.uint8)

@@ -19,7 +19,7 @@ from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
 
 def slow_wraps(xyz, beams):
-    """The rule, point by point."""
+    """Applies the rule of the azimuth point by point."""
     ring, found, before = 0, [], None
     for x, y, _ in xyz.tolist():
         azimuth = np.arctan2(y, x) / (2 * np.pi)
@@ -85,7 +85,7 @@ def one_point_per_ring(sensor):
     ],
 )
 def test_beams_are_drawn_with_replacement(sensor, window, draws, expected):
-    """The expected number of different beams is that of Robo3D's draws; deviation of the mean below 0.04."""
+    """The mean number of different beams is that of Robo3D's draws, within 0.04."""
     sweep = one_point_per_ring(sensor)
     lost = np.zeros(sensor.beams)
     counts = []

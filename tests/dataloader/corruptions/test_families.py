@@ -143,7 +143,7 @@ def test_every_subset_gives_a_sound_sweep(dataset, subset, mode):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("dataset", "subset"), EVERY)
 def test_points_that_nothing_measures_do_no_harm(dataset, subset):
-    """At the sensor, farther than any return, of negative or huge intensity: finite points, in the memory there is."""
+    """Points at the sensor, beyond any return, or of negative or huge intensity stay finite and need little memory."""
     sweep = made_up_sweep(1200, DATA_SETS[dataset].sensor)
     xyz, intensity = sweep.xyz.copy(), sweep.intensity.copy()
     xyz[:30] = 0

@@ -1,4 +1,4 @@
-"""Fog against a slow quadrature, the published response tables and thresholds, and what fog can never do."""
+"""Fog, compared with a slow quadrature and with published tables and thresholds, and bounds that always hold."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ THRESHOLDS = {
 
 
 def slow_response(reach: float, alpha: float) -> float:
-    """The integral over time as the paper has it."""
+    """Computes the integral over time as it stands in the paper."""
     speed, pulse = 299_792_458.0, 20e-9
 
     def integrand(time: float) -> float:
@@ -53,7 +53,7 @@ def slow_response(reach: float, alpha: float) -> float:
 @pytest.mark.parametrize("alpha", [0.0, 0.03, 0.2])
 @pytest.mark.parametrize("reach", [1.1, 2.0, 3.3, 4.4])
 def test_the_response_is_the_integral_of_the_paper(alpha, reach) -> None:
-    """Below the peak the maximum over all ranges up to the surface is the value at the surface."""
+    """Before the peak, the maximum over all ranges up to the surface is the value at the surface."""
     _, maxima = look_up(fog_response(alpha), np.array([reach]), "physical")
     assert maxima[0] == pytest.approx(slow_response(reach, alpha), rel=3e-5)
 
@@ -68,7 +68,7 @@ def test_the_published_plateau(alpha, mode) -> None:
 
 
 def test_published_entries_below_the_plateau() -> None:
-    """FogSim's table pairs, read at the grid point at or below the surface."""
+    """The pairs of FogSim's table are found at the grid point at or below the surface."""
     for alpha, at_two, at_three in ((0.005, 3.74e-10, 2.017e-9), (0.06, 3.30e-10, 1.749e-9), (0.2, 2.40e-10, 1.223e-9)):
         peaks, maxima = look_up(fog_response(alpha, "reference"), np.array([2.0, 3.0, 1.0, 0.0]), "reference")
         assert maxima[:2] == pytest.approx([at_two, at_three], rel=2e-3)
@@ -80,7 +80,7 @@ def test_published_entries_below_the_plateau() -> None:
 
 
 def first_fog(alpha: float, beta: float | str) -> float:
-    """The nearest point that fog takes, on a ray with a point every 5 cm."""
+    """Finds the nearest point that becomes fog, on a ray with a point every 5 cm."""
     reach = np.arange(5.0, 300.0, 0.05)
     sweep = make_sweep(np.c_[reach, 0 * reach, 0 * reach], 0.37)
     return float(reach[fog(sweep, np.random.default_rng(0), alpha=alpha, beta=beta).altered].min())  # type: ignore[arg-type]
@@ -125,14 +125,14 @@ def test_physical_fog_lies_between_the_sensor_and_the_surface(variant, seed) -> 
 
 
 def test_physical_v1_gathers_nowhere() -> None:
-    """It draws anew what would leave the space before the surface, instead of piling it up at the bounds."""
+    """Draws that would leave the space before the surface are drawn again, so that they do not gather at its bounds."""
     surface = np.random.default_rng(0).uniform(6.0, 30.0, 4000)
     ranges = noisy_ranges(np.full(4000, 4.6), surface, 10.0, "v1", "physical", np.random.default_rng(1))
     assert not np.isin(ranges, [0.9]).any() and np.mean(ranges > 0.999 * surface) < 0.01
 
 
 def test_reference_noise_follows_the_formulas() -> None:
-    """Each factor stays in its own bounds; v1 turns some points around, as the published formula does."""
+    """Each factor stays in its bounds; v1 gives some points a negative range, as the published formula does."""
     surface, rng = np.full(20_000, 8.0), np.random.default_rng(0)
     factor = {v: noisy_ranges(surface / 2, surface, 10.0, v, "reference", rng) / 4.0 for v in ("v1", "v2", "v3", "v4")}
     assert (factor["v1"] < 0).any() and factor["v1"][factor["v1"] > 0].min() == pytest.approx(8 / 18, rel=1e-2)
@@ -181,7 +181,7 @@ def test_a_point_at_the_sensor_or_without_intensity_never_becomes_fog() -> None:
 
 
 def test_alpha_is_drawn_from_the_six() -> None:
-    """Without fog particles (beta 0) the fading tells which alpha was drawn."""
+    """Without backscatter (beta 0), the loss of intensity shows which alpha was drawn."""
     sweep = make_sweep([[10.0, 0, 0]], 1.0)
     drawn = [-np.log(fog(sweep, np.random.default_rng(s), beta=0.0).intensity[0]) / 20 for s in range(200)]
     assert sorted(set(np.round(drawn, 4))) == pytest.approx(sorted(ALPHAS), abs=1e-4)
@@ -195,7 +195,7 @@ def test_a_wrong_option_is_refused(option) -> None:
 
 
 def test_fractions_of_a_real_scan() -> None:
-    """Computed independently for frame 000000 of sequence 00 (124,668 points)."""
+    """The fractions were computed independently, for frame 000000 of sequence 00 (124,668 points)."""
     sweep = real_sweep()
     assert len(sweep) == 124_668
 

@@ -1,4 +1,4 @@
-"""Snow against a slow beam-by-beam version, the published statistics, and properties."""
+"""Snow, compared with a slow beam-by-beam version and with published statistics, and its properties."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_wrong_snowfall_is_refused(wrong) -> None:
 
 
 def slow_shares(flakes: Flakes, line: int, azimuth: float, distance: float) -> tuple[list[tuple[float, float]], float]:
-    """[(distance, share)] of the flakes that touch the beam, front to back, and the share left for its point."""
+    """Lists (distance, share) of the flakes in a beam, front to back, and returns the share left for its point."""
     gaps = [(-DIVERGENCE / 2, DIVERGENCE / 2)]  # unclaimed parts of the beam
     shares = []
     of_line = [i for i in np.flatnonzero(flakes.line == line) if flakes.distance[i] < distance]
@@ -93,7 +93,7 @@ def slow_shares(flakes: Flakes, line: int, azimuth: float, distance: float) -> t
 
 
 def slow_report(shares, visible, intensity, distance, mode, full, loss) -> tuple[float, float, bool]:
-    """Intensity, range and whether a flake answered, of one beam; intensity 0..255."""
+    """Computes the intensity (0..255) and range that one beam reports, and whether that is a flake."""
     if not any(share > 0 for _, share in shares):
         return intensity, distance, False
     echoes = [(d, 0.9 * full * share) for d, share in shares if share > 0]
@@ -116,7 +116,7 @@ def slow_report(shares, visible, intensity, distance, mode, full, loss) -> tuple
 
 
 def crowded(seed: int, flakes: int = 400, beams: int = 60):
-    """Large flakes, several to a beam; beams and flakes at the seam of the circle and next to the sensor too."""
+    """Makes large flakes, several per beam; some beams and flakes are at azimuth 0 or next to the sensor."""
     rng = np.random.default_rng(seed)
     azimuth = np.where(rng.random(beams) < 0.3, rng.uniform(-0.002, 0.002, beams), rng.uniform(-np.pi, np.pi, beams))
     line = rng.integers(0, 3, beams)
@@ -173,7 +173,7 @@ def test_what_is_reported_is_what_the_slow_version_reports(seed, mode, focused) 
 
 
 def test_a_beam_hidden_by_flakes_at_the_window_answers_nothing() -> None:
-    """Where the receiver does not look yet (below 0.9 m) flakes only hide: no echo, no phantom from rounding."""
+    """Below 0.9 m the receiver sees nothing, so flakes there only hide: no echo may come from rounding."""
     flakes = Flakes(np.zeros(7, np.int64), np.linspace(0.9985, 1.0015, 7), np.full(7, 0.5), np.full(7, 2e-4))
     shade = occlusion(flakes, np.zeros(1), np.ones(1), np.array([20.0]), DIVERGENCE)
     assert shade.visible[0] == 0.0 and shade.share.sum() == pytest.approx(1.0)
@@ -200,7 +200,7 @@ def test_more_beams_than_are_summed_at_once() -> None:
 
 
 def test_an_unhidden_point_keeps_its_intensity_in_the_signal() -> None:
-    """A pulse alone peaks half its length behind its range, at A / R^2 up to the grid of 0.1 m."""
+    """A single pulse has its maximum A / R^2 half its length after its range, up to the grid of 0.1 m."""
     distance = np.array([5.0, 33.33, 71.0])
     ranges, signal = strongest_return(np.arange(3), distance, 80.0 * distance**2, 3)
     assert ranges - PULSE / 2 == pytest.approx(distance, abs=0.051)
@@ -295,7 +295,7 @@ def test_a_wrong_mode_is_refused() -> None:
     [(0.5, 2.0, 0.368, 0.046, 0.026, 13.2), (1.0, 1.6, 0.296, 0.043, 0.030, 15.9), (2.5, 1.6, 0.237, 0.038, 0.032, 18)],
 )
 def test_figures_of_a_real_scan(rate, velocity, touched, physical, reference, median) -> None:
-    """Orientation values of an independent prototype on one scan, one seed: met within a tenth or so."""
+    """The figures of an independent prototype, for one scan and one seed, are met within about a tenth."""
     sweep = real_sweep()
     azimuth = np.arctan2(sweep.xyz[:, 1].astype(float), sweep.xyz[:, 0].astype(float))
     reach = np.zeros(64)

@@ -1,4 +1,4 @@
-"""Wet ground: Fresnel's equations against textbook values, the film against a sum over bounces, and what is deleted."""
+"""Wet ground: Fresnel's equations at textbook values, the film as a sum over reflections, and the deleted points."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_power_is_lost_at_a_boundary(n1, n2) -> None:
 
 
 def test_a_beam_through_a_boundary_and_back_meets_the_same_transmission() -> None:
-    """Stokes: from air and from water, at the two angles of one ray, T is the same."""
+    """By Stokes' relations, T is the same from air and from water, at the two angles of one ray."""
     angle = np.linspace(0.0, 1.5, 100)
     inside = np.arcsin(np.sin(angle) * AIR / WATER)
     for (_, into), (_, out) in zip(fresnel(AIR, WATER, angle), fresnel(WATER, AIR, inside), strict=True):
@@ -58,7 +58,7 @@ def test_the_film_is_the_sum_over_bounces() -> None:
 
 
 def road(count: int = 4000, seed: int = 0, reflectance: float = 0.04, sensor=SEMANTICKITTI, tilt: float = 0.0):
-    """A flat road of one reflectance per metre of distance, a wall of 300 points above it."""
+    """Makes a flat road with one reflectance per metre of distance, and a wall of 300 points above it."""
     rng = np.random.default_rng(seed)
     azimuth, far = rng.uniform(-np.pi, np.pi, count), rng.uniform(3.0, 60.0, count)
     x, y = far * np.cos(azimuth), far * np.sin(azimuth)
@@ -73,7 +73,7 @@ def road(count: int = 4000, seed: int = 0, reflectance: float = 0.04, sensor=SEM
 
 
 def slow_wet(sweep, height, floor, weakest=5 / 255):
-    """Row -> intensity of what is left, one point at a time, Fresnel in its textbook form of sines and tangents."""
+    """Computes row -> intensity of the remaining points, one by one, with Fresnel's equations in sines and tangents."""
     unit = sweep.sensor.intensity_max
     ground = [i for i in range(len(sweep)) if sweep.labels[i] in sweep.sensor.ground]
     d = {i: math.dist((0, 0, 0), sweep.xyz[i].tolist()) for i in ground}
@@ -158,7 +158,7 @@ def test_a_tilted_plane_is_found_without_labels() -> None:
 
 @pytest.mark.parametrize("ground", ["labels", "plane"])
 def test_strange_sweeps_give_no_nan(ground) -> None:
-    """Ground straight below, above the sensor, at it, dark, and all in one place."""
+    """The ground is straight below the sensor, above it, at it, dark, or all in one place."""
     straight = make_sweep([[0, 0, -1.7]] * 20 + [[0, 0, 0], [5, 0, 2]], 0.5, labels=[9] * 22)
     dark = make_sweep(random_sweep(200).xyz, 0.0, labels=[9] * 200)
     for sweep in (straight, dark):
@@ -176,7 +176,7 @@ def test_the_low_fit_follows_the_weakest_of_each_bin() -> None:
 
 
 def test_the_noise_is_never_above_the_mean_return_nor_below_zero() -> None:
-    """A low fit from a few far bins (flat, high) says nothing of the ground near the sensor."""
+    """A low fit from a few far bins, which is flat and high, must not be used for the ground near the sensor."""
     distance = np.array([5.0, 30.0, 60.0, 200.0])
     fits = GroundReturn(mean=(0.064, 0.64), low=(0.01, 3.0))
     assert fits.noise(distance, 0.5) == pytest.approx([0.5 * 0.96, 0.5 * 2.56, 0.5 * 3.6, 0.5 * 5.0])

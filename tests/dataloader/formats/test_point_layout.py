@@ -1,4 +1,4 @@
-"""Files that are no float32 x 4 (or x 5) are told from those that are, whatever their size; real scans never are."""
+"""Files that are not four (or five) float32 columns are recognised, whatever their size; real scans are never refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def npy(values: np.ndarray) -> bytes:
 
 
 def columns(*more: np.ndarray | float) -> np.ndarray:
-    """KITTI's four columns and further ones."""
+    """Makes KITTI's four columns and further ones."""
     return np.column_stack([KITTI, *(np.broadcast_to(column, len(KITTI)) for column in more)]).astype(np.float32)
 
 
@@ -86,7 +86,7 @@ FOREIGN = {
 @pytest.mark.parametrize("name", FOREIGN)
 @pytest.mark.parametrize("left_out", [0, 16, 20])
 def test_foreign_files_are_named(name, left_out) -> None:
-    """Also where some bytes lack, so that the size is a multiple of 16 or is not."""
+    """They are also named if some bytes are missing, whether or not the size is then a multiple of 16."""
     values, wanted = FOREIGN[name]
     content = content_of(values)
     content = content[: len(content) - left_out]
@@ -108,7 +108,7 @@ def test_four_and_five_columns_are_told_apart() -> None:
 
 
 def changed(change: str, scan: np.ndarray) -> np.ndarray:
-    """What real scans have, and what people do to them."""
+    """Changes a scan as real scans may differ, or as people may change them."""
     scan, rng = scan.copy(), np.random.default_rng(1)
     some = rng.random(len(scan)) < 0.6
     if change in ("nan", "inf"):
@@ -161,7 +161,7 @@ def test_no_scan_is_taken_for_another_file(change) -> None:
 
 
 def test_no_part_of_a_scan_is_taken_for_another_file() -> None:
-    """Runs, samples and neighbourhoods, down to few points."""
+    """The parts are runs, samples and neighbourhoods, down to few points."""
     for scan in real_and_made_up():
         for size in (1, 5, 64, 100, 700):
             for begin in range(0, len(scan) - size, len(scan) // 12):

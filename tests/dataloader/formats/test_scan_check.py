@@ -1,4 +1,4 @@
-"""What is said of scans when they are listed: doubtful ones are noted, once for each kind, sound ones never."""
+"""The checks when scans are listed: doubtful scans give one note for each kind, good scans none."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SECOND = np.arange(4096)[:, None] % 2 > 0
 
 
 def crosstalk(scan: np.ndarray) -> np.ndarray:
-    """A hundredth of the points off by 3 m and 3 of intensity, as in Robo3D."""
+    """Moves a hundredth of the points by 3 m and 3 in intensity, as Robo3D does."""
     rng = np.random.default_rng(0)
     return np.where(rng.random((len(scan), 1)) < 0.01, scan + rng.normal(0, 3, scan.shape), scan)
 

@@ -1,4 +1,4 @@
-"""The whole of 2DPASS against outputs of the published network."""
+"""The whole of 2DPASS, compared with outputs of the published network."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_training_losses(case) -> None:
 
 
 def test_gradient_norms(case) -> None:
-    """In float64: in float32 a ReLU near 0 can fall either way, with the order of summation of the threads at hand."""
+    """The norms are computed in float64: in float32, a ReLU near 0 depends on the order of summation of the threads."""
     golden, network, batch = case
     network = copy.deepcopy(network).double().train()
     voxels = network.network_3d.voxelize(batch)  # of the float32 coordinates, as published

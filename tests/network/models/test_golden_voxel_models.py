@@ -1,4 +1,4 @@
-"""MinkowskiNet and SPVCNN compute what the published ones do: names, layouts, voxels, logits and losses."""
+"""MinkowskiNet and SPVCNN, compared with the published ones: names, layouts, voxels, logits and losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses against published values, torch's own and slow versions from their definitions."""
+"""The losses, compared with published values, torch's losses and slow versions of their definitions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CLASSES = 5
 
 
 def rows(count: int, seed: int = 0, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
-    """Random logits that require gradients, and labels."""
+    """Draws logits that require gradients, and labels."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(count, classes, generator=generator, dtype=torch.float64)
     return logits.requires_grad_(), torch.randint(classes, (count,), generator=generator)
 
 
 def slow_lovasz(logits: Tensor, labels: Tensor) -> Tensor:
-    """Class by class and point by point, with the Jaccard loss as a function of the set of mispredicted points."""
+    """Computes the loss class by class and point by point, from the Jaccard loss of the set of mispredicted points."""
     kept = labels != 0
     probabilities, classes = logits[kept].softmax(1), labels[kept].tolist()
     losses = []

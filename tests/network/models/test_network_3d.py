@@ -1,4 +1,4 @@
-"""The 3D network, and the whole training model around it."""
+"""The 3D network, and the training model of 2DPASS."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ SCALES = [(2, 4, 8), (2, 2, 16), (16,)]
 
 
 def in_float64(network: Network3D, batch: Batch) -> Features3D:
-    """The network's own forward in float64; the voxels stay those of the float32 coordinates."""
+    """Runs the network's forward pass in float64, on the voxels of the float32 coordinates."""
     voxels = network.voxelize(batch)
     return network.double()(replace(voxels, features=voxels.features.double()))
 
 
 def make_2dpass(scale_list=(2, 4, 8, 16), channels: int = 4) -> Arch2DPASS:
-    """A narrow 2DPASS (its ResNet keeps its size)."""
+    """Builds a narrow 2DPASS (its ResNet keeps its size)."""
     torch.manual_seed(0)
     criterion = SegmentationLoss(class_weights([0, 5, 1, 3, 2]))
     network = Arch2DPASS(
@@ -107,7 +107,7 @@ def test_order_of_points_does_not_matter() -> None:
 
 
 def test_training_with_a_single_point() -> None:
-    """One row in every BatchNorm: its running statistics serve, and stay as they are."""
+    """With one row in every BatchNorm, the running statistics are used and do not change."""
     network = make_network_3d().train()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     losses = network.training_losses(replace(make_batch((1,)), labels=torch.tensor([2])))
@@ -248,7 +248,7 @@ def test_total_loss_is_the_sum_of_its_parts() -> None:
 
 
 def test_the_teacher_is_not_taught() -> None:
-    """The distillation term alone reaches the 3D side, not the fused prediction nor the 2D branch."""
+    """The gradient of the distillation loss reaches the 3D side only, not the fused prediction or the 2D branch."""
     weak, strong = (make_2dpass((2, 4)) for _ in range(2))
     weak.distillation.lambda_xm, strong.distillation.lambda_xm = 0.0, 100.0
     batch = make_batch(image=(32, 48))
@@ -262,7 +262,7 @@ def test_the_teacher_is_not_taught() -> None:
 
 
 def test_fusion_gate() -> None:
-    """u = ReLU(z * sigmoid(gate(z))), z = Linear([h, ReLU(Linear(g))]), row by row."""
+    """The fusion is u = ReLU(z * sigmoid(gate(z))), z = Linear([h, ReLU(Linear(g))]), row by row."""
     block = FusionBlock(3, CLASSES).double()
     g, h = torch.randn(6, 3).double(), torch.randn(6, 3).double()
     for row in range(6):

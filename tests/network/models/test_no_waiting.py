@@ -1,7 +1,7 @@
-"""A training step and an evaluation on a GPU: the host asks for numbers of voxels and pairs, and for nothing else.
+"""In a training step and an evaluation on a GPU, the host waits only for the numbers of voxels and of pairs.
 
-There is no GPU in this test. Tensors are on torch's meta device: they have shapes but no values, so every operation
-whose result the host would have to wait for (`item`, `nonzero`, `unique`, a mask as an index ...) raises.
+These tests need no GPU. Tensors are on torch's meta device: they have shapes but no values, so every operation whose
+result the host would have to wait for (`item`, `nonzero`, `unique`, a mask as an index) raises an error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ POINTS, VISIBLE = (300, 200), 60
 
 @dataclass(frozen=True)
 class FakeMap:
-    """Stands for a backend that does not wait either."""
+    """A stand-in for the map of a backend that does not wait."""
 
     num_outputs: int
     num_inputs: int
@@ -63,7 +63,7 @@ BACKEND = SparseBackend(
 
 
 def counted(asked: list[int]) -> object:
-    """`collect`, with made-up numbers in the place of those that the host would wait for."""
+    """Returns a `collect` with made-up numbers in place of those that the host would wait for."""
 
     def collect(rankings: Iterable[Ranking]) -> list[Distinct]:
         rankings = list(rankings)
@@ -75,7 +75,7 @@ def counted(asked: list[int]) -> object:
 
 @pytest.fixture
 def asked(monkeypatch) -> Iterator[list[int]]:
-    """How many numbers the host has asked for, per time it had to wait; inside, tensors have no values."""
+    """Yields a list of how many numbers the host asks for at each wait; tensors have no values inside."""
     asked: list[int] = []
     for module in (voxelize, voxel_pyramid):
         monkeypatch.setattr(module, "collect", counted(asked))
@@ -141,7 +141,7 @@ def test_a_training_step(asked, name, optimizer) -> None:
 
 
 class Operations(TorchDispatchMode):
-    """Counts operations by name."""
+    """A mode that counts operations by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ SORTED_BACKWARD = {"arch_2dpass": 4 + 2 + 4 + 3, "minkowskinet": 0, "spvcnn": 2}
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_sort_only_what_is_not_known_and_add_in_a_fixed_order(asked, name) -> None:
-    """Where a GPU adds to one place of a result from several threads, the order of the sum is never the same twice."""
+    """If several threads of a GPU add to one number, the order of the sum differs from run to run."""
     network = make(name).train()
     with Operations() as forward:
         loss = network.training_losses(fake_batch())["loss"]

@@ -1,4 +1,4 @@
-"""MinkowskiNet and SPVCNN as networks: size, gradients, precision, dropout, checkpoints."""
+"""MinkowskiNet and SPVCNN as networks: size, gradients, precision, dropout and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weighted sums of rows against the matrix that they are, and ranks against torch.unique."""
+"""Weighted sums of rows, compared with a product with a matrix, and rankings, compared with torch.unique."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from network.ops.sums import RowSum, sum_bags
 
 
 def matrix_of(average: RowSum) -> Tensor:
-    """(T, num_sources) float64, entry by entry."""
+    """Builds the (T, num_sources) float64 matrix of a sum, entry by entry."""
     matrix = torch.zeros(len(average), average.num_sources, dtype=torch.float64)
     ends = list(range(len(average) + 1)) if average.ends is None else average.ends.tolist()
     for target in range(len(average)):
@@ -68,7 +68,7 @@ NARROW = [torch.bfloat16, torch.float16]
 @pytest.mark.parametrize("size", [3, 7, 49, 257, 1000])
 @pytest.mark.parametrize("dtype", NARROW)
 def test_the_mean_of_equal_rows_is_that_row(dtype, size) -> None:
-    """And its gradient is a share of the result's, rounded once. Rounded to bf16, 49 times 1/49 is 1.0029."""
+    """Its gradient is a share of the result's gradient, rounded once. Rounded to bf16, 49 times 1/49 is 1.0029."""
     group = torch.arange(2 * size) % 2
     row = torch.randn(2, 64).to(dtype)
     features = row[group].requires_grad_()
@@ -91,7 +91,7 @@ def test_the_mean_of_equal_rows_is_that_row(dtype, size) -> None:
 
 
 def test_a_sum_divided_at_once_is_the_mean() -> None:
-    """As it is computed on a GPU."""
+    """A GPU computes a mean in this way."""
     average = AVERAGES["grouping"]
     features = torch.randn(6, 3, dtype=torch.float64)
     assert torch.allclose(sum_bags(features, *average.bags, mean=True), matrix_of(average) @ features)
@@ -99,7 +99,7 @@ def test_a_sum_divided_at_once_is_the_mean() -> None:
 
 @pytest.mark.parametrize("dtype", [*NARROW, torch.float32])
 def test_sums_are_kept_in_float32(dtype) -> None:
-    """256 and 26 times 1: a sum in bfloat16, whose next number is 258, would stay at 256."""
+    """The rows are 256 and 26 times 1: a bfloat16 sum would stay at 256, because its next number is 258."""
     features = torch.ones(27, 40, dtype=dtype)
     features[0] = 256
     everything = RowSum(torch.arange(27), torch.tensor([0, 27]), torch.ones(27), 27)

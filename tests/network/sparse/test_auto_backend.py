@@ -1,4 +1,4 @@
-"""Which backend "auto" is."""
+"""The choice of the backend "auto"."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def nothing_chosen(monkeypatch) -> None:
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Makes a GPU on which Triton is `available`, and wrong in the layers of `wrong`; returns what is tried there."""
+    """Simulates a GPU where Triton is `available`, with wrong results for the layers `wrong`; returns what is tried."""
 
     def make(available: bool = True, wrong: Sequence[Layer] = ()) -> list[tuple[torch.dtype, tuple[Layer, ...], bool]]:
         triton_backend = pytest.importorskip("network.sparse.triton_backend")
@@ -74,7 +74,7 @@ def test_not_where_it_is_wrong(gpu) -> None:
 
 
 def test_not_where_it_is_wrong_in_a_later_network(gpu, recwarn) -> None:
-    """Right so far, as in a test after a training, and then wrong: not used from there on, and not tried again."""
+    """Kernels that were right for one network and are wrong for a later one are not used or tried any more."""
     tried = gpu(wrong=[(8, 96, 96)])
     auto_backend.BACKEND.warm_up(CUDA, torch.float32, [(27, 96, 96)], False)
     assert auto_backend.choose(CUDA).name == "triton" and not recwarn

@@ -1,4 +1,4 @@
-"""The check of a backend, on stand-ins that are right but for one thing."""
+"""The check of a backend, on stand-ins that are wrong in one thing only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Spoil = Callable[[str, Tensor], Tensor]
 
 
 class Gradient(torch.autograd.Function):
-    """The tensor itself; its gradient is spoilt."""
+    """A function that returns its tensor and changes the gradient."""
 
     @staticmethod
     def forward(ctx, tensor: Tensor, name: str, spoil: Spoil) -> Tensor:
@@ -33,7 +33,7 @@ class Gradient(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Spoilt:
-    """A map of the torch backend, whose results and gradients go through a function of (what it is, the tensor)."""
+    """A map of the torch backend whose results and gradients are changed by a function (name, tensor) -> tensor."""
 
     right: KernelMap
     spoil: Spoil
@@ -65,7 +65,7 @@ def only(wanted: str, columns: int, change: Callable[[Tensor], Tensor]) -> Spoil
 
 
 def last_channel(tensor: Tensor) -> Tensor:
-    """A fiftieth of the largest number too much, in one channel."""
+    """Adds a fiftieth of the largest number to one channel."""
     return tensor + 0.02 * tensor.abs().max() * (torch.arange(tensor.shape[-1]) == tensor.shape[-1] - 1)
 
 
@@ -118,7 +118,7 @@ def test_an_evaluation_looks_at_no_gradients() -> None:
 
 
 def test_full_precision_means_full_precision() -> None:
-    """Sums that are rounded to 8 bits are a fault in fp32, and none in bf16."""
+    """Sums that are rounded to 8 bits are wrong in fp32, but right in bf16."""
     wrong = backend(lambda name, t: in_bf16(t))
     assert "wrong results: sums" in str(first_wrong(wrong, KEYS, torch.float32, LAYERS, False))
     assert first_wrong(wrong, KEYS, torch.bfloat16, LAYERS, False) is None

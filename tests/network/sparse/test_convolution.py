@@ -1,4 +1,4 @@
-"""Sparse convolution against torch's dense convolution, and the neighbour search against a dictionary."""
+"""Sparse convolution, compared with torch's dense convolution, and neighbour search, compared with a dictionary."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZE = 16
 
 
 def random_keys(seed: int, scans: int = 3, count: int = 150) -> Tensor:
-    """Distinct voxels in a box around the origin, crowded enough for most to have neighbours; scan 1 has none."""
+    """Draws distinct voxels in a box around the origin, most of which have neighbours; scan 1 has no voxels."""
     generator = torch.Generator().manual_seed(seed)
     batch = torch.randint(scans, (count,), generator=generator)
     batch[batch == 1] = 0
@@ -33,7 +33,7 @@ def random_keys(seed: int, scans: int = 3, count: int = 150) -> Tensor:
 
 
 def keys_of(*coordinates: tuple[int, ...]) -> Tensor:
-    """Keys of (batch, z, y, x) tuples."""
+    """Returns the sorted keys of (batch, z, y, x) tuples."""
     return torch.unique(pack(*torch.tensor(coordinates, dtype=torch.int64).view(-1, 4).unbind(1)))
 
 
@@ -46,7 +46,7 @@ VOXEL_SETS = {
 
 
 def make_map(kind: str, kernel_size: int, keys: Tensor) -> tuple[PairMap, Tensor, Tensor]:
-    """The map, and the keys of its input and output rows."""
+    """Builds the map, and the keys of its input and output rows."""
     if kind == "submanifold":
         return submanifold_map(keys, kernel_size), keys, keys
     coarse, kernel_map = strided_map(keys, kernel_size, 2)
@@ -54,7 +54,7 @@ def make_map(kind: str, kernel_size: int, keys: Tensor) -> tuple[PairMap, Tensor
 
 
 def dense_convolution(kind: str, k: int, keys: tuple[Tensor, Tensor], features: Tensor, weight: Tensor, bias: Tensor):
-    """torch's convolution over the whole grid, read off at the output voxels."""
+    """Computes torch's convolution over the whole grid and returns it at the output voxels."""
     (b, *zyx), (b_out, *zyx_out) = unpack(keys[0]), unpack(keys[1])
     fine, coarse = (SIZE, SHIFT), (SIZE // 2, SHIFT // 2)
     (size, shift), (_, shift_out) = {"strided": (fine, coarse), "transposed": (coarse, fine)}.get(kind, (fine, fine))
@@ -75,7 +75,7 @@ def dense_convolution(kind: str, k: int, keys: tuple[Tensor, Tensor], features: 
 def inputs_for(
     kernel_map: PairMap, k: int, dtype: torch.dtype, c_in: int = 5, c_out: int = 7
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Random features, weight and bias that require gradients."""
+    """Draws features, weight and bias that require gradients."""
     generator = torch.Generator().manual_seed(k)
     shapes = [(kernel_map.num_inputs, c_in), (k**3, c_in, c_out), (c_out,)]
     features, weight, bias = (torch.randn(s, generator=generator, dtype=dtype).requires_grad_() for s in shapes)
@@ -83,7 +83,7 @@ def inputs_for(
 
 
 def convolve(kernel_map: PairMap, tensors: Iterable[Tensor]) -> Tensor:
-    """With (features, weight, bias)."""
+    """Convolves with (features, weight, bias)."""
     features, weight, bias = tensors
     return kernel_map.convolve(features, weight, bias)
 
@@ -109,7 +109,7 @@ def test_equals_dense_convolution_forward_and_backward(kind, k, voxels, dtype) -
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("kind", "k"), KINDS)
 def test_epilogue(kind, k, with_bias, slope) -> None:
-    """Bias, residual and LeakyReLU after the sum, with gradients and without."""
+    """Bias, residual and LeakyReLU come after the sum, with gradients and without."""
     kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"])
     features, weight, bias = inputs_for(kernel_map, k, torch.float64)
     residual = torch.randn(kernel_map.num_outputs, 7, dtype=torch.float64, requires_grad=True)
@@ -131,7 +131,7 @@ def test_epilogue(kind, k, with_bias, slope) -> None:
 @pytest.mark.parametrize("rows", [1, 7, 64])
 @pytest.mark.parametrize("voxels", ["random", "dense"])
 def test_chunks_change_nothing(monkeypatch, voxels, rows) -> None:
-    """However many output rows are walked at a time."""
+    """The result does not depend on how many output rows are computed at once."""
     kernel_map = submanifold_map(VOXEL_SETS[voxels], 3)
     tensors = inputs_for(kernel_map, 3, torch.float64)
     expected = kernel_map.convolve(*tensors)
@@ -178,7 +178,7 @@ def test_bfloat16_within_its_rounding_of_float32(kind, k) -> None:
 
 
 def test_bfloat16_sums_are_kept_in_float32() -> None:
-    """256 and 26 times 1: a sum in bfloat16, whose next number is 258, would stay at 256."""
+    """The products are 256 and 26 times 1: a bfloat16 sum would stay at 256, because its next number is 258."""
     keys = keys_of(*itertools.product((0,), (-1, 0, 1), (-1, 0, 1), (-1, 0, 1)))
     weight = torch.ones(27, 1, 1, dtype=torch.bfloat16)
     weight[13] = 256
@@ -207,7 +207,7 @@ def test_memory_layout_does_not_matter(kind, k) -> None:
 
 @pytest.mark.parametrize("needed", [0, 1, 2])
 def test_gradient_of_one_input_alone(needed) -> None:
-    """A frozen weight or the first layer's input: what needs no gradient does not disturb the others."""
+    """A frozen weight, or the input of the first layer, needs no gradient and must not disturb the other gradients."""
     kernel_map = submanifold_map(VOXEL_SETS["random"], 3)
     tensors = inputs_for(kernel_map, 3, torch.float64)
     out = convolve(kernel_map, (t if i == needed else t.detach() for i, t in enumerate(tensors)))
@@ -230,7 +230,7 @@ def test_scans_of_a_batch_do_not_meet(kind, k) -> None:
 
 
 def pairs_by_dictionary(keys_in: Tensor, keys_out: Tensor, k: int, stride: int) -> list[set[tuple[int, int]]]:
-    """Per kernel offset the (input row, output row) pairs, looked up one by one."""
+    """Lists the (input row, output row) pairs of each kernel offset, looked up one by one."""
     row = {voxel: i for i, voxel in enumerate(zip(*(axis.tolist() for axis in unpack(keys_in)), strict=True))}
     outputs = list(zip(*(axis.tolist() for axis in unpack(keys_out)), strict=True))
     low = -(k // 2) if k % 2 else 0

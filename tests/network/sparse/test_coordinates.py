@@ -1,4 +1,4 @@
-"""Voxel keys: packing, order, neighbours, division."""
+"""Voxel keys: packing, order, neighbours and division."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, divide, halve, ker
 
 
 def coordinates(seed: int = 0, count: int = 4000, limit: int = LIMIT) -> tuple[torch.Tensor, ...]:
-    """(batch, z, y, x), the extremes among them."""
+    """Returns (batch, z, y, x) coordinates, with the extremes among them."""
     generator = torch.Generator().manual_seed(seed)
     batch = torch.randint(0, 32768, (count,), generator=generator)
     zyx = torch.randint(-limit, limit + 1, (3, count), generator=generator)
@@ -40,7 +40,7 @@ def test_neighbours_are_a_constant_away() -> None:
 
 
 def test_steps_from_the_limit_reach_no_voxel() -> None:
-    """Even from the outermost voxel a step stays in its field: no other coordinate, no other scan has that key."""
+    """Even from the outermost voxel, a step leads to a key that no other coordinate or scan has."""
     batch, *_ = coordinates()
     for z, y, x in itertools.product((-LIMIT, LIMIT), repeat=3):
         keys = pack(batch, *(torch.full_like(batch, c) for c in (z, y, x)))

@@ -1,4 +1,4 @@
-"""BatchNorm folded into convolutions: the same as one after the other, and never of weights that have changed since."""
+"""BatchNorm folded into convolutions: the results are the same, also after the weights have changed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_copy_folds_its_own_weights() -> None:
 
 
 def test_folded_once_for_many_scans_in_each_type() -> None:
-    """Evaluations in bf16 and in fp32 by turns do not throw each other's weights away."""
+    """Evaluations that alternate between bf16 and fp32 keep each other's folded weights."""
     layer = make_layer()
 
     def run() -> list[tuple[torch.dtype, torch.dtype, int, int]]:

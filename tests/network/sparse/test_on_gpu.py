@@ -1,6 +1,6 @@
-"""The sparse backends and the whole of 2DPASS on a CUDA device; skipped where there is none.
+"""The sparse backends and the whole of 2DPASS on a CUDA device; these tests are skipped without one.
 
-Judges are torch's dense convolution in float64 on the CPU, and the golden outputs of the published network.
+Results are compared with torch's dense convolution in float64 on the CPU, and with outputs of the published network.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def exact_fp32():
 
 @pytest.fixture(params=["torch", "triton", "spconv"])
 def backend(request) -> SparseBackend:
-    """Each backend that can be imported."""
+    """Provides each backend that can be imported."""
     if request.param == "torch":
         return torch_backend.BACKEND
     if request.param == "triton":
@@ -48,7 +48,7 @@ def backend(request) -> SparseBackend:
 
 
 def make_map(backend: SparseBackend, kind: str, keys: torch.Tensor):
-    """The map on the device, and the keys of its input and output rows on the CPU."""
+    """Builds the map on the device, and the keys of its input and output rows on the CPU."""
     if kind == "submanifold":
         return backend.submanifold_map(keys.to(CUDA), 3), keys, keys
     coarse, parent = torch.unique(halve(keys), return_inverse=True)
@@ -78,7 +78,7 @@ def test_equals_dense_convolution_forward_and_backward(backend, kind, voxels, dt
 
 
 def test_golden_outputs_on_the_device(backend, case) -> None:  # noqa: F811
-    """As in test_golden_2dpass.py."""
+    """The outputs are those of test_golden_2dpass.py."""
     golden, network, batch = case
     network = copy.deepcopy(network).to(CUDA)
     network.network_3d.backend = backend

@@ -1,4 +1,4 @@
-"""The spconv backend: its use of the interface, against a dense stand-in here and against spconv itself on CUDA."""
+"""The spconv backend's use of spconv, with a dense stand-in here and with spconv itself on CUDA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 
 class DenseSubMConv3d(torch.nn.Module):
-    """What spconv documents of SubMConv3d, by a dense convolution: weight [out, kz, ky, kx, in], outputs = inputs."""
+    """A stand-in for SubMConv3d as documented, by a dense convolution: weight [out, kz, ky, kx, in]."""
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int, bias: bool, indice_key: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def random_keys(count: int) -> torch.Tensor:
 
 @pytest.fixture
 def stand_in(monkeypatch) -> None:
-    """A dense spconv, which refuses bf16 as spconv 2.3.8 does."""
+    """Installs a dense stand-in for spconv, which refuses bf16 as spconv 2.3.8 does."""
     package = ModuleType("spconv.pytorch")
     package.SubMConv3d, package.SparseConvTensor = DenseSubMConv3d, StandInTensor  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "spconv", ModuleType("spconv"))

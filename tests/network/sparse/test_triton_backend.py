@@ -1,6 +1,6 @@
-"""The Triton backend, in Triton's interpreter: against torch's dense convolution, the torch backend and a dictionary.
+"""The Triton backend in Triton's interpreter, compared with torch's dense convolution and the torch backend.
 
-And that its kernels compile for GPUs; what is fast is for a GPU to tell.
+The kernels are also compiled for GPUs; their speed is not tested.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def interpreter():
 
 
 def make_map(backend, kind: str, keys: Tensor):
-    """The map, and the keys of its input and output rows."""
+    """Builds the map, and the keys of its input and output rows."""
     if kind == "submanifold":
         return backend.submanifold_map(keys, 3), keys, keys
     coarse, parent = torch.unique(halve(keys), return_inverse=True)
@@ -61,7 +61,7 @@ def make_map(backend, kind: str, keys: Tensor):
 
 
 def inputs_for(kernel_map, kind: str, dtype=torch.float32, c_in: int = 5, c_out: int = 7) -> list[Tensor]:
-    """Random features, weight and bias that require gradients."""
+    """Draws features, weight and bias that require gradients."""
     generator = torch.Generator().manual_seed(3)
     shapes = [(kernel_map.num_inputs, c_in), (KINDS[kind] ** 3, c_in, c_out), (c_out,)]
     return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
@@ -84,7 +84,7 @@ def test_equals_dense_convolution_forward_and_backward(kind, voxels) -> None:
 
 @pytest.mark.parametrize(("c_in", "c_out"), [(4, 33), (1, 1), (17, 40)])
 def test_channels_of_any_number(c_in, c_out) -> None:
-    """Blocks of the interpreter have 16 or 32 channels: one and several, filled and not."""
+    """Blocks of the interpreter have 16 or 32 channels: the layers need one or several, completely filled or not."""
     keys = random_keys(4, count=20)
     found, expected = (make_map(backend, "submanifold", keys)[0] for backend in (triton, torch_backend))
     tensors = inputs_for(expected, "submanifold", c_in=c_in, c_out=c_out)
@@ -95,7 +95,7 @@ def test_channels_of_any_number(c_in, c_out) -> None:
 
 
 def test_weight_gradient_in_many_shares(monkeypatch) -> None:
-    """The centre's pairs go to several programs, rare offsets to one, an empty one to none."""
+    """The pairs of the centre go to several programs, those of rare offsets to one, and an empty offset has none."""
     kernel_map = triton.submanifold_map(random_keys(12, count=100), 3)
     features, grad = torch.randn(kernel_map.num_inputs, 5), torch.randn(kernel_map.num_outputs, 7)
     expected = torch.zeros(27, 5, 7)
@@ -150,7 +150,7 @@ def test_autocast_is_followed() -> None:
 
 
 def test_bfloat16_sums_are_kept_in_float32() -> None:
-    """256 and 26 times 1: a sum in bfloat16, whose next number is 258, would stay at 256."""
+    """The products are 256 and 26 times 1: a bfloat16 sum would stay at 256, because its next number is 258."""
     keys = keys_of(*itertools.product((0,), (-1, 0, 1), (-1, 0, 1), (-1, 0, 1)))
     weight = torch.ones(27, 1, 1, dtype=torch.bfloat16)
     weight[13] = 256
@@ -230,7 +230,7 @@ def test_scans_of_a_batch_do_not_meet(kind) -> None:
 
 
 def pairs_of_tiles(tiles) -> list[set[tuple[int, int]]]:
-    """Per offset the (input row, output row) pairs that tiles hold."""
+    """Lists for each offset the (input row, output row) pairs in the tiles."""
     volume = tiles.live.shape[1]
     found: list[list[tuple[int, int]]] = [[] for _ in range(volume)]
     for place, row in enumerate(tiles.order.tolist()):
@@ -286,7 +286,7 @@ def test_tiles_are_the_rows_sorted_and_their_live_offsets_the_union() -> None:
 
 
 def test_rows_follow_a_gray_code() -> None:
-    """Along the code one bit changes at a time: 0, 1, 11, 10, 110, ..."""
+    """Along the code one bit changes at a time: 0, 1, 11, 10, 110 and so on."""
     table = geometry.find_neighbours(random_keys(10, count=80))
     bits = geometry.significance(27)
     masks = [sum(1 << bits[k] for k in range(27) if table[k, row] >= 0) for row in range(table.shape[1])]
@@ -297,7 +297,7 @@ def test_rows_follow_a_gray_code() -> None:
 
 
 def test_sorting_saves_products() -> None:
-    """On a rough surface, tiles of sorted rows have fewer live offsets than tiles of rows as they come."""
+    """On a rough surface, tiles of sorted rows have fewer live offsets than tiles of unsorted rows."""
     y, x = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
     height = (x * 7 + y * 3) % 11 // 4 + (x + 2 * y) // 4
     keys = torch.unique(pack(torch.zeros_like(x), height, y, x))
@@ -316,7 +316,7 @@ def test_bits_of_offsets_are_distinct_and_rare_ones_high() -> None:
 
 
 class RefuseToWait(TorchDispatchMode):
-    """Raises at any operation after which the host would know what is on the device."""
+    """A mode that raises an error at any operation for which the host would wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -335,7 +335,7 @@ class RefuseToWait(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_waits_for_the_device(kind, monkeypatch) -> None:
-    """Kernels run outside of the watch: on a GPU they are launches, here the interpreter copies to the host."""
+    """Kernels are not watched: on a GPU they are only launched, but the interpreter copies to the host."""
     keys = random_keys(11, count=80)
     coarse, parent = torch.unique(halve(keys), return_inverse=True)
     start = geometry.launch
@@ -379,7 +379,7 @@ def test_the_watch_sees_what_waits(wait) -> None:
 
 
 def test_rows_times_channels_past_32_bits() -> None:
-    """The last row begins past element 2^31 of its memory, of which next to nothing is touched."""
+    """The last row begins beyond element 2^31 of its memory; almost none of that memory is used."""
     far = (1 << 31) // 2
     keys = keys_of((0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 0, 2))
     memory = torch.empty(2 * far + 4, dtype=torch.float16)
@@ -423,7 +423,7 @@ def test_availability(monkeypatch) -> None:
 
 
 def test_the_check_runs_the_kernels(monkeypatch) -> None:
-    """What it looks at is in test_backend_check.py."""
+    """The check itself is tested in test_backend_check.py."""
     layers = [(8, 3, 5)]
     assert triton.why_not(CPU, torch.float16, layers, training=False) is None
     right = triton.convolve_tiles
@@ -451,7 +451,7 @@ def test_fp32_is_computed_as_everywhere_in_the_process(tf32) -> None:
 
 
 def test_tuned_before_checked(monkeypatch) -> None:
-    """The tuner must not choose on the few voxels of the check, nor the check see other kernels than the run."""
+    """The tuner must not choose on the few voxels of the check, and the check must use the kernels that will run."""
     calls = []
     monkeypatch.setattr(triton, "_tune", lambda keys, *rest: calls.append((len(keys), *rest)))
     monkeypatch.setattr(triton, "first_wrong", lambda backend, keys, *rest: calls.append((len(keys), *rest)))
@@ -462,7 +462,7 @@ def test_tuned_before_checked(monkeypatch) -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_warm_up_runs_every_kernel(training, monkeypatch) -> None:
-    """All that the tuner's choice depends on, for each layer and, in training, for its gradients."""
+    """Every kernel is run with all that the tuner's choice depends on, for each layer and its gradients in training."""
     seen = set()
     start = kernels.launch
 
@@ -500,7 +500,7 @@ def test_some_block_suits_any_channels() -> None:
 
 
 def compiled(tmp_path, *arguments: str) -> list[dict]:
-    """What `triton_compile` prints, in a process without the interpreter."""
+    """Provides what `triton_compile` prints, in a process without the interpreter."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     run = subprocess.run(
         [sys.executable, "-m", "tests.support.triton_compile", *arguments],
@@ -512,7 +512,7 @@ def compiled(tmp_path, *arguments: str) -> list[dict]:
 
 
 def test_kernels_compile_for_gpus(tmp_path) -> None:
-    """Without a GPU, by Triton's own assembler."""
+    """Triton's own assembler compiles them without a GPU."""
     results = compiled(tmp_path)
     assert len({result["kernel"] for result in results}) == 8
     for result in results:
@@ -524,7 +524,7 @@ def test_kernels_compile_for_gpus(tmp_path) -> None:
 
 
 def test_launches_are_ready_and_tuned_once_per_layer(tmp_path) -> None:
-    """With and without bias and residual, a layer is tuned once, its gradients once each; two volumes here."""
+    """A layer is tuned once, with or without bias and residual, and each gradient once; there are two volumes."""
     results = compiled(tmp_path, "--launch")
     assert len({result["kernel"] for result in results}) == 8
     tuned = {result["kernel"]: result["tuned"] for result in results if "tuned" in result}

@@ -1,4 +1,4 @@
-"""Whole networks on the Triton backend, in Triton's interpreter, against the same networks on the torch backend."""
+"""Whole networks on the Triton backend, in Triton's interpreter, compared with those on the torch backend."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make(name: str) -> SegmentationNetwork:
 
 
 def pair(name: str) -> tuple[SegmentationNetwork, SegmentationNetwork]:
-    """The same network on both backends."""
+    """Builds the same network on both backends."""
     plain = make(name)
     network = copy.deepcopy(plain)
     network.backend = BACKEND

@@ -1,4 +1,4 @@
-"""The 2D branch: names and shapes of ResNet-34, resolutions, and looking features up before the upsampling."""
+"""The 2D branch: names and shapes of ResNet-34, resolutions, and features looked up before the upsampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEPTHS = {1: 3, 2: 4, 3: 6, 4: 3}
 
 
 def resnet34_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of torchvision's resnet34 without its classifier (He et al., CVPR 2016, table 1)."""
+    """Lists the names and shapes of torchvision's resnet34 without its classifier (He et al., CVPR 2016, table 1)."""
 
     def norm(name: str, c: int) -> dict[str, tuple[int, ...]]:
         rows = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (c,))
@@ -43,14 +43,14 @@ def test_backbone_has_torchvisions_names_and_shapes() -> None:
 
 
 def test_released_backbone_has_the_same_names_and_shapes() -> None:
-    """What this project calls torchvision's names is what a published checkpoint holds."""
+    """The names that this project takes from torchvision are those in a published checkpoint."""
     released = shapes_of(released_state("arch_2dpass_semkitti"))
     of_2d = {name: shape for name, shape in released.items() if name.startswith("model_2d.") and "deconv" not in name}
     assert of_2d == {f"model_2d.{name}": shape for name, shape in resnet34_shapes().items()}
 
 
 def test_the_random_start_is_torchvisions() -> None:
-    """Every convolution of the ResNet: normal, variance 2 / (output channels x kernel area) (He et al., ICCV 2015, as
+    """The convolutions of the ResNet: normal, variance 2 / (output channels x kernel area) (He et al., ICCV 2015, as
     torchvision's ResNet: fan_out, ReLU). BatchNorm: 1 and 0. The decoders: torch's default, uniform of
     +-1 / sqrt(inputs of an output)."""
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def test_the_random_start_is_torchvisions() -> None:
 
 
 def every_pixel(images: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The image and the (row, col) of every pixel."""
+    """Returns the image number and the (row, column) of every pixel."""
     row, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.arange(images).repeat_interleave(height * width), torch.stack([row, col], -1).view(-1, 2).repeat(
         images, 1
@@ -101,7 +101,7 @@ def test_scales_width_and_resolution_of_the_features(scale_list) -> None:
 @pytest.mark.parametrize("scale", [2, 4, 8, 16])
 @pytest.mark.parametrize("count", [1, 9, 40])
 def test_features_at_a_few_pixels_are_those_of_the_whole_map(scale, count) -> None:
-    """Forward and gradients, at borders and corners too; a pixel may come twice."""
+    """Results and gradients are the same, also at borders and corners, and if a pixel occurs twice."""
     torch.manual_seed(count)
     decoder = Decoder(scale, 6).double()
     stride = 2 if scale == 2 else 4
@@ -164,7 +164,7 @@ def test_sampling_equals_looking_up_after_nearest_upsampling(stride) -> None:
 
 
 def test_an_image_that_ends_as_one_pixel_trains() -> None:
-    """16 x 16 pixels, one image: the deepest maps have a single value for each channel."""
+    """With one image of 16 x 16 pixels, the last feature maps have a single value for each channel."""
     branch = ImageBranch(4, (2, 4, 8, 16)).train()
     rows, pixels = torch.zeros(5, dtype=torch.int64), torch.randint(16, (5, 2))
     features = branch(torch.rand(1, 3, 16, 16), rows, pixels)
@@ -187,7 +187,7 @@ def test_sampling_does_not_depend_on_the_memory_format() -> None:
 
 @pytest.mark.parametrize("height", [1, 2, 3])
 def test_bfloat16_gradients_on_maps_of_few_rows(height) -> None:
-    """oneDNN gives rubbish for one or two rows on some processors."""
+    """On some processors oneDNN gives wrong gradients for one or two rows."""
     torch.manual_seed(height)
     decoder = Decoder(4, 16)
     x = torch.randn(2, 128, height, 5)

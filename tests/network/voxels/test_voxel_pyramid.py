@@ -1,4 +1,4 @@
-"""Voxels of a fixed size, their coarser levels, and what leads between points and voxels, against slow obvious code."""
+"""Voxels of a fixed size, coarser levels and the maps between them and points, compared with slow, obvious code."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def pyramid_of(batch: Batch) -> Pyramid:
 
 
 def coordinates(keys: torch.Tensor) -> list[tuple[int, ...]]:
-    """(batch, x, y, z) of every voxel."""
+    """Lists (batch, x, y, z) of every voxel."""
     b, z, y, x = unpack(keys)
     return [tuple(row) for row in torch.stack([b, x, y, z], dim=1).tolist()]
 
 
 def slow_cells(batch: Batch) -> list[tuple[int, ...]]:
-    """(scan, x, y, z) of every point: rounded in float32, minus the scan's lowest."""
+    """Lists (scan, x, y, z) of every point: rounded in float32, minus the lowest of the scan."""
     cells = [(int(row), np.round(point[:3].numpy() / np.float32(SIZE)).astype(int))
              for row, point in zip(batch.scan_ids, batch.points, strict=True)]  # fmt: skip
     lowest = {row: np.min([cell for scan, cell in cells if scan == row], axis=0) for row in {row for row, _ in cells}}
@@ -139,7 +139,7 @@ def test_mean_of_the_points_of_each_voxel_with_its_gradient(batch, level) -> Non
 
 
 def test_interpolation_keeps_a_constant(batch) -> None:
-    """Weights of the voxels that are there add up to 1, however many are missing."""
+    """The weights of the voxels that exist add up to 1, however many are missing."""
     voxels = pyramid_of(batch)
     for level in range(LEVELS):
         out = voxels.trilinear(level)(torch.full((len(voxels.levels[level]), 2), 5.0))
@@ -160,7 +160,7 @@ def test_a_stray_point_far_away_leaves_the_others_apart(batch) -> None:
 
 @pytest.mark.parametrize("move", [(900.0, 0.0, 0.0), (-3000.0, 5000.0, -40.0), (455_000.0, 2_423_000.0, 110.0)])
 def test_a_cloud_far_from_the_origin_has_the_voxels_of_its_coordinates(batch, move) -> None:
-    """A scan in map coordinates beside one that is around its sensor; nothing is pressed against a limit."""
+    """A scan in map coordinates is in one batch with a scan around its sensor; neither is clamped."""
     points = batch.points.clone()
     points[batch.scan_ids == 0, :3] *= 50  # so wide that float32 has it in many cells even there
     points[batch.scan_ids == 0, :3] += torch.tensor(move)

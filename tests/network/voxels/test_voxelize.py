@@ -1,4 +1,4 @@
-"""Voxel sets, the averages between them and the tuples of voxels, against slow and obvious versions."""
+"""Voxel sets, the means between them and the tuples of voxels, compared with slow and obvious versions."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def voxels_of(batch: Batch, scale_list=(2, 4, 8, 16), volume: Volume = VOLUME) -
 
 
 def scattered(seed: int = 0, lengths=(300, 0, 200)) -> Batch:
-    """Points over the whole volume and around it; one scan is empty."""
+    """Draws points in the whole volume and around it; one scan is empty."""
     batch = make_batch(lengths, seed, spread=1.0)
     assert ((batch.points[:, :2].abs() > 2).any(1)).sum() > 10, "some points must lie outside"
     return batch
 
 
 def slow_cells(batch: Batch, volume: Volume, scale: int) -> list[tuple[int, ...]]:
-    """(scan, x, y, z) of every point's voxel, in float32 as published."""
+    """Lists (scan, x, y, z) of the voxel of every point, in float32 as published."""
     cells = []
     for scan, point in zip(batch.scan_ids.tolist(), batch.points.numpy(), strict=True):
         index = []
@@ -48,7 +48,7 @@ def slow_cells(batch: Batch, volume: Volume, scale: int) -> list[tuple[int, ...]
 
 
 def members(inverse: Tensor) -> dict[int, list[int]]:
-    """Voxel row -> its points."""
+    """Collects the points of each voxel row."""
     result = defaultdict(list)
     for point, voxel in enumerate(inverse.tolist()):
         result[voxel].append(point)
@@ -91,7 +91,7 @@ def test_inside_the_volume_floor_is_the_published_truncation() -> None:
 
 
 def test_scales_do_not_nest() -> None:
-    """60 cells in z make 8 of scale 8, not 7.5: the coarse index is not the fine one divided."""
+    """60 cells in z make 8 cells of scale 8, not 7.5: the coarse index is not the fine index divided."""
     z = torch.linspace(-4, 2, 1001)[:-1]
     points = torch.stack([torch.zeros_like(z), torch.zeros_like(z), z, z], dim=1)
     batch = replace(scattered(), points=points, scan_ids=torch.zeros(1000, dtype=torch.int64))
@@ -177,7 +177,7 @@ def test_mean_of_points() -> None:
 
 
 def test_means_of_bfloat16_are_summed_in_float32() -> None:
-    """4096 times 1 is 4096; a bfloat16 sum would stop at 256."""
+    """The sum of 4096 ones is 4096; a bfloat16 sum would stop at 256."""
     points = torch.zeros(4096, 4)
     batch = replace(scattered(), points=points, scan_ids=torch.zeros(4096, dtype=torch.int64))
     ones = torch.ones(4096, 1, dtype=torch.bfloat16)

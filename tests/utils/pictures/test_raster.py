@@ -12,7 +12,7 @@ def colors_in(picture):
 
 
 def test_birds_eye_view_puts_points_where_they_are():
-    """10 m to a pixel edge: forward is up, left is left, outside is dropped, the higher point covers the lower."""
+    """With 10 m per pixel, forward is up, left is left, points outside are dropped, higher points cover lower ones."""
     xyz = np.array([[45, 35, 0], [-45, -45, 0], [45, 35, 1], [51, 0, 0], [np.nan, 0, 0]], dtype=np.float32)
     rgb = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [200, 0, 0], [200, 0, 0]], dtype=np.uint8)
     picture = raster.birds_eye_view(xyz, SEMANTICKITTI, rgb, size=10, dot=1)
@@ -72,7 +72,7 @@ def test_range_view_leaves_out_what_the_sensor_cannot_see():
 
 
 def test_the_frame_of_nuscenes_is_turned_so_that_ahead_is_up_and_in_the_middle():
-    """x points right and y ahead there: 20 m ahead, 30 m to the left, 40 m behind."""
+    """In nuScenes x points right and y ahead: the points are 20 m ahead, 30 m to the left and 40 m behind."""
     xyz = np.array([[0, 20, 0], [-30, 0, 0], [0, -40, 0]], dtype=np.float32)
     rgb = np.array([[1, 0, 0], [2, 0, 0], [3, 0, 0]], dtype=np.uint8)
     above = raster.birds_eye_view(xyz, NUSCENES, rgb, size=100, dot=1)
@@ -84,7 +84,7 @@ def test_the_frame_of_nuscenes_is_turned_so_that_ahead_is_up_and_in_the_middle()
 
 
 def test_each_beam_of_nuscenes_has_a_row_of_its_own():
-    """32 beams from +10.67 to -30.67 degrees, off by up to a third of their distance."""
+    """The 32 beams lie at +10.67 to -30.67 degrees; each is moved by up to a third of their distance."""
     beams = np.radians(np.linspace(10.67, -30.67, 32) + np.tile([0.44, -0.44], 16))
     xyz = np.stack([np.zeros(32), 15 * np.cos(beams), 15 * np.sin(beams)], axis=1).astype(np.float32)
     rgb = np.stack([np.arange(100, 132)] * 3, axis=1).astype(np.uint8)

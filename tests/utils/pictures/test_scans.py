@@ -17,7 +17,7 @@ COLORS = np.array([(0, 0, 0), (100, 150, 245), (255, 0, 255), (255, 200, 0)], dt
 
 
 def street():
-    """A road, two walls and a car, with their labels; some points are unlabelled."""
+    """Makes a road, two walls and a car, with their labels; some points are unlabelled."""
     rng = np.random.default_rng(0)
     road = np.stack([rng.uniform(-45, 45, 6000), rng.uniform(-5, 5, 6000), rng.normal(-1.7, 0.02, 6000)], 1)
     walls = np.stack([rng.uniform(-45, 45, 3000), rng.choice([-9, 9], 3000), rng.uniform(-1.7, 2, 3000)], 1)
@@ -29,7 +29,7 @@ def street():
 
 
 def camera(xyz, height=60, width=200):
-    """A forward pinhole camera; NaN where it does not see the point."""
+    """Makes a forward pinhole camera; pixels are NaN for points that it does not see."""
     depth = np.where(xyz[:, 0] > 0.5, xyz[:, 0], np.nan)
     rows = height / 2 - 80 * xyz[:, 2] / depth
     columns = width / 2 - 80 * xyz[:, 1] / depth
@@ -87,7 +87,7 @@ def test_scan_needs_something_to_show(tmp_path):
 
 
 def test_cameras_are_laid_out_as_given(tmp_path):
-    """Six pictures of one grey each; nothing is seen by them."""
+    """The six images have one grey each, and no points in them."""
     xyz, labels = street()
     nowhere = np.full((len(xyz), 2), np.nan, dtype=np.float32)
     greys = [[50, 90, 130], [170, 210, 250]]
@@ -114,7 +114,7 @@ def test_cameras_are_laid_out_as_given(tmp_path):
 
 
 def test_rasters_show_the_frame_of_the_lidar(tmp_path):
-    """The street runs along x: up the picture for a lidar that looks along x, across it for one that looks along y."""
+    """The street runs along x: up the image for a LiDAR with x ahead, across it for one with y ahead."""
     xyz, labels = street()
     shape = []
     for lidar in (SEMANTICKITTI, NUSCENES):
@@ -143,7 +143,7 @@ def test_confusion(tmp_path):
 
 @pytest.mark.parametrize("predicted", [0, 1])
 def test_confusion_calls_the_ignored_class_by_its_name(predicted, tmp_path, monkeypatch):
-    """It has a column only if something was taken for it."""
+    """The ignored class has a column only if some point is predicted as it."""
     drawn = []
     monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
     counts = np.zeros((2, 4, 4), dtype=np.int64)
@@ -178,7 +178,7 @@ NAMES_AS_THEY_COME = (
 
 @pytest.mark.filterwarnings("error")
 def test_names_are_taken_as_they_are(tmp_path):
-    """No formula, no error and no warning, whatever classes are called; every one is in the legend."""
+    """Class names give no formula, error or warning, whatever they contain, and all are in the legend."""
     xyz, _ = street()
     labels = np.arange(len(xyz)) % len(NAMES_AS_THEY_COME)
     colors = np.array([(20 * number, 255 - 20 * number, 7) for number in range(len(NAMES_AS_THEY_COME))], np.uint8)

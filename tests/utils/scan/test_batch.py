@@ -73,7 +73,7 @@ def test_every_tensor_of_a_batch_moves(make_scan):
 
 @pytest.mark.parametrize("with_images", [True, False])
 def test_every_batch_can_be_pinned(make_scan, monkeypatch, with_images) -> None:
-    """Page-locked copies have the layout of the original, in which no two numbers may share a place."""
+    """A page-locked copy has the layout of the original, so no two numbers of that may share memory."""
 
     def pin(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)

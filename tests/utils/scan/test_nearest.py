@@ -24,7 +24,7 @@ def test_donor_is_the_nearest_point_inside(seed):
 
 
 def test_donor_of_a_single_point_outside():
-    """Alone, a point outside has only its own reach to find its donor in."""
+    """A single point outside must find its donor within its own reach."""
     rng = np.random.default_rng(0)
     for _ in range(300):
         xyz = rng.uniform(-50, 50, (int(rng.integers(2, 60)), 3)).astype(np.float32)
@@ -42,7 +42,7 @@ def test_donor_in_extreme_cases():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_donor_where_few_points_lie_far_apart(seed):
-    """Clusters here and there, seen from near and far: reach and grid are of every size."""
+    """Clusters are seen from near and far, so that reach and grid have every size."""
     rng = np.random.default_rng(seed)
     centres = rng.uniform(-1, 1, (6, 3)) * 10.0 ** rng.uniform(-1, 5, (6, 1))
     xyz = (centres[rng.integers(6, size=2000)] + rng.normal(0, 0.5, (2000, 3))).astype(np.float32)
