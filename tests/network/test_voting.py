@@ -40,7 +40,7 @@ def random_views(scans: int, views: int) -> Tensor:
 
 
 def slow_vote(network, batch: Batch) -> Tensor:
-    """Scan by scan, view by view, point by point."""
+    """Votes scan by scan, view by view and point by point."""
     assert batch.views is not None
     results = []
     for scan, views in enumerate(batch.views):
@@ -55,7 +55,7 @@ def slow_vote(network, batch: Batch) -> Tensor:
 
 
 def one_by_one(batch: Batch) -> list[Batch]:
-    """The batch as batches of one scan."""
+    """Splits the batch into batches of one scan."""
     result = []
     for scan, length in enumerate(batch.lengths):
         kept = batch.scan_ids == scan

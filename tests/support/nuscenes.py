@@ -26,7 +26,7 @@ MINI = {"scene-1077": 1, "scene-0061": 2, "scene-0103": 2, "scene-0916": 1}
 
 
 def category_names() -> list[str]:
-    """The 32 categories in their usual order."""
+    """Returns the 32 categories in their usual order."""
     labels = yaml.safe_load(LABEL_MAPPING.read_text())["labels"]
     return [labels[raw] for raw in sorted(labels)]
 
@@ -36,7 +36,7 @@ def token(*words: object) -> str:
 
 
 def _quaternion(rng: np.random.Generator, yaw: float, tilt: float = 0.03) -> np.ndarray:
-    """About z by `yaw` (radians), then tilted a little about a random axis; (w, x, y, z)."""
+    """Returns (w, x, y, z) of a rotation about z by `yaw` (radians) and a small tilt about a random axis."""
     axis = rng.normal(size=3)
     axis *= np.sin(tilt / 2) / np.linalg.norm(axis)
     return _multiply(np.array([np.cos(tilt / 2), *axis]), np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
@@ -77,7 +77,7 @@ class TreeWriter:
         return key
 
     def scene(self, name: str, samples: int) -> None:
-        """A scene with its log, map, calibrations and samples."""
+        """Adds a scene with its log, map, calibrations and samples."""
         log = self.add("log", token("log", name), logfile="n000", vehicle="n000", date_captured="", location="x")
         image = f"maps/{token('map', name)}.png"
         (self.root / "maps").mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class TreeWriter:
         PIL.Image.fromarray(small).resize(IMAGE_SIZE, PIL.Image.Resampling.BICUBIC).save(self.root / name, quality=95)
 
     def write(self) -> None:
-        """The tables, their records in random order."""
+        """Writes the tables, with their records in random order."""
         folder = self.root / self.version
         folder.mkdir(parents=True, exist_ok=True)
         if self.categories is not None:
@@ -170,7 +170,7 @@ def write_tree(
     categories: Sequence[str] | None = (),
     seed: int = 0,
 ) -> Path:
-    """A nuScenes tree.
+    """Writes a nuScenes tree.
 
     Args:
         root: data_path.
@@ -216,11 +216,11 @@ class Tables:
         return self._by_token(table)[key]
 
     def channel(self, data: dict[str, Any]) -> str:
-        """Which sensor a record of sample_data is of."""
+        """Returns the sensor channel of a record of sample_data."""
         calibration = self.get("calibrated_sensor", data["calibrated_sensor_token"])
         return self.get("sensor", calibration["sensor_token"])["channel"]
 
     def key_frame(self, sample: str, channel: str) -> dict[str, Any]:
-        """The record of sample_data that a sample has of a sensor."""
+        """Finds the key frame of a sample and a sensor in sample_data."""
         of_sample = (d for d in self.rows("sample_data") if d["sample_token"] == sample and d["is_key_frame"])
         return next(data for data in of_sample if self.channel(data) == channel)

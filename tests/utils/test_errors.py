@@ -23,7 +23,7 @@ def ending(error: BaseException):
 
 
 def from_a_loader(error: BaseException) -> BaseException:
-    """As it arrives from a loader process: of its own kind, but only its text is left."""
+    """Returns an error as it arrives from a loader process: of the same class, but with its text alone."""
     try:
         raise error
     except BaseException:

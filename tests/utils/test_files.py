@@ -50,7 +50,7 @@ WRITERS: dict[str, Callable[[IO[bytes]], object]] = {
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """The system refuses files of more than LIMIT bytes (EFBIG), as a full disk or a quota would."""
+    """Makes the system refuse files of more than LIMIT bytes (EFBIG), like a full disk or a quota."""
     with files_of_at_most(LIMIT):
         yield
 

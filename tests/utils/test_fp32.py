@@ -1,4 +1,4 @@
-"""What PyTorch computes products of fp32 numbers in, whatever the switches said before."""
+"""The precision in which PyTorch computes products of fp32 numbers, whatever the switches were before."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BEFORE: dict[str, Callable[[], None]] = {
 
 
 def as_delivered() -> None:
-    """PyTorch's switches as they are when it is imported."""
+    """Sets PyTorch's switches as they are after its import."""
     torch.set_float32_matmul_precision("highest")
     cudnn.allow_tf32 = True
     for module in (backends, cuda.matmul, mkldnn.matmul, mkldnn.conv, mkldnn.rnn):
@@ -64,7 +64,7 @@ def switches() -> Iterator[None]:
 
 
 def test_as_delivered_a_gpu_convolves_in_tf32() -> None:
-    """What makes all this necessary; and that the fixture leaves the switches as they should be."""
+    """PyTorch's defaults make the module necessary; the test also checks the fixture."""
     assert cudnn.allow_tf32 and cudnn.conv.fp32_precision == "tf32"
     assert not cuda.matmul.allow_tf32 and cuda.matmul.fp32_precision == "none"
 

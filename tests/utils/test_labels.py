@@ -64,7 +64,7 @@ def test_split_and_class_names_are_optional(content, tmp_path):
 
 
 def shuffled_ids(labels, below=60, seed=0):
-    """Other raw ids for the same categories."""
+    """Returns other raw ids for the same categories."""
     ids = np.random.default_rng(seed).permutation(below)[: len(labels.raw_names)].tolist()
     return dict(zip(ids, labels.raw_names.values(), strict=True))
 
@@ -195,12 +195,12 @@ def _ignore(*learning):
 
 
 def _send(raw, learning):
-    """What a map of another code base has, which ignores 255 or -1."""
+    """Returns a change of the learning id of a raw id, as in maps of other code bases, which ignore 255 or -1."""
     return _set("learning_map", raw, learning)
 
 
 def _renumber(ignored):
-    """The classes are 0 to 18, and what is ignored is `ignored`."""
+    """Returns a change that numbers the classes 0..18 and gives ignored points the id `ignored`."""
 
     def change(content):
         learning = {k: k - 1 if k else ignored for k in range(20)}
@@ -259,7 +259,7 @@ def test_learning_ignore_may_be_left_out_or_name_0_alone(content, tmp_path):
 
 
 def with_split(tmp_path, train):
-    """The shipped map, its training sequences written as `train`, letter by letter."""
+    """Loads the shipped map with the text `train` as its training sequences."""
     text = SHIPPED.read_text()
     before, _, after = text.partition("  train: [0, 1, 2, 3, 4, 5, 6, 7, 9, 10]")
     assert after

@@ -25,7 +25,7 @@ def count(prediction, labels, inside=None, names=NAMES, skip_unseen=False) -> Se
 
 
 def slow_iou(prediction, labels, classes):
-    """Set by set, one class at a time."""
+    """Computes the IoU from sets of points, one class at a time."""
     ious = []
     for c in range(1, classes):
         predicted = set(np.flatnonzero((prediction == c) & (labels != 0)))
@@ -133,7 +133,7 @@ def test_table_is_what_users_know():
 
 
 def pairs_without(rng, classes, no_truth, no_prediction, points=4000):
-    """Random (prediction, ground truth) over K classes, predictions never 0, some classes left out."""
+    """Draws (prediction, ground truth) over K classes; predictions are never 0, and some classes do not occur."""
     truth = rng.choice([c for c in range(classes) if c not in no_truth], points)
     others = rng.choice([c for c in range(1, classes) if c not in no_prediction], points)
     right = (rng.random(points) < 0.6) & ~np.isin(truth, [0, *no_prediction])
@@ -185,7 +185,7 @@ def test_the_published_mean_is_over_what_occurs_or_is_predicted_inside():
 
 @pytest.mark.parametrize("skip_unseen", [False, True])
 def test_the_published_mean_is_numpys_nanmean_over_the_published_histogram(skip_unseen):
-    """As published: a histogram of classes 1..K-1 against themselves, and 0 / 0 for a class that is not in it."""
+    """The published score is computed from a histogram of classes 1..K-1, with 0 / 0 for a class that is not in it."""
     rng = np.random.default_rng(4)
     prediction = rng.choice([0, 1, 2, 3, 5, 7], 3000).astype(np.uint8)  # 7 is predicted only
     labels = rng.choice([0, 1, 2, 5, 6], 3000).astype(np.uint8)  # 6 occurs only; 4, 8 and 9 are nowhere

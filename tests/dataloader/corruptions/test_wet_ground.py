@@ -36,7 +36,7 @@ def test_no_power_is_lost_at_a_boundary(n1, n2) -> None:
 
 
 def test_a_beam_through_a_boundary_and_back_meets_the_same_transmission() -> None:
-    """By Stokes' relations, T is the same from air and from water, at the two angles of one ray."""
+    """T is the same from air and from water at the two angles of one ray (Stokes' relations)."""
     angle = np.linspace(0.0, 1.5, 100)
     inside = np.arcsin(np.sin(angle) * AIR / WATER)
     for (_, into), (_, out) in zip(fresnel(AIR, WATER, angle), fresnel(WATER, AIR, inside), strict=True):

@@ -1,4 +1,4 @@
-"""Files that are not four (or five) float32 columns are recognised, whatever their size; real scans are never refused."""
+"""Files that are not four (or five) float32 columns are recognised, whatever their size; real scans are accepted."""
 
 from __future__ import annotations
 

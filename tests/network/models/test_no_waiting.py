@@ -165,7 +165,7 @@ SORTED_BACKWARD = {"arch_2dpass": 4 + 2 + 4 + 3, "minkowskinet": 0, "spvcnn": 2}
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_sort_only_what_is_not_known_and_add_in_a_fixed_order(asked, name) -> None:
-    """If several threads of a GPU add to one number, the order of the sum differs from run to run."""
+    """The order of a sum differs from run to run if several threads of a GPU add to one number."""
     network = make(name).train()
     with Operations() as forward:
         loss = network.training_losses(fake_batch())["loss"]

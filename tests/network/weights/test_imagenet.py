@@ -1,4 +1,4 @@
-"""The file of ImageNet weights: downloaded once, and looked at every time."""
+"""The file of ImageNet weights is downloaded once and checked every time."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def branch() -> ImageBranch:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the file is looked for."""
+    """Provides the path where the file is looked for."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     return tmp_path / "checkpoints" / imagenet.NAME
 
 
 def published(branch: ImageBranch) -> dict[str, Tensor]:
-    """As torchvision's file: without counters, with a classifier."""
+    """Makes weights like those of torchvision's file: without counters, with a classifier."""
     own = {name: tensor for name, tensor in branch.state_dict().items() if not name.startswith("decoders.")}
     weights = {name: torch.rand_like(tensor) for name, tensor in own.items() if tensor.dim()}
     return {**weights, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
 
 
 def put(content: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save a file, and have its hash be the one that is wanted."""
+    """Saves a file and makes its hash the expected one."""
     torch.save(content, place)
     monkeypatch.setattr(imagenet, "DIGEST", hashlib.sha256(place.read_bytes()).hexdigest()[:8])
 
@@ -85,7 +85,7 @@ def test_what_is_no_file_is_named(branch, place) -> None:
 
 @pytest.mark.parametrize("kind", ["list", "shapes", "foreign", "NaN", "incomplete"])
 def test_a_file_of_that_hash_is_still_not_trusted(branch, place, monkeypatch, kind) -> None:
-    """Eight digits are found by trying."""
+    """Eight digits of a hash can be found by trial and error."""
     weights = published(branch)
     content = {
         "list": list(weights.values()),

@@ -1,4 +1,4 @@
-"""Checkpoints, published ones and our own: which weights go into which network."""
+"""Loading published checkpoints and those of this project: which weights go into which network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def network() -> Arch2DPASS:
 
 
 def foreign_class(monkeypatch, path: str, base: type = object) -> type:
-    """A class that pickles under that name, as the one of an older library would have."""
+    """Makes a class that pickles under that name, like a class of an older library."""
     module_name, _, name = path.rpartition(".")
     parts = module_name.split(".")
     for depth in range(1, len(parts) + 1):
@@ -51,7 +51,7 @@ def foreign_class(monkeypatch, path: str, base: type = object) -> type:
 
 
 def save_lightning_checkpoint(path: Path, state: dict[str, Tensor], monkeypatch) -> None:
-    """What PyTorch-Lightning 1.3 wrote while training a published model."""
+    """Saves a checkpoint like those that PyTorch Lightning 1.3 wrote while training a published model."""
     easy_dict = foreign_class(monkeypatch, "easydict.EasyDict", dict)
     attribute_dict = foreign_class(monkeypatch, "pytorch_lightning.utilities.parsing.AttributeDict", dict)
     inner = easy_dict(learning_rate=0.24, scale_list=[2, 4, 8, 16])
@@ -104,7 +104,7 @@ def test_real_easydict_loads(tmp_path) -> None:
 
 
 def test_nothing_of_a_checkpoint_is_more_than_data(tmp_path, monkeypatch, released) -> None:
-    """Foreign classes arrive as inert stand-ins: no object of the libraries they name is made."""
+    """Foreign classes become inert stand-ins: no object of the libraries that they name is made."""
     save_lightning_checkpoint(tmp_path / "x.ckpt", {"w": torch.ones(1)}, monkeypatch)
 
     def kinds(value: object) -> set[type]:
@@ -208,7 +208,7 @@ def test_buffers_of_batchnorm_are_what_they_can_be(ending, value) -> None:
 
 
 def test_names_of_released_tensors_with_nothing_in_them(released, network) -> None:
-    """Found in one line, also where their layout is changed."""
+    """The error is one line, also for tensors whose layout is changed."""
     name = next(name for name, tensor in released.items() if tensor.dim() == 5)
     state = {**released, name: torch.empty(0, 3, 3, 3, 0)}
     assert "by the config" in refusal(load_weights, network, {"state_dict": state}, "x.ckpt")
@@ -234,7 +234,7 @@ WRAPPERS = {
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("published", [False, True])
 def test_weights_are_found_in_their_wrappers(wrapper, published, released, network) -> None:
-    """Of our own 3D network, and of the published whole one."""
+    """The weights are those of this project's 3D network, and of the whole published network."""
     state = released if published else tiny_state()
     target = network if published else make_network_3d((2,), 4, seed=1)
     load_weights(target, WRAPPERS[wrapper](state), "x.ckpt")
@@ -318,7 +318,7 @@ def test_image_branch_refuses_what_it_cannot_use(network) -> None:
 
 
 def test_weights_of_other_voxels_are_refused() -> None:
-    """Volume, grid and scales are in no tensor: a change of them would go unnoticed."""
+    """Volume, grid and scales are not in any tensor, so a change of them would go unnoticed."""
     network = make_network_3d()
     content = {"state_dict": network.state_dict(), "2dpass": {"geometry": network.geometry()}}
     check_geometry(network, content, "x.ckpt")

@@ -1,4 +1,4 @@
-"""Files that are no checkpoints, or more than that: refused in one line, and nothing in them is run."""
+"""Files that are not checkpoints, or that contain more, are refused in one line, and nothing in them is run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from utils.errors import UserError
 
 
 class Attack:
-    """Pickles as a call of `function`."""
+    """An object that pickles as a call of `function`."""
 
     def __init__(self, function, *arguments) -> None:
         self.call = function, arguments
@@ -61,7 +61,7 @@ def test_bare_pickle_is_not_run(tmp_path, protocol, recwarn) -> None:
 
 
 def write_pickle(path: Path, opcodes: bytes) -> None:
-    """A checkpoint file in torch's format around a hand-written pickle."""
+    """Writes a checkpoint file in torch's format with a hand-written pickle."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("x/data.pkl", b"\x80\x02" + opcodes + b".")
         file.writestr("x/version", "3\n")
@@ -74,7 +74,7 @@ def text(value: str) -> bytes:
 
 @pytest.mark.parametrize("name", (*FOREIGN_CLASSES, *FOREIGN_RECORDS, *NUMPY_NAMES))
 def test_allowed_names_can_do_nothing(tmp_path, name) -> None:
-    """Called, made new, and given a state: the result is inert data or a refusal."""
+    """Calling them, making objects of them and giving these a state results in inert data or a refusal."""
     trap, path = tmp_path / "trap", tmp_path / "x.ckpt"
     module, _, last = name.rpartition(".")
     what = f"c{module}\n{last}\n".encode()
@@ -105,7 +105,7 @@ def test_allowed_names_can_do_nothing(tmp_path, name) -> None:
 
 
 def test_damaged_bytes_end_in_one_line_or_in_data(tmp_path) -> None:
-    """Whatever a damaged or hostile pickle makes the reader do, only `UserError` comes out."""
+    """Whatever a damaged or hostile pickle contains, the only error is `UserError`."""
     path, rng = tmp_path / "x.ckpt", random.Random(0)
     torch.save({"state_dict": {"a.b": torch.ones(2, 3)}, "n": np.float64(1), "list": [1, {"k": (1.5, None)}]}, path)
     with zipfile.ZipFile(path) as file:
@@ -169,7 +169,7 @@ def test_checkpoint_must_be_a_mapping(tmp_path, content) -> None:
 
 
 def sample() -> dict:
-    """Weights of several types and layouts, and settings of several kinds."""
+    """Makes weights of several types and layouts, and settings of several kinds."""
     shared = torch.arange(12.0)
     return {
         "state_dict": OrderedDict(
@@ -209,7 +209,7 @@ def test_what_torch_writes_is_read_as_torch_reads_it(tmp_path, options) -> None:
 
 @pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
 def test_paths_of_every_python_are_read(tmp_path, module) -> None:
-    """Python 3.13 calls the module otherwise than those before and after it."""
+    """Python 3.13 has another name for the module than the versions before and after it."""
     write_pickle(
         tmp_path / "x.ckpt",
         b"}(" + text("folder") + f"c{module}\nPosixPath\n".encode() + text("a") + text("b") + b"\x86R"
@@ -269,7 +269,7 @@ def test_files_that_cannot_be_read_say_so(tmp_path, monkeypatch) -> None:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held since the last call, in MiB."""
+    """Measures the largest memory of this process since the last call, in MiB."""
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     Path("/proc/self/clear_refs").write_text("5")
     return int(peak.split()[1]) >> 10
@@ -282,14 +282,14 @@ def write_zip(path: Path, records: dict[str, bytes], compression: int = zipfile.
 
 
 def storage_pickle(count: int, size: bytes, stride: bytes) -> bytes:
-    """The pickle of one tensor `w` over a storage of `count` float32."""
+    """Makes the pickle of one tensor `w` over a storage of `count` float32."""
     persistent = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(count) + b"tQ"
     rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n(" + persistent + b"K\x00" + size + stride + b"\x89"
     return b"\x80\x02}" + text("w") + rebuild + b"ccollections\nOrderedDict\n)RtRs."
 
 
 def number(value: int) -> bytes:
-    """An int of four bytes."""
+    """Encodes an int of four bytes."""
     return b"J" + value.to_bytes(4, "little")
 
 

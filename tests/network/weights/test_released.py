@@ -1,4 +1,4 @@
-"""Published names and layouts against our own."""
+"""Names and layouts of published tensors, compared with those of this project."""
 
 from __future__ import annotations
 
