@@ -71,9 +71,9 @@ def load_for_test(
     For 2DPASS it is the 3D network alone, which is all that a test needs.
 
     Args:
-        config: see `network.weights.configuration`.
+        config: the config to test with, see `network.weights.configuration`.
         checkpoint: the file.
-        content: of the file, if it was read already.
+        content: the content of the file, if it was read already.
 
     Raises:
         UserError: the file is not a checkpoint, or a checkpoint of another network.

@@ -73,7 +73,7 @@ def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sen
     severities = severities_of(sensor)
     name = names[int(rng.integers(len(names)))]
     if name not in severities:
-        raise ValueError(f"{name} is no corruption; there are {', '.join(severities)}")
+        raise ValueError(f"{name} is no corruption; these are: {', '.join(severities)}")
     subset = severities[name][int(rng.integers(len(severities[name])))]
     finite = np.all(np.isfinite(scan.xyz), axis=1)
     return _scan_of(subset.apply(_sweep_of(scan, sensor).select(finite), rng), scan)

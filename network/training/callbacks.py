@@ -57,8 +57,8 @@ _PICTURE = "training_curve.png"
 class History(Checkpoint):
     """A callback that writes one line of JSON per epoch and draws the training curve; a resumed run continues both.
 
-    Lightning calls what is a `Checkpoint` after all others, in the order given: behind the checkpoints, this one costs
-    no epoch if its files cannot be written.
+    Lightning calls callbacks of class `Checkpoint` after all others, in the order of the list. This one is last, so
+    the checkpoint of an epoch is not lost if the history cannot be written.
 
     Args:
         folder: the run's folder.
@@ -83,7 +83,7 @@ class History(Checkpoint):
         curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in history]
         try:
             draw_training_curve(curves, self.folder / _PICTURE)
-        except OSError as error:  # nothing depends on it
+        except OSError as error:  # nothing depends on the picture
             say_error(
                 f"note: {self.folder / _PICTURE}: cannot be written ({error.strerror}); the training goes on",
                 below_a_bar=True,
