@@ -42,7 +42,7 @@ def keys_of_others() -> Iterator[Any]:
     for group, kinds in flat_kinds(TrainParams).items():
         fields = {key: field for kind in kinds.values() for key, field in kind.model_fields.items() if key != CHOOSER}
         for name, kind in kinds.items():
-            for key in fields.keys() - kind.model_fields.keys():
+            for key in sorted(fields.keys() - kind.model_fields.keys()):
                 yield pytest.param(group, name, key, fields[key], id=f"{key} under {name}")
 
 
@@ -136,7 +136,7 @@ def keys_of_other_sections() -> Iterator[Any]:
         kinds = kinds_of(Config.model_fields[section])
         for name in kinds.keys() & bases.keys():
             others = {key for kind in kinds.values() for key in kind.model_fields}
-            for key in others - kinds[name].model_fields.keys():
+            for key in sorted(others - kinds[name].model_fields.keys()):
                 yield pytest.param(bases[name], name, f"{section}.{key}", id=f"{key} under {name}")
 
 
