@@ -187,7 +187,7 @@ def test_a_breach_is_found(path, source) -> None:
         ),
         (
             "predict.py",
-            "from dataloader.formats import files\nfrom network.assemble import build_network\nimport utils",
+            "from dataloader.formats import files\nimport network.assemble, utils",
         ),
         ("network/sparse/a.py", "from .coordinates import pack\nfrom ..losses import y\nfrom utils import errors"),
         ("network/sparse/spconv_backend.py", "def f():\n    from spconv.pytorch import SubMConv3d"),
