@@ -10,11 +10,7 @@ Key frames only. The tables are read once for a version; see `dataloader.dataset
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +21,10 @@ from numpy.typing import NDArray
 from dataloader.datasets import nuscenes_tables as tables
 from dataloader.datasets.camera import project, read_image
 from dataloader.datasets.data_set import DataSet, Request
+from dataloader.datasets.nuscenes_build import build_apart
 from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes_files import read_labels
-from dataloader.datasets.nuscenes_index import NuScenesIndex, open_index
+from dataloader.datasets.nuscenes_index import open_index
 from dataloader.datasets.nuscenes_predictions import NuScenesFormat
 from dataloader.datasets.nuscenes_splits import scenes_of
 from dataloader.datasets.nuscenes_versions import WHERE, version_and_split, version_folder
@@ -41,7 +38,6 @@ from dataloader.formats.scan_check import (
     note_added,
     note_small_scans,
 )
-from utils.command import stopping
 from utils.config.data import NuScenesImages
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -91,7 +87,7 @@ class NuScenes:
         self.num_cameras = len(CAMERAS) if image_size is not None else 0
         self._image_size = image_size
         self._folder = version_folder(self.root, version, split)
-        self._index = open_index(self._folder, partial(_build_apart, self.root, version))
+        self._index = open_index(self._folder, partial(build_apart, self.root, version))
         names = scenes_of(split)
         scenes = self._index.records["scene"]
         present = set(_decoded(np.unique(scenes)))
@@ -250,36 +246,6 @@ class NuScenes:
 def _decoded(values: Iterable[bytes]) -> list[str]:
     """What is no ASCII becomes a character that no name may hold."""
     return [value.decode("ascii", errors="replace") for value in values]
-
-
-def _build_apart(root: Path, version: str) -> NuScenesIndex:
-    """The index, built in a process of its own: its memory is given back, and want of it ends in a clear line."""
-    stopped = UserError(
-        f"{root / version}: reading the tables was stopped, probably for want of memory; free some, or open the data "
-        "set once on a larger machine: later starts need none"
-    )
-    fork = multiprocessing.get_context("fork")  # from Python 3.14 on the default would import everything again
-    try:
-        with ProcessPoolExecutor(max_workers=1, mp_context=fork, initializer=_prepare_reader) as pool:
-            return pool.submit(build_index, root, version).result()
-    except (BrokenProcessPool, MemoryError) as error:
-        raise stopped from error
-
-
-def _prepare_reader() -> None:
-    # Millions of small objects without a cycle among them: looking for cycles takes a third of the time.
-    gc.disable()
-    stopping.end_with_parent()
-
-
-def build_index(root: Path, version: str) -> NuScenesIndex:
-    """What is kept of the tables in <root>/<version>.
-
-    Raises:
-        UserError: a table is damaged, or they do not fit together.
-    """
-    folder = root / version
-    return NuScenesIndex(tables.key_frames(folder), tables.category_names(folder))
 
 
 def _open(wanted: Request) -> NuScenes:

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from dataloader.datasets import nuscenes_index
-from dataloader.datasets.nuscenes import NuScenes, build_index
+from dataloader.datasets.nuscenes import NuScenes
+from dataloader.datasets.nuscenes_build import build_index
 from dataloader.datasets.nuscenes_index import NuScenesIndex, open_index
 from dataloader.datasets.nuscenes_tables import CAMERAS
 from tests.support.nuscenes import IMAGE_SIZE, LABEL_MAPPING, ROOT, category_names, read_table, write_table, write_tree
@@ -397,13 +398,14 @@ def test_a_killed_start_keeps_nobody_waiting(tree, tmp_path):
     """Neither the lock nor the process that reads the tables outlives it."""
     program = (
         "import os, sys, time\n"
-        "import dataloader.datasets.nuscenes as module\n"
+        "import dataloader.datasets.nuscenes_build as module\n"
+        "from dataloader.datasets.nuscenes import NuScenes\n"
         "from utils.labels import LabelMap\n"
         "def build_index(root, version):\n"
         f"    open({str(tmp_path / 'reader')!r}, 'w').write(str(os.getpid()))\n"
         "    time.sleep(600)\n"
         "module.build_index = build_index\n"
-        f"module.NuScenes({str(tree)!r}, {VERSION!r}, 'mini_val', LabelMap.load({str(LABEL_MAPPING)!r}))\n"
+        f"NuScenes({str(tree)!r}, {VERSION!r}, 'mini_val', LabelMap.load({str(LABEL_MAPPING)!r}))\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)})
     wait_for(lambda: (tmp_path / "reader").exists() and (tmp_path / "reader").read_text())
@@ -446,7 +448,7 @@ def test_a_worker_started_afresh_gets_the_place_only(tree):
 
 
 def test_a_killed_reader_is_one_clear_line(tree, monkeypatch):
-    monkeypatch.setattr("dataloader.datasets.nuscenes.build_index", _die)
+    monkeypatch.setattr("dataloader.datasets.nuscenes_build.build_index", _die)
     with pytest.raises(UserError, match=r"v1\.0-mini: reading the tables was stopped, probably for want of memory"):
         NuScenes(tree, VERSION, "mini_train", LabelMap.load(LABEL_MAPPING))
 

@@ -1,0 +1,48 @@
+"""nuScenes' tables -> the index of them, which takes a minute and gigabytes for a moment."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from dataloader.datasets import nuscenes_tables as tables
+from dataloader.datasets.nuscenes_index import NuScenesIndex
+from utils.command import stopping
+from utils.errors import UserError
+
+
+def build_apart(root: Path, version: str) -> NuScenesIndex:
+    """Builds the index in a process of its own: its memory is given back, and want of it ends in a clear line.
+
+    Raises:
+        UserError: a table is damaged, they do not fit together, or the process was stopped.
+    """
+    stopped = UserError(
+        f"{root / version}: reading the tables was stopped, probably for want of memory; free some, or open the data "
+        "set once on a larger machine: later starts need none"
+    )
+    fork = multiprocessing.get_context("fork")  # from Python 3.14 on the default would import everything again
+    try:
+        with ProcessPoolExecutor(max_workers=1, mp_context=fork, initializer=_prepare_reader) as pool:
+            return pool.submit(build_index, root, version).result()
+    except (BrokenProcessPool, MemoryError) as error:
+        raise stopped from error
+
+
+def _prepare_reader() -> None:
+    # Millions of small objects without a cycle among them: looking for cycles takes a third of the time.
+    gc.disable()
+    stopping.end_with_parent()
+
+
+def build_index(root: Path, version: str) -> NuScenesIndex:
+    """Builds what is kept of the tables in <root>/<version>.
+
+    Raises:
+        UserError: a table is damaged, or they do not fit together.
+    """
+    folder = root / version
+    return NuScenesIndex(tables.key_frames(folder), tables.category_names(folder))
