@@ -12,6 +12,7 @@ import torch
 
 from network.training.callbacks import read_history
 from network.training.task import SegmentationTask
+from network.weights.description import read_description
 from tests.conftest import small_command
 from tests.test_main import KILLED_IN_THE_THIRD_EPOCH, RUN, environment, load
 
@@ -105,6 +106,7 @@ def test_a_run_that_was_killed_twice_is_as_one_that_was_not(run_main, kill_in, v
             run_main("--baseline_only", *arguments, *resume, settings=settings)
     assert run_main("--baseline_only", *arguments, "--checkpoint", "last", settings=settings) == 0
     assert_the_same_run(RUN, Path("logs/SemanticKITTI/whole/version_0"))
+    assert read_description(final_state(RUN), RUN) is not None
     (group,) = final_state(RUN)["optimizer_states"][0]["param_groups"]
     assert group["lr"] < float(settings[-1].partition("=")[2]) or variant != "a plateau"
 
@@ -116,6 +118,7 @@ def test_a_best_checkpoint_holds_what_the_last_one_of_its_epoch_does(run_main) -
     (best,) = RUN.glob("best-*.ckpt")
     states = [load(path) for path in (best, RUN / "last.ckpt")]
     assert states[0]["2dpass"]["plateau"]["last_epoch"] == 1
+    assert read_description(states[0], best) is not None
     parts = ("epoch", "global_step", "2dpass", "optimizer_states", "state_dict")
     assert [differing(states[0][part], states[1][part], part) for part in parts] == [[]] * len(parts)
 

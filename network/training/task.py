@@ -93,6 +93,7 @@ class SegmentationTask(pl.LightningModule):
         fill_momentum(self.trainer.optimizers[0])
 
     def on_train_epoch_start(self) -> None:
+        self.validated = False
         assert self._schedule is not None
         self._schedule.place(self.current_epoch, int(self.trainer.num_training_batches))
         # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
@@ -128,7 +129,6 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.log("train/skipped_batches", float(self.guard.skipped))
-        self.validated = False
 
     def configure_optimizers(self) -> Any:
         p = self.training_params

@@ -63,13 +63,14 @@ def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
     lowest, highest = np.full(3, np.inf), np.full(3, -np.inf)
     points, grounds, classes = [], [], np.zeros(num_classes, dtype=np.int64)
     for place, scan in enumerate(scans):
-        finite = np.isfinite(scan.xyz).all(axis=1)
-        xyz, intensity = (scan.xyz, scan.intensity) if finite.all() else (scan.xyz[finite], scan.intensity[finite])
+        if not np.isfinite(scan.xyz).all():
+            scan = scan.select(np.isfinite(scan.xyz).all(axis=1))
+        xyz = scan.xyz
         points.append(len(xyz))
-        classes += np.bincount(scan.labels if finite.all() else scan.labels[finite], minlength=num_classes)
+        classes += np.bincount(scan.labels, minlength=num_classes)
         if not len(xyz):
             continue
-        columns = np.stack([intensity, xyz[:, 2], distance(xyz)])
+        columns = np.stack([scan.intensity, xyz[:, 2], distance(xyz)])
         lowest, highest = np.minimum(lowest, columns.min(axis=1)), np.maximum(highest, columns.max(axis=1))
         rng = np.random.default_rng(place)  # not every n-th point: a file may have the beams in turn
         sampled.append(_some(columns, each, rng))
@@ -101,7 +102,7 @@ def ground_height(xyz: NDArray[np.float32]) -> float | None:
     Returns:
         None: there are fewer than 50 points at that distance.
     """
-    beside = np.hypot(xyz[:, 0], xyz[:, 1])
+    beside = np.hypot(*xyz[:, :2].T.astype(np.float64))
     z = np.sort(xyz[(beside > _NEAR[0]) & (beside < _NEAR[1]), 2].astype(np.float64))
     if len(z) < _LEAST_POINTS:
         return None
@@ -112,8 +113,8 @@ def ground_height(xyz: NDArray[np.float32]) -> float | None:
 
 def distance(xyz: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute the distance of each point from the sensor, (N,) float32, metres; finite for finite coordinates."""
-    squares = np.square(xyz, dtype=np.float64).sum(axis=1)
-    return np.minimum(np.sqrt(squares), np.finfo(np.float32).max).astype(np.float32)
+    x, y, z = xyz.T.astype(np.float64)  # squares of float32 may be too large for it
+    return np.minimum(np.sqrt(x * x + y * y + z * z), np.finfo(np.float32).max).astype(np.float32)
 
 
 def _some(columns: NDArray[np.float32], most: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -79,7 +79,7 @@ OTHER: dict[str, tuple[str, str | None, tuple[str, ...], tuple[str, ...]]] = {
         "2DPASS",
         CONFIGS["2DPASS"],
         ("model_params.spatial_shape=[500,500,30]", "dataset_params.max_volume_space=[50,50,3]"),
-        ("spatial_shape was [1000, 1000, 60], is [500, 500, 30]", "max_volume_space was [50, 50, 2], is [50, 50, 3]"),
+        ("spatial_shape was 1000, 1000, 60, is 500, 500, 30", "max_volume_space was 50, 50, 2, is 50, 50, 3"),
     ),
     "other widths": ("SPVCNN", CONFIGS["SPVCNN"], ("model_params.cr=0.25",), ("model_params.cr was",)),
     "another size, by --set": ("SPVCNN", None, ("model_params.voxel_size=0.1",), ("voxel_size was 0.05, is 0.1",)),
@@ -87,7 +87,7 @@ OTHER: dict[str, tuple[str, str | None, tuple[str, ...], tuple[str, ...]]] = {
         "2DPASS",
         NUSCENES,
         (),
-        ("num_classes was 20, is 17", "scale_list was [2, 4, 8, 16], is [2, 4, 8, 16, 16, 16]"),
+        ("num_classes was 20, is 17", "scale_list was 2, 4, 8, 16, is 2, 4, 8, 16, 16, 16"),
     ),
 }
 

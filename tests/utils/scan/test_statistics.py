@@ -49,6 +49,7 @@ def test_points_without_coordinates_do_not_count() -> None:
         lost = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf]])
         xyz = np.concatenate([lost, scan.xyz])
         spoiled.append(scan_of(xyz, np.append([9e9] * 3, scan.intensity), np.append([5] * 3, scan.labels)))
+    assert np.isfinite(measure([scan_of(np.full((2, 3), 3e38), np.zeros(2), np.zeros(2))], 1, 2).range).all()
     nothing = scan_of(np.full((4, 3), np.nan), np.zeros(4), np.zeros(4))
     assert measure(spoiled, 3, 6) == measure(SCANS, 3, 6)
     assert measure([*SCANS, nothing], 4, 6).points_per_scan[0] == 0
