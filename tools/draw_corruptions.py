@@ -72,24 +72,24 @@ class Corrupted:
 
     @property
     def change(self) -> float:
-        """Of the number of points, percent."""
+        """Return the change of the number of points, percent."""
         return 100 * (len(self.sweep) / self.before - 1)
 
     @property
     def altered(self) -> float:
-        """Percent of the points that weather or noise has put there."""
+        """Return the share of points that weather or noise has put there, percent."""
         return 100 * np.count_nonzero(self.sweep.altered) / max(len(self.sweep), 1)
 
     @property
     def ignored(self) -> float:
-        """Percent of the points that the metrics ignore: altered, or unlabelled from the beginning."""
+        """Return the share of points that the metrics ignore, percent: altered, or unlabelled from the beginning."""
         return 100 * np.count_nonzero(self.sweep.altered | (self.sweep.labels == 0)) / max(len(self.sweep), 1)
 
 
 def corrupt(
     clean: CleanSet, frame: CleanFrame, family: str, subsets: Sequence[CorruptedSubset], seed: int
 ) -> tuple[Corrupted, list[tuple[str, list[Corrupted]]]]:
-    """One frame, clean and under every subset by type, as tools/make_corruptions.py would write it.
+    """Corrupt one frame by every subset, by type, as tools/make_corruptions.py would; the clean frame comes first.
 
     Raises:
         UserError: a file of the frame is missing or damaged.
@@ -160,7 +160,7 @@ def _packed(pixels: Pixels) -> NDArray[np.uint32]:
 
 
 def table(rows: Sequence[Corrupted]) -> str:
-    """The figures, as Markdown."""
+    """Write the figures as a table in Markdown."""
     lines = ["| subset | parameters | points | change, % | altered, % | ignored, % |", "|---|---|---:|---:|---:|---:|"]
     for row in rows:
         figures = f"{len(row.sweep):,} | {row.change:+.2f} | {row.altered:.2f} | {row.ignored:.2f}"
@@ -191,7 +191,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def build_parser() -> Parser:
-    """The parser of this program."""
+    """Build the parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add_corruption_flags(parser)
@@ -203,7 +203,7 @@ def build_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command; return the exit code."""
     flags = build_parser().parse_args(arguments)
     return run_command(lambda: run(flags))
 

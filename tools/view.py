@@ -32,7 +32,7 @@ from utils.robustness.family import default_folder, load_family
 
 
 def build_parser() -> Parser:
-    """The parser of this program."""
+    """Build the parser of this program."""
     parser = Parser(description=__doc__)
     add_dataset_flag(parser, "what --data_path holds")
     parser.add_argument(
@@ -60,7 +60,7 @@ def build_parser() -> Parser:
 
 
 def read_scan(flags: argparse.Namespace) -> ShownScan:
-    """The scan that the flags name.
+    """Read the scan that the flags name.
 
     Raises:
         UserError: a file is missing or broken, or there are neither labels nor predictions.
@@ -77,7 +77,7 @@ def read_scan(flags: argparse.Namespace) -> ShownScan:
 
 
 def subset_root(flags: argparse.Namespace) -> Path:
-    """The folder of the corrupted subsets: where make_corruptions.py puts and robust_test.py looks for them.
+    """Find the folder of the corrupted subsets, where make_corruptions.py puts and robust_test.py looks for them.
 
     Raises:
         UserError: it cannot be found from --data_path.
@@ -89,13 +89,13 @@ def subset_root(flags: argparse.Namespace) -> Path:
 
 
 def draw(flags: argparse.Namespace) -> None:
-    """Draws what the flags say."""
+    """Draw what the flags say."""
     read_scan(flags).draw(flags.output)
     print(f"wrote {flags.output}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command; return the exit code."""
     flags = build_parser().parse_args(arguments)
     return run_command(lambda: draw(flags))
 

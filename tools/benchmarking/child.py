@@ -44,7 +44,7 @@ class Answer:
 
     @staticmethod
     def of(performed: Iterable[tuple[str, Values | None, str | None]]) -> Answer:
-        """From what `perform` says."""
+        """Collect what `perform` yields."""
         answer = Answer()
         for name, values, failure in performed:
             if values is not None:
@@ -55,7 +55,7 @@ class Answer:
 
 
 def run_job(module: str, job: Mapping[str, Any], limit: float | None = None) -> Answer:
-    """Runs a module of this package on a job and waits for it. A failure of any kind is part of the answer.
+    """Run a module of this package on a job and wait for it. A failure of any kind is part of the answer.
 
     Args:
         module: such as "tools.benchmarking.growth.row"; it calls `serve`.
@@ -98,7 +98,7 @@ def _why_it_ended(code: int, errors: str) -> str:
 def perform(
     measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]], job: dict[str, Any]
 ) -> Iterator[tuple[str, Values | None, str | None]]:
-    """Does a job's measurements in order: the name, and the values or why there are none.
+    """Do a job's measurements in order; yield the name of each, and the values or why there are none.
 
     What runs out of memory is reported, and the next one is tried. Any other failure ends the job: after an error on a
     CUDA device nothing that follows can be trusted.
@@ -120,7 +120,7 @@ def perform(
 
 
 def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]]) -> int:
-    """The child's side: performs the job on stdin, answers on stdout; returns the exit code."""
+    """Perform the job on stdin and answer on stdout, as a child does; return the exit code."""
     # What libraries print must not get among the answers.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -135,7 +135,7 @@ def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Val
 
 
 def describe(error: Exception) -> str:
-    """A failure in a line."""
+    """Describe a failure in one line."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
     ):

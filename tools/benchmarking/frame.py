@@ -45,7 +45,7 @@ class Origin(NamedTuple):
 
 
 def full_size(**changes: int) -> DemoOptions:
-    """A sweep of full size to make up, by as many processes as there are processors."""
+    """Choose a sweep of full size to make up, with as many processes as there are processors."""
     return replace(FULL_SIZE, workers=os.cpu_count() or 1, **changes)
 
 
@@ -57,7 +57,7 @@ def prepare(
     demo: DemoOptions | None = None,
     copies: tuple[int, int] = (1, 1),
 ) -> Subject:
-    """One frame as a data set of its own: the first training and the first validation sequence, under `folder`.
+    """Make a data set of one frame: the first training and the first validation sequence, under `folder`.
 
     Args:
         origin: the frame.
@@ -87,7 +87,7 @@ def prepare(
 
 
 def configure(config: str | Path, overrides: Sequence[str], folder: Path) -> Config:
-    """The experiment on the data set that `prepare` makes.
+    """Load the experiment, on the data set that `prepare` makes.
 
     Raises:
         UserError: the configuration is wrong, or not one of 2DPASS on SemanticKITTI.
@@ -137,7 +137,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def describe(subject: Subject) -> list[str]:
-    """The input: points, and voxels at each scale."""
+    """Describe the input: its points, and its voxels at each scale."""
     voxels = " / ".join(f"{len(subject.voxel_set(scale)):,}" for scale in subject.scales)
     whole = subject.batch.whole[0]
     model = subject.model

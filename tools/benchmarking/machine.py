@@ -24,7 +24,7 @@ _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 def machine() -> str:
-    """Cores, processor, torch and its threads, and how busy the machine is, in a line."""
+    """Describe cores, processor, torch and its threads, and how busy the machine is, in one line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -41,7 +41,7 @@ class Company:
         self._start = time.perf_counter(), self._busy(), time.process_time()
 
     def cores(self) -> float | None:
-        """Cores that others kept busy, on average; None where the system does not say."""
+        """Return how many cores others kept busy, on average; None where the system does not say."""
         wall, busy, own = self._start
         now = self._busy()
         if busy is None or now is None:
@@ -59,7 +59,7 @@ class Company:
 
 
 def peak_memory() -> int | None:
-    """Largest resident size of this process so far, bytes; None where the system does not say."""
+    """Return the largest resident size (bytes) of this process so far; None where the system does not say."""
     try:
         import resource
     except ImportError:  # Windows
@@ -69,12 +69,12 @@ def peak_memory() -> int | None:
 
 
 def device_of(name: str) -> torch.device:
-    """The device called "cpu" or "cuda"; of several, the current one."""
+    """Return the device called "cpu" or "cuda"; of several, the current one."""
     return torch.device(name, torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def total_memory(device: torch.device) -> int | None:
-    """Memory of a CUDA device or of this machine, bytes; None where the system does not say."""
+    """Return the memory (bytes) of a CUDA device or of this machine; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     try:
@@ -109,11 +109,11 @@ class MemoryMeter(Protocol):
     """How much memory is in use, bytes."""
 
     def start(self) -> int:
-        """Forgets the peak so far; what is in use now."""
+        """Forget the peak so far; return what is in use now."""
         ...
 
     def peak(self) -> int:
-        """The most that was in use since `start`."""
+        """Return the most that was in use since `start`."""
         ...
 
 
@@ -166,12 +166,12 @@ class DeviceMemory:
 
 
 def memory_meter(device: torch.device) -> MemoryMeter:
-    """The meter of a device."""
+    """Make the memory meter of a device."""
     return DeviceMemory(device) if device.type == "cuda" else ProcessMemory()
 
 
 def require(device: str) -> None:
-    """Refuses "cuda" where there is none.
+    """Refuse "cuda" where there is no such device.
 
     Raises:
         UserError: there is no CUDA device.

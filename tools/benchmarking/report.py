@@ -45,14 +45,14 @@ class Table:
     def with_remarks(
         columns: Sequence[Column], rows: Sequence[Sequence[str]], remarks: Sequence[str], title: str | None = None
     ) -> Table:
-        """A table with a last column for the remarks on its rows, if there are any."""
+        """Make a table with a last column for the remarks on its rows, if there are any."""
         if not any(remarks):
             return Table(columns, rows, title)
         both = [[*row, remark] for row, remark in zip(rows, remarks, strict=True)]
         return Table([*columns, Column("remark")], both, title)
 
     def draw(self) -> Drawing:
-        """For the terminal."""
+        """Draw the table for the terminal."""
         drawn = Drawing(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
             # Headings and texts may be broken between words, numbers not at all.
@@ -64,13 +64,13 @@ class Table:
         return drawn
 
     def line(self, row: Sequence[str]) -> str:
-        """One row as a line of text, for when the others are not there yet."""
+        """Write one row as a line of text, for when the others are not there yet."""
         cells = zip(self.columns, row, strict=True)
         said = ", ".join(f"{column.name} {cell}" for column, cell in cells if cell not in ("", NONE))
         return f"{self.title}: {said}" if self.title else said
 
     def markdown(self) -> str:
-        """The table as Markdown."""
+        """Write the table as Markdown."""
         rule = ["---:" if column.is_number else "---" for column in self.columns]
         rows = [[column.name for column in self.columns], rule, *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -92,7 +92,7 @@ class Report:
     closing: Sequence[str]
 
     def markdown(self) -> str:
-        """The report as Markdown."""
+        """Write the report as Markdown."""
         return "\n\n".join(["  \n".join(self.facts), *(t.markdown() for t in self.tables), "  \n".join(self.closing)])
 
 
@@ -101,7 +101,7 @@ UNFINISHED = "Not finished: rows that are missing were not measured."
 
 
 def console() -> Console:
-    """The terminal; a file or a pipe has room for a whole table."""
+    """Open the terminal; a file or a pipe has room for a whole table."""
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
@@ -180,6 +180,6 @@ def _naming(output: Path) -> Iterator[None]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits or more."""
+    """Write seconds as milliseconds, with three digits or more."""
     value = seconds * 1000
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -42,13 +42,13 @@ class Work:
 
 
 def matrix_work(rows: int, c_in: int, c_out: int, size: int, read_size: int | None = None) -> Work:
-    """(rows, c_in) times (c_in, c_out), in numbers of `size` bytes, the input of `read_size` bytes."""
+    """Count the work of (rows, c_in) times (c_in, c_out), in numbers of `size` bytes (input: `read_size`)."""
     read = rows * c_in * (read_size or size)
     return Work(2 * rows * c_in * c_out, read + size * (c_in * c_out + rows * c_out))
 
 
 def convolution_work(rows: int, pairs: int, layer: SparseConv3d, size: int, residual: bool = False) -> Work:
-    """A 3x3x3 convolution on `rows` voxels of which `pairs` pairs are neighbours; each is its own neighbour, too.
+    """Count the work of a 3x3x3 convolution on `rows` voxels with `pairs` pairs of neighbours (each of itself, too).
 
     Args:
         rows, pairs: see above.
@@ -62,7 +62,7 @@ def convolution_work(rows: int, pairs: int, layer: SparseConv3d, size: int, resi
 
 
 def average_work(average: RowSum, channels: int, size: int) -> Work:
-    """A weighted sum of rows; a mere choice of rows has no arithmetic."""
+    """Count the work of a weighted sum of rows; a mere choice of rows has no arithmetic."""
     entries = len(average.source)
     flops = 0 if average.ends is None else 2 * entries * channels
     read = min(entries, average.num_sources)
@@ -70,12 +70,12 @@ def average_work(average: RowSum, channels: int, size: int) -> Work:
 
 
 def count_pairs(keys: torch.Tensor) -> int:
-    """How many pairs of voxels (V,) meet under a 3x3x3 kernel, those of a voxel with itself among them."""
+    """Count the pairs of voxels (V,) that meet under a 3x3x3 kernel, those of a voxel with itself among them."""
     return len(keys) + sum(len(inputs) for inputs in submanifold_map(keys, 3).inputs)
 
 
 def network_work(network: Network3D, voxels: Voxels, size: int) -> dict[str, Work]:
-    """The work of `network(voxels)` in evaluation by kind of layer, whatever the backend.
+    """Count the work of `network(voxels)` in evaluation by kind of layer, whatever the backend.
 
     Args:
         network: the 3D network.
@@ -145,12 +145,12 @@ class Rates:
     matrix: tuple[int, int, int]
 
     def bounds(self, work: Work) -> tuple[float, float]:
-        """Seconds that the arithmetic alone, and that memory alone, would take."""
+        """Return the seconds that the arithmetic alone, and that memory alone, would take."""
         return work.flops / self.flops, work.bytes / self.bytes
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], repeat: int = 10) -> float:
-    """Operations per second of a product (rows, inner) times (inner, columns), the fastest of several tries."""
+    """Measure the operations per second of (rows, inner) times (inner, columns), the fastest of several tries."""
     rows, inner, columns = shape
     left, right = (torch.ones(size, device=device, dtype=dtype) for size in ((rows, inner), (inner, columns)))
     out = torch.empty(rows, columns, device=device, dtype=dtype)
@@ -159,7 +159,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int,
 
 
 def copy_rate(device: torch.device, size: int = 2**28, repeat: int = 3) -> float:
-    """Bytes per second of a copy of `size` bytes, read and written, the fastest of several tries."""
+    """Measure the bytes per second of a copy of `size` bytes, read and written, the fastest of several tries."""
     source = torch.ones(size // 4, device=device)
     target = torch.ones_like(source)
     return 2 * size / _fastest(lambda: target.copy_(source), device, repeat)
@@ -176,7 +176,7 @@ def _fastest(call: Callable[[], object], device: torch.device, repeat: int, trie
 
 
 def roofline_lines(name: str, parts: dict[str, Work], rates: Rates, measured: Sequence[tuple[str, float]]) -> list[str]:
-    """The bounds of a network in words.
+    """Describe the bounds of a network.
 
     Args:
         name: such as "3D network, fp32".

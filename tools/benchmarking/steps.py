@@ -16,12 +16,12 @@ from utils.scan.records import Batch
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision if `precision` is "bf16", none if it is "32"."""
+    """Make the context of mixed precision if `precision` is "bf16", of none if it is "32"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def labels(network: SegmentationNetwork, batch: Batch, precision: str) -> list[Tensor]:
-    """From points to labels, on the device of the batch: (N,) uint8 of every file."""
+    """Compute the labels of a batch from its points on, on its device: (N,) uint8 of every file."""
     with torch.no_grad(), autocast(batch.points.device, precision):
         return [segmentation.prediction for segmentation in segment(network, batch)]
 
@@ -55,7 +55,7 @@ class TrainingStep:
         return losses
 
     def differentiate(self, batch: Batch) -> dict[str, Tensor]:
-        """Gradients of all parameters; returns the losses, detached."""
+        """Compute the gradients of all parameters; return the losses, detached."""
         self.guard.remember()
         self.optimizer.zero_grad()
         with autocast(batch.points.device, self.precision):
@@ -64,7 +64,7 @@ class TrainingStep:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def update(self) -> None:
-        """The optimiser's step."""
+        """Take the optimiser's step."""
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
         self.guard.judge(norm, self.optimizer)
         self.optimizer.step()

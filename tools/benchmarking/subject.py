@@ -57,22 +57,22 @@ class Subject:
 
     @cached_property
     def batch(self) -> Batch:
-        """The frame as the evaluation sees it."""
+        """Read the frame as the evaluation sees it."""
         return collate([self.data.evaluation_set[0]], False)
 
     @cached_property
     def training_batch(self) -> Batch:
-        """The frame as one training step sees it, augmented and with its image."""
+        """Read the frame as one training step sees it, augmented and with its image."""
         return collate([self.training_set[0]], True)
 
     @cached_property
     def network(self) -> Network3D:
-        """The 3D network, in evaluation; see `settled_network`."""
+        """Make the 3D network, in evaluation; see `settled_network`."""
         return settled_network(self.config, self.batch)
 
     @cached_property
     def network_2dpass(self) -> Arch2DPASS:
-        """The training model, as initialised."""
+        """Make the training model, as initialised."""
         torch.manual_seed(0)
         network = build_network(self.config)
         assert isinstance(network, Arch2DPASS)
@@ -88,27 +88,27 @@ class Subject:
 
     @property
     def scales(self) -> list[int]:
-        """The distinct scales, scale 1 first."""
+        """List the distinct scales, scale 1 first."""
         return list(dict.fromkeys([1, *self.model.scale_list]))
 
     @property
     def convolved(self) -> list[int]:
-        """The scales on which the encoder convolves."""
+        """List the scales on which the encoder convolves."""
         return list(dict.fromkeys([1, *self.model.scale_list[:-1]]))
 
     def voxel_set(self, scale: int, voxels: Voxels | None = None) -> VoxelSet:
-        """The voxels of one scale."""
+        """Return the voxels of one scale."""
         voxels = voxels or self.voxels
         return voxels.base if scale == 1 else voxels.scales[self.model.scale_list.index(scale)]
 
     def rows_in(self, scale: int) -> Tensor:
-        """(V,) for every plain voxel, the row of the same voxel of ours."""
+        """Find for every plain voxel the row of the same voxel of ours, (V,)."""
         grid, ours = self.geometry.grids[scale], self.voxel_set(scale)
         return torch.zeros(len(grid.coordinates), dtype=torch.long).scatter(0, grid.inverse, ours.inverse)
 
 
 def settled_network(config: Config, batch: Batch) -> Network3D:
-    """The 3D network in evaluation, on the device of a batch.
+    """Make the 3D network in evaluation, on the device of a batch.
 
     Its weights are random and always the same; its BatchNorm knows the batch: activations are as large as trained ones.
     """

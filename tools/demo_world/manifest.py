@@ -19,7 +19,7 @@ FORMAT = 2
 def claim(
     output: Path, identity: dict[str, Any], files: Iterable[Path], overwrite: bool, caches: Iterable[Path] = ()
 ) -> Note | None:
-    """Makes sure that a data set may be written to `output`.
+    """Make sure that a data set may be written to `output`.
 
     Args:
         output: the data set's folder.
@@ -52,7 +52,7 @@ def claim(
 
 
 def complete(output: Path, **found: Any) -> Note:
-    """Notes that the data set in `output` is complete, and what was `found` while it was made; returns the note."""
+    """Note that the data set in `output` is complete, and what was `found` while it was made; return the note."""
     note = _read(output)
     assert note is not None
     note = {**note, "complete": True, **found}

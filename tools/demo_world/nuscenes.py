@@ -51,7 +51,7 @@ _JPEG_QUALITY = 90
 
 
 def sweep(options: DemoOptions, drive: Drive, sample: int) -> tuple[Scene, lidar.Sweep]:
-    """What the LiDAR measures, in the order in which its lasers fire; noise depends on seed, drive and sample alone."""
+    """Measure with the LiDAR, in the order in which its lasers fire; noise depends on seed, drive and sample alone."""
     time = drive.time(sample)
     scene, pose = drive.street.scene(time), drive.ego(time) @ drive.mount(LIDAR)
     rng = np.random.default_rng([options.seed, drive.number, sample, 0])
@@ -62,7 +62,7 @@ def sweep(options: DemoOptions, drive: Drive, sample: int) -> tuple[Scene, lidar
 
 
 def pictures(options: DemoOptions, drive: Drive, sample: int) -> Iterator[tuple[Sensor, Scene, camera.Picture]]:
-    """What there is at the time each camera measures, and its picture."""
+    """Take each camera's picture; yield it with the scene at that time."""
     usual = float(np.mean([drive.time(sample, sensor) for sensor in CAMERAS]))
     # One map of shadows for all: they hardly move in the hundredth of a second between two cameras.
     shadows = camera.cast_shadows(drive.street.scene(usual), drive.ego(usual)[:3, 3], reach=45, texel=0.16)
@@ -80,7 +80,7 @@ def write_tree(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Writes the versions v1.0-mini and v1.0-test below `output`.
+    """Write the versions v1.0-mini and v1.0-test below `output`.
 
     Args:
         output: the data set's folder. If it holds a complete set made with the same options, nothing is done.

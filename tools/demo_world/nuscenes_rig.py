@@ -91,36 +91,36 @@ class Drive:
 
     @property
     def start(self) -> datetime:
-        """When the first key frame was taken: another day for each drive."""
+        """Return when the first key frame was taken: another day for each drive."""
         return _FIRST_START + timedelta(days=self.order)
 
     @property
     def log(self) -> str:
-        """Name of the car's log file: vehicle and local time."""
+        """Return the name of the car's log file: vehicle and local time."""
         return f"n008-{self.start.astimezone(_BOSTON):%Y-%m-%d-%H-%M-%S%z}"
 
     def time(self, sample: int, sensor: Sensor = LIDAR) -> float:
-        """Seconds since the drive's start at which `sensor` measures."""
+        """Return the seconds since the drive's start at which `sensor` measures."""
         return sample * SAMPLE_TIME + sensor.trigger / MICROSECONDS
 
     def timestamp(self, sample: int, sensor: Sensor = LIDAR) -> int:
-        """The same as microseconds since 1970."""
+        """Return the same time as microseconds since 1970."""
         first = (self.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
         return first + round(sample * SAMPLE_TIME * MICROSECONDS) + sensor.trigger
 
     @property
     def city(self) -> Array:
-        """(4, 4) float64, the street's frame to the city's: somewhere, in some direction."""
+        """Return the pose of the street's frame in the city's, (4, 4) float64: somewhere, in some direction."""
         place = 90.0 + 140.0 * (self.order % 4), 150.0 + 150.0 * (self.order // 4), 0.0
         return rigid(turn(0, 0, np.radians(137.5 * self.order + 20)), place)
 
     def ego(self, time: float) -> Array:
-        """(4, 4) float64, ego frame to the street's at `time` seconds."""
+        """Return the pose of the ego frame in the street's at `time` seconds, (4, 4) float64."""
         x, y, heading = self.street.ego(time)
         return rigid(turn(0, 0, heading), (x, y, 0))
 
     def mount(self, sensor: Sensor) -> Array:
-        """(4, 4) float64, sensor frame to ego frame: calibrated anew for each drive, a little off the plan."""
+        """Return the pose of the sensor in the ego frame, (4, 4) float64: for each drive a little off the plan."""
         rng = np.random.default_rng([self.seed, self.number, SENSORS.index(sensor)])
         axes = _CAMERA_AXES if sensor.field_of_view else _LIDAR_AXES
         off = turn(*rng.normal(0, 0.004, 3).tolist())
@@ -137,7 +137,7 @@ def _street(seed: int, number: int, samples: int) -> world.World:
 
 
 def drives(options: DemoOptions) -> list[Drive]:
-    """All drives; those of a split share its samples evenly, and each has one at least."""
+    """Plan all drives; those of a split share its samples evenly, and each has one at least."""
     found: list[Drive] = []
     wanted = {"mini_train": options.train_frames, "mini_val": options.val_frames, "test": options.test_frames}
     for split, numbers in SCENES.items():
@@ -149,7 +149,7 @@ def drives(options: DemoOptions) -> list[Drive]:
 
 
 def intrinsics(sensor: Sensor, image_size: tuple[int, int]) -> Array:
-    """(3, 3) float64, pixels: square pixels, the optical axis a little beside the middle of the picture."""
+    """Make the (3, 3) float64 intrinsics: square pixels, the optical axis a little beside the middle of the picture."""
     width, height = image_size
     focal = width / 2 / np.tan(np.radians(sensor.field_of_view / 2))
     return np.array([[focal, 0, 0.508 * width], [0, focal, 0.53 * height], [0, 0, 1]])

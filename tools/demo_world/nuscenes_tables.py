@@ -41,12 +41,12 @@ class Box:
 
 
 def token(*words: object) -> str:
-    """32 hexadecimal digits that depend on `words` alone."""
+    """Make 32 hexadecimal digits that depend on `words` alone."""
     return hashlib.md5("/".join(map(str, words)).encode("ascii"), usedforsecurity=False).hexdigest()
 
 
 def data_token(drive: Drive, sample: int, sensor: Sensor = LIDAR) -> str:
-    """The token of a measurement, which its ego pose and its labels share."""
+    """Return the token of a measurement, which its ego pose and its labels share."""
     return token(drive.seed, drive.name, sample, sensor.channel)
 
 
@@ -55,7 +55,7 @@ def map_name(seed: int) -> str:
 
 
 def data_name(drive: Drive, sample: int, sensor: Sensor) -> str:
-    """The file of a measurement, below the data set's folder."""
+    """Name the file of a measurement, below the data set's folder."""
     kind = "jpg" if sensor.field_of_view else "pcd.bin"
     stamp = drive.timestamp(sample, sensor)
     return f"samples/{sensor.channel}/{drive.log}__{sensor.channel}__{stamp}.{kind}"
@@ -68,7 +68,7 @@ def label_name(drive: Drive, sample: int) -> str:
 def tables(
     drives: Sequence[Drive], boxes: dict[tuple[int, int], list[Box]], image_size: tuple[int, int], labelled: bool
 ) -> Tables:
-    """All tables of a version.
+    """Make all tables of a version.
 
     Args:
         drives: its scenes, at least one.

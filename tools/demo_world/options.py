@@ -74,7 +74,7 @@ class DemoOptions:
                 raise UserError(f"--reflectance {name} has to be from 0 to 1, not {share}; change it")
 
     def identity(self) -> dict[str, Any]:
-        """What decides the files' bytes, as JSON would give it back."""
+        """Return what decides the files' bytes, as JSON would give it back."""
         chosen = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -91,7 +91,7 @@ DEFAULTS = {
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for each choice but `workers` and `reflectance`; one that was not given is None."""
+    """Add a flag for each choice but `workers` and `reflectance`; one that was not given is None."""
     for choice in fields(DemoOptions):
         if not choice.metadata:
             continue
@@ -107,7 +107,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """A value of each data set for a help text, once if they are the same."""
+    """Write a value of each data set for a help text, once if they are the same."""
     if len(set(map(str, values.values()))) == 1:
         return str(next(iter(values.values())))
     return ", ".join(f"{name}: {value}" for name, value in values.items())

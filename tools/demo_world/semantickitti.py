@@ -85,7 +85,7 @@ class Calibration:
 
 
 def calibration(image_size: tuple[int, int]) -> Calibration:
-    """Four cameras like KITTI's: 82 degrees wide, 54 cm apart, and a fraction of a degree off the LiDAR's axes."""
+    """Place four cameras like KITTI's: 82 degrees wide, 54 cm apart, a fraction of a degree off the LiDAR's axes."""
     width, height = image_size
     focal = 0.5793 * width
     intrinsics = np.array([[focal, 0, 0.4893 * width], [0, focal, 0.4926 * height], [0, 0, 1]])
@@ -99,7 +99,7 @@ def calibration(image_size: tuple[int, int]) -> Calibration:
 
 
 def lidar_pose(street: world.World, time: float) -> Array:
-    """(4, 4) float64 LiDAR to world at `time` seconds."""
+    """Return the pose of the LiDAR in the world at `time` seconds, (4, 4) float64."""
     x, y, heading = street.ego(time)
     pose = np.eye(4)
     pose[:3, :3] = turn(0, 0, heading)
@@ -108,7 +108,7 @@ def lidar_pose(street: world.World, time: float) -> Array:
 
 
 def raw_labels(scene: Scene, primitive: Array) -> Array:
-    """(n,) uint32 label-file entries of what was hit, given as rows of the scene's table."""
+    """Return the label-file entries, (n,) uint32, of what was hit, given as rows of the scene's table."""
     table = np.array([RAW_IDS[kind][:2] for kind in Kind], np.uint32)
     rows = scene.primitives[primitive]
     semantic = table[rows["kind"], rows["moving"].astype(np.int64)]
@@ -116,7 +116,7 @@ def raw_labels(scene: Scene, primitive: Array) -> Array:
 
 
 def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lidar.Sweep, camera.Picture]:
-    """What LiDAR and left colour camera see in a frame; noise depends on seed, sequence and frame alone.
+    """Look at a frame with LiDAR and left colour camera; noise depends on seed, sequence and frame alone.
 
     The sweep is in KITTI's order: beam after beam, each from straight ahead round to the left.
     """
@@ -141,7 +141,7 @@ def write_tree(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Writes sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
+    """Write sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
 
     Args:
         output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.

@@ -30,7 +30,7 @@ class Summary:
 
 
 def lidar_spec(options: DemoOptions) -> LidarSpec:
-    """The LiDAR that was chosen."""
+    """Return the LiDAR that was chosen."""
     return LidarSpec(
         options.beams,
         options.azimuth_steps,

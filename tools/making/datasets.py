@@ -18,5 +18,5 @@ LABEL_MAPPINGS = {
 
 
 def add_dataset_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
-    """--dataset: one of `DATASETS`."""
+    """Add --dataset, one of `DATASETS`."""
     parser.add_argument("--dataset", choices=DATASETS, default="semantickitti", help=f"{meaning} (%(default)s)")

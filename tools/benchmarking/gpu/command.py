@@ -32,7 +32,7 @@ BACKENDS = ("torch", "triton", "spconv", "spconv-triton")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of `gpu`."""
+    """Add the flags of `gpu`."""
     number = count(1)
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
     add_precisions_flag(parser)
@@ -88,13 +88,13 @@ def _job(args: argparse.Namespace, folder: str) -> Job:
 def report(
     args: argparse.Namespace, job: Job, facts: Sequence[str], yardstick: Yardstick, rows: Sequence[Row]
 ) -> Report:
-    """The rows that are there, as tables, and what they mean."""
+    """Report the rows that are there as tables, and what they mean."""
     tables = [evaluation_table(rows, yardstick, job.batch_size, job.check), training_table(rows, job.check)]
     return Report(facts, tables, [*closing(job), *yardstick.closing(args.precisions)])
 
 
 def closing(job: Job) -> list[str]:
-    """What the columns mean."""
+    """Say what the columns mean."""
     lines = [
         f"Latency: points to labels of one scan, both on the device, from idle to idle, {VIEWS} different scans in "
         f"turn: median and deciles of {job.runs} calls by the host's clock, and the median by the device's.",

@@ -56,12 +56,12 @@ class Job:
 
     @property
     def loader_steps(self) -> tuple[int, int]:
-        """Steps with data from disk, to warm up and timed: the first ones find as much loaded as workers can hold."""
+        """Count the steps with data from disk, to warm up (until what workers loaded ahead is used up) and timed."""
         return max(1, 2 * self.workers), max(self.steps, 2 * self.workers)
 
     @property
     def copies(self) -> tuple[int, int]:
-        """Frames that are needed for training and validation."""
+        """Count the frames that are needed for training and validation."""
         return sum(self.loader_steps) * self.batch_size, VIEWS
 
 
@@ -83,12 +83,12 @@ class Inputs:
 
     @cached_property
     def reference(self) -> Network3D:
-        """The 3D network on the torch backend."""
+        """Make the 3D network on the torch backend."""
         return settled_network(self._config("torch"), self.views[0])
 
     @cached_property
     def network(self) -> Network3D:
-        """The same on the backend in question."""
+        """Make the same network on the backend in question."""
         network = build_network(self.subject.config, baseline_only=True)
         assert isinstance(network, Network3D)
         network.load_state_dict(self.reference.state_dict())
@@ -96,7 +96,7 @@ class Inputs:
         return network.to(self.device).eval()
 
     def training_step(self, backend: str, precision: str) -> TrainingStep:
-        """Of 2DPASS, whose weights are always the same."""
+        """Make a training step of 2DPASS, whose weights are always the same."""
         config = self._config(backend)
         torch.manual_seed(0)
         network = build_network(config)
@@ -105,21 +105,21 @@ class Inputs:
         return TrainingStep(network.to(self.device).train(), config.train_params, precision)
 
     def evaluated(self, number: int, scans: int) -> Batch:
-        """A batch with test-time views, of frames `number`, `number + 1`, ..."""
+        """Make a batch with test-time views, of frames `number`, `number + 1` and so on."""
         dataset = self.subject.evaluation_set(VOTES)
         return collate([dataset[(number + i) % len(dataset)] for i in range(scans)], False)
 
     def moved(self, number: int, scans: int) -> Batch:
-        """A batch on the device, as seen in one of its views."""
+        """Make a batch on the device, as seen in one of its views."""
         batch = self.evaluated(number, scans)
         return replace(batch.view(1 + number % (VOTES - 1)), views=None).to(self.device, non_blocking=False)
 
     @cached_property
     def views(self) -> list[Batch]:
-        """Scans on the device, each in another place and of another size."""
+        """Make scans on the device, each in another place and of another size."""
         return [self.moved(number, 1) for number in range(VIEWS)]
 
     def trained(self, number: int, scans: int) -> Batch:
-        """A batch on the device, as augmented in epoch `number`."""
+        """Make a batch on the device, as augmented in epoch `number`."""
         items = [self.subject.training_set[number, index] for index in range(scans)]
         return collate(items, True).to(self.device, non_blocking=False)

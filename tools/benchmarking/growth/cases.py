@@ -54,14 +54,14 @@ class Question:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What is measured of each case."""
+        """List what is measured of each case."""
         return (EVALUATION, TRAINING) if self.trains else (EVALUATION,)
 
 
 def questions(
     base: Case, sweeps: Sequence[Sweep], batches: Sequence[int], hidden: Sequence[int], votes: Sequence[int]
 ) -> dict[str, Question]:
-    """The tables by the name of the flag; `base` is what does not grow."""
+    """Return the tables by the name of the flag; `base` is what does not grow."""
     return {
         "points": Question(
             "Points per scan (beams x steps)",
@@ -127,7 +127,7 @@ class Laboratory:
     _subjects: dict[Sweep, Subject] = field(default_factory=dict)
 
     def rows(self, question: Question) -> Iterator[Row]:
-        """The rows of a table, each measured when its turn comes."""
+        """Yield the rows of a table, each measured when its turn comes."""
         for label, case in question.cases:
             answers = {what: self._answer(case, what, f"{question.title}: {label}, {what}") for what in question.kinds}
             points = self._points[case]

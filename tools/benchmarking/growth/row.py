@@ -56,7 +56,7 @@ class Job:
     threads: int
 
     def run(self, limit: float | None = None) -> child.Answer:
-        """Does the job in a process of its own, which is ended after `limit` seconds."""
+        """Do the job in a process of its own, which is ended after `limit` seconds."""
         return child.run_job(MODULE, asdict(self), limit)
 
 
@@ -71,12 +71,12 @@ def _load_batch(path: str) -> Batch:
 
 
 def measurements(job: dict[str, Any]) -> Mapping[str, Callable[[], child.Values]]:
-    """The one measurement of a job."""
+    """Return the one measurement of a job."""
     return {job["what"]: lambda: measure(Job(**job))}
 
 
 def measure(job: Job) -> child.Values:
-    """Does the job in this process.
+    """Do the job in this process.
 
     Returns:
         seconds: median of a call; runs: how many calls that is of; before: bytes in use before the first call, with
@@ -117,7 +117,7 @@ def _make_call(config: Config, job: Job, batch: Batch) -> Callable[[], object]:
 
 
 def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
-    """A small batch of the same kind: some points of the first scan, and a corner of its image.
+    """Cut out a small batch of the same kind: some points of the first scan, and a corner of its image.
 
     Args:
         batch: of training or evaluation, without or with views.

@@ -15,7 +15,7 @@ _COMPANY = 0.2  # cores that others take before it is worth a remark
 
 
 def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str]) -> Table:
-    """The rows as text; `remark` completes what is said of a failure."""
+    """Make the table of the rows; `remark` completes what is said of a failure."""
     kinds = question.kinds
     columns = [Column(question.title), Column("points", True), Column("voxels", True)]
     for what in kinds:
@@ -63,13 +63,13 @@ def _remarks(row: Row, remark: Callable[[str], str]) -> str:
 
 
 def memory_before(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """The least and the most memory that a process had in use before it was measured, MiB."""
+    """Find the least and the most memory (MiB) that a process had in use before it was measured."""
     found = [v / _MIB for row in rows for what in row.answers if (v := _value(row, what, "before")) is not None]
     return (min(found), max(found)) if found else None
 
 
 def explain(failure: str, device: str, limit: float | None) -> str:
-    """A failure for want of memory, with the memory that there is."""
+    """Complete a failure that memory ran out with the memory that there is."""
     if OUT_OF_MEMORY not in failure:
         return failure
     if limit is not None:

@@ -24,12 +24,12 @@ from utils.scan.records import Batch
 
 
 def geometry_of(network: Network3D, batch: Batch) -> Geometry:
-    """The voxels of a batch at all scales of the network."""
+    """Find the voxels of a batch at all scales of the network."""
     return Geometry(batch.points, batch.scan_ids, network.volume, network.scale_list)
 
 
 def forward(network: Network3D, geometry: Geometry) -> tuple[Tensor, list[Tensor]]:
-    """(P, K) logits, and the features of each block's voxel branch (V, C) on the block's finer voxels."""
+    """Compute (P, K) logits, and the features (V, C) of each block's voxel branch on the block's finer voxels."""
     grid = geometry.grids[1]
     x = grid.mean(network.embed_voxels(F.relu(network.embed_points(geometry.features))))
     on_points, voxel_features = [], []
@@ -79,13 +79,13 @@ def _point_branch(block: EncoderBlock, f: Tensor, grid: VoxelGrid) -> Tensor:
 
 
 def predict(network: Network3D, batch: Batch) -> Tensor:
-    """(N,) the class of every point of the file, for a batch of one scan."""
+    """Predict the class of every point of the file, (N,) uint8, for a batch of one scan."""
     logits, _ = forward(network, geometry_of(network, batch))
     return (logits[:, 1:].argmax(dim=1) + 1)[batch.whole[0].donor].to(torch.uint8)
 
 
 def standard_layout(network: Arch2DPASS) -> Arch2DPASS:
-    """A copy whose image branch keeps its weights in the order that PyTorch starts from."""
+    """Copy a network; the image branch of the copy keeps its weights in the order that PyTorch starts from."""
     network = copy.deepcopy(network)
     for parameter in network.image_branch.parameters():
         parameter.data = parameter.data.contiguous()
@@ -93,7 +93,7 @@ def standard_layout(network: Arch2DPASS) -> Arch2DPASS:
 
 
 def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
-    """As `Arch2DPASS.training_losses`."""
+    """Compute the losses of `Arch2DPASS.training_losses`."""
     network_3d, heads = network.network_3d, network.distillation
     assert batch.images is not None
     geometry = geometry_of(network_3d, batch)
@@ -162,7 +162,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Te
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Lovasz-softmax (Berman et al., CVPR 2018) of (R, K) logits, class by class; label 0 is ignored."""
+    """Compute Lovasz-softmax (Berman et al., CVPR 2018) of (R, K) logits, class by class; label 0 is ignored."""
     counted = labels != 0
     probabilities, labels = logits[counted].float().softmax(1), labels[counted]
     losses = []

@@ -28,7 +28,7 @@ Pairs = list[tuple[Tensor, Tensor]]
 
 
 def map_labels(raw: NDArray[np.uint16], learning_map: dict[int, int]) -> NDArray[np.uint8]:
-    """(N,) raw ids -> (N,) learning ids, point by point."""
+    """Map (N,) raw ids to (N,) learning ids, point by point."""
     return np.vectorize(learning_map.get)(raw).astype(np.uint8)
 
 
@@ -77,7 +77,7 @@ class PlainSource:
 def evaluation_views(
     source: PlainSource, low: Sequence[float], high: Sequence[float], views: Sequence[NDArray[np.float32]]
 ) -> tuple[list[Tensor], Tensor]:
-    """An evaluation item that reads everything once per vote.
+    """Make an evaluation item by reading everything once per vote.
 
     Args:
         source: the frame.
@@ -97,7 +97,7 @@ def evaluation_views(
 
 
 def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale: int) -> tuple[Tensor, Tensor]:
-    """The distinct voxels at one scale.
+    """Find the distinct voxels at one scale.
 
     Args:
         points: (P, 4) x, y, z, intensity.
@@ -115,7 +115,7 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale: int) -> tuple[
 
 
 def kernel_map(coordinates: Tensor) -> Pairs:
-    """The pairs of a 3x3x3 kernel between voxels (V, 4) batch, z, y, x, sorted: a search for each of the 27 offsets."""
+    """Find the pairs of a 3x3x3 kernel between voxels (V, 4) batch, z, y, x, sorted: one search per offset."""
     shifted = coordinates - coordinates.amin(0) + 1
     _, depth, height, width = (shifted.amax(0) + 2).tolist()
 
@@ -134,7 +134,7 @@ def kernel_map(coordinates: Tensor) -> Pairs:
 
 
 def convolve(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
-    """(V, C_in) features and (27, C_in, C_out) weight -> (V, C_out); its gradient is autograd's."""
+    """Convolve (V, C_in) features with a (27, C_in, C_out) weight to (V, C_out); the gradient is autograd's."""
     out = wide(features.new_zeros(len(features), weight.shape[2]))
     for (inputs, outputs), matrix in zip(pairs, weight, strict=True):
         out.index_add_(0, outputs, wide(features[inputs] @ matrix))
@@ -142,12 +142,12 @@ def convolve(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
 
 
 def wide(values: Tensor) -> Tensor:
-    """The values in fp32 or, if they are, in fp64."""
+    """Convert values to fp32, but leave fp64 as it is."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def scatter_mean(values: Tensor, index: Tensor, size: int) -> Tensor:
-    """(R, C) values -> (size, C): the mean of the rows with equal index (R,)."""
+    """Take the mean of the rows of (R, C) values with equal index (R,), as (size, C)."""
     out = wide(values.new_zeros(size, values.shape[1]))
     return out.scatter_reduce(0, index[:, None].expand_as(values), wide(values), "mean", include_self=False)
 
@@ -165,14 +165,14 @@ class VoxelGrid:
 
     @cached_property
     def groups(self) -> tuple[int, Tensor]:
-        """How many 2x2x2 groups of voxels there are, and (V,) the group of every voxel."""
+        """Count the 2x2x2 groups of voxels, and find the group of every voxel, (V,)."""
         divisor = torch.tensor([1, 2, 2, 2])
         halved = torch.div(self.coordinates, divisor, rounding_mode="floor")
         groups, group_of_voxel = torch.unique(halved, dim=0, return_inverse=True)
         return len(groups), group_of_voxel
 
     def mean(self, values: Tensor) -> Tensor:
-        """(P, C) values of the points -> (V, C)."""
+        """Take the mean of (P, C) values of the points over each voxel, as (V, C)."""
         return scatter_mean(values, self.inverse, len(self.coordinates))
 
 

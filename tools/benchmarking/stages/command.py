@@ -36,7 +36,7 @@ NOTE = (
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of `stages`."""
+    """Add the flags of `stages`."""
     add_frame_flags(parser)
     add_precisions_flag(parser)
     parser.add_argument("--stages", nargs="+", metavar="TEXT", help="only stages whose name contains one of these")
@@ -73,7 +73,7 @@ def _is_wanted(name: str, texts: Sequence[str] | None) -> bool:
 
 
 def roofline(subject: Subject, measurements: Sequence[Measurement]) -> list[str]:
-    """What arithmetic and memory alone would take of the 3D network, beside what was measured of it."""
+    """Say what arithmetic and memory alone would take of the 3D network, beside what was measured of it."""
     return [line for measurement in measurements for line in _roofline_of(subject, measurement)]
 
 
@@ -90,13 +90,13 @@ def _roofline_of(subject: Subject, measurement: Measurement) -> Iterator[str]:
 
 
 def cells(measurement: Measurement) -> tuple[str, ...]:
-    """A measurement as the columns of the table."""
+    """Write a measurement as the columns of the table."""
     stage, m = measurement.stage, measurement
     ratio = f"{m.plain / m.ours:.1f} x"
     return (stage.name, milliseconds(m.ours), stage.plain_name, milliseconds(m.plain), ratio, str(m.difference))
 
 
 def table(measurements: Sequence[Measurement]) -> Table:
-    """All measurements as a table."""
+    """Make the table of all measurements."""
     columns = [Column(name, name.endswith("ms") or name == "ratio") for name in COLUMNS]
     return Table(columns, [cells(measurement) for measurement in measurements])

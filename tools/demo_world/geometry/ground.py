@@ -59,13 +59,13 @@ class Street:
         return self.amplitude * (np.sin(angle) - float(np.sin(self.phase))), self.amplitude * k * np.cos(angle)
 
     def place(self, s: float, d: float) -> tuple[float, float, float]:
-        """World x, y (metres) and heading (radians) at (s, d)."""
+        """Return world x, y (metres) and heading (radians) at (s, d)."""
         y, slope = (float(v) for v in self._line(np.float64(s)))  # type: ignore[arg-type]
         norm = float(np.hypot(1.0, slope))
         return s - d * slope / norm, y + d / norm, float(np.arctan(slope))
 
     def coordinates(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """(s, d) of world positions: the foot on the centre line, to a few millimetres within 30 m of it."""
+        """Find (s, d) of world positions: the foot on the centre line, to a few millimetres within 30 m of it."""
         s = x
         for _ in range(2):
             line, slope = self._line(s)
@@ -74,7 +74,7 @@ class Street:
         return s, ((y - line) - (x - s) * slope) / np.sqrt(1 + slope * slope)
 
     def zone(self, x: Array, y: Array) -> Array:
-        """(n,) uint8 Zone at world positions."""
+        """Find the zone at world positions, (n,) uint8."""
         s, d = self.coordinates(x, y)
         number = np.floor(s / BLOCK)
         within = s - number * BLOCK
@@ -90,7 +90,7 @@ class Street:
         return np.where(marked, np.uint8(Zone.LANE_MARK), zone)
 
     def cast(self, origin: Array, rays: tuple[Array, ...]) -> tuple[Array, Array]:
-        """Where rays meet the ground.
+        """Find where rays meet the ground.
 
         Args:
             origin: (3,) metres, above the curb. rays: three (H, W) float32 arrays, the unit directions' x, y, z.
@@ -120,7 +120,7 @@ class Street:
         return distance, zone
 
     def surface(self, point: Array, zone: Array) -> tuple[Array, Array]:
-        """Of (n, 3) points on the ground: (n, 3) float32 street coordinates (s, d, z) and (n, 3) float32 normals."""
+        """Return street coordinates (s, d, z) and normals of (n, 3) points on the ground, (n, 3) float32 each."""
         s, d = self.coordinates(point[:, 0], point[:, 1])
         normal = np.zeros_like(point)
         normal[:, 2] = 1
@@ -132,5 +132,5 @@ class Street:
 
 
 def raised(zone: Array) -> Array:
-    """Whether a zone lies at the curb's height rather than the road's."""
+    """Say whether a zone lies at the curb's height rather than the road's."""
     return zone >= Zone.SIDEWALK

@@ -53,6 +53,6 @@ REFLECTANCE = {
 
 
 def reflectance_table(changes: Mapping[str, float]) -> NDArray[Any]:
-    """(materials,) float32 `REFLECTANCE`, with other values for the materials named in `changes`."""
+    """Return `REFLECTANCE` as (materials,) float32, with other values for the materials named in `changes`."""
     values = {material.name: value for material, value in REFLECTANCE.items()} | dict(changes)
     return np.array([values.get(material.name, 0.0) for material in Material], np.float32)

@@ -112,7 +112,7 @@ class Hits:
 
 
 def corners(primitives: Array) -> Array:
-    """(M, 8, 3) float64: the corners of each primitive's box, world frame."""
+    """Compute the corners of each primitive's box, (M, 8, 3) float64, world frame."""
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
     local = signs[None] * primitives["half"][:, None]
     cos, sin = np.cos(primitives["yaw"])[:, None], np.sin(primitives["yaw"])[:, None]
@@ -122,7 +122,7 @@ def corners(primitives: Array) -> Array:
 
 
 def cast(origin: Array, directions: Array, scene: Scene, windows: Array | None = None, ground: bool = True) -> Hits:
-    """The nearest surface along each ray.
+    """Find the nearest surface along each ray.
 
     Args:
         origin: (3,) or (H, W, 3), metres, world frame.

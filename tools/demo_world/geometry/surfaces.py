@@ -32,7 +32,7 @@ class Surfaces:
 
 
 def surfaces(origin: Array, directions: Array, scene: Scene, hits: Hits) -> Surfaces:
-    """Position and normal of every hit, in row-major order of the grid.
+    """Find position and normal of every hit, in row-major order of the grid.
 
     Args:
         origin: (3,), metres; directions: (H, W, 3); scene, hits: as given to and returned by `cast`.

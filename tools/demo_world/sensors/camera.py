@@ -54,7 +54,7 @@ class Shadows:
     height: Array
 
     def lit(self, point: Array, normal: Array) -> Array:
-        """(n,) float32, the share of sunlight (0..1) that reaches positions `point` (n, 3); 1 outside the map."""
+        """Return the share of sunlight (0..1) that reaches `point` (n, 3), as (n,) float32; 1 outside the map."""
         lifted = point + 0.06 * normal
         u, v, w = np.einsum("ni,ai->an", lifted, self.axes.astype(np.float32))
         column = (u - np.float32(self.corner[0])) / np.float32(self.texel) - 0.5
@@ -72,7 +72,7 @@ class Shadows:
 
 
 def cast_shadows(scene: Scene, centre: Array, reach: float = 34.0, texel: float = 0.12) -> Shadows:
-    """A shadow map of the square of sunlight `reach` metres around `centre` ((3,), world)."""
+    """Make the shadow map of the square of sunlight `reach` metres around `centre` ((3,), world)."""
     sun = scene.sun
     across = np.cross(np.array([0.0, 0.0, 1.0]), sun)
     across /= np.linalg.norm(across)
@@ -96,7 +96,7 @@ def render(
     rng: np.random.Generator,
     shadows: Shadows | None = None,
 ) -> Picture:
-    """The picture of a pinhole camera.
+    """Render the picture of a pinhole camera.
 
     A point (x, y, z) of the camera frame (x right, y down, z forward) appears at column (fx x + cx z) / z and the row
     alike; pixel (r, c) looks through (c + 0.5, r + 0.5).

@@ -62,12 +62,12 @@ class Sweep:
     beam: Array
 
     def ordered(self, order: Array) -> Sweep:
-        """The same points, row `order[i]` as row i."""
+        """Return the same points, row `order[i]` as row i."""
         return Sweep(self.xyz[order], self.reflectance[order], self.primitive[order], self.beam[order])
 
 
 def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) -> Sweep:
-    """What the sensor measures.
+    """Measure a turn of the sensor.
 
     Args:
         scene: what there is to see.
@@ -102,7 +102,7 @@ def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) 
 
 @lru_cache(maxsize=4)
 def beam_directions(beams: int, azimuth_steps: int, top: float, bottom: float) -> Array:
-    """(beams, azimuth_steps, 3) float32 unit vectors, sensor frame; columns turn clockwise from straight behind."""
+    """Return unit vectors (beams, azimuth_steps, 3) float32, sensor frame; columns turn clockwise from behind."""
     elevation = np.radians(np.linspace(top, bottom, beams))[:, None]
     azimuth = (np.pi - (np.arange(azimuth_steps) + 0.5) * (2 * np.pi / azimuth_steps))[None]
     flat = np.cos(elevation)

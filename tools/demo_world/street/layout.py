@@ -32,7 +32,7 @@ class Builder:
         self.street.zones[int(side > 0), block - self.street.first_block, 1:] = verge, walk, yard, back
 
     def stand(self, item: Array, s: float, d: float, turn: float = 0.0, low: bool = False, thing: bool = False) -> None:
-        """Puts `item` at (s, d), turned from the street's heading by `turn`; on the road's level when `low`."""
+        """Put `item` at (s, d), turned from the street's heading by `turn`; on the road's level when `low`."""
         x, y, heading = self.street.place(s, d)
         self._number += 1
         instance = self.next_instance() if thing else 0

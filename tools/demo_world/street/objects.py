@@ -71,7 +71,7 @@ def part(
     kind: Kind, shape: Shape, centre: Triple, half: Triple, material: Material, colour: Triple = (0.5, 0.5, 0.5),
     pores: Pores = Pores.NONE, yaw: float = 0.0,
 ) -> Array:  # fmt: skip
-    """One primitive as a (1,) PRIMITIVE array."""
+    """Make one primitive as a (1,) PRIMITIVE array."""
     one = np.zeros(1, PRIMITIVE)
     one["kind"], one["shape"], one["material"], one["pores"], one["yaw"] = kind, shape, material, pores, yaw
     one["centre"], one["half"], one["colour"] = centre, half, colour
@@ -79,7 +79,7 @@ def part(
 
 
 def put(item: Array, place: Triple, yaw: float, instance: int = 0, moving: bool = False, seed: int = 0) -> Array:
-    """A copy of `item` standing at `place` (world, metres), turned by `yaw` radians."""
+    """Copy `item` to `place` (world, metres), turned by `yaw` radians."""
     moved = item.copy()
     cos, sin = np.cos(yaw), np.sin(yaw)
     x, y, z = item["centre"].T
@@ -91,7 +91,7 @@ def put(item: Array, place: Triple, yaw: float, instance: int = 0, moving: bool 
 
 
 def pick(rng: Rng, table: tuple[Triple, ...]) -> Triple:
-    """One of the colours, each with the same chance."""
+    """Pick one of the colours, each with the same chance."""
     return table[int(rng.integers(len(table)))]
 
 
@@ -103,7 +103,7 @@ def _wheels(kind: Kind, axles: tuple[float, ...], track: float, radius: float) -
 
 
 def car(rng: Rng) -> Array:
-    """A saloon or estate car, about 4.3 m long."""
+    """Build a saloon or estate car, about 4.3 m long."""
     paint, estate = pick(rng, PAINTS), bool(rng.random() < 0.4)
     cabin, length = (-0.55 if estate else -0.2), (1.5 if estate else 1.25)
     return np.concatenate(
@@ -116,7 +116,7 @@ def car(rng: Rng) -> Array:
 
 
 def van(rng: Rng) -> Array:
-    """A delivery van, a car to the data sets."""
+    """Build a delivery van, a car to the data sets."""
     paint = pick(rng, PAINTS)
     return np.concatenate(
         [
@@ -128,7 +128,7 @@ def van(rng: Rng) -> Array:
 
 
 def truck(rng: Rng) -> Array:
-    """A box lorry, about 7.5 m long."""
+    """Build a box lorry, about 7.5 m long."""
     paint, load = pick(rng, PAINTS), pick(rng, PLASTERS)
     return np.concatenate(
         [
@@ -151,7 +151,7 @@ def bus(rng: Rng) -> Array:
 
 
 def trailer(rng: Rng) -> Array:
-    """A caravan."""
+    """Build a caravan."""
     white = (0.82, 0.82, 0.78)
     return np.concatenate(
         [
@@ -209,7 +209,7 @@ def motorcycle(rng: Rng, kind: Kind = Kind.MOTORCYCLE) -> Array:
 
 
 def person(rng: Rng, kind: Kind = Kind.PERSON, stride: float = 0.12) -> Array:
-    """Somebody standing (stride 0) or walking, 1.55 to 1.9 m tall."""
+    """Build somebody standing (stride 0) or walking, 1.55 to 1.9 m tall."""
     coat, trousers = pick(rng, CLOTHES), pick(rng, CLOTHES)
     skin: Triple = (0.62, 0.42, 0.32) if rng.random() < 0.6 else (0.32, 0.2, 0.14)
     body = np.concatenate(
@@ -252,7 +252,7 @@ def _rider(rng: Rng, kind: Kind, seat: float) -> Array:
 
 
 def bicyclist(rng: Rng) -> Array:
-    """Rider and bicycle; the data sets label both as the rider."""
+    """Build rider and bicycle; the data sets label both as the rider."""
     return np.concatenate([bicycle(rng, Kind.BICYCLIST), _rider(rng, Kind.BICYCLIST, 1.0)])
 
 

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 def house(rng: Rng, width: float, depth: float) -> Array:
-    """A house `width` metres along x and `depth` along y, with a gable or a flat roof; its door side is free."""
+    """Build a house `width` metres along x and `depth` along y, with a gable or a flat roof; its door side is free."""
     storeys, wall = int(rng.integers(2, 5)), pick(rng, PLASTERS)
     height = 3.0 * storeys + 0.4
     parts = [
@@ -34,7 +34,7 @@ def house(rng: Rng, width: float, depth: float) -> Array:
 
 
 def tree(rng: Rng) -> Array:
-    """A street tree, 5 to 8 m tall."""
+    """Build a street tree, 5 to 8 m tall."""
     trunk = float(rng.uniform(2.0, 2.8))
     green: Triple = (float(rng.uniform(0.16, 0.28)), float(rng.uniform(0.30, 0.42)), float(rng.uniform(0.07, 0.14)))
     thick = float(rng.uniform(0.14, 0.24))
@@ -70,7 +70,7 @@ def hedge(rng: Rng, length: float) -> Array:
 
 
 def fence(rng: Rng, length: float) -> Array:
-    """A picket fence one can look through."""
+    """Build a picket fence one can look through."""
     colour: Triple = ((0.46, 0.32, 0.2), (0.75, 0.74, 0.7), (0.3, 0.2, 0.14))[int(rng.integers(3))]
     height = float(rng.uniform(0.55, 0.8))
     return part(Kind.FENCE, Shape.BOX, (0, 0, height), (length / 2, 0.04, height), Material.WOOD, colour, Pores.PICKETS)
@@ -81,7 +81,7 @@ def wall(rng: Rng, length: float) -> Array:
 
 
 def lamp(rng: Rng) -> Array:
-    """A street lamp whose arm reaches to +y."""
+    """Build a street lamp whose arm reaches to +y."""
     return np.concatenate(
         [
             part(Kind.POLE, Shape.COLUMN, (0, 0, 3.2), (0.09, 0.09, 3.2), Material.METAL),
@@ -92,7 +92,7 @@ def lamp(rng: Rng) -> Array:
 
 
 def sign(rng: Rng) -> Array:
-    """A traffic sign whose face looks to -x, at the driver."""
+    """Build a traffic sign whose face looks to -x, at the driver."""
     height = float(rng.uniform(2.0, 2.4))
     shape = Shape.BALL if rng.random() < 0.6 else Shape.BOX
     colour: Triple = (0.75, 0.05, 0.05) if shape == Shape.BALL else (0.05, 0.2, 0.6)
@@ -115,7 +115,7 @@ def bin_(rng: Rng) -> Array:
 
 
 def shelter(rng: Rng) -> Array:
-    """A bus shelter, open towards +y."""
+    """Build a bus shelter, open towards +y."""
     glass: Triple = (0.35, 0.45, 0.48)
     return np.concatenate(
         [
@@ -139,7 +139,7 @@ def cone(rng: Rng) -> Array:
 
 
 def barrier(rng: Rng) -> Array:
-    """A red and white road-work barrier along x."""
+    """Build a red and white road-work barrier along x."""
     kind, foot = Kind.BARRIER, (0.05, 0.2, 0.35)
     return np.concatenate(
         [
@@ -150,6 +150,6 @@ def barrier(rng: Rng) -> Array:
 
 
 def clutter(rng: Rng) -> Array:
-    """A heap nobody has a name for."""
+    """Build a heap that nobody has a name for."""
     half = (float(rng.uniform(0.4, 0.8)), float(rng.uniform(0.4, 0.7)), 0.45)
     return part(Kind.CLUTTER, Shape.BALL, (0, 0, 0.2), half, Material.STONE, (0.4, 0.34, 0.28))

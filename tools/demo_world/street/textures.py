@@ -33,7 +33,7 @@ class Spots:
 
 
 def albedo(primitives: Array, number: Array, found: Surfaces, distance: Array) -> Array:
-    """(n, 3) float32 share of red, green and blue light that hits send back.
+    """Compute the share of red, green and blue light that hits send back, (n, 3) float32.
 
     Args:
         primitives: the scene's table. number: (n,) its rows that were hit. found: where. distance: (n,) metres.
@@ -56,7 +56,7 @@ def albedo(primitives: Array, number: Array, found: Surfaces, distance: Array) -
 
 
 def sky(direction: Array, sun: Array) -> Array:
-    """(n, 3) float32 linear light from the sky along (n, 3) directions: haze at the horizon, clouds, a bright sun."""
+    """Compute the linear light from the sky along (n, 3) directions, (n, 3) float32: haze, clouds, a bright sun."""
     up = np.clip(direction[:, 2], 0, 1)[:, None]
     colour = np.array([0.66, 0.77, 0.90]) * (1 - up) ** 4 + np.array([0.16, 0.36, 0.72]) * (1 - (1 - up) ** 4)
     spread = 1.6 / (up[:, 0] + 0.12)

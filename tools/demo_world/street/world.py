@@ -67,11 +67,11 @@ class World:
     sun: Array
 
     def ego(self, time: float) -> tuple[float, float, float]:
-        """World x, y (metres) and heading (radians) of the ego car at `time` (seconds), on the road at z = 0."""
+        """Return x, y (metres) and heading (radians) of the ego car at `time` (seconds), on the road at z = 0."""
         return self.street.place(EGO_SPEED * time, -LANE)
 
     def scene(self, time: float, reach: float = 170.0) -> Scene:
-        """Everything within `reach` metres of the ego car at `time` (seconds)."""
+        """Collect everything within `reach` metres of the ego car at `time` (seconds)."""
         x, y, _ = self.ego(time)
         parts = [ground_rows(), self._near(self.static, x, y, reach)]
         for actor in self.actors:
@@ -88,7 +88,7 @@ class World:
 
 
 def ground_rows() -> Array:
-    """(zones,) PRIMITIVE rows that give the ground's zones, and row 0, the sky, their attributes."""
+    """Make the (zones,) PRIMITIVE rows that give the ground's zones, and row 0, the sky, their attributes."""
     rows = np.zeros(len(Zone), PRIMITIVE)
     rows["half"], rows["shape"] = 1, Shape.GROUND
     rows["seed"] = np.arange(len(Zone))
@@ -98,7 +98,7 @@ def ground_rows() -> Array:
 
 
 def build(seed: int, sequence: int, length: float) -> World:
-    """The street of a sequence, long enough for a drive of `length` metres.
+    """Build the street of a sequence, long enough for a drive of `length` metres.
 
     Args:
         seed: any non-negative number; with `sequence` it decides everything.
