@@ -201,7 +201,7 @@ class _Robo3DSet:
 
 
 def _robo3d_sets(choices: Robo3DChoices) -> dict[str, _Robo3DSet]:
-    """Data set -> its table."""
+    """Returns the parameters of each data set that Robo3D corrupts, by its name."""
     return {
         "SemanticKITTI": _Robo3DSet(
             (0.20, 0.25, 0.30), (0.006, 0.008, 0.01), (0.3, 0.3, 0.7), (16, 32, 48), {"first": 4, "last": 58},
@@ -218,7 +218,7 @@ def robo3d(dataset: str, mode: Mode = "physical", choices: Robo3DChoices | None 
     """Makes the 24 subsets of SemanticKITTI-C or nuScenes-C of Robo3D, in the order of its tables.
 
     Args:
-        dataset: one of `CORRUPTED_SETS["robo3d"]`.
+        dataset: a key of `CORRUPTED_SETS["robo3d"]`: "SemanticKITTI" or "nuScenes".
         mode: how fog and snow are computed: by the equations of the papers ("physical"), or as the published generators
             compute them ("reference").
         choices: what the scripts leave open; None for the defaults.
