@@ -1,1 +1,1 @@
-"""From files on disk to batches."""
+"""The way from files on disk to batches."""

@@ -1,1 +1,1 @@
-"""From batches to logits and losses."""
+"""The way from batches to logits and losses: networks, their weights and their training."""

@@ -18,11 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Files and folders whose docstrings have been revised. The rest of the product is still to come.
 REVISED = (
+    "dataloader/__init__.py",
     "dataloader/augment",
     "dataloader/corruptions",
     "dataloader/formats",
     "dataloader/sampler.py",
     "dataloader/workers.py",
+    "network/__init__.py",
     "network/assemble.py",
     "network/models",
     "network/ops",
@@ -34,20 +36,21 @@ REVISED = (
     "network/training/trainer.py",
     "network/voting.py",
     "network/voxels",
+    "utils/__init__.py",
+    "utils/corruptions.py",
     "utils/errors.py",
     "utils/files.py",
     "utils/fp32.py",
+    "utils/label_files.py",
     "utils/labels.py",
     "utils/locks.py",
     "utils/metrics.py",
     "utils/names.py",
     "utils/paths.py",
     "utils/pictures",
-    "utils/scan/batch.py",
-    "utils/scan/nearest.py",
-    "utils/scan/records.py",
-    "utils/scan/volume.py",
+    "utils/scan",
     "utils/text.py",
+    "utils/yaml_file.py",
 )
 
 ELLIPSES = re.compile(r"(That|Those|This|These|As|Of|What|Where|How|Whether|When|Which|Who|Whose|By|From|For|To|If) ")

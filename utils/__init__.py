@@ -1,1 +1,1 @@
-"""Data types, configuration, metrics and output: what every other part builds upon."""
+"""Records, configuration, metrics and output, which all other parts use."""

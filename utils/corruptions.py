@@ -1,10 +1,10 @@
-"""The names of corruptions: of the two published families, subset by subset, and of what training can draw.
+"""The names of corruptions: the subsets of the two published families, and what training can draw.
 
     yan      Yan et al., "Benchmarking the Robustness of LiDAR Semantic Segmentation Models", IJCV 2024
     robo3d   Kong et al., "Robo3D: Towards Robust and Reliable 3D Perception against Corruptions", ICCV 2023
 
-What each of them does to a sweep is in `dataloader.corruptions.families`, what is published about each in
-`config/robustness`.
+`dataloader.corruptions.families` says what each of them does to a sweep, and `config/robustness` has their published
+scores.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from utils.paths import REPOSITORY
 SEVERITIES = ("light", "moderate", "heavy")
 
 CLEAN = "clean"
-"""`Subset.corruption` of the uncorrupted scans."""
+"""Value of `Subset.corruption` for the uncorrupted scans."""
 CLEAN_FOLDER = "clean_data"
-"""Their folder in the layout of Yan et al.; Robo3D has none."""
+"""Name of the folder of the uncorrupted scans in the layout of Yan et al.; Robo3D has none."""
 CLEAN_NAMES = (CLEAN, CLEAN_FOLDER)
-"""What --subsets may call them, in either family."""
+"""Names of the uncorrupted scans that --subsets accepts, in either family."""
 
 
 @dataclass(frozen=True)
 class Subset:
-    """One corruption at one severity, or the clean scans.
+    """A frozen record of one corruption at one severity, or of the clean scans.
 
     Attributes:
-        name: its folder: "fog_light" (Yan et al.) or "fog/light" (Robo3D); that of the clean scans need not exist.
-        corruption: "fog"; `CLEAN` for the clean scans. The metrics of both papers take the mean over the severities of
-            a corruption first.
+        name: name of its folder: "fog_light" (Yan et al.) or "fog/light" (Robo3D). That of the clean scans need not
+            exist.
+        corruption: name of the corruption, such as "fog"; `CLEAN` for the clean scans. The metrics of both papers take
+            the mean over the severities of a corruption first.
         severity: "light", "moderate", "heavy"; "dense", "sparse" for fewer beams (Yan et al.); "" for the clean scans.
     """
 
@@ -60,7 +61,7 @@ TITLES: dict[str, dict[str, str]] = {
         "cross_sensor": "cross-sensor",
     },
 }
-"""Family -> its corruptions in the order of its tables -> what tables and pictures call each."""
+"""Family -> its corruptions in the order of its tables -> their names in tables and pictures."""
 
 
 def _subset_of_yan(corruption: str, severity: str) -> Subset:
@@ -88,14 +89,14 @@ DRAWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "global_outliers": ("yan", ("global",)),
     "reduce_beams": ("yan", ("32beam", "16beam")),
 }
-"""What `corruption_aug` can name -> the family, and the corruptions of it at whose severities it is drawn."""
+"""Name in `corruption_aug` -> its family, and the corruptions of that family whose severities are drawn."""
 
 
 def table_of(family: str, dataset: str) -> Path:
-    """Name the file with what is published of a family on a data set; there is one if the family has corrupted it."""
+    """Returns the name of the file with the published scores of a family on a data set that it has corrupted."""
     return REPOSITORY / "config" / "robustness" / f"{family}-{dataset.lower()}.yaml"
 
 
 def families_of(dataset: str) -> tuple[str, ...]:
-    """List the families that have corrupted a data set."""
+    """Lists the families that have corrupted a data set."""
     return tuple(family for family in FAMILIES if table_of(family, dataset).is_file())

@@ -1,4 +1,4 @@
-"""The YAML file of a label mapping and what its tables may hold; every mistake is one line that names file and key."""
+"""The YAML file of a label mapping: its tables are read and checked; an error is one line with file and key."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ NUMBERING = (
     "the learning id 0 is what is left out of loss and score, and the classes are 1, 2, 3, ... without a gap; number "
     "them so in learning_map, learning_map_inv and learning_ignore (and in seg_labelweights of the config)"
 )
-"""The rule, for messages about what breaks it."""
+"""The rule for learning ids, for messages about files that break it."""
 
 _KEYS = (
     "name", "labels", "color_map", "content", "learning_map", "learning_map_inv", "learning_ignore", "split",
     "class_names",
 )  # fmt: skip
-"""Of the semantic-kitti-api, whose files say with `name` and `content` how they came about; and our `class_names`."""
+"""Keys of the semantic-kitti-api (`name` and `content` say how its files were made), and `class_names`."""
 
 _OF_LEARNING_IDS = ("learning_map_inv", "learning_ignore", "class_names")
 _ID = re.compile("0*([0-9]{1,5})")
-_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # those of YAML 1.1
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # as in YAML 1.1
 
 
 class _Quoted(str):
-    """A scalar that stands in quotes."""
+    """A scalar that is quoted in the file."""
 
 
 class _TextLoader(yaml.BaseLoader):
-    """YAML whose scalars stay the text of the file: to others, 00 and 010 are the numbers 0 and 8, and 08 is none."""
+    """A YAML loader that keeps scalars as text: otherwise 00 and 010 would be the numbers 0 and 8, and 08 text."""
 
     def construct_scalar(self, node: yaml.ScalarNode) -> str:
         text = str(super().construct_scalar(node))
@@ -46,14 +46,14 @@ class _TextLoader(yaml.BaseLoader):
 
 
 class LabelFile:
-    """A label mapping as it is written: tables of ids, in the vocabulary of the semantic-kitti-api.
+    """A label mapping as it is in its file: tables of ids, in the vocabulary of the semantic-kitti-api.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: it is missing, no ordinary file, or not a YAML mapping. So do the methods, for a table that is
-            missing or holds something else than it should.
+        UserError: the file is missing, not an ordinary file, or not a YAML mapping. The methods raise it too, for a
+            table that is missing or has a wrong entry.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -67,11 +67,11 @@ class LabelFile:
         return key in self._content
 
     def error(self, problem: str) -> UserError:
-        """A line about this file."""
+        """Builds an error with a message about this file."""
         return UserError(f"{self.path}: {problem}")
 
     def table(self, key: str) -> dict[int, Any]:
-        """What the table `key` has for each id."""
+        """Reads the table `key`: id -> its entry."""
         if key not in self:
             raise self.error(f"key {key} is missing from the label mapping; add it")
         table = self._content[key]
@@ -82,21 +82,21 @@ class LabelFile:
             if (number := _id(entry)) is None:
                 remedy = f": {NUMBERING}" if key in _OF_LEARNING_IDS else "; correct it"
                 raise self.error(f"key {key} must map ids from 0 to {RAW_IDS - 1}, found {shown(entry)}{remedy}")
-            if number in found:  # once as 0, once as 00
+            if number in found:  # for example as 0 and as 00
                 raise self.error(f"key {key} has the id {number} twice; remove one of them")
             found[number] = value
         return found
 
     def ids(self, key: str) -> dict[int, int | None]:
-        """What the table `key` sends each id to; None for anything that is no id."""
+        """Reads the table `key` that maps ids to ids; None for an entry that is not an id."""
         return {entry: _id(value) for entry, value in self.table(key).items()}
 
     def written(self, key: str, entry: int) -> str:
-        """What the table `key` has for an id, for a message."""
+        """Formats the entry of the table `key` for an id, for a message."""
         return shown(self.table(key)[entry])
 
     def names(self, key: str) -> dict[int, str]:
-        """The name of each id."""
+        """Reads a table of names: id -> name."""
         table = self.table(key)
         for entry, name in table.items():
             if not isinstance(name, str) or not name.strip() or not name.isprintable():
@@ -104,7 +104,7 @@ class LabelFile:
         return {entry: str(name) for entry, name in table.items()}  # plain text: checkpoints hold nothing else
 
     def flags(self, key: str) -> dict[int, bool]:
-        """Yes or no for each id."""
+        """Reads a table of truth values: id -> bool."""
         table = self.table(key)
         for entry, value in table.items():
             if not isinstance(value, str) or value.lower() not in _TRUTH:
@@ -112,7 +112,7 @@ class LabelFile:
         return {entry: _TRUTH[value.lower()] for entry, value in table.items()}
 
     def color(self, raw: int, bgr: Any) -> tuple[int, ...]:
-        """RGB of what `color_map` has for a raw id."""
+        """Converts the entry of `color_map` for a raw id (blue, green, red) to RGB, 0..255."""
         levels = [_id(level) for level in bgr] if isinstance(bgr, list) else []
         known = [level for level in levels if level is not None and level < 256]
         if len(levels) != 3 or len(known) != 3:
@@ -120,7 +120,7 @@ class LabelFile:
         return tuple(reversed(known))
 
     def split(self) -> dict[str, tuple[str, ...]]:
-        """The names of the sequences to train, validate and test on; none if the file has no split."""
+        """Reads the names of the sequences of "train", "valid" and "test"; empty if the file has no split."""
         if "split" not in self:
             return {}
         split = self._content["split"]
@@ -140,7 +140,7 @@ class LabelFile:
                     f"key split.{part} must list sequences, which are names of folders in letters, digits, '.', '_' "
                     f"and '-', found {shown(entry)}; correct it"
                 )
-        # The numbers of the semantic-kitti-api: 0 is the folder 00. In quotes a name is what it says.
+        # Numbers are those of the semantic-kitti-api: 0 is the folder 00. A name in quotes is taken literally.
         names = [e.zfill(2) if e.isdigit() and not isinstance(e, _Quoted) else str(e) for e in entries]
         for name in names:
             if names.count(name) > 1:
@@ -149,7 +149,7 @@ class LabelFile:
 
 
 def shown(value: Any) -> str:
-    """What somebody wrote, in a few words; anything nested is not spelled out, since it may be endless."""
+    """Formats a value of the file in a few words; nested values are not written out, because they may be very large."""
     if isinstance(value, str):
         text = value if len(value) <= 40 else value[:40] + "..."
         return text if text.strip() and text.isprintable() else repr(str(text))
@@ -157,13 +157,13 @@ def shown(value: Any) -> str:
 
 
 def _nearest(key: Any, known: Sequence[str]) -> str:
-    """The known key that a misspelt one most likely means, as a phrase."""
+    """Returns the known key that is most similar to a misspelt one, as a phrase."""
     nearest = difflib.get_close_matches(key, known, n=1) if isinstance(key, str) else []
     return f", did you mean {nearest[0]}?" if nearest else ""
 
 
 def _id(value: Any) -> int | None:
-    """The number of a scalar that is an id, 0 to 65535 in decimal digits, else None."""
+    """Returns the number of a scalar that is an id, 0 to 65535 in decimal digits; else None."""
     found = _ID.fullmatch(value) if isinstance(value, str) else None
     return int(found[1]) if found and int(found[1]) < RAW_IDS else None
 

@@ -1,4 +1,4 @@
-"""YAML from anywhere: plain values, bounded in size, each key once."""
+"""A reader for untrusted YAML: plain values only, of limited size, each key once."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class YamlError(Exception):
-    """The text is no YAML that this program takes; the message says why and in which line, in half a sentence."""
+    """An error in YAML text that this program does not accept; the message says why and in which line."""
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML that reads `1e-3` as a number, as YAML 1.2 does; YAML 1.1 wants `1.0e-3`."""
+    """A loader of safe YAML that reads `1e-3` as a number, as in YAML 1.2; YAML 1.1 needs `1.0e-3`."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Makes the value of a node; every error is a YAML error that names the line."""
         try:
             return super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:  # such as !!bool maybe
+        # Resolvers raise any of these, such as for !!bool maybe.
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(None, None, f"no valid {kind}", node.start_mark) from error
 
 
 def add_exponents(loader_or_dumper: Any) -> None:
-    """Have a class of PyYAML take `1e-3` for a number."""
+    """Makes a loader class of PyYAML read `1e-3` as a number."""
     loader_or_dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
@@ -46,15 +48,15 @@ add_exponents(Loader)
 
 
 def read_yaml(path: str | Path, loader: type[Any] = Loader) -> Any:
-    """The content of a YAML file; None if it is empty.
+    """Reads the content of a YAML file; None if it is empty.
 
     Args:
         path: the file.
-        loader: as of `parse_yaml`.
+        loader: see `parse_yaml`.
 
     Raises:
-        OSError: it cannot be read, or is no ordinary file.
-        YamlError: it is no YAML, or none that `parse_yaml` takes.
+        OSError: the file cannot be read, or is not an ordinary file.
+        YamlError: the file is not YAML, or not accepted by `parse_yaml`.
     """
     require_regular(path)
     with open(path, "rb") as file:
@@ -68,17 +70,18 @@ def read_yaml(path: str | Path, loader: type[Any] = Loader) -> Any:
 
 
 def parse_yaml(text: str, loader: type[Any] = Loader) -> Any:
-    """The value that a YAML text stands for.
+    """Parses a YAML text.
 
-    Of untrusted text, a few lines can stand for billions of values (aliases of aliases), or for what a terminal obeys.
+    A few lines of untrusted text can stand for billions of values (aliases of aliases) or hold control characters for a
+    terminal.
 
     Args:
         text: the text.
-        loader: a class of PyYAML that makes plain values only.
+        loader: a loader class of PyYAML that makes plain values only.
 
     Raises:
-        YamlError: a syntax error; a value that its tag does not allow; a key that stands twice; a control character;
-            or more, or deeper nested, values than any file of this program has.
+        YamlError: a syntax error; a value that its tag does not allow; a key that occurs twice; a control character; or
+            more values, or more levels of nesting, than any file of this program has.
     """
     try:
         made = loader(text)
@@ -98,14 +101,14 @@ def parse_yaml(text: str, loader: type[Any] = Loader) -> Any:
 
 
 class _Check:
-    """Looks at the parsed text before anything is made of it."""
+    """A check of the parsed text before values are made of it."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._sizes: dict[int, int | None] = {}
 
     def count(self, node: yaml.Node, depth: int) -> int:
-        """Values below a node, those behind aliases counted each time."""
+        """Counts the values below a node, with those of an alias counted each time."""
         key = id(node)
         if key in self._sizes:
             size = self._sizes[key]
@@ -131,12 +134,12 @@ class _Check:
         return size
 
     def _require_single_keys(self, node: yaml.MappingNode) -> None:
-        """Refuse a key that stands twice, however it is written; what `<<` brings may be written over."""
+        """Raises an error for a key that occurs twice, in any notation; keys merged by `<<` may be overwritten."""
         seen: set[Hashable] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
-            # 1 and 0x1 are one key, as are yes and true.
+            # 1 and 0x1 are the same key, and so are yes and true.
             value = _MERGE if key.tag == _MERGE else self._loader.construct_object(key)
             if value in seen:
                 remedy = ", give it a list" if key.tag == _MERGE else ""

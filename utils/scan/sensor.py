@@ -1,4 +1,4 @@
-"""The LiDARs that take scans: what pictures and corruptions must know of them."""
+"""The LiDARs of the data sets, with the numbers that pictures and corruptions need."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Sensor:
-    """What pictures and corruptions must know of a LiDAR and of the label set its scans carry.
+    """A frozen record of a LiDAR, and of the label set of its scans.
 
     Attributes:
-        name: the data set it took, as `pc_dataset_type` calls it; the random numbers of a corrupted set depend on it.
-        beams: number of laser beams, and of the rows of the range image.
+        name: name of its data set, as in `pc_dataset_type`; the random numbers of a corrupted set depend on it.
+        beams: number of laser beams, and of rows of the range image.
         intensity_max: the largest intensity: 1 for SemanticKITTI's reflectance, 255 for nuScenes.
         top: elevation of the highest beam, degrees.
         bottom: elevation of the lowest beam, degrees.
-        ground: learning ids of flat ground a vehicle may drive on, pavements included.
-        vehicles: learning ids of vehicles and cycles (persons and riders are not among them).
-        forward: the axis of its frame that points in driving direction; z points up and the frame is right-handed.
-        margin: degrees that the range image reaches above the highest and below the lowest beam.
-        ordered: a scan file lists the points beam by beam, from the highest, so their order tells the beam of each;
-            otherwise their elevation does.
+        ground: learning ids of flat ground that a vehicle may drive on, pavements included.
+        vehicles: learning ids of vehicles and cycles, without persons and riders.
+        forward: axis of its frame that points in the driving direction; z points up, and the frame is right-handed.
+        margin: extent of the range image above the highest and below the lowest beam, degrees.
+        ordered: whether scan files list the points beam by beam, from the highest beam on, so that the order gives the
+            beam of a point; otherwise the elevation does.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Sensor:
 
     @property
     def picture_edges(self) -> tuple[float, float]:
-        """Elevation (degrees) of the upper and of the lower edge of the range image."""
+        """The elevations of the upper and the lower edge of the range image, degrees."""
         return self.top + self.margin, self.bottom - self.margin
 
     def ahead_and_left(self, xyz: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Split (N, 3) points of the sensor's frame into (N,) metres in driving direction and (N,) to its left."""
+        """Returns the (N,) coordinates ahead and (N,) to the left of (N, 3) points in the sensor's frame, metres."""
         return (xyz[:, 0], xyz[:, 1]) if self.forward == "x" else (xyz[:, 1], -xyz[:, 0])
 
 
@@ -63,6 +63,6 @@ NUSCENES = Sensor(
     ground=(11, 12, 13),
     vehicles=(2, 3, 4, 5, 6, 9, 10),
     forward="y",
-    margin=(10.67 + 30.67) / 31 / 2,  # half the angle between two beams: each gets a row with the beam in its middle
+    margin=(10.67 + 30.67) / 31 / 2,  # half the angle between two beams: each beam is in the middle of its row
 )
 """Velodyne HDL-32E with the 16 classes of nuScenes-lidarseg."""

@@ -1,7 +1,7 @@
-"""Statistics of scans: how their numbers are spread, to be compared with those of scans from elsewhere.
+"""Statistics of scans: the distributions of their numbers, for a comparison with scans from another source.
 
-A network trained on intensities of 0..1 and a ground at -1.7 m gives nonsense for intensities of 0..255 or a ground at
-0 m, and says nothing about it. Both show in these figures.
+A network that was trained on intensities of 0..1 and a ground at -1.7 m gives meaningless results for intensities of
+0..255 or a ground at 0 m, without an error. Both are visible in these statistics.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from numpy.typing import NDArray
 from utils.scan.records import Scan
 
 PERCENTAGES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
-"""The share (%) of the numbers that lies at or below each quantile of `Statistics`."""
+"""The share of the numbers that is at or below each quantile of `Statistics`, percent."""
 
 _SAMPLE = 1 << 20  # points of all scans together: 12 MB
 _GROUND_SAMPLE = 8192  # points of one scan
-_NEAR = 3.0, 20.0  # m; nearer is the vehicle itself, farther the ground may slope
-_THICKNESS = 0.2  # m, of the layer in which the ground is looked for
+_NEAR = 3.0, 20.0  # metres; nearer points may be the vehicle itself, farther ground may slope
+_THICKNESS = 0.2  # metres; thickness of the layer that is taken for the ground
 _LEAST_POINTS = 50
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """How the numbers of a set of scans are spread: as measured, before augmentation, inside and outside the volume.
+    """A frozen record of the statistics of a set of scans as measured: before augmentation, with the whole sweeps.
 
-    Quantiles are 9 ascending numbers, one for each of `PERCENTAGES`. Those at 0 and 100 % are of all points, those
-    between are of an equal number of random points of each scan. Points without finite coordinates do not count.
+    Quantiles are 9 ascending numbers, one for each of `PERCENTAGES`. Those at 0 and 100 % are computed from all points,
+    the others from an equal number of random points of each scan. Points without finite coordinates do not count.
 
     Attributes:
-        scans: how many scans were looked at.
+        scans: number of scans.
         intensity: quantiles, in the unit of the data set.
         height: quantiles of z, metres above the sensor.
         range: quantiles of the distance from the sensor, metres.
         points_per_scan: quantiles over the scans.
-        ground_height: the median over the scans of `ground_height`; None: no scan shows the ground.
-        class_shares: the share of each learning id in all points, K numbers with the sum 1; the ignored 0 first.
+        ground_height: median of `ground_height` over the scans, metres; None if no scan shows the ground.
+        class_shares: share of each learning id in all points, K numbers with the sum 1; the ignored 0 first.
     """
 
     scans: int
@@ -51,11 +51,11 @@ class Statistics:
 
 
 def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
-    """Gather the statistics of scans in bounded memory; the same scans give the same statistics.
+    """Computes the statistics of scans in limited memory; the same scans give the same statistics.
 
     Args:
-        scans: at least one, with a point of finite coordinates among them.
-        number: how many they are.
+        scans: at least one scan; at least one point has finite coordinates.
+        number: number of scans.
         num_classes: K; labels are 0..K-1.
     """
     each = max(1, _SAMPLE // number)
@@ -72,7 +72,7 @@ def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
             continue
         columns = np.stack([scan.intensity, xyz[:, 2], distance(xyz)])
         lowest, highest = np.minimum(lowest, columns.min(axis=1)), np.maximum(highest, columns.max(axis=1))
-        rng = np.random.default_rng(place)  # not every n-th point: a file may have the beams in turn
+        rng = np.random.default_rng(place)  # not every n-th point: files may list one point of each beam in turn
         sampled.append(_some(columns, each, rng))
         if (ground := ground_height(_some(xyz.T, _GROUND_SAMPLE, rng).T)) is not None:
             grounds.append(ground)
@@ -91,16 +91,16 @@ def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
 
 
 def ground_height(xyz: NDArray[np.float32]) -> float | None:
-    """Find the z of the ground (m) without labels: where the points 3 to 20 m from the sensor lie densest in z.
+    """Finds the height z of the ground, metres, without labels, from the points 3 to 20 m from the sensor.
 
-    The ground is the one large surface whose points have all the same height. What counts is the layer of 0.2 m with
-    the most points, and of those the median.
+    The ground is the only large surface whose points have about the same height. So the result is the median of the
+    layer of 0.2 m that has the most points.
 
     Args:
-        xyz: (N, 3), metres, the sensor at (0, 0), z up.
+        xyz: (N, 3) float32, metres, the sensor at (0, 0), z up.
 
     Returns:
-        None: there are fewer than 50 points at that distance.
+        The height; None if there are fewer than 50 points at that distance.
     """
     beside = np.hypot(*xyz[:, :2].T.astype(np.float64))
     z = np.sort(xyz[(beside > _NEAR[0]) & (beside < _NEAR[1]), 2].astype(np.float64))
@@ -112,12 +112,12 @@ def ground_height(xyz: NDArray[np.float32]) -> float | None:
 
 
 def distance(xyz: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the distance of each point from the sensor, (N,) float32, metres; finite for finite coordinates."""
+    """Computes the distance of each point from the sensor, (N,) float32, metres; finite for finite coordinates."""
     x, y, z = xyz.T.astype(np.float64)  # squares of float32 may be too large for it
     return np.minimum(np.sqrt(x * x + y * y + z * z), np.finfo(np.float32).max).astype(np.float32)
 
 
 def _some(columns: NDArray[np.float32], most: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw so many of the N columns of a (C, N) array; all of them if they are no more."""
+    """Draws a number of the N columns of a (C, N) array; all of them if there are not more."""
     count = columns.shape[1]
     return columns if count <= most else columns.take(rng.integers(count, size=most), axis=1)

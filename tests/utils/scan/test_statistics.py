@@ -102,6 +102,6 @@ def test_the_ground_of_many_scans_is_that_of_most_of_them() -> None:
 
 def test_no_ground_is_none() -> None:
     far = random_scan(1000, 0)
-    xyz = far.xyz + np.float32([500, 0, 0])
+    xyz = far.xyz + np.array([500, 0, 0], dtype=np.float32)
     assert ground_height(xyz) is None
     assert measure([scan_of(xyz, far.intensity, far.labels)], 1, 5).ground_height is None
