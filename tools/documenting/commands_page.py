@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from tools.documenting.markdown import code, page, table
-from tools.documenting.programs import commands, programs
+from tools.documenting.programs import FORMER_NAMES, commands, programs
+from utils.paths import REPOSITORY
 
 _INTRODUCTION = """\
 Every command is run from the root of the repository, in the environment that `make setup` makes. `--help` prints
@@ -30,9 +31,12 @@ def commands_page() -> str:
     """Return the page."""
     blocks = [_INTRODUCTION]
     for path in programs():
+        if path in FORMER_NAMES:
+            continue
+        former = "".join(f" Its former name is `{old}`." for old, new in FORMER_NAMES.items() if new == path)
         for command, parser in commands(path):
             blocks.append(f"## {command.removeprefix('tools/')}")
-            blocks.append(f"`python {command}`: {_sentence(parser.description)}")
+            blocks.append(f"`{command}`: {_sentence(parser.description)}{former}")
             blocks += _flags(parser)
     blocks += ["## Exit codes", table(("code", "meaning"), _EXIT_CODES)]
     return page("Commands and exit codes", *blocks)
@@ -87,13 +91,17 @@ def _default(action: argparse.Action) -> str:
     value = action.default
     if value is None or value is False or value == []:
         return ""
-    shown = value if isinstance(value, list | tuple) else (value,)
-    return code(" ".join(item.as_posix() if isinstance(item, PurePath) else _plain(item) for item in shown))
+    several = isinstance(value, list | tuple) and action.nargs is not None
+    return code(" ".join(map(_plain, value)) if several else _plain(value))
 
 
 def _plain(value: object) -> str:
-    """A default as one would type it; sweeps and the like say it themselves."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A default as one would type it; a path of this repository from its root on."""
+    if isinstance(value, tuple):  # beams and steps of a sweep
+        return "x".join(map(_plain, value))
+    if isinstance(value, PurePath):
+        return (value.relative_to(REPOSITORY) if value.is_relative_to(REPOSITORY) else value).as_posix()
+    return f"{value:g}" if isinstance(value, float) else str(value).removeprefix(f"{REPOSITORY}/")
 
 
 def _with_choices(meaning: str, action: argparse.Action) -> str:

@@ -9,6 +9,9 @@ from functools import cache
 
 from utils.paths import REPOSITORY
 
+FORMER_NAMES = {"tools/visualize.py": "tools/view.py"}
+"""Programs that only call another one."""
+
 
 def programs() -> list[str]:
     """Return the paths of all programs below the repository's root: main.py and its like first, then the tools."""
