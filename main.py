@@ -67,7 +67,7 @@ def build_parser() -> Parser:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the flags of the README."""
+    """Read the command line."""
     return build_parser().parse_args(argv)
 
 

@@ -17,7 +17,7 @@ _MINI = "v1.0-mini"
 _PARTS = {"train": "train", "valid": "val", "trainval": "trainval"}
 _MINI_PARTS = {"train": "mini_train", "valid": "mini_val"}
 
-WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
+WHERE = "set data_path of the loader under dataset_params in the config (docs/data/nuscenes.md: where to get it)"
 """How to set where the data lies."""
 
 

@@ -38,7 +38,7 @@ from utils.labels import LabelMap
 from utils.scan.records import Frame, Scan, no_pixels
 from utils.scan.sensor import SEMANTICKITTI
 
-_WHERE = "set data_path of the loader under dataset_params in the config (the README says how to get the data)"
+_WHERE = "set data_path of the loader under dataset_params in the config (docs/data/semantickitti.md: where to get it)"
 
 
 class SemanticKITTI:

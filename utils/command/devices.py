@@ -101,7 +101,7 @@ def _checked(devices: Devices) -> Devices:
                 "devices of one machine, --num_nodes the machines"
             )
     if devices.num_nodes > 1 and started is None and "MASTER_ADDR" not in os.environ:
-        raise UserError("--num_nodes wants a launcher: start with torchrun or srun, as the README shows")
+        raise UserError("--num_nodes wants a launcher: start with torchrun or srun, as docs/guides/train.md shows")
     if devices.count > 1 and (host := os.environ.get("MASTER_ADDR")) is not None:
         try:
             socket.getaddrinfo(host, None)
