@@ -186,3 +186,9 @@ def test_ours_is_the_only_place_for_generated_pages() -> None:
     generated = {page for page in pages() if "tools/make_docs.py;" in page.read_text(encoding="utf-8")}
     assert generated == set((ROOT / "docs" / "reference").glob("*.md"))
     assert prose("a\n```\nb\n```\n").strip() == "a"
+
+
+def test_pages_that_messages_name_exist() -> None:
+    named = {name for path, text in sources().items() for name in re.findall(r"docs/[\w/-]+\.md", text)}
+    assert "docs/data/nuscenes.md" in named
+    assert not [name for name in named if not (ROOT / name).is_file()]
