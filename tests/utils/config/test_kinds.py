@@ -134,7 +134,7 @@ def keys_of_other_sections() -> Iterator[Any]:
     bases |= {"point_image_dataset_nus": RAW_NUSCENES, "voxel_dataset": RAW_VOXEL}
     for section in ("model_params", "dataset_params"):
         kinds = kinds_of(Config.model_fields[section])
-        for name in kinds.keys() & bases.keys():
+        for name in sorted(kinds.keys() & bases.keys()):
             others = {key for kind in kinds.values() for key in kind.model_fields}
             for key in sorted(others - kinds[name].model_fields.keys()):
                 yield pytest.param(bases[name], name, f"{section}.{key}", id=f"{key} under {name}")
