@@ -48,7 +48,7 @@ say = rank_zero_only(say)
 
 
 def build_parser() -> Parser:
-    """Build the parser of the flags."""
+    """Builds the parser of the flags."""
     parser = Parser(description="2DPASS: LiDAR semantic segmentation with 2D priors")
     add_shared_flags(parser)
     add = parser.add_argument
@@ -67,12 +67,12 @@ def build_parser() -> Parser:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Reads the command line."""
     return build_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the command."""
+    """Runs the command."""
     args = parse_arguments(argv)
     _check_flags(args)
     tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say) if args.test else None
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def fit(args: argparse.Namespace, experiment: Experiment) -> None:
-    """Train; validate after every epoch; keep the best and the last checkpoint."""
+    """Trains; validates after every epoch; keeps the best and the last checkpoint."""
     config = experiment.config
     data = _open_data(experiment, fit=True, images=not args.baseline_only)
     network = build_network(config, args.baseline_only, imagenet=experiment.checkpoint is None)
@@ -127,7 +127,7 @@ def fit(args: argparse.Namespace, experiment: Experiment) -> None:
 
 
 def test(args: argparse.Namespace, experiment: Experiment, tested: Tested) -> None:
-    """Evaluate a checkpoint, over one view or many; write scores, pictures and, if asked for, a submission."""
+    """Evaluates a checkpoint, over one view or many; writes scores, pictures and, if asked for, a submission."""
     config, checkpoint, data_set = experiment.config, tested.path, experiment.data_set
     data = _open_data(experiment, fit=False, num_vote=args.num_vote, submit=args.submit_to_server, images=False)
     network, content = load_for_test(config, checkpoint, tested.content)
@@ -153,7 +153,7 @@ def test(args: argparse.Namespace, experiment: Experiment, tested: Tested) -> No
 
 
 def _open_data(experiment: Experiment, **how: Any) -> DataModule:
-    """Open the scans, and say what is doubtful about them."""
+    """Opens the scans, and says what is doubtful about them."""
     data = experiment.data(**how)
     for note in data.notes:
         say(f"note: {note}")
@@ -178,7 +178,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 def _trainer(
     args: argparse.Namespace, experiment: Experiment, folder: Path, resumed: TrainingState | None, steps: int
 ) -> pl.Trainer:
-    """Build the trainer of a run of so many steps an epoch."""
+    """Builds the trainer of a run of so many steps an epoch."""
     training, devices = experiment.config.train_params, experiment.devices
     if training.sync_batchnorm and devices.accelerator == "cpu":
         say("note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics")
@@ -196,7 +196,7 @@ def _trainer(
 
 
 def _run_settings(args: argparse.Namespace, experiment: Experiment, data: DataModule) -> Settings:
-    """List what decides how a training goes, as far as it is known before it begins."""
+    """Lists what decides how a training goes, as far as it is known before it begins."""
     assert data.training_set is not None
     config, devices = experiment.config, experiment.devices
     batch_size = config.dataset_params.train_data_loader.batch_size
@@ -216,7 +216,7 @@ def _run_settings(args: argparse.Namespace, experiment: Experiment, data: DataMo
 def _take_weights(
     args: argparse.Namespace, experiment: Experiment, network: SegmentationNetwork, settings: Settings
 ) -> TrainingState | None:
-    """Load what the flags ask for; the state of a training if that is to be continued, optimiser and all."""
+    """Loads what the flags ask for; the state of a training if that is to be continued, optimiser and all."""
     checkpoint, training = experiment.checkpoint, experiment.config.train_params
     if checkpoint is None:
         return None
@@ -240,7 +240,7 @@ def _take_weights(
 
 
 def going_on(argv: Sequence[str]) -> str:
-    """Tell how to go on after an interruption; "" after that of a test, which is begun anew."""
+    """Tells how to go on after an interruption; "" after that of a test, which starts again from its beginning."""
     return "" if "--test" in argv else CONTINUES
 
 

@@ -42,7 +42,7 @@ say = rank_zero_only(say)
 
 
 def build_parser() -> Parser:
-    """Build the parser of the flags."""
+    """Builds the parser of the flags."""
     parser = Parser(description="2DPASS: how much of the mIoU corrupted scans leave")
     add_shared_flags(parser)
     add = parser.add_argument
@@ -66,12 +66,12 @@ def build_parser() -> Parser:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Reads the command line."""
     return build_parser().parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the command."""
+    """Runs the command."""
     args = parse_arguments(argv)
     _check_flags(args)
     tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say)
@@ -114,7 +114,7 @@ def evaluate(
     todo: Sequence[Subset],
     run: RobustRun,
 ) -> None:
-    """Test the subsets of `todo`; each result is kept as soon as it is there."""
+    """Tests the subsets of `todo`; each result is kept as soon as it is there."""
     checkpoint, num_vote, done = experiment.checkpoint, args.num_vote, len(sources) - len(todo)
     going_on = f"; {done} of {len(sources)} subsets are finished there" if done else ""
     say(f"testing {checkpoint}, {num_vote} vote(s) each; results in {run.folder}{going_on}")
@@ -167,7 +167,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 @rank_zero_only
 def _report(run: RobustRun, report: RobustReport) -> None:
-    """Write the tables and the picture, and say the figures."""
+    """Writes the tables and the picture, and says the figures."""
     run.write(report.convention)
     written = replace(report, results=run.results).write(run.folder)
     for line in [*written, f"scores and pictures of each subset: {run.folder / 'subsets'}"]:

@@ -114,12 +114,14 @@ class DataModule(pl.LightningDataModule):
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
 
     def train_dataloader(self) -> DataLoader[Sample]:
+        """Makes the loader of the training set, in an order that the seed and the epoch give."""
         assert self.training_set is not None
         params = self.config.dataset_params.train_data_loader
         sampler = EpochSampler(len(self.training_set), params.shuffle, self.seed, *self._rank())
         return self._loader(self.training_set, params, sampler, self.images)
 
     def val_dataloader(self) -> DataLoader[Sample]:
+        """Makes the loader of the evaluation set; test and validation share it."""
         params = self.config.dataset_params.val_data_loader
         # Shared out without padding: a padded scan would be counted twice.
         return self._loader(self.evaluation_set, params, ShardSampler(len(self.evaluation_set), *self._rank()), False)
@@ -133,7 +135,7 @@ class DataModule(pl.LightningDataModule):
         return list(dict.fromkeys(note for dataset in datasets for note in dataset.source.notes))
 
     def expected_frames(self) -> Iterable[tuple[Frame, int | None]]:
-        """Every frame that a test evaluates."""
+        """Lists every frame that a test evaluates."""
         source = self.evaluation_set.source
         return ((source.frame(i), None) for i in range(len(self.evaluation_set)))
 

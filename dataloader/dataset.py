@@ -58,14 +58,14 @@ class SegmentationDataset(Dataset[Sample]):
         return self._length
 
     def fingerprint(self) -> str:
-        """Which scans these are: their number, and a digest of their names in order."""
+        """Describes which scans these are: their number, and a digest of their names in order."""
         digest = hashlib.sha256()
         for frame in map(self.source.frame, range(self._length)):
             digest.update(f"{frame.sequence}/{frame.name}\n".encode())
         return f"{self._length} ({digest.hexdigest()[:8]})"
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Item `index` of epoch 0, or item (epoch, index).
+        """Makes item `index` of epoch 0, or item (epoch, index).
 
         Raises:
             UserError: a file is bad, or no point of the scan lies inside the volume.
@@ -117,7 +117,7 @@ class SegmentationDataset(Dataset[Sample]):
         return Sample(scan.select(inside), whole, views)
 
     def nothing_inside(self, scan: Scan) -> UserError:
-        """Make the error about a scan that has no point for the network."""
+        """Makes the error about a scan that has no point for the network."""
         path, finite = scan.frame.path, scan.xyz[np.isfinite(scan.xyz).all(axis=1)]
         if not len(finite):
             return UserError(f"{path}: no point has finite coordinates; unpack the scan again, or remove it")
@@ -130,14 +130,14 @@ class SegmentationDataset(Dataset[Sample]):
 
 
 def _corrupted(scan: Scan, options: CorruptionOptions | None, rng: np.random.Generator) -> Scan:
-    """The whole sweep, corrupted if chance will have it."""
+    """Corrupts the whole sweep, with the chance that the options give."""
     if options is None or rng.random() >= options.chance:
         return scan
     return corrupt_scan(scan, options.names, rng, options.sensor)
 
 
 def _augment_image(scan: Scan, options: AugmentOptions, rng: np.random.Generator) -> Scan:
-    """Crop, colour jitter and flip of the image, pixels included."""
+    """Crops, jitters and flips the image, pixels included."""
     if options.bottom_crop is not None and scan.image is not None:
         scan = bottom_crop(scan, options.bottom_crop, random_left(scan.image.shape[1], options.bottom_crop[0], rng))
     if options.color_jitter is not None and scan.image is not None:

@@ -40,7 +40,7 @@ class TestedCheckpoint(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the flags name: the same for training, test and robustness test.
+    """An experiment as the flags name it: the same for training, test and robustness test.
 
     Attributes:
         config: the configuration.
@@ -65,12 +65,12 @@ class Experiment:
     notes: tuple[str, ...] = ()
 
     def request(self, part: Part) -> Request:
-        """Ask for the scans of a part of the data set to evaluate."""
+        """Asks for the scans of a part of the data set to evaluate."""
         loader = self.config.dataset_params.val_data_loader
         return request(self.config, part, loader, self.label_map, debug=self.debug)
 
     def data(self, **how: Any) -> DataModule:
-        """Open the scans; `how` are the arguments of `DataModule` that are no part of the experiment.
+        """Opens the scans; `how` are the arguments of `DataModule` that are no part of the experiment.
 
         Raises:
             UserError: something is missing there.
@@ -79,12 +79,12 @@ class Experiment:
         return DataModule(self.config, self.label_map, **fixed, **how)
 
     def evaluated(self, source: Source) -> int:
-        """Count the scans of `source` that are evaluated."""
+        """Counts the scans of `source` that are evaluated."""
         return min(len(source), DEBUG_ITEMS) if self.debug else len(source)
 
 
 def open_experiment(args: argparse.Namespace, tested: TestedCheckpoint | None = None) -> Experiment:
-    """Open the experiment that the flags of `utils.command.flags.add_shared_flags` name.
+    """Opens the experiment that the flags of `utils.command.flags.add_shared_flags` name.
 
     Args:
         args: the flags.

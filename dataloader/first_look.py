@@ -18,7 +18,7 @@ _POINT_BYTES = 16
 
 
 def refuse_unusable(dataset: SegmentationDataset) -> None:
-    """Read as many scans, evenly spread, as 256 MB hold; of all of them the source has looked at the sizes.
+    """Reads as many scans, evenly spread, as 256 MB hold; of all of them the source has looked at the sizes.
 
     Raises:
         UserError: one cannot be read, its labels do not fit, or no point of it lies inside the volume.
@@ -28,7 +28,7 @@ def refuse_unusable(dataset: SegmentationDataset) -> None:
 
 
 def measure_usable(dataset: SegmentationDataset, num_classes: int) -> Statistics:
-    """Do what `refuse_unusable` does, and gather the statistics of the scans that are read for it.
+    """Gathers the statistics of the scans that are read to do what `refuse_unusable` does.
 
     The scans depend on the data set alone, and what is gathered on the scans: every process and every resumed run has
     the same statistics.
@@ -45,7 +45,7 @@ def measure_usable(dataset: SegmentationDataset, num_classes: int) -> Statistics
 
 
 def _spread(dataset: SegmentationDataset) -> tuple[Scan, range]:
-    """Read the first scan, by whose size the scans to read are chosen."""
+    """Reads the first scan, by whose size the scans to read are chosen."""
     first = dataset.source.read(0, None)
     return first, range(0, len(dataset), -(-len(dataset) * _POINT_BYTES * len(first) // READ_AT_MOST))
 
@@ -59,7 +59,7 @@ def _usable(dataset: SegmentationDataset, first: Scan, indices: range) -> Iterat
 
 
 def refuse_unlabelled(dataset: SegmentationDataset, loader: str) -> None:
-    """Read scans until one has a labelled point, which is usually the first.
+    """Reads scans until one has a labelled point, which is usually the first.
 
     Args:
         dataset: the scans.

@@ -29,7 +29,7 @@ _MOST_PIXELS = 1 << 26  # 67 million; more is a mistake in the header, and would
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8 RGB, in the order in which its pixels are stored.
+    """Reads an image file as (H, W, 3) uint8 RGB, in the order in which its pixels are stored.
 
     16 bits are brought to 8, transparency is left out, of an animation the first picture counts. What EXIF says of the
     camera's orientation is not followed: a calibration is of the stored pixels.
@@ -53,10 +53,10 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of an image file, from its header.
+    """Reads the width and height of an image file from its header.
 
     Raises:
-        UserError: as of `read_image`, as far as the header betrays it.
+        UserError: see `read_image`, as far as the header shows it.
     """
     with _opened(path) as image:
         return image.size
@@ -64,7 +64,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[PIL.ImageFile.ImageFile]:
-    """An image file as Pillow has it, not decoded yet; what goes wrong with it in the block is the user's to mend."""
+    """Opens an image file with Pillow, not decoded yet; what goes wrong in the block becomes a `UserError`."""
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
         raise UserError(f"{path}: images must be {' or '.join(_FORMATS)} files")
@@ -101,7 +101,7 @@ def project(
     height: int,
     front: Literal["x", "depth"] = "x",
 ) -> NDArray[np.float32]:
-    """Pixel of every point: (u, v, w) = calibration @ (x, y, z, 1), col = u / w, row = v / w.
+    """Computes the pixel of every point: (u, v, w) = calibration @ (x, y, z, 1), col = u / w, row = v / w.
 
     Computed in float64: float32 deviates by up to 0.05 px, enough to change a pixel.
 

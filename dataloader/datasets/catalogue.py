@@ -18,7 +18,7 @@ DATA_SETS: dict[str, DataSet] = {data_set.name: data_set for data_set in (semant
 
 
 def data_set_of(config: Config) -> DataSet:
-    """Look up the data set of a config.
+    """Looks up the data set of a config.
 
     Raises:
         UserError: there is none of that name.
@@ -34,7 +34,7 @@ def data_set_of(config: Config) -> DataSet:
 def request(
     config: Config, part: Part, loader: LoaderParams, label_map: LabelMap, images: bool = False, debug: bool = False
 ) -> Request:
-    """Make the request for one part of the data set of a config.
+    """Makes the request for one part of the data set of a config.
 
     Args:
         config: the experiment.
@@ -51,7 +51,7 @@ def request(
 
 
 def load_label_map(config: Config, stored: LabelMap | None = None) -> LabelMap:
-    """Load the label map of a config; it ignores the points that a corruption has added to scans of its data set.
+    """Loads the label map of a config; it ignores the points that a corruption has added to scans of its data set.
 
     Args:
         config: the experiment.

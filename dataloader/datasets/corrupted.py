@@ -19,7 +19,7 @@ from utils.scan.records import Frame, Scan, no_pixels
 
 @dataclass(frozen=True)
 class Origin:
-    """What tools/make_corruptions.py notes beside the subsets it has made.
+    """The note that tools/make_corruptions.py writes beside the subsets it has made.
 
     Attributes:
         options: what decides their bytes: family, seed, mode, ...
@@ -31,7 +31,7 @@ class Origin:
 
     @staticmethod
     def read(root: Path) -> Origin | None:
-        """Read the note of the subsets in `root`; None if there is no note, as in a published data set.
+        """Reads the note of the subsets in `root`; None if there is no note, as in a published data set.
 
         Raises:
             UserError: the note is damaged.
@@ -50,7 +50,7 @@ class Origin:
 
 
 class CorruptedScans:
-    """What the subsets of every layout are: scans that are there, without cameras.
+    """The scans of a subset that are there, without cameras; the sources of all layouts derive from it.
 
     Attributes:
         frames: every scan.
@@ -65,7 +65,7 @@ class CorruptedScans:
         return len(self.frames)
 
     def frame(self, index: int) -> Frame:
-        """Tell which scan number `index` is; of nuScenes its scene, and the token of its LIDAR_TOP sample_data."""
+        """Tells which scan number `index` is; of nuScenes its scene, and the token of its LIDAR_TOP sample_data."""
         return self.frames[index]
 
     def _scan(
@@ -91,16 +91,16 @@ class SubsetFormat:
         self._files = files
 
     def predictions(self, directory: Path) -> PredictionWriter:
-        """Make a sink that keeps the files."""
+        """Makes a sink that keeps the files."""
         return PredictionWriter(directory, self._files)
 
     def submission(self, directory: Path) -> SubmissionWriter:
-        """Make a sink that checks and zips them; no benchmark server takes them yet."""
+        """Makes a sink that checks and zips them; no benchmark server takes them yet."""
         return SubmissionWriter(directory, self._files)
 
 
 def no_labels(first: Path, lacking: int, count: int, name: str) -> UserError:
-    """Make the error about `lacking` of the `count` scans of a subset that have no labels, such as `first`."""
+    """Makes the error about `lacking` of the `count` scans of a subset that have no labels, such as `first`."""
     return UserError(
         f"{first}: missing ({lacking} of {count} scans of {name} have no labels); unpack or make the subset again"
     )

@@ -38,7 +38,7 @@ class CorruptedSet:
 
     @staticmethod
     def find(family: Family, data_set: DataSet, clean: Request, folder: str | None) -> CorruptedSet:
-        """Find the set that `folder` names, or that lies where the family's usually do.
+        """Finds the set that `folder` names, or that lies where the family's usually do.
 
         Raises:
             UserError: there is no usual place, or what lies there was made of something else.
@@ -60,7 +60,7 @@ class CorruptedSet:
         return None if self.origin is None else self.origin.options
 
     def open(self, wanted: Sequence[Subset]) -> tuple[dict[Subset, Source], list[Subset]]:
-        """Open the scans of the wanted subsets, in order.
+        """Opens the scans of the wanted subsets, in order.
 
         Returns:
             The scans of those that are there, and those that are missing.
@@ -84,7 +84,7 @@ class CorruptedSet:
         return there, missing
 
     def refuse_missing(self, there: Sequence[Subset], missing: Sequence[Subset], allowed: bool) -> None:
-        """Raise UserError unless every subset is there, or the missing ones may be left out and some are not."""
+        """Raises UserError unless every subset is there, or the missing ones may be left out and some are not."""
         if missing and (not allowed or all(map(self._is_validation_split, there))):
             raise UserError(
                 f"{self.root}: {len(missing)} of {len(missing) + len(there)} subsets are missing: {names_of(missing)}; "
@@ -93,7 +93,7 @@ class CorruptedSet:
             )
 
     def prediction_format(self, source: Source, uses_camera: bool) -> PredictionFormat:
-        """Choose how predictions on the scans of a subset are filed: as its labels are, or as the benchmark wants."""
+        """Chooses how predictions on the scans of a subset are filed: as its labels are, or as the benchmark wants."""
         if isinstance(source, CorruptedSource):
             return SubsetFormat(source.files)
         return self.data_set.prediction_format(self.clean, uses_camera)
@@ -102,7 +102,7 @@ class CorruptedSet:
         return subset.corruption == CLEAN and not self.family.has_clean_folder
 
     def _open_folder(self, subset: Subset, clean: Callable[[], Source]) -> CorruptedSource | None:
-        """Open the folder of a subset; None if the note of the tool says that the subset is not finished."""
+        """Opens the folder of a subset; None if the note of the tool says that the subset is not finished."""
         if self.origin is not None and subset.name not in self.origin.finished:
             return None
         assert self.data_set.open_corrupted is not None  # since a family has corrupted it
@@ -117,5 +117,5 @@ class CorruptedSet:
 
 
 def names_of(subsets: Sequence[Subset]) -> str:
-    """Write the names of subsets in a line."""
+    """Writes the names of subsets in a line."""
     return ", ".join(subset.name for subset in subsets)

@@ -1,4 +1,4 @@
-"""What the program knows of a data set: one record, defined in the data set's own file and listed in `catalogue`.
+"""The record of a data set, which is all that the program knows of it; `catalogue` lists the records.
 
 A data set is added by one file here with its source and its `DataSet`, a line in `catalogue.DATA_SETS`, a label mapping
 and a config. Nothing else asks for a data set's name.
@@ -25,7 +25,7 @@ Part = Literal["train", "trainval", "valid", "test"]
 
 @dataclass(frozen=True)
 class Request:
-    """Which scans of a data set are asked for.
+    """A request for scans of a data set.
 
     Attributes:
         params: the `dataset_params` of the experiment.
@@ -50,12 +50,12 @@ class CorruptedSource(Source, Protocol):
 
     @property
     def files(self) -> PredictionFiles:
-        """How predictions on the subset are filed."""
+        """The files of predictions on the subset."""
         ...
 
     @property
     def takes_all(self) -> bool:
-        """Whether it has every scan of its folder; otherwise those of the edition that is tested."""
+        """True if it has every scan of its folder; otherwise it has those of the edition that is tested."""
         ...
 
 
@@ -85,7 +85,7 @@ class DataSet:
 
     @property
     def name(self) -> str:
-        """What `dataset_params.pc_dataset_type` calls it; the runs on it lie in logs/<name>."""
+        """The name, as in `dataset_params.pc_dataset_type`; the runs on it lie in logs/<name>."""
         return self.sensor.name
 
     @property

@@ -30,7 +30,7 @@ _Entries = Mapping[str, str]
 
 
 def read_calibration(path: str | Path) -> NDArray[np.float64]:
-    """The (3, 4) float64 map from (x, y, z, 1) in the velodyne frame to (u, v, w): P2 @ [Tr; 0 0 0 1].
+    """Reads the (3, 4) float64 map from (x, y, z, 1) in the velodyne frame to (u, v, w): P2 @ [Tr; 0 0 0 1].
 
     Args:
         path: calib.txt. Where there is none, `RAW_FILES` in its folder are read.
@@ -62,23 +62,23 @@ def read_calibration(path: str | Path) -> NDArray[np.float64]:
 
 
 def axis_of(calibration: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The direction in which the camera looks, (3,) of length 1 in the lidar's frame."""
+    """Computes the direction in which the camera looks, (3,) of length 1 in the lidar's frame."""
     return calibration[2, :3] / np.linalg.norm(calibration[2, :3])
 
 
 def middle_of(calibration: NDArray[np.float64]) -> float:
-    """The column of the image that the axis of the camera meets, in pixels."""
+    """Computes the column of the image that the axis of the camera meets, in pixels."""
     return float(calibration[0, :3] @ calibration[2, :3] / (calibration[2, :3] @ calibration[2, :3]))
 
 
 def is_upright(calibration: NDArray[np.float64], height: int) -> bool:
-    """Whether what is higher for the lidar is higher in the image, of `height` rows, more than it is to the side."""
+    """Returns whether what is higher for the lidar is higher in the image, of `height` rows, more than to the side."""
     down = calibration[1, :3] - height / 2 * calibration[2, :3]
     return bool(-down[2] > abs(down[1]))
 
 
 def _entries(path: Path) -> dict[str, str]:
-    """Key -> numbers; of "key: numbers" and, in KITTI's tracking data, of "key numbers"."""
+    """Reads key -> numbers from lines "key: numbers" and, in KITTI's tracking data, of "key numbers"."""
     try:
         require_regular(path)
         with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -104,7 +104,7 @@ def _projection(entries: _Entries, path: Path) -> NDArray[np.float64]:
 
 
 def _lidar_to_camera(entries: _Entries, path: Path) -> NDArray[np.float64]:
-    """(4, 4) velodyne frame -> frame of the rectified camera 0."""
+    """Computes the (4, 4) map from the velodyne frame to that of the rectified camera 0."""
     if "Tr" in entries:
         transform = _homogeneous(_matrix(entries, "Tr", (3, 4), path))
         key = "Tr"

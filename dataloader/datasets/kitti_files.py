@@ -13,7 +13,7 @@ from utils.labels import LabelMap
 
 
 def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Read a KITTI velodyne file.
+    """Reads a KITTI velodyne file.
 
     Returns:
         xyz: (N, 3) float32, metres, N > 0. intensity: (N,) float32, finite.
@@ -25,7 +25,7 @@ def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
 
 
 def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Read a SemanticKITTI label file.
+    """Reads a SemanticKITTI label file.
 
     Args:
         path: the file.

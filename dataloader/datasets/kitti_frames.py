@@ -12,7 +12,7 @@ TEST_SCANS = {
 
 
 def is_number(name: str) -> bool:
-    """Whether a scan is called as those of KITTI are: "000000"."""
+    """Returns whether a scan is called as those of KITTI are: "000000"."""
     return len(name) == 6 and name.isdecimal() and name.isascii()
 
 
@@ -28,13 +28,13 @@ def missing_numbers(names: Collection[str]) -> list[str]:
 
 
 def some_of(names: Collection[str], most: int = 3) -> str:
-    """The first of `names`, and how many more there are: "000004, 000007, 000009 and 2 more"."""
+    """Lists the first of `names`, and how many more there are: "000004, 000007, 000009 and 2 more"."""
     first = ", ".join(list(names)[:most])
     return first + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def unlike_the_benchmark(counts: Mapping[str, int]) -> str | None:
-    """What is there of the test scans, if it is not what the benchmark has.
+    """Describes what is there of the test scans, if it is not what the benchmark has.
 
     Args:
         counts: sequence -> scans; sequences that are not of the benchmark's test split are left out.

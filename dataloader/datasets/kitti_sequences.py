@@ -18,7 +18,7 @@ _HOW = (
 
 
 def sequences_of(split: str, label_map: LabelMap) -> tuple[str, ...]:
-    """The sequences of "train", "valid", "test" or of "trainval", each once.
+    """Lists the sequences of "train", "valid", "test" or of "trainval", each once.
 
     Raises:
         UserError: the label mapping lists none.
@@ -33,14 +33,14 @@ def sequences_of(split: str, label_map: LabelMap) -> tuple[str, ...]:
 
 
 def none_there(root: Path, split: str, wanted: Sequence[str], where: str) -> UserError:
-    """The line that none of the `wanted` sequences of a split is in `root`; `where` says how to set that."""
+    """Makes the error that none of the `wanted` sequences of a split is in `root`; `where` says how to set that."""
     there = sorted(path.name for path in root.iterdir() if path.is_dir())
     found = f"the folders there are {_some(there)}" if there else "there are no folders"
     return UserError(f"{root}: holds none of the sequences {_some(wanted)} ({split}), {found}; {where}, or {_HOW}")
 
 
 def unlisted(root: Path, absent: Collection[str], label_map: LabelMap) -> str | None:
-    """What is to be said of folders with scans that no split lists, where sequences of the split are `absent`."""
+    """Describes folders with scans that no split lists, where sequences of the split are `absent`."""
     listed = {sequence for sequences in label_map.split.values() for sequence in sequences}
     others = sorted(path.parent.name for path in root.glob("*/velodyne") if path.parent.name not in listed)
     if not others or not absent:

@@ -24,7 +24,7 @@ def check_view(
     scans: Sequence[tuple[Path, NDArray[np.float32], Path]],
     notes: Notes,
 ) -> None:
-    """Look whether the camera sees points of the first scan of a sequence; of others too, before it is refused.
+    """Looks whether the camera sees points of the first scan of a sequence; of others too, before it is refused.
 
     Args:
         path: calib.txt, for the lines about it.
@@ -65,7 +65,7 @@ def check_view(
 
 
 def _note_doubts(path: Path, scan: Path, pixels: NDArray[np.float32], count: int, edge: int, notes: Notes) -> None:
-    """Note that few of the `count` points of a scan have (M, 2) `pixels`, or that these lie close together."""
+    """Notes that few of the `count` points of a scan have (M, 2) `pixels`, or that these lie close together."""
     if len(pixels) < _LEAST_IN_VIEW * count:
         text = f"keys P2 and Tr put only {len(pixels)} of the {count} points of {scan} into its image"
         notes.add("view", path, text)

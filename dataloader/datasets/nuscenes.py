@@ -103,16 +103,16 @@ class NuScenes:
 
     @property
     def knows_images(self) -> bool:
-        """Whether the tables have the images of all scans, so that `image_size` may be asked for."""
+        """True if the tables have the images of all scans, so that `image_size` may be asked for."""
         return bool((self._column("images") != b"").all())
 
     def frame(self, index: int) -> Frame:
-        """Which scan number `index` is: its scene, and the token of its LIDAR_TOP sample_data."""
+        """Tells which scan number `index` is: its scene, and the token of its LIDAR_TOP sample_data."""
         record = self._record(index)
         return Frame(record["scene"].decode(), record["token"].decode(), str(self.root / record["lidar"].decode()))
 
     def read(self, index: int, camera: int | None = 0) -> Scan:
-        """Scan number `index` as it lies on disk.
+        """Reads scan number `index` as it lies on disk.
 
         Args:
             index: 0 .. len - 1.
@@ -143,7 +143,7 @@ class NuScenes:
         return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels, image)
 
     def _look_at_scans(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
-        """Look at the `sizes` of all files and into some scans of the split; lines about what is doubtful."""
+        """Looks at the `sizes` of all files and into some scans of the split; returns lines about what is doubtful."""
         notes = Notes()
         scans, labels = ([name.decode() for name in self._column(kind)] for kind in ("lidar", "lidarseg"))
         for scan, label in zip(scans, labels, strict=True):
@@ -159,7 +159,7 @@ class NuScenes:
         return notes.lines()
 
     def _check_view(self, seen: Mapping[Path, NDArray[np.float32]], notes: Notes) -> None:
-        """Look whether the cameras see points of the first scan of `seen`; of others too, before it is refused."""
+        """Looks whether the cameras see points of the first scan of `seen`; of others too, before it is refused."""
         blind = set(range(self.num_cameras))
         rows = {self.root / name.decode(): index for index, name in enumerate(self._column("lidar"))}
         for path, xyz in seen.items():
@@ -190,7 +190,7 @@ class NuScenes:
         return label_map.with_raw_names(self._index.categories, table)
 
     def _check_files(self, version: str, split: str) -> dict[str, int]:
-        """Look for all files now, not in the middle of an epoch; the sizes of scans and labels, by name."""
+        """Looks for all files now, not in the middle of an epoch; returns the sizes of scans and labels, by name."""
         origin = self._index.path or self._folder  # checked when it was built; but it may have come with the data
         for token in _decoded(self._column("token")):
             checked_name(token, "token", origin)
@@ -244,7 +244,7 @@ class NuScenes:
 
 
 def _decoded(values: Iterable[bytes]) -> list[str]:
-    """What is no ASCII becomes a character that no name may hold."""
+    """Decodes names; what is no ASCII becomes a character that no name may hold."""
     return [value.decode("ascii", errors="replace") for value in values]
 
 

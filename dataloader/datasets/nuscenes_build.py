@@ -15,7 +15,7 @@ from utils.errors import UserError
 
 
 def build_apart(root: Path, version: str) -> NuScenesIndex:
-    """Builds the index in a process of its own: its memory is given back, and want of it ends in a clear line.
+    """Builds the index in a process of its own: its memory is given back, and a lack of it ends in a clear line.
 
     Raises:
         UserError: a table is damaged, they do not fit together, or the process was stopped.

@@ -77,7 +77,7 @@ class CorruptedNuScenes(CorruptedScans):
             check_sizes(path, there[path.stem], folder / self._labels(frame), labelled[frame.name], NUSCENES)
 
     def read(self, index: int, camera: int | None = None) -> Scan:
-        """Read scan number `index` as it lies on disk; there is no camera.
+        """Reads scan number `index` as it lies on disk; there is no camera.
 
         Raises:
             UserError: a file is missing, truncated, empty or of the wrong length.
@@ -92,6 +92,6 @@ class CorruptedNuScenes(CorruptedScans):
 
     @property
     def files(self) -> PredictionFiles:
-        """How predictions are filed: where the labels are, but by learning id, as nuscenes-devkit has predictions."""
+        """The files of predictions: where the labels are, but by learning id, as nuscenes-devkit has predictions."""
         classes = np.arange(256, dtype=np.uint8)
         return PredictionFiles(self._labels, classes, valid=classes[1 : len(self.label_map.names)])

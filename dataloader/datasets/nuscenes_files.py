@@ -13,7 +13,7 @@ from utils.labels import LabelMap
 
 
 def read_labels(path: str | Path, count: int, label_map: LabelMap) -> NDArray[np.uint8]:
-    """Read a nuScenes-lidarseg label file.
+    """Reads a nuScenes-lidarseg label file.
 
     Args:
         path: the file.

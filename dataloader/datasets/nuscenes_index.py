@@ -52,7 +52,7 @@ Stamps = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class NuScenesIndex:
-    """What is kept of one version's tables.
+    """The part of one version's tables that is kept.
 
     Attributes:
         records: (key frames,) structured, sorted by scene name, then time; see `nuscenes_tables.key_frames`.
@@ -70,14 +70,14 @@ class NuScenesIndex:
         return self.kept and self.kept[0] / f"{_NAME}.npy"
 
     def __reduce__(self) -> tuple[Callable[..., NuScenesIndex], tuple[Any, ...]]:
-        """A process started afresh gets the place of the file, not its content."""
+        """Pickles the place of the file, not its content, for a process that is started afresh."""
         if self.kept is None:
             return NuScenesIndex, (self.records, self.categories)
         return _reopen, self.kept
 
 
 def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesIndex:
-    """The index of the tables in `folder`; built and kept if there is none, or a damaged one, or one of other tables.
+    """Opens the index of the tables in `folder`; builds and keeps it where there is none that is whole and of these.
 
     Several processes may call this at once: one builds, the others wait for it.
 
@@ -125,7 +125,7 @@ def _stamps(folder: Path) -> Stamps:
 
 
 def _cache_folder(folder: Path) -> list[Path]:
-    """The place in the user's cache; none if the user has no home."""
+    """Returns the place in the user's cache; none if the user has no home."""
     # A relative path is to be ignored, says the XDG base directory specification.
     bases = [Path(os.environ.get("XDG_CACHE_HOME", "")), Path(os.path.expanduser("~")) / ".cache"]
     absolute = [base for base in bases if base.is_absolute()]
@@ -145,7 +145,7 @@ def _is_writeable(folder: Path) -> bool:
 
 
 def _write(folder: Path, index: NuScenesIndex, stamps: Stamps) -> None:
-    """Both files, each complete or not at all.
+    """Writes both files, each complete or not at all.
 
     Between the two the header does not fit the records; then the checksum is wrong, and a reader waits or builds.
 
@@ -161,13 +161,13 @@ def _write(folder: Path, index: NuScenesIndex, stamps: Stamps) -> None:
 
 
 def _checksum(records: Path, about: dict[str, Any]) -> int:
-    """CRC-32 of the file of records and of what the header says about it."""
+    """Computes the CRC-32 of the file of records and of what the header says about it."""
     text = json.dumps(about, sort_keys=True).encode()
     return zlib.crc32(text, zlib.crc32(np.memmap(records, dtype=np.uint8, mode="r").data))
 
 
 def _load(folder: Path, stamps: Stamps | None) -> NuScenesIndex | None:
-    """The index kept in `folder`; None if there is none, or it is damaged, or not of the tables of `stamps`."""
+    """Loads the index kept in `folder`; None if there is none, or it is damaged, or not of the tables of `stamps`."""
     path = folder / f"{_NAME}.npy"
     try:
         for file in (path, folder / f"{_NAME}.json"):
@@ -188,7 +188,7 @@ def _load(folder: Path, stamps: Stamps | None) -> NuScenesIndex | None:
 
 
 def _are_key_frames(records: NDArray[Any]) -> bool:
-    """Whether this can be what `nuscenes_tables.key_frames` gives: the file may come with a data set."""
+    """Returns whether this can be what `nuscenes_tables.key_frames` gives: the file may come with a data set."""
     if records.ndim != 1 or records.dtype.names != tuple(_COLUMNS):
         return False
     columns = {name: (records[name].dtype.kind, records[name].shape[1:]) for name in _COLUMNS}

@@ -33,7 +33,7 @@ class Poses:
 
     @staticmethod
     def of(tokens: Sequence[str], rotations: Sequence[Any], translations: Sequence[Any], path: Path) -> Poses:
-        """From the values of a table.
+        """Makes it from the values of a table.
 
         Args:
             tokens: of the records.
@@ -65,7 +65,7 @@ def lidar_to_pixels(
     sensor_rows: NDArray[np.int64],
     vehicle_rows: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Lidar -> vehicle (lidar time) -> global -> vehicle (camera time) -> camera -> pixels.
+    """Chains lidar -> vehicle (lidar time) -> global -> vehicle (camera time) -> camera -> pixels.
 
     Args:
         sensors: where the sensors are on the vehicle.

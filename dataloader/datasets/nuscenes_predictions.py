@@ -56,5 +56,5 @@ class NuScenesFormat:
 
 
 def prediction_path(eval_set: str, token: str) -> str:
-    """Where the prediction of the scan `token` (LIDAR_TOP sample_data) lies, below the folder of all of them."""
+    """Returns the path of the prediction of a scan (token of LIDAR_TOP sample_data) below the folder of all of them."""
     return f"lidarseg/{eval_set}/{token}_lidarseg.bin"

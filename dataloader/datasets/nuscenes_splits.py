@@ -26,7 +26,7 @@ _NUMBERS = {
 
 
 def scenes_of(split: str) -> tuple[str, ...]:
-    """The names of the scenes of an official split, sorted, whether they are on disk or not.
+    """Lists the names of the scenes of an official split, sorted, whether they are on disk or not.
 
     Args:
         split: "train", "val", both as "trainval", "test", "mini_train" or "mini_val".

@@ -63,7 +63,7 @@ class _Sensors(NamedTuple):
 
 
 def key_frames(folder: Path) -> NDArray[np.void]:
-    """One record per sample, sorted by scene name, then time.
+    """Reads one record per sample, sorted by scene name, then time.
 
     Args:
         folder: <data_path>/<version>, with the tables.
@@ -107,7 +107,7 @@ def key_frames(folder: Path) -> NDArray[np.void]:
 
 
 def category_names(folder: Path) -> dict[int, str]:
-    """Raw label id -> category name; empty if there are no categories, or they have no index.
+    """Reads raw label id -> category name; empty if there are no categories, or they have no index.
 
     Raises:
         UserError: the table is damaged.
@@ -123,7 +123,7 @@ def category_names(folder: Path) -> dict[int, str]:
 
 
 def _samples(folder: Path) -> dict[str, tuple[str, int]]:
-    """Token -> (scene name, timestamp)."""
+    """Reads token -> (scene name, timestamp)."""
     path, scenes = folder / "scene.json", {}
     for token, name in map(Fields(path, token=str, name=str), read_records(path)):
         scenes[token] = checked_name(name, "scene name", path)
@@ -157,7 +157,7 @@ def _sensors(folder: Path) -> _Sensors:
 
 
 def _measured(folder: Path, order: list[str], sensors: _Sensors) -> _Rows:
-    """The key frames of the samples `order`."""
+    """Reads the key frames of the samples `order`."""
     path = folder / "sample_data.json"
     rows: dict[str, list[_KeyFrame | None]] = {token: [None] * len(_CHANNELS) for token in order}
     fields, of_image = Fields(path, **_SAMPLE_DATA), Fields(path, width=int, height=int)
@@ -194,7 +194,7 @@ def _size(record: Record, fields: Fields, path: Path) -> tuple[int, int]:
 
 
 def _lidarseg(folder: Path, scans: Container[str]) -> dict[str, str]:
-    """Token of a scan -> file of its labels; those of `scans`, where there are any."""
+    """Reads token of a scan -> file of its labels for those of `scans` that have any."""
     path = folder / "lidarseg.json"
     if not path.is_file():
         return {}
@@ -227,10 +227,10 @@ def _not_there(path: Path, key: str, value: str, token: str, other: str) -> User
 
 
 def without_index(version: str) -> str:
-    """What is wrong with the category.json of the base release."""
+    """Explains what is wrong with the category.json of the base release."""
     return f"the categories have no index, as in the release without lidarseg; {get_lidarseg(version)}"
 
 
 def get_lidarseg(version: str) -> str:
-    """Where labels come from."""
+    """Explains where labels come from."""
     return f"get the nuScenes-lidarseg archive of {version} at nuscenes.org and unpack it into data_path"

@@ -22,7 +22,7 @@ WHERE = "set data_path of the loader under dataset_params in the config (docs/da
 
 
 def version_and_split(wanted: Request) -> tuple[str, str]:
-    """Tell which tables and which official split hold the part that is asked for.
+    """Tells which tables and which official split hold the part that is asked for.
 
     Raises:
         UserError: the version has no such split.
@@ -40,7 +40,7 @@ def version_and_split(wanted: Request) -> tuple[str, str]:
 
 
 def version_folder(root: Path, version: str, split: str) -> Path:
-    """Find <root>/<version>, which must be there with all its tables and have the split.
+    """Finds <root>/<version>, which must be there with all its tables and have the split.
 
     Raises:
         UserError: it is not, or has not.

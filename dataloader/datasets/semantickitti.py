@@ -109,11 +109,11 @@ class SemanticKITTI:
         return len(self.frames)
 
     def frame(self, index: int) -> Frame:
-        """Which scan number `index` is."""
+        """Tells which scan number `index` is."""
         return self.frames[index]
 
     def read(self, index: int, camera: int | None = 0) -> Scan:
-        """Scan number `index` as it lies on disk.
+        """Reads scan number `index` as it lies on disk.
 
         Args:
             index: 0 .. len - 1.
@@ -148,7 +148,7 @@ class SemanticKITTI:
         return self.root / frame.sequence / folder / (frame.name + suffix)
 
     def _list_frames(self, sequence: str, notes: Notes) -> list[Frame]:
-        """The scans of a sequence; what must lie beside them is looked for now, not in the middle of an epoch."""
+        """Lists the scans of a sequence; what must lie beside them is looked for now, not in the middle of an epoch."""
         folder = self.root / sequence
         sizes = list_sizes(folder / "velodyne", ".bin")
         names = sorted(sizes)

@@ -57,7 +57,7 @@ class CorruptedKITTI(CorruptedScans):
             check_sizes(Path(frame.path), scans[frame.name], label, labels[frame.name], KITTI)
 
     def read(self, index: int, camera: int | None = None) -> Scan:
-        """Read scan number `index` as it lies on disk; there is no camera.
+        """Reads scan number `index` as it lies on disk; there is no camera.
 
         Raises:
             UserError: a file is missing, truncated, empty or of the wrong length.
@@ -70,7 +70,7 @@ class CorruptedKITTI(CorruptedScans):
 
     @property
     def files(self) -> PredictionFiles:
-        """How predictions are filed: as the labels are, by raw id."""
+        """The files of predictions: as the labels are, by raw id."""
         to_raw = np.asarray(self.label_map.to_raw, dtype="<u4")
         return PredictionFiles(_labels, to_raw, valid=np.unique(to_raw[1:]))
 

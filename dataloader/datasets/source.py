@@ -1,4 +1,4 @@
-"""Where scans come from: what every data set offers."""
+"""The protocol of sources of scans, which every data set follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from utils.scan.records import Frame, Scan
 
 
 class Source(Protocol):
-    """What a data set on disk offers; see `dataloader.datasets.semantickitti.SemanticKITTI`."""
+    """A source of scans on disk; see `dataloader.datasets.semantickitti.SemanticKITTI`."""
 
     @property
     def num_cameras(self) -> int:
@@ -28,9 +28,9 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def frame(self, index: int) -> Frame:
-        """Which scan number `index` is."""
+        """Tells which scan number `index` is."""
         ...
 
     def read(self, index: int, camera: int | None = 0) -> Scan:
-        """Scan number `index`, with the image of `camera`, or with none."""
+        """Reads scan number `index`, with the image of `camera`, or with none."""
         ...

@@ -1,4 +1,4 @@
-"""What a robustness test tests, and how: what decides its figures, and what its report says of them."""
+"""The conditions of a robustness test: what decides its figures, and what its report says of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from utils.robustness.family import Family
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was tested, and how.
+    """The conditions of one robustness test.
 
     Attributes:
         checkpoint, config, model: paths, and the architecture.
@@ -42,7 +42,7 @@ class Conditions:
     def of(
         args: argparse.Namespace, config: Config, checkpoint: Path, root: Path, made_with: Mapping[str, Any] | None
     ) -> Conditions:
-        """Gather them from the flags of robust_test.py and what was opened for these.
+        """Gathers them from the flags of robust_test.py and what was opened for these.
 
         Args:
             args: the flags, --num_vote filled in.
@@ -64,7 +64,7 @@ class Conditions:
         )
 
     def settings(self, family: Family, config: Config, save_prediction: bool) -> dict[str, Any]:
-        """List what decides the figures and the files of a run: another with the same goes on from where it ended.
+        """Lists what decides the figures and the files of a run: another with the same goes on from where it ended.
 
         Args:
             family: the corruptions.

@@ -21,7 +21,7 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a family is tested.
+    """The protocol by which a family is tested.
 
     Attributes:
         num_vote: views per scan.
@@ -57,7 +57,7 @@ class Profile:
     published: Mapping[str, Any]
 
     def mean(self, corruption: str, over: Collection[str], all_of_them: bool) -> float | None:
-        """Mean mIoU over some severities of a corruption; None where it is not known.
+        """Computes the mean mIoU over some severities of a corruption; None where it is not known.
 
         Args:
             corruption: its name.
@@ -98,20 +98,20 @@ class Family:
 
     @property
     def protocol(self) -> Protocol:
-        """How the family is tested."""
+        """The protocol by which the family is tested."""
         return PROTOCOLS[self.name]
 
     @property
     def has_clean_folder(self) -> bool:
-        """Whether the clean scans lie in a folder beside the subsets; otherwise they are the validation split."""
+        """True if the clean scans lie in a folder beside the subsets; otherwise they are the validation split."""
         return self.subsets[0].name != CLEAN
 
     def severities(self, corruption: str) -> tuple[str, ...]:
-        """The severities of a corruption, in order."""
+        """Lists the severities of a corruption, in order."""
         return tuple(s.severity for s in self.subsets if s.corruption == corruption)
 
     def select(self, names: Collection[str]) -> tuple[Subset, ...]:
-        """The subsets that are named, in order: by folder, or by corruption ("fog") all of its
+        """Selects the subsets that are named, in order: by folder, or by corruption ("fog") all of its
         severities; by `CLEAN_NAMES` the clean scans.
 
         Raises:
@@ -131,7 +131,7 @@ class Family:
 
 
 def load_family(name: str, dataset: str) -> Family:
-    """Load a family as `config/robustness` has it.
+    """Loads a family as `config/robustness` has it.
 
     Raises:
         UserError: it has no such data set, or the file was damaged.
@@ -180,12 +180,12 @@ def _profile(name: str, row: dict[str, Any], severities: Mapping[str, tuple[str,
 
 
 def find_model(name: str, family: Family) -> Profile | None:
-    """The published row of that name, in whatever case; None if there is none."""
+    """Finds the published row of that name, in whatever case; None if there is none."""
     return next((row for key, row in family.models.items() if key.lower() == name.strip().lower()), None)
 
 
 def default_folder(data_path: Path, family: Family) -> Path:
-    """Find where the corrupted scans lie unless --corruption_path says otherwise.
+    """Finds where the corrupted scans lie unless --corruption_path says otherwise.
 
     Yan et al.: the clean `data_path` with "sequences" replaced by "SemanticKITTI-C", as published. Robo3D: in its place
     "Robo3D/SemanticKITTI-C", since the names clash; for nuScenes "Robo3D/nuScenes-C" beside `data_path`.

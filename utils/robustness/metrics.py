@@ -1,4 +1,4 @@
-"""What remains of the mIoU on corrupted scans: mCE, mRR and the absolute figures."""
+"""The share of the mIoU that remains on corrupted scans: mCE, mRR and the absolute figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Robustness:
 
 
 def robustness(model: Profile, family: Family, baseline: Profile | None = None) -> Robustness:
-    """The figures of a model. Subsets that are not there are left out; the caller says so.
+    """Computes the figures of a model. Subsets that are not there are left out; the caller says so.
 
     Args:
         model: any profile of the family.

@@ -1,4 +1,4 @@
-"""What the test of one subset leaves behind, in the folder of the whole robustness test."""
+"""The output of the test of one subset, in the folder of the whole robustness test."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class SubsetOutput(EvaluationOutput):
     for all."""
 
     def make_folder(self) -> Path:
-        """Make the folder, which a run that was ended may have made before."""
+        """Makes the folder, which a run that was ended may have made before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
 
     def finish(self, scores: ScoreCard | None) -> list[str]:
-        """Close, on the first process; there is nothing to tell the user."""
+        """Closes, on the first process; there is nothing to tell the user."""
         super().finish(scores)
         return []

@@ -28,7 +28,7 @@ _MARGIN = 0.16  # of a group, on either side of its bars
 
 @dataclass(frozen=True)
 class RobustPicture:
-    """What is drawn.
+    """The content of the picture.
 
     Attributes:
         family: the corruptions.
@@ -57,7 +57,7 @@ class RobustPicture:
 
 @plain_text()
 def draw_robustness(picture: RobustPicture, path: Path) -> None:
-    """Draw the mIoU of each corruption and severity as bars, and of each corruption against the baseline as a radar.
+    """Draws the mIoU of each corruption and severity as bars, and of each corruption against the baseline as a radar.
 
     Args:
         picture: what to draw.
@@ -107,7 +107,7 @@ def _draw_bars(axes: Axes, picture: RobustPicture) -> None:
 
 
 def _caption(axes: Axes, middle: float, value: float | None, top: float, ink: str) -> None:
-    """The figure of a bar, at its foot where nothing crosses it; above a bar that is too short."""
+    """Writes the figure of a bar at its foot where nothing crosses it; above a bar that is too short."""
     short = value is None or value < 0.14 * top
     text, height = ("not tested", 0.0) if value is None else (f"{value:.1f}", value if short else 0.0)
     color = "#9aa0a6" if value is None else "#1c2530" if short else ink
@@ -115,7 +115,7 @@ def _caption(axes: Axes, middle: float, value: float | None, top: float, ink: st
 
 
 def _bar_legend(picture: RobustPicture) -> list[Patch | Line2D]:
-    """One entry per shade; severities that share it share the entry."""
+    """Makes one entry per shade; severities that share it share the entry."""
     by_shade: dict[str, list[str]] = {}
     for corruption in picture.family.titles:
         severities = picture.family.severities(corruption)
@@ -138,7 +138,7 @@ def _bar_legend(picture: RobustPicture) -> list[Patch | Line2D]:
 
 
 def _draw_radar(axes: Any, picture: RobustPicture) -> None:
-    """One corner per corruption and one for the clean scans; the further out the better."""
+    """Draws one corner per corruption and one for the clean scans; the further out the better."""
     family, baseline = picture.family, picture.baseline
     figures = robustness(picture.model, family)
     corners = [CLEAN, *figures.means]
@@ -170,5 +170,5 @@ def _model(profile: Profile) -> str:
 
 
 def _shade(rank: int, count: int) -> str:
-    """The first severity is the lightest and the last the darkest, however many there are."""
+    """Returns the shade of a severity: the first is the lightest and the last the darkest, however many there are."""
     return _SHADES[round(rank * (len(_SHADES) - 1) / max(count - 1, 1))]

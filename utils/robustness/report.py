@@ -1,4 +1,4 @@
-"""What a robustness test says in the end: tables (summary.md) and a picture (summary.png)."""
+"""The report of a robustness test: tables (summary.md) and a picture (summary.png)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONVENTIONS: dict[Convention, str] = {
 
 @dataclass(frozen=True)
 class RobustReport:
-    """What is reported.
+    """A report of a robustness test.
 
     Attributes:
         family: the corruptions.
@@ -58,7 +58,7 @@ class RobustReport:
         return robustness(self.profile, self.family, self.baseline)
 
     def headline(self) -> str:
-        """One line: the overall figures."""
+        """Writes the overall figures in one line."""
         figures, clean = self.figures, self.profile.clean
         parts = [
             f"clean mIoU {_number(clean)}",
@@ -70,7 +70,7 @@ class RobustReport:
         return f"{', '.join(parts)}; %, {self.convention} convention"
 
     def write(self, folder: Path) -> list[str]:
-        """Write tables and picture; the lines to tell the user."""
+        """Writes tables and picture; returns the lines to tell the user."""
         write_text(folder / REPORT, self.markdown())
         unit = f"mIoU (%), {self.convention} convention"
         # A picture is easily parted from its text.
@@ -80,7 +80,7 @@ class RobustReport:
         return [self.headline(), *(f"warning: {text}" for text in self.warnings()), f"report: {folder / REPORT}"]
 
     def markdown(self) -> str:
-        """The whole report."""
+        """Writes the whole report."""
         blocks = [f"# Robustness on {self.family.title}", _bullets(f"{name}: {text}" for name, text in self.facts())]
         if warnings := self.warnings():
             blocks += ["**Before using these figures:**", _bullets(warnings)]
@@ -90,7 +90,7 @@ class RobustReport:
         return "\n\n".join(blocks) + "\n"
 
     def facts(self) -> list[tuple[str, str]]:
-        """What was tested, and how: names and texts."""
+        """Lists what was tested, and how: names and texts."""
         family, how = self.family, self.conditions
         made = "no note of tools/make_corruptions.py, so taken to be the published data set"
         if how.made_with is not None:
@@ -111,7 +111,7 @@ class RobustReport:
         ]
 
     def outside(self) -> list[str]:
-        """Why the figures are outside the protocol of the family, by the config alone."""
+        """Lists why the figures are outside the protocol of the family, by the config alone."""
         trained_on = self.conditions.trained_on
         if self.family.name != "robo3d" or not trained_on:
             return []
@@ -121,7 +121,7 @@ class RobustReport:
         ]
 
     def warnings(self) -> list[str]:
-        """What a reader must know before using the figures."""
+        """Lists what a reader must know before using the figures."""
         family, how, warnings = self.family, self.conditions, self.outside()
         finished = {result.subset for result in self.results}
         lacking = [subset.name for subset in family.subsets if subset not in finished]
@@ -207,7 +207,7 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; figures right-aligned, to two decimals."""
+    """Writes a Markdown table; figures right-aligned, to two decimals."""
     lines = [header, ["---", *("---:" for _ in header[1:])]]
     lines += [[cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

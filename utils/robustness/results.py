@@ -43,7 +43,7 @@ class SubsetResult:
 
     @staticmethod
     def of(subset: Subset, scans: int, scores: ScoreCard) -> SubsetResult:
-        """From the scores of a test."""
+        """Makes the result from the scores of a test."""
         by_class = {"official": scores.iou, "published": scores.published_iou}
         return SubsetResult(
             subset,
@@ -66,7 +66,7 @@ def _percent(share: float) -> float:
 
 
 def write_results(results: Iterable[SubsetResult], convention: Convention, path: Path) -> None:
-    """Write the rows as CSV; a reader sees the old file or the new one, whole.
+    """Writes the rows as CSV; a reader sees the old file or the new one, whole.
 
     Args:
         results: in the order of the rows.
@@ -98,7 +98,7 @@ def _row(result: SubsetResult, convention: Convention) -> dict[str, Any]:
 
 
 def read_results(path: Path) -> list[SubsetResult]:
-    """The rows of a summary.csv, in their order.
+    """Reads the rows of a summary.csv, in their order.
 
     Raises:
         UserError: the file cannot be read, or is not one of ours.
@@ -137,14 +137,14 @@ def _result(row: Mapping[str, str]) -> SubsetResult:
 
 
 def _count(cell: str) -> int:
-    """A number of things."""
+    """Reads a number of things."""
     if not (cell.isascii() and cell.isdigit()):
         raise ValueError("a number that is none")
     return int(cell)
 
 
 def _from_cell(cell: str) -> float:
-    """A figure in percent."""
+    """Reads a figure in percent."""
     figure = float(cell)
     if not 0 <= figure <= 100:  # NaN neither
         raise ValueError("a percentage that is none")
@@ -152,7 +152,7 @@ def _from_cell(cell: str) -> float:
 
 
 def profile_of(name: str, results: Iterable[SubsetResult], convention: Convention) -> Profile:
-    """The mIoU of all rows, for the metrics."""
+    """Gathers the mIoU of all rows, for the metrics."""
     clean = None
     severities: dict[str, dict[str, float]] = {}
     for result in results:

@@ -1,7 +1,7 @@
 """The results of a robustness test as they come in: one row per subset, in a folder where a later run finds them.
 
 <parent>/robust_test_<date>/settings.json     what decides the figures; another run with the same goes on from here
-<parent>/robust_test_<date>/summary.csv       one row per finished subset (%); written anew, whole, after each
+<parent>/robust_test_<date>/summary.csv       one row per finished subset (%); written again, whole, after each
 
 Several commands may work on different subsets of one folder at the same time.
 """
@@ -44,11 +44,11 @@ class RobustRun:
 
     @property
     def results(self) -> list[SubsetResult]:
-        """What is finished, in the order of the family."""
+        """The finished results, in the order of the family."""
         return [self._results[s.name] for s in self._family.subsets if s.name in self._results]
 
     def lacking(self, wanted: Mapping[Subset, int]) -> list[Subset]:
-        """Those that are not finished, or were over another number of scans: some of them came, or went, since.
+        """Lists the subsets that are not finished, or were over another number of scans: some came, or went, since.
 
         Args:
             wanted: how many scans each has now.
@@ -57,19 +57,19 @@ class RobustRun:
         return [subset for subset, scans in wanted.items() if finished.get(subset.name) != scans]
 
     def add(self, result: SubsetResult, convention: Convention) -> None:
-        """Keep a result; from now on the subset is finished, whatever becomes of the run."""
+        """Keeps a result; from now on the subset is finished, whatever becomes of the run."""
         self._results[result.subset.name] = result
         self._own.add(result.subset.name)
         self.write(convention)
 
     def write(self, convention: Convention) -> None:
-        """Write summary.csv, the columns mIoU and accuracy in this convention, with what others have added."""
+        """Writes summary.csv, the columns mIoU and accuracy in this convention, with what others have added."""
         with locked(self.folder / ".lock"):
             self.read()
             write_results(self.results, convention, self.folder / SUMMARY)
 
     def read(self) -> None:
-        """Take over the rows of summary.csv, which other commands may have added, but for those measured here.
+        """Takes over the rows of summary.csv, which other commands may have added, but for those measured here.
 
         Raises:
             UserError: the file is damaged.
@@ -81,7 +81,7 @@ class RobustRun:
 
     @contextmanager
     def claim(self, wanted: Mapping[Subset, int]) -> Iterator[list[Subset]]:
-        """What is lacking of `wanted` (see `lacking`), which no other command tests meanwhile.
+        """Claims what is lacking of `wanted` (see `lacking`), so that no other command tests it meanwhile.
 
         Raises:
             UserError: one does.
@@ -104,7 +104,7 @@ class RobustRun:
 
 
 def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun | None:
-    """The newest run below `parent` with exactly these settings; None if there is none.
+    """Finds the newest run below `parent` with exactly these settings; None if there is none.
 
     Raises:
         UserError: its summary.csv is damaged.
@@ -119,21 +119,21 @@ def find_run(parent: Path, settings: Mapping[str, Any], family: Family) -> Robus
 
 @contextmanager
 def _beginning(parent: Path) -> Iterator[None]:
-    """Only one command at a time looks for a run below `parent` and starts one: two would start two."""
+    """Lets only one command at a time look for a run below `parent` and start one: two would start two."""
     parent.mkdir(parents=True, exist_ok=True)
     with locked(parent / ".robust_test.lock"):
         yield
 
 
 def start_run(parent: Path, settings: Mapping[str, Any], family: Family) -> RobustRun:
-    """A new folder below `parent`, named by date and time."""
+    """Makes a new folder below `parent`, named by date and time."""
     folder = new_folder(parent / stamp(_PREFIX))
     write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
     return RobustRun(folder, family)
 
 
 def open_run(parent: Path, settings: Mapping[str, Any], family: Family, restart: bool, first: bool) -> RobustRun:
-    """Find the run below `parent` to go on with, or start one.
+    """Finds the run below `parent` to go on with, or start one.
 
     Args:
         parent, settings, family: see `find_run`.
@@ -154,7 +154,7 @@ def open_run(parent: Path, settings: Mapping[str, Any], family: Family, restart:
 
 
 def _results_of(family: Family, summary: Path) -> list[SubsetResult]:
-    """The rows of a run's summary.csv.
+    """Reads the rows of a run's summary.csv.
 
     Raises:
         UserError: it is damaged, or holds subsets that the family does not have.
@@ -166,7 +166,7 @@ def _results_of(family: Family, summary: Path) -> list[SubsetResult]:
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:
-    """None if there are none: it is not a run, or one that was killed before it began."""
+    """Reads the settings of a run; None if there are none: it is not a run, or one that was killed before it began."""
     try:
         settings = json.loads(read_text(folder / SETTINGS))
     except (OSError, ValueError, RecursionError):
@@ -182,7 +182,7 @@ def find_baseline(
     root: Path,
     origin: Mapping[str, Any] | None,
 ) -> tuple[Profile | None, list[str]]:
-    """What --baseline names, and what is to be said about comparing with it.
+    """Finds what --baseline names, and what is to be said about comparing with it.
 
     Args:
         name: of a published row, the path of a summary.csv, or "none"; None: the usual one of the family.
@@ -221,7 +221,7 @@ def find_baseline(
 
 
 def _unlike(settings: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what the test of a baseline was another than this one, by its settings.json."""
+    """Lists in what the test of a baseline was another than this one, by its settings.json."""
     remarks = [
         f"the baseline was tested with {key} {settings[key]}, this checkpoint with {now[key]}"
         for key in ("num_vote", "corruption_path")
