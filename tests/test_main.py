@@ -38,6 +38,7 @@ def test_train_then_test(run_main, capsys) -> None:
     printed = capsys.readouterr().out
     for line in ("Validation per class iou:", "other-vehicle : ", "Current val miou is "):
         assert line in printed
+    assert "'val/mIoU':" not in printed  # as published, after a test only
     history = read_history(RUN)
     assert [line["epoch"] for line in history] == [0, 1]
     assert all(np.isfinite(line["train/loss_epoch"]) for line in history)

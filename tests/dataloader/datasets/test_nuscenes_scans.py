@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +101,19 @@ def test_cameras_that_see_nothing(root, labels) -> None:
 
 def source_matrices(root: Path, labels: LabelMap) -> np.ndarray:
     return open_mini(root, labels, images=True)._index.records["matrices"]
+
+
+def test_opening_lists_each_folder_once_and_reads_no_scan_twice(root, labels, monkeypatch) -> None:
+    open_mini(root, labels)  # builds the index
+    listed, read = Counter(), Counter()
+    for name in ("scandir", "listdir"):
+        usual = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda folder, usual=usual: listed.update([Path(folder)]) or usual(folder))
+    monkeypatch.setattr(
+        "dataloader.formats.files.np.fromfile",
+        lambda path, usual=np.fromfile, **how: read.update([path]) or usual(path, **how),
+    )
+    open_mini(root, labels, images=True)
+    folders = [root / "samples" / name for name in ("LIDAR_TOP", *CAMERAS)] + [root / "lidarseg" / "v1.0-mini"]
+    assert [listed[folder] for folder in folders] == [1] * 8
+    assert read and set(read.values()) == {1}
