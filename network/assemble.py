@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from network.models.arch_2dpass import Arch2DPASS
@@ -19,7 +20,7 @@ from network.sparse import auto_backend, spconv_backend, torch_backend
 from network.sparse.layers import SparseBackend
 from network.teachers.resnet34 import ImageBranch
 from network.weights.imagenet import load_imagenet_weights
-from network.weights.loading import check_geometry, load_weights
+from network.weights.loading import check_geometry, fitting_weights
 from network.weights.reading import read_checkpoint
 from utils.config.data import PointImageDataset
 from utils.config.model import ModelParams, VoxelModelParams
@@ -79,8 +80,12 @@ def load_for_test(
         UserError: the file is not a checkpoint, or a checkpoint of another network.
     """
     content = read_checkpoint(checkpoint) if content is None else content
+    # The config may come from the checkpoint, and name any size: memory is asked for when the weights are that large.
+    with torch.device("meta"):
+        empty = build_network(config, baseline_only=True)
+    weights = fitting_weights(empty, content, checkpoint)
     network = build_network(config, baseline_only=True)
-    load_weights(network, content, checkpoint)
+    network.load_state_dict(weights, strict=False)
     check_geometry(network, content, checkpoint)
     return network, content
 

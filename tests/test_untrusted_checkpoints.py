@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import main as program
+from network import assemble
 from network.assemble import load_for_test
+from network.weights.configuration import open_for_test
 from network.weights.description import read_description
 from network.weights.reading import read_checkpoint
 from tests.conftest import ROOT
@@ -108,6 +110,20 @@ def test_other_bytes_in_a_record_are_not_scored(trained, tmp_path) -> None:
     (tmp_path / "x.ckpt").write_bytes(damaged)
     message = refusal(load_for_test, load_config(CONFIG, ["model_params.cr=0.05"]), tmp_path / "x.ckpt")
     assert "damaged" in message
+
+
+def test_a_config_of_a_giant_asks_for_no_memory(trained, tmp_path, monkeypatch) -> None:
+    content = torch.load(trained, weights_only=True)
+    content["2dpass"]["description"]["config"]["model_params"].update(cr=64.0, layer_num=[4096 // 64] * 9)
+    torch.save(content, tmp_path / "x.ckpt")
+    built: list[str] = []
+    build = assemble.build_network
+    monkeypatch.setattr(
+        assemble, "build_network", lambda *a, **b: (built.append(torch.empty(0).device.type), build(*a, **b))[1]
+    )
+    tested = open_for_test(str(tmp_path / "x.ckpt"), "default", None, [])
+    message = refusal(load_for_test, tested.config, tested.path, tested.content)
+    assert "by the config" in message and built == ["meta"]
 
 
 def test_a_resumed_run_leaves_the_folders_that_its_checkpoint_names(command, trained, tmp_path, monkeypatch) -> None:

@@ -157,13 +157,21 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
     Raises:
         UserError: tensors are missing, left over, of another shape or kind, or not finite; says which.
     """
+    network.load_state_dict(fitting_weights(network, content, path), strict=False)
+
+
+def fitting_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Return what `load_weights` puts into a network, which may itself be without values (on the device `meta`).
+
+    Args, Raises: those of `load_weights`.
+    """
     state = canonical_state(content, path)
     own = network.state_dict()
     if _is_baseline(own):
         prefix = "network_3d."
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     check_fit(own, state, path)
-    network.load_state_dict(state, strict=False)
+    return state
 
 
 def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> str:
