@@ -42,7 +42,7 @@ FORMAT = 1
 DESCRIPTION = "description"
 _WHERE = f"2dpass.{DESCRIPTION}"
 _ROUNDING = 1e-6  # of a sum of shares
-_MAX_OF_CONFIG = 1000  # values
+_MAX_OF_CONFIG = 600  # values
 _LONGEST = 500  # characters of a message about them
 
 

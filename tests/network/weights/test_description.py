@@ -17,7 +17,7 @@ from tests.support.spoiling import OTHERS, changed, places, value_at, without
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.label_files import SPLITS
-from utils.labels import UNKNOWN
+from utils.labels import UNKNOWN, LabelMap
 from utils.names import is_folder_name
 from utils.scan.statistics import Statistics
 
@@ -124,3 +124,13 @@ WRONG: dict[str, tuple[list[Any], Any, str]] = {
 def test_what_cannot_be_is_named(content, name) -> None:
     place, value, expected = WRONG[name]
     assert expected in refusal(read_description, changed(content, [*HERE, *place], value), PATH)
+
+
+def test_it_comes_back_for_nuscenes_too() -> None:
+    """Its classes are not called as its raw ids are, and it has its own splits."""
+    root = CONFIG.parent
+    config, label_map = load_config(root / "2DPASS-nuscenes.yaml"), LabelMap.load(root / "label_mapping/nuscenes.yaml")
+    ours = {"geometry": {}, "description": describe(config, label_map, None)}
+    found = read_description({"2dpass": ours}, PATH)
+    assert found is not None and found.config == config and found.statistics is None
+    assert all(np.array_equal(getattr(found.label_map, name), value) for name, value in vars(label_map).items())
