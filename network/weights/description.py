@@ -42,6 +42,7 @@ FORMAT = 1
 DESCRIPTION = "description"
 _WHERE = f"2dpass.{DESCRIPTION}"
 _ROUNDING = 1e-6  # of a sum of shares
+_MAX_VALUES = 1 << 18  # more than the ids of a label mapping and the sequences of a split can be
 _MAX_OF_CONFIG = 600  # values
 _LONGEST = 500  # characters of a message about them
 
@@ -102,10 +103,8 @@ def read_description(content: Mapping[str, Any], path: str | Path) -> Descriptio
     if not isinstance(ours, Mapping) or DESCRIPTION not in ours:
         return None
     try:
-        found = plain_values(section(ours, DESCRIPTION, "2dpass."), _WHERE)
-        version = entry(
-            found, "format", lambda value: value if type(value) is int and value > 0 else None, f"{_WHERE}."
-        )
+        found = plain_values(section(ours, DESCRIPTION, "2dpass."), _WHERE, _MAX_VALUES)
+        version = entry(found, "format", _positive, f"{_WHERE}.")
         if version > FORMAT:
             raise UserError(
                 f"{path}: {_WHERE}.format is {version}, but this version of the program knows up to {FORMAT}; use the "
@@ -120,7 +119,6 @@ def _checked(found: Mapping[str, Any], version: int, geometry: Mapping[Any, Any]
     where = f"{_WHERE}."
     config = _config(plain_values(section(found, "config", where), f"{where}config", _MAX_OF_CONFIG), path)
     classes = config.model_params.num_classes
-
     statistics = None
     if found.get("statistics") is not None:
         statistics = _statistics(section(found, "statistics", where), classes, f"{where}statistics.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,13 @@ def test_it_comes_back_for_nuscenes_too() -> None:
     found = read_description({"2dpass": ours}, PATH)
     assert found is not None and found.config == config and found.statistics is None
     assert all(np.array_equal(getattr(found.label_map, name), value) for name, value in vars(label_map).items())
+
+
+def test_a_label_mapping_of_thousands_of_ids_is_read_back(label_map) -> None:
+    names = {**label_map.raw_names, **{raw: f"name {raw}" for raw in range(1000, 9000)}}
+    to_learning = label_map.to_learning.copy()
+    to_learning[1000:9000] = 0
+    large = replace(label_map, raw_names=names, to_learning=to_learning)
+    ours = {"geometry": {}, "description": describe(load_config(CONFIG), large, None)}
+    found = read_description({"2dpass": ours}, PATH)
+    assert found is not None and found.label_map.raw_names == names
