@@ -1,4 +1,4 @@
-"""The end of `make demo`: the table of per-class IoU, pictures of the segmented street, and where everything lies.
+"""Ends `make demo`: prints the IoU of each class, draws the segmented street, and says where everything lies.
 
 python tools/demo_summary.py --log_dir demo
 """

@@ -1,4 +1,4 @@
-"""Evaluation and training of 2DPASS on one CUDA device with each sparse backend, beside what the device could do.
+"""Measures evaluation and training on one CUDA device with each sparse backend, beside what the device could do.
 
     python tools/benchmark.py gpu --check
     python tools/benchmark.py gpu --data_path dataset/SemanticKitti/dataset/sequences --sequence 00 --frame 000000

@@ -1,4 +1,4 @@
-"""How time and memory grow with the points of a scan, the scans of a batch, the hidden size and the number of votes.
+"""Measures how time and memory grow with the points of a scan, the scans of a batch, the hidden size and the votes.
 
     python tools/benchmark.py growth
     python tools/benchmark.py growth --tables points --sweeps 128x4096 256x8192 --output growth.md
