@@ -22,7 +22,8 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from tools.making.datasets import DATASETS, LABEL_MAPPINGS, add_dataset_flag
+from dataloader.datasets.catalogue import DATA_SETS
+from tools.making.datasets import DATASETS, add_dataset_flag
 from tools.viewing import nuscenes, semantickitti
 from tools.viewing.scan import ShownScan
 from utils.command.flags import Parser
@@ -65,7 +66,7 @@ def read_scan(flags: argparse.Namespace) -> ShownScan:
     Raises:
         UserError: a file is missing or broken, or there are neither labels nor predictions.
     """
-    label_map = LabelMap.load(flags.label_mapping or LABEL_MAPPINGS[flags.dataset])
+    label_map = LabelMap.load(flags.label_mapping or DATA_SETS[DATASETS[flags.dataset]].label_mapping_path)
     what = (flags.frame, flags.predictions, label_map)
     root = None if flags.subset is None else subset_root(flags)
     if flags.dataset == "nuscenes":

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dataloader.datasets.catalogue import DATA_SETS
+from tools.making.datasets import DATASETS, DEMO_FOLDERS
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = sorted(path for path in (ROOT / "tools").glob("*.py") if not path.name.startswith("_"))
 HEAD = """
@@ -33,6 +36,11 @@ def test_every_tool_begins_alike_and_has_a_parser(path):
     assert head and "import torch" not in before and "from utils" not in before and "from tools" not in before
     help_text = importlib.import_module(f"tools.{path.stem}").build_parser().format_help()
     assert "exit codes: 0 done; 2 " in help_text and "python tools/" in help_text
+
+
+def test_tools_know_the_data_sets_that_there_are():
+    assert {name.lower(): name for name in DATA_SETS} == DATASETS
+    assert DEMO_FOLDERS.keys() <= DATASETS.keys()
 
 
 @pytest.mark.parametrize("command", [["tools/make_demo_data.py"], ["-m", "tools.make_demo_data"]], ids=["file", "-m"])

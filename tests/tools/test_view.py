@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataloader.datasets.catalogue import DATA_SETS
 from tools import view
-from tools.making.datasets import LABEL_MAPPINGS
 from utils.labels import LabelMap
 from utils.pictures.raster import NOT_JUDGED
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
-KITTI, NUSCENES = (LabelMap.load(LABEL_MAPPINGS[name]) for name in ("semantickitti", "nuscenes"))
+KITTI, NUSCENES = (LabelMap.load(DATA_SETS[name].label_mapping_path) for name in ("SemanticKITTI", "nuScenes"))
 
 
 def draw(output, *flags, sequence="08", frame="000000", data_path=TREE):

@@ -12,10 +12,10 @@ import numpy as np
 
 from dataloader.corruptions.beams import rings_of
 from dataloader.corruptions.sweep import Sweep
+from dataloader.datasets.catalogue import DATA_SETS
 from dataloader.datasets.nuscenes import NuScenes
 from dataloader.datasets.semantickitti import SemanticKITTI
 from dataloader.formats.files import read_bytes, read_point_file
-from tools.making.datasets import LABEL_MAPPINGS
 from utils.errors import UserError
 from utils.labels import UNKNOWN, LabelMap
 from utils.scan.sensor import NUSCENES, SEMANTICKITTI, Sensor
@@ -137,7 +137,7 @@ def semantickitti(data_path: Path, sequence: str) -> CleanSet:
     Raises:
         UserError: it is not there, or has no scans or no labels.
     """
-    label_map = LabelMap.load(LABEL_MAPPINGS["semantickitti"])
+    label_map = LabelMap.load(DATA_SETS["SemanticKITTI"].label_mapping_path)
     if not (data_path / sequence / "velodyne").is_dir():
         raise UserError(
             f"{data_path / sequence}: no scans of sequence {sequence} there; correct --data_path or --sequence, or "
@@ -174,7 +174,7 @@ def nuscenes(data_path: Path, version: str | None) -> CleanSet:
             "tools/make_demo_data.py --dataset nuscenes"
         )
     version = version or there[0]
-    label_map = LabelMap.load(LABEL_MAPPINGS["nuscenes"])
+    label_map = LabelMap.load(DATA_SETS["nuScenes"].label_mapping_path)
     source = NuScenes(data_path, version, _SPLITS[version], label_map)
     frames = []
     for index in range(len(source)):

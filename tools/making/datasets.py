@@ -5,16 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from utils.paths import REPOSITORY
-
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
-"""Flag -> name."""
+"""Flag -> name in `dataloader.datasets.catalogue`, which takes torch, and so too long, to import for making a demo."""
 DEMO_FOLDERS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
 """Where tools/make_demo_data.py puts its streets."""
-LABEL_MAPPINGS = {
-    "semantickitti": REPOSITORY / "config" / "label_mapping" / "semantic-kitti.yaml",
-    "nuscenes": REPOSITORY / "config" / "label_mapping" / "nuscenes.yaml",
-}
 
 
 def add_dataset_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
