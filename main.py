@@ -55,7 +55,8 @@ def build_parser() -> Parser:
     add("--monitor", choices=SCORES, default=SCORES[0], help="the score to maximise")
     add("--stop_patience", type=count(0), default=50, metavar="N", help="validations without a better score")
     add("--save_top_k", type=count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all")
-    add("--check_val_every_n_epoch", type=count(1), default=1, metavar="N")
+    every = "epochs from one validation to the next"
+    add("--check_val_every_n_epoch", type=count(1), default=1, metavar="N", help=every)
     add("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
     add("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
     add("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")

@@ -16,22 +16,29 @@ has just the keys that it uses: a table without a remark is for all kinds.
 `--set train_params.max_num_epochs=2` changes a key on the command line ([overrides](../guides/train.md#overrides)).
 Unknown keys, wrong values and keys of another kind are refused in one line before anything starts."""
 
+_CHOOSERS = ("model_architecture", "dataset_type", "optimizer", "lr_scheduler")
+
 
 def config_page() -> str:
     """Return the page."""
     keys: dict[str, dict[tuple[str, ...], list[Key]]] = {}
+    choosers: dict[str, str] = {}
     for key in reference():
+        name = key.name.rpartition(".")[2]
+        choosers |= {choice: name for choice in key.type.removeprefix("one of ").split(", ") if name in _CHOOSERS}
         section = key.name.rpartition(".")[0] or "The whole file"
         keys.setdefault(section, {}).setdefault(key.kinds, []).append(key)
-    return page("Config keys", _INTRODUCTION, *(block for name in keys for block in _section(name, keys[name])))
+    return page(
+        "Config keys", _INTRODUCTION, *(block for name in keys for block in _section(name, keys[name], choosers))
+    )
 
 
-def _section(name: str, by_kinds: dict[tuple[str, ...], list[Key]]) -> Iterator[str]:
+def _section(name: str, by_kinds: dict[tuple[str, ...], list[Key]], choosers: dict[str, str]) -> Iterator[str]:
     """The heading and the tables of a section: first the keys of all kinds, then those of some."""
     yield f"## {name}"
     for kinds in sorted(by_kinds, key=bool):
         if kinds:
-            yield f"With {_joined(kinds)}:"
+            yield f"With {code(choosers[kinds[0]])} {_joined(kinds)}:"
         yield table(("key", "type", "default", "meaning"), map(_row, by_kinds[kinds]))
 
 

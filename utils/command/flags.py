@@ -73,17 +73,24 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
     )
-    parser.add_argument("--gpu", type=count(0), nargs="+", default=[0], metavar="ID", help="CUDA devices")
+    parser.add_argument(
+        "--gpu", type=count(0), nargs="+", default=[0], metavar="ID", help="CUDA devices, one process each"
+    )
     parser.add_argument(
         "--cpu", type=count(1), nargs="?", const=1, metavar="N", help="run on the CPU, in N processes (default 1)"
     )
     parser.add_argument(
         "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
     )
-    parser.add_argument("--precision", choices=("32", "tf32", "bf16", "16"), default="32", help="of the arithmetic")
-    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0)
+    precisions, cuda_only = ("32", "tf32", "bf16", "16"), "of the arithmetic; tf32 and 16 for CUDA"
+    parser.add_argument("--precision", choices=precisions, default="32", help=cuda_only)
+    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0, help="of weights, order and augmentation")
     parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
-    parser.add_argument("--debug", action="store_true", help="a hundred items, no workers")
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="the first hundred items of each split, without loader processes; nuScenes: v1.0-mini",
+    )
     parser.add_argument(
         "--checkpoint", metavar="PATH", help="resume from it or test it; `last` and `best` mean those of --log_dir"
     )
