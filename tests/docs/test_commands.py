@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.pages import ROOT, blocks, lines_of, name_of, pages, spans
 from tools.documenting.programs import FORMER_NAMES, parser_of, programs
+from tools.documenting.programs import commands as subcommands
 from utils.config.loading import load_config
 from utils.errors import UserError
 
@@ -60,8 +61,12 @@ def called_by(words: Sequence[str]) -> str:
         if module.partition(".")[0] not in FOREIGN and not path.is_file():
             raise ValueError(f"no module: {words}")
         return module
+    arguments = words[words.index(program) + 1 :]
+    flags_of_it = {flag for _, parser in subcommands(program) for flag in parser._option_string_actions}
+    if short := [word for word in arguments if word.startswith("--") and word.partition("=")[0] not in flags_of_it]:
+        raise ValueError(f"{program} has no flag {short[0]}, or it is not written out")
     try:
-        flags = parser_of(program).parse_args(words[words.index(program) + 1 :])
+        flags = parser_of(program).parse_args(arguments)
     except SystemExit as end:
         if end.code:
             raise
@@ -93,6 +98,7 @@ def test_every_program_is_called_somewhere() -> None:
         "```\npython main.py --config config/no-such.yaml\n```",
         "Run `python robust_test.py --family none`.",
         "```\ntorchrun --nnodes 2 main.py --gpus 0\n```",
+        "```\nsrun python main.py --num_node 2\n```",
         "```\nsource x && python tools/no_such_tool.py\n```",
         "```\npython -m tests.no_such_module\n```",
     ],

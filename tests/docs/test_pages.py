@@ -17,8 +17,8 @@ README = ROOT / "README.md"
 ROOMS = ("config", "dataloader", "network", "utils", "tools", "tests", "docs")
 ABOUT_CODE = [
     ROOT / "CONTRIBUTING.md",
-    *(ROOT / "docs" / "add").glob("*.md"),
-    *(ROOT / "docs" / "architecture").glob("*"),
+    *sorted((ROOT / "docs" / "add").glob("*.md")),
+    *sorted((ROOT / "docs" / "architecture").glob("*.md")),
 ]
 
 
