@@ -59,7 +59,7 @@ def snowfall(rate: float, velocity: float, distribution: Distribution = "gunn") 
         ValueError: a value outside these bounds, or an unknown distribution.
     """
     if rate < 0.0 or velocity <= 0.0:
-        raise ValueError(f"snowfall rate {rate} must be 0 or more, and velocity {velocity} above 0")
+        raise ValueError(f"a snowfall rate of 0 or more and a velocity above 0 are needed, not {rate} and {velocity}")
     if distribution not in ("gunn", "sekhon"):
         raise ValueError(f'snow distribution {distribution!r}: "gunn" or "sekhon" is needed')
     if rate == 0.0:
