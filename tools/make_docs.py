@@ -24,6 +24,7 @@ from tools.documenting.config_page import config_page
 from tools.documenting.corruptions_page import corruptions_page
 from tools.documenting.data_sets_page import data_sets_page
 from tools.documenting.models_page import models_page
+from tools.documenting.rooms_page import rooms_page
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.command.terminal import say
@@ -37,6 +38,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "models.md": models_page,
     "data-sets.md": data_sets_page,
     "corruptions.md": corruptions_page,
+    "rooms.md": rooms_page,
 }
 """File in docs/reference/ -> what writes its text."""
 
