@@ -198,13 +198,15 @@ def plain(value: Any) -> Any:
 
 
 def contained(published: Any, found: Any) -> bool:
-    """Every key of `published` is in `found` with an equal value; one that is false may be missing."""
+    """Returns whether every key of `published` is in `found` with an equal value; a key that is false may be
+    missing."""
     if isinstance(published, dict):
         return all(contained(value, found[key]) if key in found else value is False for key, value in published.items())
     return bool(published == found)
 
 
 def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key in the nested dicts of a config; the value REMOVED removes the key."""
     *sections, leaf = key.split(".")
     for section in sections:
         raw = raw[section]
@@ -221,7 +223,7 @@ RAW, RAW_NUSCENES, RAW_VOXEL = (
 
 
 def refusal(path: Path, overrides: tuple[str, ...] = ()) -> str:
-    """The message with which the file is refused: one line, and the file's name first."""
+    """Returns the message with which the file is refused: one line that begins with the file's name."""
     with pytest.raises(UserError) as caught:
         load_config(path, overrides)
     line = str(caught.value)

@@ -17,16 +17,19 @@ GOLDEN = ROOT / "tests" / "golden"
 
 @pytest.fixture(scope="session")
 def label_map() -> LabelMap:
+    """Loads the label mapping of SemanticKITTI."""
     return LabelMap.load(ROOT / "config" / "label_mapping" / "semantic-kitti.yaml")
 
 
 @pytest.fixture(scope="session")
 def golden_sequences() -> Path:
+    """Returns the folder of the golden sequences in the SemanticKITTI layout."""
     return GOLDEN / "semantickitti_tree" / "sequences"
 
 
 @pytest.fixture(scope="session")
 def golden_items():
+    """Reads the golden items, by name."""
     with np.load(GOLDEN / "semantickitti_items.npz") as items:
         return {name: items[name] for name in items.files}
 

@@ -31,15 +31,18 @@ EXACT_NUSCENES = replace(
 
 
 def read_scan(output, sequence, frame):
+    """Reads the points of a frame, (N, 4) float32."""
     return np.fromfile(output / sequence / "velodyne" / f"{frame:06d}.bin", "<f4").reshape(-1, 4)
 
 
 def read_labels(output, sequence, frame):
+    """Reads the class ids and the instance ids of a frame, (N,) each."""
     labels = np.fromfile(output / sequence / "labels" / f"{frame:06d}.label", "<u4")
     return labels & 0xFFFF, labels >> 16
 
 
 def read_calibration(output, sequence):
+    """Reads the (3, 4) matrices of calib.txt, by name."""
     lines = (output / sequence / "calib.txt").read_text().splitlines()
     return {line.split(":")[0]: np.array(line.split(":")[1].split(), float).reshape(3, 4) for line in lines}
 
@@ -66,13 +69,16 @@ def sweep_of(devkit, sample):
 
 
 def file_bytes(output):
+    """Reads the bytes of all files below a folder, by relative path."""
     return {path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
 def scene_of(*items):
+    """Makes a scene of these primitives, without ground."""
     sun = np.array([0.3, 0.2, 0.9])
     return Scene(np.concatenate([world.ground_rows(), *items]), None, sun / np.linalg.norm(sun))
 
 
 def thing(shape, half):
+    """Makes one painted primitive of a car at the origin."""
     return part(Kind.CAR, shape, (0, 0, 0), half, Material.PAINTED)

@@ -32,6 +32,7 @@ def category_names() -> list[str]:
 
 
 def token(*words: object) -> str:
+    """Makes a token that depends on `words` alone."""
     return hashlib.md5(repr(words).encode()).hexdigest()
 
 
@@ -73,6 +74,7 @@ class TreeWriter:
             self.add("sensor", token(channel), channel=channel, modality=modality)
 
     def add(self, table: str, key: str, **values: Any) -> str:
+        """Adds a record to a table and returns its token."""
         self.tables[table].append({"token": key, **values})
         return key
 
@@ -190,10 +192,12 @@ def write_tree(
 
 
 def read_table(root: Path, name: str, version: str = "v1.0-mini") -> list[dict[str, Any]]:
+    """Reads the records of a table."""
     return json.loads((root / version / f"{name}.json").read_text())
 
 
 def write_table(root: Path, name: str, records: Any, version: str = "v1.0-mini") -> None:
+    """Writes the records of a table."""
     (root / version / f"{name}.json").write_text(json.dumps(records))
 
 
@@ -210,9 +214,11 @@ class Tables:
         return self._read[table]
 
     def rows(self, table: str) -> list[dict[str, Any]]:
+        """Lists the records of a table."""
         return list(self._by_token(table).values())
 
     def get(self, table: str, key: str) -> dict[str, Any]:
+        """Returns the record of a table with the token `key`."""
         return self._by_token(table)[key]
 
     def channel(self, data: dict[str, Any]) -> str:

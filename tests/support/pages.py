@@ -36,17 +36,17 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """README, CONTRIBUTING and every page of docs/."""
+    """Lists README, CONTRIBUTING and every page of docs/."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def name_of(page: Path) -> str:
-    """The path of a page below the root; for the names of tests."""
+    """Returns the path of a page below the root, for the names of tests."""
     return page.relative_to(ROOT).as_posix()
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """The fenced blocks of a page."""
+    """Yields the fenced blocks of a page."""
     for found in _FENCE.finditer(text):
         before = text[: found.start()].rstrip("\n").rpartition("\n")[2]
         indent = found["indent"]
@@ -55,42 +55,43 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def prose(text: str) -> str:
-    """A page without its fenced blocks."""
+    """Returns a page without its fenced blocks."""
     return _FENCE.sub("", text)
 
 
 def spans(text: str) -> list[str]:
-    """Inline code, each in one line."""
+    """Lists the inline code of a page, each span in one line."""
     return [" ".join(span.split()) for span in _SPAN.findall(prose(text))]
 
 
 def links(text: str) -> list[str]:
-    """The targets of links and pictures that are no addresses on the web."""
+    """Lists the targets of links and pictures, except addresses on the web."""
     return [target for target in _LINK.findall(prose(text)) if not re.match(r"[a-z]+:", target)]
 
 
 def headings(text: str) -> list[str]:
-    """The headings of a page."""
+    """Lists the headings of a page."""
     return _HEADING.findall(prose(text))
 
 
 def anchors(text: str) -> set[str]:
-    """What a link may name behind `#`: the headings that have the same anchor on the site and in the repository."""
+    """Lists the names that a link may have behind `#`: the headings whose anchor is the same on the site and in the
+    repository."""
     plain = [re.sub(r"`|\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings(text)]
     return {_on_the_site(heading) for heading in plain if _on_the_site(heading) == _in_the_repository(heading)}
 
 
 def _on_the_site(heading: str) -> str:
-    """As Python-Markdown's toc makes it."""
+    """Makes the anchor of a heading as Python-Markdown's toc does."""
     text = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower())
 
 
 def _in_the_repository(heading: str) -> str:
-    """As code hosts make it."""
+    """Makes the anchor of a heading as code hosts do."""
     return re.sub(r"[^\w\s-]", "", heading.strip().lower()).replace(" ", "-")
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """The lines of a shell block, continuation lines joined."""
+    """Yields the lines of a shell block, with continuation lines joined."""
     yield from text.replace("\\\n", " ").splitlines()

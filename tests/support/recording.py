@@ -11,7 +11,7 @@ _S = TypeVar("_S", bound=Section)
 
 
 def recording(section: _S, read: set[str], prefix: str = "") -> _S:
-    """A copy of a section, of a subclass of its class, that adds each key to `read` when its value is asked for.
+    """Copies a section to a subclass of its class that adds each key to `read` when its value is asked for.
 
     Args:
         section: a configuration or a part of it.
@@ -38,7 +38,7 @@ def recording(section: _S, read: set[str], prefix: str = "") -> _S:
 
 
 def keys_of(section: Section, prefix: str = "") -> set[str]:
-    """The keys of a section that hold a value, dotted, as a file has them."""
+    """Lists the keys of a section that hold a value, dotted, as a file has them."""
     keys: set[str] = set()
     for name in set(type(section).model_fields) - ({CHOOSER} if isinstance(section, FlatKind) else set()):
         value = getattr(section, name)

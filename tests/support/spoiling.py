@@ -14,7 +14,7 @@ from network.weights.pickled import OddTensor
 
 
 def changed(content: dict[str, Any], place: list[Any], value: Any) -> dict[str, Any]:
-    """A copy with another value at a place; tensors are shared."""
+    """Copies a record with another value at a place; tensors are shared."""
     whole = copy.copy(content)
     inner: Any = whole
     for key in place[:-1]:
@@ -25,6 +25,7 @@ def changed(content: dict[str, Any], place: list[Any], value: Any) -> dict[str, 
 
 
 def without(content: dict[str, Any], place: list[Any]) -> dict[str, Any]:
+    """Copies a record without the entry at a place."""
     whole = changed(content, place, None)
     inner: Any = whole
     for key in place[:-1]:
@@ -34,7 +35,7 @@ def without(content: dict[str, Any], place: list[Any]) -> dict[str, Any]:
 
 
 def places(value: Any, depth: int = 5) -> Iterator[list[Any]]:
-    """The ways to every entry; of long containers to the first ones and the last."""
+    """Yields the path to every entry; in a container of more than 14 only to the first two."""
     if depth == 0 or not isinstance(value, dict | list):
         return
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
@@ -45,13 +46,14 @@ def places(value: Any, depth: int = 5) -> Iterator[list[Any]]:
 
 
 def endless() -> list[Any]:
+    """Makes a list that contains itself."""
     value: list[Any] = []
     value.append(value)
     return value
 
 
 def laughing() -> list[Any]:
-    """A list whose text would have a billion entries."""
+    """Makes a list whose text would have a billion entries."""
     value: list[Any] = ["ha"]
     for _ in range(30):
         value = [value, value]
@@ -82,6 +84,7 @@ def _is_float(value: Any) -> bool:
 
 
 def value_at(content: Any, place: list[Any]) -> Any:
+    """Returns the value at a place."""
     for key in place:
         content = content[key]
     return content

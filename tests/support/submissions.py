@@ -24,4 +24,5 @@ def segmentation_of(frame: Frame, classes: Sequence[int]) -> Segmentation:
 
 
 def expected(segmentations: Sequence[Segmentation]) -> list[Expected]:
+    """Lists the frame and the number of points of each result."""
     return [(s.whole.frame, len(s.prediction)) for s in segmentations]

@@ -36,11 +36,12 @@ PLATEAU = TrainParams(
 
 
 def make_network(channels: int = 4):
+    """Makes a tiny 3D network with one scale besides the finest."""
     return make_network_3d((2,), channels)
 
 
 def evaluated_batch(points: int = 60) -> Batch:
-    """A scan to validate on, whose points all go through the network."""
+    """Makes a scan to validate on, whose points all go through the network."""
     batch = make_batch((points,))
     everything = torch.ones(points, dtype=torch.bool), torch.arange(points)
     whole = WholeScan(Frame("08", "000000", "000000"), batch.points[:, :3], batch.labels.to(torch.uint8), *everything)
@@ -56,7 +57,7 @@ def train(
     swa_from_epoch: int | None = None,
     **settings: Any,
 ) -> pl.Trainer:
-    """Train in `folder` (version_<n> of a run), two steps an epoch; checkpoints as always."""
+    """Trains in `folder` (version_<n> of a run), two steps an epoch; checkpoints as always."""
     torch.manual_seed(0)
     task = SegmentationTask(
         make_network(), training, [f"class {i}" for i in range(CLASSES)], 2, settings={"--seed": 0, "classes": ["a"]}

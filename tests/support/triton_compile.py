@@ -151,15 +151,20 @@ class NoDriver:
     utils = SimpleNamespace(get_device_properties=lambda device: {"max_shared_mem": 227 * 1024})
 
     def get_current_target(self) -> GPUTarget:
+        """Returns an H100 as the target."""
         return GPUTarget("cuda", 90, 32)
 
     def get_current_device(self) -> int:
+        """Returns the number of the only device."""
         return 0
 
     def get_current_stream(self, device: int) -> int:
+        """Returns the default stream."""
         return 0
 
     def get_benchmarker(self) -> Any:
+        """Returns a benchmark that calls the function once and reports equal times."""
+
         def run_once(function: Any, **options: Any) -> list[float]:
             function()
             return [1.0, 1.0, 1.0]

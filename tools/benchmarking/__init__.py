@@ -1,4 +1,4 @@
-"""What the benchmarks measure, and what they measure against.
+"""The measurements of `benchmark.py`, and the plain versions that they compare with.
 
 frame, subject   one frame as a data set of its own, and what is made of it
 machine, timing  processor and memory; how long a call takes

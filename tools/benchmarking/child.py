@@ -1,4 +1,4 @@
-"""Measurements in a process of their own: its memory is theirs alone, and what kills it leaves the others alive.
+"""Measurements in a process of their own: its memory is measured alone, and a crash does not end the benchmark.
 
 The parent sends a job as JSON on stdin, the child answers with a line of JSON per measurement on stdout.
 """
@@ -32,7 +32,7 @@ OUT_OF_MEMORY = "out of memory"
 
 @dataclass
 class Answer:
-    """What came back of a job.
+    """The results of a job.
 
     Attributes:
         values: of every measurement that succeeded.
@@ -44,7 +44,7 @@ class Answer:
 
     @staticmethod
     def of(performed: Iterable[tuple[str, Values | None, str | None]]) -> Answer:
-        """Collect what `perform` yields."""
+        """Collects what `perform` yields."""
         answer = Answer()
         for name, values, failure in performed:
             if values is not None:
@@ -55,7 +55,7 @@ class Answer:
 
 
 def run_job(module: str, job: Mapping[str, Any], limit: float | None = None) -> Answer:
-    """Run a module of this package on a job and wait for it. A failure of any kind is part of the answer.
+    """Runs a module of this package on a job and waits for it. A failure of any kind is part of the answer.
 
     Args:
         module: such as "tools.benchmarking.growth.row"; it calls `serve`.
@@ -76,7 +76,7 @@ def run_job(module: str, job: Mapping[str, Any], limit: float | None = None) -> 
 
 
 def _answer(lines: bytes | None, failure: str | None) -> Answer:
-    """What a child has said, and why it ended; a line that it was writing then is none."""
+    """Reads what a child has printed so far, and why it ended; an unfinished last line is ignored."""
     whole, _, _ = (lines or b"").rpartition(b"\n")
     answer = Answer.of(json.loads(line) for line in whole.splitlines())
     if failure is not None:
@@ -98,7 +98,7 @@ def _why_it_ended(code: int, errors: str) -> str:
 def perform(
     measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]], job: dict[str, Any]
 ) -> Iterator[tuple[str, Values | None, str | None]]:
-    """Do a job's measurements in order; yield the name of each, and the values or why there are none.
+    """Runs a job's measurements in order; yields the name of each with its values, or with the reason why it has none.
 
     What runs out of memory is reported, and the next one is tried. Any other failure ends the job: after an error on a
     CUDA device nothing that follows can be trusted.
@@ -120,7 +120,7 @@ def perform(
 
 
 def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]]) -> int:
-    """Perform the job on stdin and answer on stdout, as a child does; return the exit code."""
+    """Performs the job on stdin, answers on stdout, as a child does, and returns the exit code."""
     # What libraries print must not get among the answers.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -135,7 +135,7 @@ def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Val
 
 
 def describe(error: Exception) -> str:
-    """Describe a failure in one line."""
+    """Describes a failure in one line."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
     ):
@@ -146,6 +146,6 @@ def describe(error: Exception) -> str:
 
 
 def _be_the_one_to_be_killed() -> None:
-    """If memory runs out, Linux is to end this process, and not the parent or anything else."""
+    """Tells Linux to end this process first if memory runs out, before its parent and all others."""
     with suppress(OSError):  # on another system
         Path("/proc/self/oom_score_adj").write_text("1000")

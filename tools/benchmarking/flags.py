@@ -15,7 +15,7 @@ LIMIT = 1800.0
 
 
 def add_experiment_flags(parser: argparse.ArgumentParser, runs: int) -> None:
-    """Add --config, --set, --runs and --output, which every benchmark has."""
+    """Adds --config, --set, --runs and --output, which every benchmark has."""
     parser.add_argument("--config", type=Path, default=CONFIG, metavar="YAML", help="the experiment")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
@@ -29,21 +29,21 @@ def add_experiment_flags(parser: argparse.ArgumentParser, runs: int) -> None:
 
 
 def add_frame_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --data_path, --sequence and --frame, which say what frame to measure on."""
+    """Adds --data_path, --sequence and --frame, which say what frame to measure on."""
     parser.add_argument("--data_path", type=Path, help="the folder that holds the sequence folders (default: a demo)")
     parser.add_argument("--sequence", default="00", help="such as 00")
     parser.add_argument("--frame", default="000000", help="such as 000000")
 
 
 def add_precisions_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --precisions, in which networks are measured."""
+    """Adds --precisions, in which networks are measured."""
     parser.add_argument(
         "--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of the networks (default: both)"
     )
 
 
 def add_process_flags(parser: argparse.ArgumentParser, device: str) -> None:
-    """Add --device and --limit, for benchmarks that measure in processes of their own."""
+    """Adds --device and --limit, for benchmarks that measure in processes of their own."""
     parser.add_argument("--device", choices=("cuda", "cpu"), default=device, help="where to run (%(default)s)")
     parser.add_argument(
         "--limit", type=positive, default=LIMIT, metavar="SECONDS",
@@ -52,7 +52,7 @@ def add_process_flags(parser: argparse.ArgumentParser, device: str) -> None:
 
 
 def positive(text: str) -> float:
-    """Read a finite number above 0, as a type for argparse."""
+    """Reads a finite number above 0, as a type for argparse."""
     try:
         value = float(text)
     except ValueError:

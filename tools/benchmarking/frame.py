@@ -32,7 +32,7 @@ _DISTINCT = 64  # copies that differ; any more are links to them
 
 
 class Origin(NamedTuple):
-    """Where a frame comes from.
+    """The place of a frame in a data set, or none for a made-up one.
 
     Attributes:
         data_path: the folder of the sequences; None makes a sweep up.
@@ -45,7 +45,7 @@ class Origin(NamedTuple):
 
 
 def full_size(**changes: int) -> DemoOptions:
-    """Choose a sweep of full size to make up, with as many processes as there are processors."""
+    """Returns the options of a made-up sweep of full size, with one worker process per processor and with `changes`."""
     return replace(FULL_SIZE, workers=os.cpu_count() or 1, **changes)
 
 
@@ -57,7 +57,7 @@ def prepare(
     demo: DemoOptions | None = None,
     copies: tuple[int, int] = (1, 1),
 ) -> Subject:
-    """Make a data set of one frame: the first training and the first validation sequence, under `folder`.
+    """Makes a data set of one frame: the first training and the first validation sequence, under `folder`.
 
     Args:
         origin: the frame.
@@ -87,7 +87,7 @@ def prepare(
 
 
 def configure(config: str | Path, overrides: Sequence[str], folder: Path) -> Config:
-    """Load the experiment, on the data set that `prepare` makes.
+    """Loads the experiment, on the data set that `prepare` makes.
 
     Raises:
         UserError: the configuration is wrong, or not one of 2DPASS on SemanticKITTI.
@@ -137,7 +137,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def describe(subject: Subject) -> list[str]:
-    """Describe the input: its points, and its voxels at each scale."""
+    """Describes the input: its points, and its voxels at each scale."""
     voxels = " / ".join(f"{len(subject.voxel_set(scale)):,}" for scale in subject.scales)
     whole = subject.batch.whole[0]
     model = subject.model

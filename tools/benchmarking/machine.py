@@ -1,4 +1,4 @@
-"""What the benchmarks run on: processor and memory, how much of it a process used, how much it may use."""
+"""The machine that the benchmarks run on: its processor, and the memory that a process uses and may use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 def machine() -> str:
-    """Describe cores, processor, torch and its threads, and how busy the machine is, in one line."""
+    """Describes cores, processor, torch and its threads, and how busy the machine is, in one line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -35,13 +35,13 @@ def machine() -> str:
 
 
 class Company:
-    """What other processes take of the machine, from here on."""
+    """The processor time that other processes take from here on."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter(), self._busy(), time.process_time()
 
     def cores(self) -> float | None:
-        """Return how many cores others kept busy, on average; None where the system does not say."""
+        """Returns how many cores others kept busy, on average; None where the system does not say."""
         wall, busy, own = self._start
         now = self._busy()
         if busy is None or now is None:
@@ -50,7 +50,7 @@ class Company:
 
     @staticmethod
     def _busy() -> float | None:
-        """Seconds that all cores together have worked, those taken by other guests of the same host included."""
+        """Returns the seconds that all cores together have worked, for other guests of the same host, too."""
         try:
             user, nice, system, _, _, *others = map(int, _CORES.read_text().splitlines()[0].split()[1:9])
         except (OSError, ValueError, IndexError):
@@ -59,7 +59,7 @@ class Company:
 
 
 def peak_memory() -> int | None:
-    """Return the largest resident size (bytes) of this process so far; None where the system does not say."""
+    """Returns the largest resident size (bytes) of this process so far; None where the system does not say."""
     try:
         import resource
     except ImportError:  # Windows
@@ -69,12 +69,12 @@ def peak_memory() -> int | None:
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device called "cpu" or "cuda"; of several, the current one."""
+    """Returns the device called "cpu" or "cuda"; of several, the current one."""
     return torch.device(name, torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def total_memory(device: torch.device) -> int | None:
-    """Return the memory (bytes) of a CUDA device or of this machine; None where the system does not say."""
+    """Returns the memory (bytes) of a CUDA device or of this machine; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     try:
@@ -84,7 +84,7 @@ def total_memory(device: torch.device) -> int | None:
 
 
 def limit_memory(device: torch.device, gib: float) -> None:
-    """Have allocations beyond the limit fail in this process: on CUDA those of torch, else all of its data.
+    """Makes allocations beyond the limit fail in this process: on CUDA those of torch, elsewhere all of its data.
 
     Raises:
         UserError: the system has no such limit, or the device has less memory than that.
@@ -106,21 +106,23 @@ def limit_memory(device: torch.device, gib: float) -> None:
 
 
 class MemoryMeter(Protocol):
-    """How much memory is in use, bytes."""
+    """A measurement of the memory in use, in bytes."""
 
     def start(self) -> int:
-        """Forget the peak so far; return what is in use now."""
+        """Forgets the peak so far; returns the bytes in use now."""
         ...
 
     def peak(self) -> int:
-        """Return the most that was in use since `start`."""
+        """Returns the most bytes in use since `start`."""
         ...
 
 
 class ProcessMemory:
-    """Resident memory of this process. Where the system cannot forget a peak, it is that of the whole process."""
+    """Resident memory of this process. Where the system cannot reset the peak, it is the peak since the process
+    began."""
 
     def start(self) -> int:
+        """Forgets the peak so far; returns the resident size of this process in bytes."""
         _give_back()
         try:
             _RESET_PEAK.write_text("5")  # VmHWM starts again at what is resident now
@@ -129,6 +131,7 @@ class ProcessMemory:
         return self._read("VmRSS")
 
     def peak(self) -> int:
+        """Returns the largest resident size since `start`, in bytes."""
         return self._read("VmHWM")
 
     def _read(self, field: str) -> int:
@@ -140,7 +143,7 @@ class ProcessMemory:
 
 
 def _give_back() -> None:
-    """Gives memory that is no longer used back to the system, or what follows would seem to need none of its own."""
+    """Gives unused memory back to the system; otherwise what follows could use it and would seem to need less."""
     gc.collect()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
@@ -148,12 +151,13 @@ def _give_back() -> None:
 
 
 class DeviceMemory:
-    """What torch has allocated on a CUDA device."""
+    """A measurement of the memory that torch has allocated on a CUDA device, in bytes."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def start(self) -> int:
+        """Forgets the peak so far; returns the bytes that are allocated now."""
         torch.cuda.synchronize(self.device)
         gc.collect()
         torch.cuda.empty_cache()
@@ -161,17 +165,18 @@ class DeviceMemory:
         return torch.cuda.memory_allocated(self.device)
 
     def peak(self) -> int:
+        """Returns the most bytes that were allocated since `start`."""
         torch.cuda.synchronize(self.device)
         return torch.cuda.max_memory_allocated(self.device)
 
 
 def memory_meter(device: torch.device) -> MemoryMeter:
-    """Make the memory meter of a device."""
+    """Makes the memory meter of a device."""
     return DeviceMemory(device) if device.type == "cuda" else ProcessMemory()
 
 
 def require(device: str) -> None:
-    """Refuse "cuda" where there is no such device.
+    """Refuses "cuda" where there is no such device.
 
     Raises:
         UserError: there is no CUDA device.

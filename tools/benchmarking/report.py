@@ -45,14 +45,14 @@ class Table:
     def with_remarks(
         columns: Sequence[Column], rows: Sequence[Sequence[str]], remarks: Sequence[str], title: str | None = None
     ) -> Table:
-        """Make a table with a last column for the remarks on its rows, if there are any."""
+        """Makes a table; its last column holds the remarks on the rows, if there are any."""
         if not any(remarks):
             return Table(columns, rows, title)
         both = [[*row, remark] for row, remark in zip(rows, remarks, strict=True)]
         return Table([*columns, Column("remark")], both, title)
 
     def draw(self) -> Drawing:
-        """Draw the table for the terminal."""
+        """Draws the table for the terminal."""
         drawn = Drawing(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
             # Headings and texts may be broken between words, numbers not at all.
@@ -64,13 +64,13 @@ class Table:
         return drawn
 
     def line(self, row: Sequence[str]) -> str:
-        """Write one row as a line of text, for when the others are not there yet."""
+        """Writes one row as a line of text, to show it before the table is complete."""
         cells = zip(self.columns, row, strict=True)
         said = ", ".join(f"{column.name} {cell}" for column, cell in cells if cell not in ("", NONE))
         return f"{self.title}: {said}" if self.title else said
 
     def markdown(self) -> str:
-        """Write the table as Markdown."""
+        """Writes the table as Markdown."""
         rule = ["---:" if column.is_number else "---" for column in self.columns]
         rows = [[column.name for column in self.columns], rule, *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -79,7 +79,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """What a benchmark has to say.
+    """The text and tables of a benchmark's results.
 
     Attributes:
         facts: lines before the tables: the machine and the input.
@@ -92,7 +92,7 @@ class Report:
     closing: Sequence[str]
 
     def markdown(self) -> str:
-        """Write the report as Markdown."""
+        """Writes the report as Markdown."""
         return "\n\n".join(["  \n".join(self.facts), *(t.markdown() for t in self.tables), "  \n".join(self.closing)])
 
 
@@ -101,13 +101,13 @@ UNFINISHED = "Not finished: rows that are missing were not measured."
 
 
 def console() -> Console:
-    """Open the terminal; a file or a pipe has room for a whole table."""
+    """Opens the terminal; output to a file or a pipe is wide enough for a whole table."""
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
 @contextmanager
 def growing(terminal: Console, output: Path | None, report: Callable[[], Report]) -> Iterator[Callable[[], None]]:
-    """Show and write a report while it grows; however the block ends, the tables of what is there come last.
+    """Shows and writes a report while it grows; however the block ends, the tables of the finished rows come last.
 
     Args:
         terminal: where the facts are printed at once, each row as soon as it is finished, and the tables at the end.
@@ -159,7 +159,7 @@ class _Undone(Exception):
 
 
 def _require_writable(output: Path | None) -> None:
-    """Refuse a file that cannot be written, before hours are spent; one that is there stays as it is."""
+    """Refuses an output file that cannot be written, before hours are spent; an existing file stays as it is."""
     if output is not None:
         with _naming(output), suppress(_Undone), whole_file(output):
             raise _Undone
@@ -180,6 +180,6 @@ def _naming(output: Path) -> Iterator[None]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Write seconds as milliseconds, with three digits or more."""
+    """Writes seconds as milliseconds, with three digits or more."""
     value = seconds * 1000
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""How long a network would take if nothing but arithmetic, or nothing but memory, took time (the roofline model).
+"""The roofline model: the time of a network if nothing but arithmetic, or nothing but memory, took time.
 
 The work is counted from the voxels and their neighbours, so it is that of one input. Bytes are the least that can be:
 every layer reads its input, its weights and a list of neighbours once and writes its output once; activations, norms
@@ -27,7 +27,7 @@ _CONVOLUTIONS, _LINEAR, _MEANS = "3x3x3 convolutions", "linear layers", "means a
 
 @dataclass(frozen=True)
 class Work:
-    """What has to be done.
+    """The operations and the bytes that a computation needs.
 
     Attributes:
         flops: multiplications and additions.
@@ -42,13 +42,14 @@ class Work:
 
 
 def matrix_work(rows: int, c_in: int, c_out: int, size: int, read_size: int | None = None) -> Work:
-    """Count the work of (rows, c_in) times (c_in, c_out), in numbers of `size` bytes (input: `read_size`)."""
+    """Counts the work of (rows, c_in) times (c_in, c_out), in numbers of `size` bytes (input: `read_size`)."""
     read = rows * c_in * (read_size or size)
     return Work(2 * rows * c_in * c_out, read + size * (c_in * c_out + rows * c_out))
 
 
 def convolution_work(rows: int, pairs: int, layer: SparseConv3d, size: int, residual: bool = False) -> Work:
-    """Count the work of a 3x3x3 convolution on `rows` voxels with `pairs` pairs of neighbours (each of itself, too).
+    """Counts the work of a 3x3x3 convolution on `rows` voxels with `pairs` pairs of neighbours (a voxel is its own,
+    too).
 
     Args:
         rows, pairs: see above.
@@ -62,7 +63,7 @@ def convolution_work(rows: int, pairs: int, layer: SparseConv3d, size: int, resi
 
 
 def average_work(average: RowSum, channels: int, size: int) -> Work:
-    """Count the work of a weighted sum of rows; a mere choice of rows has no arithmetic."""
+    """Counts the work of a weighted sum of rows; a selection of rows without weights has no arithmetic."""
     entries = len(average.source)
     flops = 0 if average.ends is None else 2 * entries * channels
     read = min(entries, average.num_sources)
@@ -70,12 +71,12 @@ def average_work(average: RowSum, channels: int, size: int) -> Work:
 
 
 def count_pairs(keys: torch.Tensor) -> int:
-    """Count the pairs of voxels (V,) that meet under a 3x3x3 kernel, those of a voxel with itself among them."""
+    """Counts the pairs of voxels (V,) that meet under a 3x3x3 kernel, those of a voxel with itself among them."""
     return len(keys) + sum(len(inputs) for inputs in submanifold_map(keys, 3).inputs)
 
 
 def network_work(network: Network3D, voxels: Voxels, size: int) -> dict[str, Work]:
-    """Count the work of `network(voxels)` in evaluation by kind of layer, whatever the backend.
+    """Counts the work of `network(voxels)` in evaluation by kind of layer, whatever the backend.
 
     Args:
         network: the 3D network.
@@ -132,7 +133,7 @@ def _block_work(block: EncoderBlock, voxels: Voxels, number: int, pairs: int, si
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast a machine is.
+    """The speed of a machine.
 
     Attributes:
         flops: of a matrix product, per second.
@@ -145,12 +146,12 @@ class Rates:
     matrix: tuple[int, int, int]
 
     def bounds(self, work: Work) -> tuple[float, float]:
-        """Return the seconds that the arithmetic alone, and that memory alone, would take."""
+        """Returns the seconds that the arithmetic alone, and that memory alone, would take."""
         return work.flops / self.flops, work.bytes / self.bytes
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], repeat: int = 10) -> float:
-    """Measure the operations per second of (rows, inner) times (inner, columns), the fastest of several tries."""
+    """Measures the operations per second of (rows, inner) times (inner, columns), the fastest of several tries."""
     rows, inner, columns = shape
     left, right = (torch.ones(size, device=device, dtype=dtype) for size in ((rows, inner), (inner, columns)))
     out = torch.empty(rows, columns, device=device, dtype=dtype)
@@ -159,14 +160,14 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int,
 
 
 def copy_rate(device: torch.device, size: int = 2**28, repeat: int = 3) -> float:
-    """Measure the bytes per second of a copy of `size` bytes, read and written, the fastest of several tries."""
+    """Measures the bytes per second of a copy of `size` bytes, read and written, the fastest of several tries."""
     source = torch.ones(size // 4, device=device)
     target = torch.ones_like(source)
     return 2 * size / _fastest(lambda: target.copy_(source), device, repeat)
 
 
 def _fastest(call: Callable[[], object], device: torch.device, repeat: int, tries: int = 7) -> float:
-    """Seconds of a call: the mean of `repeat` calls in a row, in the fastest of `tries` rows of them."""
+    """Times a call, in seconds: the mean of `repeat` calls in a row, in the fastest of `tries` rows of them."""
 
     def row() -> None:
         for _ in range(repeat):
@@ -176,7 +177,7 @@ def _fastest(call: Callable[[], object], device: torch.device, repeat: int, trie
 
 
 def roofline_lines(name: str, parts: dict[str, Work], rates: Rates, measured: Sequence[tuple[str, float]]) -> list[str]:
-    """Describe the bounds of a network.
+    """Describes the bounds of a network.
 
     Args:
         name: such as "3D network, fp32".

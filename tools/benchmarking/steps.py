@@ -1,4 +1,4 @@
-"""What is timed of whole networks, on any device: an evaluation and a step of training."""
+"""The calls that benchmarks time on whole networks, on any device: an evaluation and a step of training."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from utils.scan.records import Batch
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Make the context of mixed precision if `precision` is "bf16", of none if it is "32"."""
+    """Makes the context of mixed precision if `precision` is "bf16", of none if it is "32"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def labels(network: SegmentationNetwork, batch: Batch, precision: str) -> list[Tensor]:
-    """Compute the labels of a batch from its points on, on its device: (N,) uint8 of every file."""
+    """Computes the labels of all points of a batch, on its device: (N,) uint8 for each file."""
     with torch.no_grad(), autocast(batch.points.device, precision):
         return [segmentation.prediction for segmentation in segment(network, batch)]
 
@@ -49,13 +49,13 @@ class TrainingStep:
         self.optimizer = build_optimizer(network.parameters(), params.optimizer, params.learning_rate)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """One step; the losses before it."""
+        """Takes one step; returns the losses before it."""
         losses = self.differentiate(batch)
         self.update()
         return losses
 
     def differentiate(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the gradients of all parameters; return the losses, detached."""
+        """Computes the gradients of all parameters; returns the losses, detached."""
         self.guard.remember()
         self.optimizer.zero_grad()
         with autocast(batch.points.device, self.precision):
@@ -64,7 +64,7 @@ class TrainingStep:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def update(self) -> None:
-        """Take the optimiser's step."""
+        """Takes the optimiser's step."""
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
         self.guard.judge(norm, self.optimizer)
         self.optimizer.step()

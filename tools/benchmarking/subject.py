@@ -44,35 +44,38 @@ class Subject:
         self.data = DataModule(config, self.label_map, fit=True)
 
     def evaluation_set(self, votes: int) -> SegmentationDataset:
+        """Opens the frame as an evaluation set with `votes` views."""
         return DataModule(self.config, self.label_map, fit=False, num_vote=votes).evaluation_set
 
     @property
     def training_set(self) -> SegmentationDataset:
+        """The frame as a training set."""
         assert self.data.training_set is not None
         return self.data.training_set
 
     def plain_source(self, dataset: SegmentationDataset) -> plain_versions.PlainSource:
+        """Opens the frame of a data set in the plain way."""
         frame = dataset.source.frame(0)
         return plain_versions.PlainSource(Path(frame.path).parents[1], frame.name, self.learning_map)
 
     @cached_property
     def batch(self) -> Batch:
-        """Read the frame as the evaluation sees it."""
+        """The frame as the evaluation sees it."""
         return collate([self.data.evaluation_set[0]], False)
 
     @cached_property
     def training_batch(self) -> Batch:
-        """Read the frame as one training step sees it, augmented and with its image."""
+        """The frame as one training step sees it, augmented and with its image."""
         return collate([self.training_set[0]], True)
 
     @cached_property
     def network(self) -> Network3D:
-        """Make the 3D network, in evaluation; see `settled_network`."""
+        """The 3D network, in evaluation (see `settled_network`)."""
         return settled_network(self.config, self.batch)
 
     @cached_property
     def network_2dpass(self) -> Arch2DPASS:
-        """Make the training model, as initialised."""
+        """The training model, as initialised."""
         torch.manual_seed(0)
         network = build_network(self.config)
         assert isinstance(network, Arch2DPASS)
@@ -80,35 +83,37 @@ class Subject:
 
     @cached_property
     def voxels(self) -> Voxels:
+        """The voxels of the batch at all scales."""
         return self.network.voxelize(self.batch)
 
     @cached_property
     def geometry(self) -> plain_versions.Geometry:
+        """The voxels of the batch at all scales, found in the plain way."""
         return plain_network.geometry_of(self.network, self.batch)
 
     @property
     def scales(self) -> list[int]:
-        """List the distinct scales, scale 1 first."""
+        """The distinct scales, scale 1 first."""
         return list(dict.fromkeys([1, *self.model.scale_list]))
 
     @property
     def convolved(self) -> list[int]:
-        """List the scales on which the encoder convolves."""
+        """The scales on which the encoder convolves."""
         return list(dict.fromkeys([1, *self.model.scale_list[:-1]]))
 
     def voxel_set(self, scale: int, voxels: Voxels | None = None) -> VoxelSet:
-        """Return the voxels of one scale."""
+        """Returns the voxels of one scale."""
         voxels = voxels or self.voxels
         return voxels.base if scale == 1 else voxels.scales[self.model.scale_list.index(scale)]
 
     def rows_in(self, scale: int) -> Tensor:
-        """Find for every plain voxel the row of the same voxel of ours, (V,)."""
+        """Finds for every plain voxel the row of the same voxel of ours, (V,)."""
         grid, ours = self.geometry.grids[scale], self.voxel_set(scale)
         return torch.zeros(len(grid.coordinates), dtype=torch.long).scatter(0, grid.inverse, ours.inverse)
 
 
 def settled_network(config: Config, batch: Batch) -> Network3D:
-    """Make the 3D network in evaluation, on the device of a batch.
+    """Makes the 3D network in evaluation, on the device of a batch.
 
     Its weights are random and always the same; its BatchNorm knows the batch: activations are as large as trained ones.
     """

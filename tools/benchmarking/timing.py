@@ -1,4 +1,4 @@
-"""How long a call takes, on any device."""
+"""The duration of calls, on any device."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Waits until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def repeat(call: Callable[[], object], device: torch.device, runs: int, budget: float) -> list[float]:
-    """Time up to `runs` calls (seconds), after one to warm up.
+    """Times up to `runs` calls (seconds), after one to warm up.
 
     Args:
         call: what to time.
@@ -35,7 +35,7 @@ def repeat(call: Callable[[], object], device: torch.device, runs: int, budget: 
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Time a call (seconds), from an idle device to an idle device."""
+    """Times a call (seconds), from an idle device to an idle device."""
     synchronize(device)
     start = time.perf_counter()
     call()
@@ -44,7 +44,7 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """Find the value below which that share of the values lies, by linear interpolation."""
+    """Finds the value below which that share of the values lies, by linear interpolation."""
     if len(values) == 1:
         return values[0]
     return statistics.quantiles(values, n=100, method="inclusive")[round(100 * share) - 1]
@@ -57,7 +57,7 @@ class Clock:
         self.device = device
 
     def mark(self) -> Any:
-        """Mark the point that the device reaches when it has done everything up to here."""
+        """Marks the point that the device reaches when it has finished all work up to here."""
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -65,5 +65,5 @@ class Clock:
         return event
 
     def between(self, first: Any, second: Any) -> float:
-        """Return the seconds between two points; the device must have reached both."""
+        """Returns the seconds between two points; the device must have reached both."""
         return second - first if self.device.type != "cuda" else first.elapsed_time(second) / 1000

@@ -1,4 +1,4 @@
-"""The note a data set's maker leaves beside it, so that a later run knows what is its own and what is not."""
+"""The note beside a data set that its maker wrote, so that a later run recognises its own files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = 2
 def claim(
     output: Path, identity: dict[str, Any], files: Iterable[Path], overwrite: bool, caches: Iterable[Path] = ()
 ) -> Note | None:
-    """Make sure that a data set may be written to `output`.
+    """Makes sure that a data set may be written to `output`.
 
     Args:
         output: the data set's folder.
@@ -52,7 +52,7 @@ def claim(
 
 
 def complete(output: Path, **found: Any) -> Note:
-    """Note that the data set in `output` is complete, and what was `found` while it was made; return the note."""
+    """Notes that the data set in `output` is complete, and what was `found` while it was made; returns the note."""
     note = _read(output)
     assert note is not None
     note = {**note, "complete": True, **found}
@@ -66,7 +66,7 @@ def _read(output: Path) -> Note | None:
 
 
 def _stay_below(output: Path, names: list[Any]) -> bool:
-    """Whether all of them lie in `output`, also where a folder on the way is a link."""
+    """Returns whether all of them lie in `output`, also where a folder on the way is a link."""
     if not all(map(is_path_below, names)):
         return False
     folders = {(output / name).parent for name in names}

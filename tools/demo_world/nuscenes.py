@@ -51,7 +51,7 @@ _JPEG_QUALITY = 90
 
 
 def sweep(options: DemoOptions, drive: Drive, sample: int) -> tuple[Scene, lidar.Sweep]:
-    """Measure with the LiDAR, in the order in which its lasers fire; noise depends on seed, drive and sample alone."""
+    """Measures with the LiDAR, in the order in which its lasers fire; noise depends on seed, drive and sample alone."""
     time = drive.time(sample)
     scene, pose = drive.street.scene(time), drive.ego(time) @ drive.mount(LIDAR)
     rng = np.random.default_rng([options.seed, drive.number, sample, 0])
@@ -62,7 +62,7 @@ def sweep(options: DemoOptions, drive: Drive, sample: int) -> tuple[Scene, lidar
 
 
 def pictures(options: DemoOptions, drive: Drive, sample: int) -> Iterator[tuple[Sensor, Scene, camera.Picture]]:
-    """Take each camera's picture; yield it with the scene at that time."""
+    """Renders each camera's picture; yields it with the scene at that time."""
     usual = float(np.mean([drive.time(sample, sensor) for sensor in CAMERAS]))
     # One map of shadows for all: they hardly move in the hundredth of a second between two cameras.
     shadows = camera.cast_shadows(drive.street.scene(usual), drive.ego(usual)[:3, 3], reach=45, texel=0.16)
@@ -80,7 +80,7 @@ def write_tree(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Write the versions v1.0-mini and v1.0-test below `output`.
+    """Writes the versions v1.0-mini and v1.0-test below `output`.
 
     Args:
         output: the data set's folder. If it holds a complete set made with the same options, nothing is done.
@@ -116,7 +116,7 @@ def write_tree(
 
 
 def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
-    """All files, below the data set's folder."""
+    """Yields the names of all files, below the data set's folder."""
     yield from (f"{version}/{table}.json" for version in VERSIONS for table in TABLES)
     yield from (map_name(options.seed), _NO_LABELS)
     for drive in every:
@@ -127,7 +127,7 @@ def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
 
 
 def _indices(output: Path) -> list[Path]:
-    """What dataloader/datasets/nuscenes_index.py keeps beside the tables."""
+    """Lists the files that dataloader/datasets/nuscenes_index.py keeps beside the tables."""
     return [output / version / f"2dpass_index.{kind}" for version in VERSIONS for kind in ("npy", "json")]
 
 
@@ -148,7 +148,8 @@ def _write_sample(output: Path, options: DemoOptions, which: Frame) -> tuple[Arr
 
 
 def _boxes(scene: Scene, swept: lidar.Sweep) -> list[Box]:
-    """A box around each object that was hit: the extent of its primitives, which all look the object's way."""
+    """Makes a box around each object that was hit: the extent of its primitives, which all have the object's
+    heading."""
     rows = scene.primitives
     points = np.bincount(rows["instance"][swept.primitive])
     found = []
@@ -177,7 +178,8 @@ def _boxes(scene: Scene, swept: lidar.Sweep) -> list[Box]:
 
 
 def _draw_map(path: Path, every: list[Drive]) -> None:
-    """A mask of the carriageways (255) around the drives; north is up, the city's origin the lower left corner."""
+    """Draws a mask of the carriageways (255) around the drives; north is up, the city's origin the lower left
+    corner."""
     pixels = int(_MAP_EDGE * 10)
     mask = Image.new("L", (pixels, pixels))
     pen = ImageDraw.Draw(mask)

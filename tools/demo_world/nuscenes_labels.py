@@ -95,17 +95,17 @@ ATTRIBUTES = (
 
 
 def raw_ids(kind: Array) -> Array:
-    """Map (n,) `Kind`s to the entries of a lidarseg file, (n,) uint8."""
+    """Maps (n,) `Kind`s to the entries of a lidarseg file, (n,) uint8."""
     return _RAW_IDS[kind]
 
 
 def class_names(ids: set[int]) -> list[str]:
-    """Return the benchmark's classes among raw ids."""
+    """Returns the benchmark's classes among raw ids."""
     return sorted({_CLASS_OF[raw] for raw in ids if raw in _CLASS_OF})
 
 
 def attribute(kind: Kind, moving: bool) -> str:
-    """Return the attribute of an annotated object."""
+    """Returns the attribute of an annotated object."""
     if kind == Kind.PERSON:
         return "pedestrian.moving" if moving else "pedestrian.standing"
     if kind in (Kind.BICYCLIST, Kind.MOTORCYCLIST):

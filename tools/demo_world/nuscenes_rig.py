@@ -87,40 +87,41 @@ class Drive:
 
     @property
     def name(self) -> str:
+        """The name of the scene."""
         return f"scene-{self.number:04d}"
 
     @property
     def start(self) -> datetime:
-        """Return when the first key frame was taken: another day for each drive."""
+        """The time of the first key frame, on another day for each drive."""
         return _FIRST_START + timedelta(days=self.order)
 
     @property
     def log(self) -> str:
-        """Return the name of the car's log file: vehicle and local time."""
+        """The name of the car's log file: vehicle and local time."""
         return f"n008-{self.start.astimezone(_BOSTON):%Y-%m-%d-%H-%M-%S%z}"
 
     def time(self, sample: int, sensor: Sensor = LIDAR) -> float:
-        """Return the seconds since the drive's start at which `sensor` measures."""
+        """Returns the seconds since the drive's start at which `sensor` measures."""
         return sample * SAMPLE_TIME + sensor.trigger / MICROSECONDS
 
     def timestamp(self, sample: int, sensor: Sensor = LIDAR) -> int:
-        """Return the same time as microseconds since 1970."""
+        """Returns the same time as microseconds since 1970."""
         first = (self.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
         return first + round(sample * SAMPLE_TIME * MICROSECONDS) + sensor.trigger
 
     @property
     def city(self) -> Array:
-        """Return the pose of the street's frame in the city's, (4, 4) float64: somewhere, in some direction."""
+        """The pose of the street's frame in the city's, (4, 4) float64: another place and direction for each drive."""
         place = 90.0 + 140.0 * (self.order % 4), 150.0 + 150.0 * (self.order // 4), 0.0
         return rigid(turn(0, 0, np.radians(137.5 * self.order + 20)), place)
 
     def ego(self, time: float) -> Array:
-        """Return the pose of the ego frame in the street's at `time` seconds, (4, 4) float64."""
+        """Returns the pose of the ego frame in the street's at `time` seconds, (4, 4) float64."""
         x, y, heading = self.street.ego(time)
         return rigid(turn(0, 0, heading), (x, y, 0))
 
     def mount(self, sensor: Sensor) -> Array:
-        """Return the pose of the sensor in the ego frame, (4, 4) float64: for each drive a little off the plan."""
+        """Returns the pose of the sensor in the ego frame, (4, 4) float64: for each drive a little off the plan."""
         rng = np.random.default_rng([self.seed, self.number, SENSORS.index(sensor)])
         axes = _CAMERA_AXES if sensor.field_of_view else _LIDAR_AXES
         off = turn(*rng.normal(0, 0.004, 3).tolist())
@@ -128,6 +129,7 @@ class Drive:
 
     @property
     def street(self) -> world.World:
+        """The street that the drive leads through."""
         return _street(self.seed, self.number, self.samples)
 
 
@@ -137,7 +139,7 @@ def _street(seed: int, number: int, samples: int) -> world.World:
 
 
 def drives(options: DemoOptions) -> list[Drive]:
-    """Plan all drives; those of a split share its samples evenly, and each has one at least."""
+    """Lists all drives; those of a split share its samples evenly, and each has one at least."""
     found: list[Drive] = []
     wanted = {"mini_train": options.train_frames, "mini_val": options.val_frames, "test": options.test_frames}
     for split, numbers in SCENES.items():
@@ -149,7 +151,8 @@ def drives(options: DemoOptions) -> list[Drive]:
 
 
 def intrinsics(sensor: Sensor, image_size: tuple[int, int]) -> Array:
-    """Make the (3, 3) float64 intrinsics: square pixels, the optical axis a little beside the middle of the picture."""
+    """Makes the (3, 3) float64 intrinsics: square pixels, the optical axis a little beside the middle of the
+    picture."""
     width, height = image_size
     focal = width / 2 / np.tan(np.radians(sensor.field_of_view / 2))
     return np.array([[focal, 0, 0.508 * width], [0, focal, 0.53 * height], [0, 0, 1]])

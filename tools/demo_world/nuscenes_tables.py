@@ -41,34 +41,36 @@ class Box:
 
 
 def token(*words: object) -> str:
-    """Make 32 hexadecimal digits that depend on `words` alone."""
+    """Makes 32 hexadecimal digits that depend on `words` alone."""
     return hashlib.md5("/".join(map(str, words)).encode("ascii"), usedforsecurity=False).hexdigest()
 
 
 def data_token(drive: Drive, sample: int, sensor: Sensor = LIDAR) -> str:
-    """Return the token of a measurement, which its ego pose and its labels share."""
+    """Returns the token of a measurement, which its ego pose and its labels share."""
     return token(drive.seed, drive.name, sample, sensor.channel)
 
 
 def map_name(seed: int) -> str:
+    """Returns the name of the map's file, below the data set's folder."""
     return f"maps/{token(seed, 'map')}.png"
 
 
 def data_name(drive: Drive, sample: int, sensor: Sensor) -> str:
-    """Name the file of a measurement, below the data set's folder."""
+    """Returns the name of a measurement's file, below the data set's folder."""
     kind = "jpg" if sensor.field_of_view else "pcd.bin"
     stamp = drive.timestamp(sample, sensor)
     return f"samples/{sensor.channel}/{drive.log}__{sensor.channel}__{stamp}.{kind}"
 
 
 def label_name(drive: Drive, sample: int) -> str:
+    """Returns the name of a label file, below the data set's folder."""
     return f"lidarseg/v1.0-mini/{data_token(drive, sample)}_lidarseg.bin"
 
 
 def tables(
     drives: Sequence[Drive], boxes: dict[tuple[int, int], list[Box]], image_size: tuple[int, int], labelled: bool
 ) -> Tables:
-    """Make all tables of a version.
+    """Makes all tables of a version.
 
     Args:
         drives: its scenes, at least one.
@@ -126,7 +128,7 @@ def _vocabulary(seed: int) -> Tables:
 
 
 def _linked(tokens: Sequence[str], number: int) -> Record:
-    """A record's own token, and those before and after it."""
+    """Returns a record's own token, and the tokens of the records before and after it."""
     before = tokens[number - 1] if number else ""
     after = tokens[number + 1] if number + 1 < len(tokens) else ""
     return {"token": tokens[number], "prev": before, "next": after}
@@ -137,7 +139,7 @@ def _sample_tokens(drive: Drive) -> list[str]:
 
 
 def _add_drive(found: Tables, drive: Drive) -> None:
-    """Log, scene and samples."""
+    """Adds the log, scene and samples of a drive."""
     log, scene = token(drive.seed, drive.name, "log"), token(drive.seed, drive.name)
     samples = _sample_tokens(drive)
     day = f"{drive.start:%Y-%m-%d}"
@@ -162,7 +164,7 @@ def _add_drive(found: Tables, drive: Drive) -> None:
 
 
 def _add_sensor(found: Tables, drive: Drive, sensor: Sensor, image_size: tuple[int, int]) -> None:
-    """A sensor's calibration, the ego poses at its measurements, and these."""
+    """Adds a sensor's calibration, the ego poses at its measurements, and the measurements."""
     mount, camera = drive.mount(sensor), sensor.field_of_view > 0
     calibrated = token(drive.seed, drive.name, "calibrated_sensor", sensor.channel)
     found["calibrated_sensor"].append(
@@ -244,7 +246,8 @@ def _placed(drive: Drive, box: Box) -> Record:
 
 
 def _scenes_not_made(drives: Sequence[Drive]) -> list[Record]:
-    """Empty records of the other test scenes: the devkit's validator wants all scenes of the split to be known."""
+    """Yields empty records of the other test scenes: the devkit's validator wants all scenes of the split to be
+    known."""
     made = {drive.name for drive in drives}
     return [
         {

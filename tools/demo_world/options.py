@@ -1,4 +1,4 @@
-"""What can be chosen about a made-up data set: each choice stands once, with its default, its meaning and its rule."""
+"""The options of a made-up data set, each with its default, its meaning and its rule in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from utils.errors import UserError
 
 
 def _choice(default: Any, meaning: str, valid: Callable[[Any], bool], rule: str, metavar: Any = None) -> Any:
-    """A field that is a flag, too; `rule` says in words what `valid` accepts."""
+    """Makes a field that is also a flag; `rule` says in words what `valid` accepts."""
     return field(default=default, metadata={"meaning": meaning, "valid": valid, "rule": rule, "metavar": metavar})
 
 
@@ -74,7 +74,7 @@ class DemoOptions:
                 raise UserError(f"--reflectance {name} has to be from 0 to 1, not {share}; change it")
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the files' bytes, as JSON would give it back."""
+        """Returns what decides the files' bytes, as JSON would give it back."""
         chosen = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -91,7 +91,7 @@ DEFAULTS = {
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each choice but `workers` and `reflectance`; one that was not given is None."""
+    """Adds a flag for each choice but `workers` and `reflectance`; one that was not given is None."""
     for choice in fields(DemoOptions):
         if not choice.metadata:
             continue
@@ -107,7 +107,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """Write a value of each data set for a help text, once if they are the same."""
+    """Writes a value of each data set for a help text, once if they are the same."""
     if len(set(map(str, values.values()))) == 1:
         return str(next(iter(values.values())))
     return ", ".join(f"{name}: {value}" for name, value in values.items())

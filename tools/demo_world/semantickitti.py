@@ -85,7 +85,7 @@ class Calibration:
 
 
 def calibration(image_size: tuple[int, int]) -> Calibration:
-    """Place four cameras like KITTI's: 82 degrees wide, 54 cm apart, a fraction of a degree off the LiDAR's axes."""
+    """Places four cameras like KITTI's: 82 degrees wide, 54 cm apart, a fraction of a degree off the LiDAR's axes."""
     width, height = image_size
     focal = 0.5793 * width
     intrinsics = np.array([[focal, 0, 0.4893 * width], [0, focal, 0.4926 * height], [0, 0, 1]])
@@ -99,7 +99,7 @@ def calibration(image_size: tuple[int, int]) -> Calibration:
 
 
 def lidar_pose(street: world.World, time: float) -> Array:
-    """Return the pose of the LiDAR in the world at `time` seconds, (4, 4) float64."""
+    """Returns the pose of the LiDAR in the world at `time` seconds, (4, 4) float64."""
     x, y, heading = street.ego(time)
     pose = np.eye(4)
     pose[:3, :3] = turn(0, 0, heading)
@@ -108,7 +108,7 @@ def lidar_pose(street: world.World, time: float) -> Array:
 
 
 def raw_labels(scene: Scene, primitive: Array) -> Array:
-    """Return the label-file entries, (n,) uint32, of what was hit, given as rows of the scene's table."""
+    """Returns the label-file entries, (n,) uint32, for rows of the scene's table that were hit."""
     table = np.array([RAW_IDS[kind][:2] for kind in Kind], np.uint32)
     rows = scene.primitives[primitive]
     semantic = table[rows["kind"], rows["moving"].astype(np.int64)]
@@ -116,7 +116,7 @@ def raw_labels(scene: Scene, primitive: Array) -> Array:
 
 
 def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lidar.Sweep, camera.Picture]:
-    """Look at a frame with LiDAR and left colour camera; noise depends on seed, sequence and frame alone.
+    """Measures a frame with LiDAR and left colour camera; noise depends on seed, sequence and frame alone.
 
     The sweep is in KITTI's order: beam after beam, each from straight ahead round to the left.
     """
@@ -141,7 +141,7 @@ def write_tree(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Write sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
+    """Writes sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
 
     Args:
         output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.
@@ -182,7 +182,7 @@ def _street(seed: int, sequence: int, frames: int) -> world.World:
 
 
 def _frame_files(output: Path, sequence: int, frame: int) -> tuple[Path, Path, Path | None]:
-    """Scan, picture and (but for the test sequence) labels of a frame."""
+    """Lists the scan, the picture and (except in the test sequence) the labels of a frame."""
     folder, name = output / f"{sequence:02d}", f"{frame:06d}"
     labels = None if sequence == TEST else folder / "labels" / f"{name}.label"
     return folder / "velodyne" / f"{name}.bin", folder / "image_2" / f"{name}.png", labels
@@ -210,7 +210,7 @@ def _write_frame(output: Path, options: DemoOptions, which: tuple[int, int]) -> 
 
 
 def _write_geometry(output: Path, options: DemoOptions, sequence: int, frames: int) -> None:
-    """The sequence's calib.txt and poses.txt (camera 0 of each frame in camera 0 of the first)."""
+    """Writes the sequence's calib.txt and poses.txt (camera 0 of each frame in camera 0 of the first)."""
     calib = calibration(options.image_size)
     matrices = [(f"P{i}", matrix) for i, matrix in enumerate(calib.projections)]
     matrices.append(("Tr", calib.velodyne_to_camera[:3]))

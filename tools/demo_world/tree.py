@@ -1,4 +1,4 @@
-"""What the writers of all data sets share: their LiDAR, and a word on what came of it."""
+"""The parts that the writers of all data sets share: the choice of the LiDAR, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Frame = tuple[int, int]
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written, or found complete.
+    """The contents of a data set that was written, or found complete.
 
     Attributes:
         fresh: whether anything was written.
@@ -30,7 +30,7 @@ class Summary:
 
 
 def lidar_spec(options: DemoOptions) -> LidarSpec:
-    """Return the LiDAR that was chosen."""
+    """Returns the LiDAR that the options describe."""
     return LidarSpec(
         options.beams,
         options.azimuth_steps,

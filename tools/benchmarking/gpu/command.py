@@ -32,7 +32,7 @@ BACKENDS = ("torch", "triton", "spconv", "spconv-triton")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `gpu`."""
+    """Adds the flags of `gpu`."""
     number = count(1)
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
     add_precisions_flag(parser)
@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure the backends that the flags ask for."""
+    """Measures the backends that the flags ask for."""
     require(args.device)
     terminal = console()
     with tempfile.TemporaryDirectory() as folder, terminal.status("making the input") as status:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _job(args: argparse.Namespace, folder: str) -> Job:
-    """What is the same for all rows; it measures the machine."""
+    """Makes the part of the job that is the same for all rows; alone, it measures the machine."""
     return Job(
         folder=folder,
         config=str(args.config.resolve()),
@@ -88,13 +88,13 @@ def _job(args: argparse.Namespace, folder: str) -> Job:
 def report(
     args: argparse.Namespace, job: Job, facts: Sequence[str], yardstick: Yardstick, rows: Sequence[Row]
 ) -> Report:
-    """Report the rows that are there as tables, and what they mean."""
+    """Reports the finished rows as tables, with an explanation."""
     tables = [evaluation_table(rows, yardstick, job.batch_size, job.check), training_table(rows, job.check)]
     return Report(facts, tables, [*closing(job), *yardstick.closing(args.precisions)])
 
 
 def closing(job: Job) -> list[str]:
-    """Say what the columns mean."""
+    """Explains the columns."""
     lines = [
         f"Latency: points to labels of one scan, both on the device, from idle to idle, {VIEWS} different scans in "
         f"turn: median and deciles of {job.runs} calls by the host's clock, and the median by the device's.",

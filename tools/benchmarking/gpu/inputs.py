@@ -1,4 +1,4 @@
-"""What one backend in one precision is measured on in `benchmark.py gpu`: networks and batches."""
+"""The networks and batches on which `benchmark.py gpu` measures one backend in one precision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure.
+    """The measurements to take in one process.
 
     Attributes:
         folder: of the frames (`frame.prepare`).
@@ -56,12 +56,13 @@ class Job:
 
     @property
     def loader_steps(self) -> tuple[int, int]:
-        """Count the steps with data from disk, to warm up (until what workers loaded ahead is used up) and timed."""
+        """The numbers of steps with data from disk: to warm up (until the batches that the workers loaded in advance
+        are used up), and timed."""
         return max(1, 2 * self.workers), max(self.steps, 2 * self.workers)
 
     @property
     def copies(self) -> tuple[int, int]:
-        """Count the frames that are needed for training and validation."""
+        """The numbers of frames that are needed for training and for validation."""
         return sum(self.loader_steps) * self.batch_size, VIEWS
 
 
@@ -79,16 +80,17 @@ class Inputs:
 
     @cached_property
     def subject(self) -> Subject:
+        """The frame, with the backend that is measured."""
         return Subject(self._config(self.job.backend or "torch"))
 
     @cached_property
     def reference(self) -> Network3D:
-        """Make the 3D network on the torch backend."""
+        """The 3D network on the torch backend."""
         return settled_network(self._config("torch"), self.views[0])
 
     @cached_property
     def network(self) -> Network3D:
-        """Make the same network on the backend in question."""
+        """The same network on the backend that is measured."""
         network = build_network(self.subject.config, baseline_only=True)
         assert isinstance(network, Network3D)
         network.load_state_dict(self.reference.state_dict())
@@ -96,7 +98,7 @@ class Inputs:
         return network.to(self.device).eval()
 
     def training_step(self, backend: str, precision: str) -> TrainingStep:
-        """Make a training step of 2DPASS, whose weights are always the same."""
+        """Makes a training step of 2DPASS, whose weights are always the same."""
         config = self._config(backend)
         torch.manual_seed(0)
         network = build_network(config)
@@ -105,21 +107,21 @@ class Inputs:
         return TrainingStep(network.to(self.device).train(), config.train_params, precision)
 
     def evaluated(self, number: int, scans: int) -> Batch:
-        """Make a batch with test-time views, of frames `number`, `number + 1` and so on."""
+        """Makes a batch with test-time views, of frames `number`, `number + 1` and so on."""
         dataset = self.subject.evaluation_set(VOTES)
         return collate([dataset[(number + i) % len(dataset)] for i in range(scans)], False)
 
     def moved(self, number: int, scans: int) -> Batch:
-        """Make a batch on the device, as seen in one of its views."""
+        """Makes a batch on the device, as seen in one of its views."""
         batch = self.evaluated(number, scans)
         return replace(batch.view(1 + number % (VOTES - 1)), views=None).to(self.device, non_blocking=False)
 
     @cached_property
     def views(self) -> list[Batch]:
-        """Make scans on the device, each in another place and of another size."""
+        """Scans on the device, each in another place and of another size."""
         return [self.moved(number, 1) for number in range(VIEWS)]
 
     def trained(self, number: int, scans: int) -> Batch:
-        """Make a batch on the device, as augmented in epoch `number`."""
+        """Makes a batch on the device, as augmented in epoch `number`."""
         items = [self.subject.training_set[number, index] for index in range(scans)]
         return collate(items, True).to(self.device, non_blocking=False)

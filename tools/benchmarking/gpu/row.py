@@ -30,12 +30,12 @@ BATCHES = 3  # different batches, one after the other
 
 
 def run_job(job: Job, limit: float | None = None) -> child.Answer:
-    """Measure in a process of its own, which is ended after `limit` seconds."""
+    """Measures in a process of its own, which is ended after `limit` seconds."""
     return child.run_job(MODULE, asdict(job), limit)
 
 
 def measurements(job: dict[str, Any]) -> Mapping[str, Callable[[], child.Values]]:
-    """List the measurements of a job, in order."""
+    """Lists the measurements of a job, in order."""
     bench = Bench(Job(**job))
     if bench.job.backend is None:
         return {"machine": bench.machine}
@@ -61,7 +61,7 @@ class Bench:
         set_fp32_arithmetic(tf32=False)
 
     def machine(self) -> child.Values:
-        """Measure how fast the device copies and multiplies, and count the work that one scan is."""
+        """Measures how fast the device copies and multiplies, and counts the work of one scan."""
         on_gpu = self.device.type == "cuda"
         width = 8192 if on_gpu else self.inputs.subject.model.hiden_size
         shape = (8192, width, width)
@@ -78,7 +78,7 @@ class Bench:
         }
 
     def check(self) -> child.Values:
-        """Compare the 3D network's logits and gradients with those of the torch backend in fp32.
+        """Compares the 3D network's logits and gradients with those of the torch backend in fp32.
 
         Returns:
             logits: the largest difference, relative to the largest number; gradients: the norm of all differences,
@@ -109,7 +109,7 @@ class Bench:
         }
 
     def latency(self) -> child.Values:
-        """Time scans from points to labels (seconds), one after the other, each begun on an idle device."""
+        """Times scans from points to labels (seconds), one after the other, each begun on an idle device."""
         calls = [partial(labels, self.inputs.network, view, self.job.precision) for view in self.inputs.views]
         host, device = self._one_by_one(calls)
         return {
@@ -120,7 +120,7 @@ class Bench:
         }
 
     def _one_by_one(self, calls: Sequence[Callable[[], object]]) -> tuple[list[float], list[float]]:
-        """Seconds by the clock of the host and by that of the device, calls in turn."""
+        """Times the calls in turn, in seconds: by the clock of the host, and by that of the device."""
         for call in calls:
             call()
         host, marks = [], []
@@ -134,7 +134,7 @@ class Bench:
         return host, [self.clock.between(first, last) for first, last in marks]
 
     def _back_to_back(self, calls: Sequence[Callable[[], object]]) -> float:
-        """Calls per second; the host waits at the end only."""
+        """Counts the calls per second; the host waits only at the end."""
         for call in calls:
             call()
         synchronize(self.device)
@@ -145,20 +145,20 @@ class Bench:
         return self.job.steps / (time.perf_counter() - start)
 
     def throughput(self) -> child.Values:
-        """Count the scans per second from points to labels."""
+        """Counts the scans per second from points to labels."""
         self.meter.start()
         batches = [self.inputs.moved(number, self.job.batch_size) for number in range(BATCHES)]
         rate = self._back_to_back([partial(labels, self.inputs.network, b, self.job.precision) for b in batches])
         return {"scans": rate * self.job.batch_size, "memory": self.meter.peak()}
 
     def votes(self) -> child.Values:
-        """Time a scan with test-time augmentation (seconds)."""
+        """Times a scan with test-time augmentation (seconds)."""
         batches = [self.inputs.evaluated(number, 1).to(self.device, non_blocking=False) for number in range(BATCHES)]
         host, _ = self._one_by_one([partial(labels, self.inputs.network, b, self.job.precision) for b in batches])
         return {"median": statistics.median(host)}
 
     def training(self) -> child.Values:
-        """Count the training steps per second on batches that are on the device already."""
+        """Counts the training steps per second on batches that are on the device already."""
         self.meter.start()
         assert self.job.backend is not None
         step = self.inputs.training_step(self.job.backend, self.job.precision)
@@ -167,7 +167,8 @@ class Bench:
         return {"steps": rate, "scans": rate * self.job.batch_size, "memory": self.meter.peak()}
 
     def loading(self) -> child.Values:
-        """Count the scans per second from the files on, and the share of the time that the device waited for them."""
+        """Counts the scans per second when they are loaded from files, and the share of time that the device waited for
+        them."""
         assert self.job.backend is not None
         step = self.inputs.training_step(self.job.backend, self.job.precision)
         batches = self._loaded()

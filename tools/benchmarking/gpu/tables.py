@@ -22,17 +22,17 @@ class Row:
     answer: Answer
 
     def value(self, measurement: str, name: str) -> float | None:
-        """Return a number, or None if it was not measured."""
+        """Returns a number, or None if it was not measured."""
         values = self.answer.values.get(measurement)
         return None if values is None else values[name]
 
     def cell(self, measurement: str, name: str, text: Callable[[float], str]) -> str:
-        """Return the same number as text."""
+        """Returns the same number as text."""
         value = self.value(measurement, name)
         return NONE if value is None else text(value)
 
     def remark(self) -> str:
-        """Say why something is missing."""
+        """Says why something is missing."""
         reasons: dict[str, list[str]] = {}
         for measurement, reason in self.answer.failures.items():
             reasons.setdefault(reason, []).append(measurement)
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What the device could do, and what one scan asks of it.
+    """The speed of the device, and the work of one scan.
 
     Attributes:
         name: of the device.
@@ -64,7 +64,7 @@ class Yardstick:
 
     @staticmethod
     def of(answer: Answer) -> Yardstick:
-        """Read the answer of the child that measured the machine."""
+        """Reads the answer of the child that measured the machine."""
         if (found := answer.values.get("machine")) is None:
             return Yardstick(failure="; ".join(answer.failures.values()))
         rows, inner, columns = found["shape"]
@@ -77,7 +77,7 @@ class Yardstick:
         )
 
     def facts(self) -> list[str]:
-        """Describe the device and the scan."""
+        """Describes the device and the scan."""
         if self.failure:
             return [f"The speed of the machine could not be measured: {self.failure}"]
         return [
@@ -85,7 +85,7 @@ class Yardstick:
         ]
 
     def closing(self, precisions: Sequence[str]) -> list[str]:
-        """Describe the bounds of one scan."""
+        """Describes the bounds of one scan."""
         return [
             line
             for precision in dict.fromkeys(precisions)
@@ -96,7 +96,7 @@ class Yardstick:
         ]
 
     def share(self, precision: str, seconds: float | None) -> str:
-        """Return the bound of a scan as a share of the seconds that one took."""
+        """Returns the bound of a scan as a share of the seconds that one took."""
         if seconds is None or precision not in self.rates:
             return NONE
         bound = max(self.rates[precision].bounds(sum(self.work[precision].values(), Work())))
@@ -104,7 +104,7 @@ class Yardstick:
 
 
 def evaluation_table(rows: Sequence[Row], yardstick: Yardstick, batch_size: int, checked: bool) -> Table:
-    """Make the table of the evaluation, from points to labels."""
+    """Makes the table of the evaluation, from points to labels."""
     names = ["latency, ms", "10 to 90 %", "device, ms", "roofline", f"scans/s at batch {batch_size}", "roofline"]
     names += ["votes, ms", "memory, GiB", *(["difference of logits"] if checked else [])]
     lines = []
@@ -122,7 +122,7 @@ def evaluation_table(rows: Sequence[Row], yardstick: Yardstick, batch_size: int,
 
 
 def training_table(rows: Sequence[Row], checked: bool) -> Table:
-    """Make the table of the training steps of 2DPASS with its image branch."""
+    """Makes the table of the training steps of 2DPASS with its image branch."""
     names = ["steps/s", "scans/s", "memory, GiB", "from disk, scans/s", "waited"]
     names += ["difference of gradients", "worst parameter"] if checked else []
     lines = []

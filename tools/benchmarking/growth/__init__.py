@@ -1,1 +1,1 @@
-"""How time and memory grow with the input and the network: `benchmark.py growth`."""
+"""The growth of time and memory with the input and the network: `benchmark.py growth`."""

@@ -1,4 +1,4 @@
-"""How cost grows with the size of the input and of the network: which cases there are, and their measurement."""
+"""The cases of `benchmark.py growth` and their measurement: cost against the size of input and network."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Question:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """List what is measured of each case."""
+        """The kinds of measurement that are made of each case."""
         return (EVALUATION, TRAINING) if self.trains else (EVALUATION,)
 
 
 def questions(
     base: Case, sweeps: Sequence[Sweep], batches: Sequence[int], hidden: Sequence[int], votes: Sequence[int]
 ) -> dict[str, Question]:
-    """Return the tables by the name of the flag; `base` is what does not grow."""
+    """Returns the tables by the name of the flag; `base` holds the sizes that stay as they are."""
     return {
         "points": Question(
             "Points per scan (beams x steps)",
@@ -127,7 +127,7 @@ class Laboratory:
     _subjects: dict[Sweep, Subject] = field(default_factory=dict)
 
     def rows(self, question: Question) -> Iterator[Row]:
-        """Yield the rows of a table, each measured when its turn comes."""
+        """Yields the rows of a table, each measured when its turn comes."""
         for label, case in question.cases:
             answers = {what: self._answer(case, what, f"{question.title}: {label}, {what}") for what in question.kinds}
             points = self._points[case]

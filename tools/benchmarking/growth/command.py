@@ -33,7 +33,7 @@ SWEEPS = ((16, 640), (32, 960), (FULL_SIZE.beams, FULL_SIZE.azimuth_steps), (128
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `growth`."""
+    """Adds the flags of `growth`."""
     number = count(1)
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="what grows (default: all)")
     parser.add_argument("--sweeps", nargs="+", type=_sweep, default=SWEEPS, metavar="BEAMSxSTEPS", help="of points")
@@ -60,7 +60,7 @@ def _sweep(text: str) -> Sweep:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure the tables that the flags ask for."""
+    """Measures the tables that the flags ask for."""
     require(args.device)
     terminal = console()
     with tempfile.TemporaryDirectory() as folder, terminal.status("starting") as status:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
 def report(
     args: argparse.Namespace, facts: Sequence[str], asked: Mapping[str, Question], found: Mapping[str, Sequence[Row]]
 ) -> Report:
-    """Report the rows that are there as tables, and what they mean."""
+    """Reports the finished rows as tables, with an explanation."""
     tables = [
         table(asked[name], rows, lambda text: explain(text, args.device, args.memory_limit))
         for name, rows in found.items()
@@ -101,7 +101,7 @@ def report(
 
 
 def closing(args: argparse.Namespace, units: str, rows: Sequence[Row]) -> list[str]:
-    """Say what the columns mean."""
+    """Explains the columns."""
     lines = [
         "Evaluation: from points to labels, with the 3D network. Training step: 2DPASS with its image branch and the "
         "optimiser's step.",

@@ -32,7 +32,7 @@ EVALUATION, TRAINING = "evaluation", "training step"
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure.
+    """One measurement in one process.
 
     Attributes:
         what: EVALUATION, from points to labels with the 3D network, or TRAINING, a step of 2DPASS.
@@ -56,11 +56,12 @@ class Job:
     threads: int
 
     def run(self, limit: float | None = None) -> child.Answer:
-        """Do the job in a process of its own, which is ended after `limit` seconds."""
+        """Runs the job in a process of its own, which is ended after `limit` seconds."""
         return child.run_job(MODULE, asdict(self), limit)
 
 
 def save_batch(batch: Batch, path: Path) -> None:
+    """Writes a batch to a file that `_load_batch` reads."""
     with whole_file(path) as file:
         torch.save(batch, file)
 
@@ -71,12 +72,12 @@ def _load_batch(path: str) -> Batch:
 
 
 def measurements(job: dict[str, Any]) -> Mapping[str, Callable[[], child.Values]]:
-    """Return the one measurement of a job."""
+    """Returns the one measurement of a job."""
     return {job["what"]: lambda: measure(Job(**job))}
 
 
 def measure(job: Job) -> child.Values:
-    """Do the job in this process.
+    """Runs the job in this process.
 
     Returns:
         seconds: median of a call; runs: how many calls that is of; before: bytes in use before the first call, with
@@ -108,7 +109,7 @@ def measure(job: Job) -> child.Values:
 
 
 def _make_call(config: Config, job: Job, batch: Batch) -> Callable[[], object]:
-    """What is timed, with a network of its own."""
+    """Makes the call that is timed, with a network of its own."""
     torch.manual_seed(0)
     network = build_network(config, baseline_only=job.what == EVALUATION).to(batch.points.device)
     if job.what == EVALUATION:
@@ -117,7 +118,7 @@ def _make_call(config: Config, job: Job, batch: Batch) -> Callable[[], object]:
 
 
 def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
-    """Cut out a small batch of the same kind: some points of the first scan, and a corner of its image.
+    """Cuts out a small batch of the same kind: some points of the first scan, and a corner of its image.
 
     Args:
         batch: of training or evaluation, without or with views.

@@ -15,7 +15,7 @@ _COMPANY = 0.2  # cores that others take before it is worth a remark
 
 
 def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str]) -> Table:
-    """Make the table of the rows; `remark` completes what is said of a failure."""
+    """Makes the table of the rows; `remark` completes the text of a failure."""
     kinds = question.kinds
     columns = [Column(question.title), Column("points", True), Column("voxels", True)]
     for what in kinds:
@@ -33,7 +33,7 @@ def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str])
 
 
 def _number(rows: Sequence[Row], row: Row, what: str, name: str, text: Callable[[float], str]) -> list[str]:
-    """A number, and how it compares, per unit, with the first row that has one."""
+    """Writes a number, and its ratio per unit to that of the first row that has one."""
     value = _value(row, what, name)
     if value is None:
         return [NONE, NONE]
@@ -53,7 +53,7 @@ def _voxels(row: Row) -> str:
 
 
 def _remarks(row: Row, remark: Callable[[str], str]) -> str:
-    """Why something is missing, and whether something else ran at the same time."""
+    """Says why a number is missing, and whether other programs ran at the same time."""
     said = {what: "; ".join(map(remark, dict.fromkeys(row.answers[what].failures.values()))) for what in row.answers}
     for what in row.answers:
         if (others := _value(row, what, "others") or 0.0) > _COMPANY:
@@ -63,13 +63,13 @@ def _remarks(row: Row, remark: Callable[[str], str]) -> str:
 
 
 def memory_before(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """Find the least and the most memory (MiB) that a process had in use before it was measured."""
+    """Finds the least and the most memory (MiB) that a process had in use before it was measured."""
     found = [v / _MIB for row in rows for what in row.answers if (v := _value(row, what, "before")) is not None]
     return (min(found), max(found)) if found else None
 
 
 def explain(failure: str, device: str, limit: float | None) -> str:
-    """Complete a failure that memory ran out with the memory that there is."""
+    """Adds the size of the memory to a failure that memory ran out; returns other failures as they are."""
     if OUT_OF_MEMORY not in failure:
         return failure
     if limit is not None:

@@ -24,12 +24,12 @@ from utils.scan.records import Batch
 
 
 def geometry_of(network: Network3D, batch: Batch) -> Geometry:
-    """Find the voxels of a batch at all scales of the network."""
+    """Finds the voxels of a batch at all scales of the network."""
     return Geometry(batch.points, batch.scan_ids, network.volume, network.scale_list)
 
 
 def forward(network: Network3D, geometry: Geometry) -> tuple[Tensor, list[Tensor]]:
-    """Compute (P, K) logits, and the features (V, C) of each block's voxel branch on the block's finer voxels."""
+    """Computes (P, K) logits, and the features (V, C) of each block's voxel branch on the block's finer voxels."""
     grid = geometry.grids[1]
     x = grid.mean(network.embed_voxels(F.relu(network.embed_points(geometry.features))))
     on_points, voxel_features = [], []
@@ -57,14 +57,14 @@ def _residual(block: ResidualBlock, x: Tensor, grid: VoxelGrid) -> Tensor:
 
 
 def _norm(layer: nn.Module, x: Tensor) -> Tensor:
-    """BatchNorm over rows; in training the running statistics are updated."""
+    """Applies BatchNorm over rows; in training the running statistics are updated."""
     assert isinstance(layer, nn.BatchNorm1d)
     mean, var = layer.running_mean, layer.running_var
     return F.batch_norm(x, mean, var, layer.weight, layer.bias, layer.training, momentum=0.1, eps=1e-5)
 
 
 def _point_branch(block: EncoderBlock, f: Tensor, grid: VoxelGrid) -> Tensor:
-    """(V, C) -> (P, C)."""
+    """Computes a block's point branch, (V, C) -> (P, C)."""
     count, group = grid.groups
     sums = wide(f.new_zeros(count, f.shape[1])).index_add(0, group, wide(f))
     first, _, norm1, second, _, norm2, third, _ = block.pooled_mlp
@@ -79,13 +79,13 @@ def _point_branch(block: EncoderBlock, f: Tensor, grid: VoxelGrid) -> Tensor:
 
 
 def predict(network: Network3D, batch: Batch) -> Tensor:
-    """Predict the class of every point of the file, (N,) uint8, for a batch of one scan."""
+    """Predicts the class of every point of the file, (N,) uint8, for a batch of one scan."""
     logits, _ = forward(network, geometry_of(network, batch))
     return (logits[:, 1:].argmax(dim=1) + 1)[batch.whole[0].donor].to(torch.uint8)
 
 
 def standard_layout(network: Arch2DPASS) -> Arch2DPASS:
-    """Copy a network; the image branch of the copy keeps its weights in the order that PyTorch starts from."""
+    """Copies a network; the image branch of the copy keeps its weights in the order that PyTorch starts from."""
     network = copy.deepcopy(network)
     for parameter in network.image_branch.parameters():
         parameter.data = parameter.data.contiguous()
@@ -93,7 +93,7 @@ def standard_layout(network: Arch2DPASS) -> Arch2DPASS:
 
 
 def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
-    """Compute the losses of `Arch2DPASS.training_losses`."""
+    """Computes the losses of `Arch2DPASS.training_losses`."""
     network_3d, heads = network.network_3d, network.distillation
     assert batch.images is not None
     geometry = geometry_of(network_3d, batch)
@@ -131,7 +131,7 @@ def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
 
 
 def _image_features(branch: ImageBranch, images: Tensor) -> dict[int, Tensor]:
-    """scale -> (B, C, H, W), at the size of the images."""
+    """Computes the image features, scale -> (B, C, H, W), at the size of the images."""
     x = F.max_pool2d(F.relu(branch.bn1(branch.conv1(images))), 3, stride=2, padding=1)
     maps = {}
     for number, scale in enumerate(branch.scales, start=1):
@@ -147,7 +147,7 @@ def _fuse(block: FusionBlock, g: Tensor, h: Tensor) -> Tensor:
 
 
 def _majority(grid: VoxelGrid, labels: Tensor, num_classes: int) -> Tensor:
-    """(V,) the most frequent label of each voxel's points, ties to the lowest."""
+    """Finds the most frequent label of each voxel's points, (V,); of equally frequent ones the lowest."""
     votes = torch.zeros(len(grid.coordinates), num_classes, dtype=torch.long)
     votes.index_put_((grid.inverse, labels), torch.ones_like(labels), accumulate=True)
     return torch.from_numpy(votes.numpy().argmax(axis=1))
@@ -162,7 +162,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Te
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute Lovasz-softmax (Berman et al., CVPR 2018) of (R, K) logits, class by class; label 0 is ignored."""
+    """Computes Lovasz-softmax (Berman et al., CVPR 2018) of (R, K) logits, class by class; label 0 is ignored."""
     counted = labels != 0
     probabilities, labels = logits[counted].float().softmax(1), labels[counted]
     losses = []

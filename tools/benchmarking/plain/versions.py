@@ -28,7 +28,7 @@ Pairs = list[tuple[Tensor, Tensor]]
 
 
 def map_labels(raw: NDArray[np.uint16], learning_map: dict[int, int]) -> NDArray[np.uint8]:
-    """Map (N,) raw ids to (N,) learning ids, point by point."""
+    """Maps (N,) raw ids to (N,) learning ids, point by point."""
     return np.vectorize(learning_map.get)(raw).astype(np.uint8)
 
 
@@ -53,9 +53,11 @@ class PlainSource:
         return 1
 
     def frame(self, index: int) -> Frame:
+        """Returns the one frame, whatever the index."""
         return Frame(self.folder.name, self.name, str(self.folder / "velodyne" / f"{self.name}.bin"))
 
     def read(self, index: int, camera: int | None = 0) -> Scan:
+        """Reads scan, labels and image from their files, and projects all points."""
         points = np.fromfile(self.folder / "velodyne" / f"{self.name}.bin", dtype=np.float32).reshape(-1, 4)
         raw = np.fromfile(self.folder / "labels" / f"{self.name}.label", dtype=np.uint32)
         labels = map_labels((raw & 0xFFFF).astype(np.uint16), self.learning_map)
@@ -66,7 +68,7 @@ class PlainSource:
         return Scan(self.frame(index), points[:, :3], points[:, 3], labels, instances, index_in_file, pixels, image)
 
     def _project(self, xyz: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-        """(N, 2) float32 (row, col); NaN behind the sensor and outside of the image. All points are projected."""
+        """Projects all points, (N, 2) float32 (row, col); NaN behind the sensor and outside of the image."""
         u, v, w = self.calibration @ np.vstack([xyz.T, np.ones(len(xyz))])
         with np.errstate(divide="ignore", invalid="ignore"):
             row, col = v / w, u / w
@@ -77,7 +79,7 @@ class PlainSource:
 def evaluation_views(
     source: PlainSource, low: Sequence[float], high: Sequence[float], views: Sequence[NDArray[np.float32]]
 ) -> tuple[list[Tensor], Tensor]:
-    """Make an evaluation item by reading everything once per vote.
+    """Makes an evaluation item by reading everything once per vote.
 
     Args:
         source: the frame.
@@ -97,7 +99,7 @@ def evaluation_views(
 
 
 def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale: int) -> tuple[Tensor, Tensor]:
-    """Find the distinct voxels at one scale.
+    """Finds the distinct voxels at one scale.
 
     Args:
         points: (P, 4) x, y, z, intensity.
@@ -115,7 +117,7 @@ def voxelize(points: Tensor, rows: Tensor, volume: Volume, scale: int) -> tuple[
 
 
 def kernel_map(coordinates: Tensor) -> Pairs:
-    """Find the pairs of a 3x3x3 kernel between voxels (V, 4) batch, z, y, x, sorted: one search per offset."""
+    """Finds the pairs of a 3x3x3 kernel between voxels (V, 4) batch, z, y, x, sorted: one search per offset."""
     shifted = coordinates - coordinates.amin(0) + 1
     _, depth, height, width = (shifted.amax(0) + 2).tolist()
 
@@ -134,7 +136,7 @@ def kernel_map(coordinates: Tensor) -> Pairs:
 
 
 def convolve(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
-    """Convolve (V, C_in) features with a (27, C_in, C_out) weight to (V, C_out); the gradient is autograd's."""
+    """Convolves (V, C_in) features with a (27, C_in, C_out) weight to (V, C_out); the gradient is autograd's."""
     out = wide(features.new_zeros(len(features), weight.shape[2]))
     for (inputs, outputs), matrix in zip(pairs, weight, strict=True):
         out.index_add_(0, outputs, wide(features[inputs] @ matrix))
@@ -142,12 +144,12 @@ def convolve(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
 
 
 def wide(values: Tensor) -> Tensor:
-    """Convert values to fp32, but leave fp64 as it is."""
+    """Converts values to fp32, but leaves fp64 as it is."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def scatter_mean(values: Tensor, index: Tensor, size: int) -> Tensor:
-    """Take the mean of the rows of (R, C) values with equal index (R,), as (size, C)."""
+    """Takes the mean of the rows of (R, C) values with equal index (R,), as (size, C)."""
     out = wide(values.new_zeros(size, values.shape[1]))
     return out.scatter_reduce(0, index[:, None].expand_as(values), wide(values), "mean", include_self=False)
 
@@ -161,18 +163,19 @@ class VoxelGrid:
 
     @cached_property
     def pairs(self) -> Pairs:
+        """The pairs of voxels that a 3x3x3 kernel connects."""
         return kernel_map(self.coordinates)
 
     @cached_property
     def groups(self) -> tuple[int, Tensor]:
-        """Count the 2x2x2 groups of voxels, and find the group of every voxel, (V,)."""
+        """The number of 2x2x2 groups of voxels, and the group of every voxel, (V,)."""
         divisor = torch.tensor([1, 2, 2, 2])
         halved = torch.div(self.coordinates, divisor, rounding_mode="floor")
         groups, group_of_voxel = torch.unique(halved, dim=0, return_inverse=True)
         return len(groups), group_of_voxel
 
     def mean(self, values: Tensor) -> Tensor:
-        """Take the mean of (P, C) values of the points over each voxel, as (V, C)."""
+        """Takes the mean of (P, C) values of the points over each voxel, as (V, C)."""
         return scatter_mean(values, self.inverse, len(self.coordinates))
 
 

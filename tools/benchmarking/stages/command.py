@@ -36,7 +36,7 @@ NOTE = (
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `stages`."""
+    """Adds the flags of `stages`."""
     add_frame_flags(parser)
     add_precisions_flag(parser)
     parser.add_argument("--stages", nargs="+", metavar="TEXT", help="only stages whose name contains one of these")
@@ -44,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure the stages that the flags ask for."""
+    """Measures the stages that the flags ask for."""
     terminal = console()
     with tempfile.TemporaryDirectory() as folder, terminal.status("making the input") as status:
         origin = Origin(args.data_path, args.sequence, args.frame)
@@ -73,7 +73,7 @@ def _is_wanted(name: str, texts: Sequence[str] | None) -> bool:
 
 
 def roofline(subject: Subject, measurements: Sequence[Measurement]) -> list[str]:
-    """Say what arithmetic and memory alone would take of the 3D network, beside what was measured of it."""
+    """Computes the time that arithmetic and memory alone would take for the 3D network, beside the measured time."""
     return [line for measurement in measurements for line in _roofline_of(subject, measurement)]
 
 
@@ -90,13 +90,13 @@ def _roofline_of(subject: Subject, measurement: Measurement) -> Iterator[str]:
 
 
 def cells(measurement: Measurement) -> tuple[str, ...]:
-    """Write a measurement as the columns of the table."""
+    """Writes a measurement as the columns of the table."""
     stage, m = measurement.stage, measurement
     ratio = f"{m.plain / m.ours:.1f} x"
     return (stage.name, milliseconds(m.ours), stage.plain_name, milliseconds(m.plain), ratio, str(m.difference))
 
 
 def table(measurements: Sequence[Measurement]) -> Table:
-    """Make the table of all measurements."""
+    """Makes the table of all measurements."""
     columns = [Column(name, name.endswith("ms") or name == "ratio") for name in COLUMNS]
     return Table(columns, [cells(measurement) for measurement in measurements])

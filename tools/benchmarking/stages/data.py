@@ -22,6 +22,7 @@ from utils.scan.records import Batch
 
 
 def label_map(s: Subject, name: str) -> Stage:
+    """Makes the stage that maps the raw ids of a label file to learning ids."""
     frame = s.data.evaluation_set.source.frame(0)
     path = Path(frame.path).parents[1] / "labels" / f"{frame.name}.label"
     raw = (np.fromfile(path, dtype="<u4") & 0xFFFF).astype(np.uint16)
@@ -35,6 +36,7 @@ def label_map(s: Subject, name: str) -> Stage:
 
 
 def evaluation_item(s: Subject, name: str, votes: int) -> Stage:
+    """Makes the stage that reads the frame for evaluation, with `votes` views."""
     dataset = s.evaluation_set(votes)
     source = s.plain_source(dataset)
     item_views = dataset[0].views
@@ -61,6 +63,7 @@ def evaluation_item(s: Subject, name: str, votes: int) -> Stage:
 
 
 def training_item(s: Subject, name: str) -> Stage:
+    """Makes the stage that reads and augments the frame for a training step, with its image."""
     plain = SegmentationDataset(
         s.plain_source(s.training_set),
         s.training_set.low,
@@ -83,6 +86,8 @@ def training_item(s: Subject, name: str) -> Stage:
 
 
 def voxelisation(s: Subject, name: str) -> Stage:
+    """Makes the stage that finds the voxels at all scales and computes the input features."""
+
     def compare(ours: Voxels, plain: plain_versions.Geometry) -> Difference:
         sets = {scale: s.voxel_set(scale, ours) for scale in s.scales}
         at_points = [torch.stack(unpack(voxels.keys), 1)[voxels.inverse] for voxels in sets.values()]
@@ -98,6 +103,8 @@ def voxelisation(s: Subject, name: str) -> Stage:
 
 
 def kernel_maps(s: Subject, name: str) -> Stage:
+    """Makes the stage that finds the pairs of the 3x3x3 kernel, on every scale with convolutions."""
+
     def compare(ours: list[PairMap], plain: list[plain_versions.Pairs]) -> Difference:
         differing = total = 0
         for scale, kernel_map, pairs in zip(s.convolved, ours, plain, strict=True):
@@ -119,7 +126,7 @@ def kernel_maps(s: Subject, name: str) -> Stage:
 
 
 def _complete(kernel_map: PairMap) -> PairMap:
-    """With the order in which the convolutions walk it, else made by the first of them."""
+    """Returns a kernel map once its schedule is made, which the first convolution would do otherwise."""
     assert kernel_map.schedule.chunks
     return kernel_map
 
@@ -129,11 +136,12 @@ def _pairs(kernel_map: PairMap) -> plain_versions.Pairs:
 
 
 def _pair_codes(pairs: plain_versions.Pairs, size: int) -> Tensor:
-    """(offset, output row, input row) of every pair as one number."""
+    """Codes the (offset, output row, input row) of every pair as one number."""
     return torch.cat([(offset * size + outputs) * size + inputs for offset, (inputs, outputs) in enumerate(pairs)])
 
 
 def scatter_mean(s: Subject, name: str, backward: bool) -> Stage:
+    """Makes the stage that takes the mean of the points in each voxel, with or without its gradient."""
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(len(s.batch.points), s.model.hiden_size, generator=generator)
     base = s.voxels.base
@@ -152,6 +160,7 @@ def scatter_mean(s: Subject, name: str, backward: bool) -> Stage:
 
 
 def convolution(s: Subject, name: str, backward: bool) -> Stage:
+    """Makes the stage of one 3x3x3 convolution at scale 1, with or without its gradients."""
     generator = torch.Generator().manual_seed(0)
     channels, rows = s.model.hiden_size, s.rows_in(1)
     features, gradient = torch.randn(2, len(rows), channels, generator=generator)
@@ -180,7 +189,7 @@ def convolution(s: Subject, name: str, backward: bool) -> Stage:
 def _forward_backward(
     function: Callable[[list[Tensor]], Tensor], inputs: list[Tensor], gradient: Tensor | None
 ) -> list[Tensor]:
-    """The value, and with `gradient` those of the inputs."""
+    """Returns the value, and if `gradient` is given also the gradients of the inputs."""
     if gradient is None:
         with torch.no_grad():
             return [function(inputs)]

@@ -28,6 +28,7 @@ def _evaluate(function: Callable[[], Tensor], precision: str) -> Callable[[], Te
 
 
 def network(s: Subject, name: str, precision: str) -> Stage:
+    """Makes the stage of the 3D network, from voxels to logits."""
     return Stage(
         name,
         _evaluate(lambda: s.network(s.voxels).logits, precision),
@@ -38,6 +39,7 @@ def network(s: Subject, name: str, precision: str) -> Stage:
 
 
 def points_to_labels(s: Subject, name: str, precision: str) -> Stage:
+    """Makes the stage of the whole prediction, from points to labels."""
     return Stage(
         name,
         lambda: labels(s.network, s.batch, precision)[0],
@@ -48,6 +50,7 @@ def points_to_labels(s: Subject, name: str, precision: str) -> Stage:
 
 
 def training_step(s: Subject, name: str, precision: str) -> Stage:
+    """Makes the stage of a training step of 2DPASS, the optimiser's step included."""
     return Stage(
         name,
         _CheckedStep(s, copy.deepcopy, Arch2DPASS.training_losses, precision),

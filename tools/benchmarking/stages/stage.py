@@ -17,7 +17,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two results are apart.
+    """The difference of two results.
 
     Attributes:
         value: largest absolute difference of numbers; or how many entries differ.
@@ -31,7 +31,7 @@ class Difference:
 
     @property
     def relative(self) -> float:
-        """Return `value` as a share of `out_of`."""
+        """The difference `value` as a share of `out_of`."""
         return self.value / self.out_of if self.out_of else float("inf" if self.value else 0)
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Stage:
 
 
 def largest_difference(ours: Iterable[Tensor], plain: Iterable[Tensor]) -> Difference:
-    """Find the difference of the pair of tensors that is, relative to its size, the furthest apart."""
+    """Finds the difference of the pair of tensors that is, relative to its size, the furthest apart."""
     return max((_difference(a, b) for a, b in zip(ours, plain, strict=True)), key=lambda found: found.relative)
 
 
@@ -70,7 +70,7 @@ def _difference(ours: Tensor, plain: Tensor) -> Difference:
 
 
 def count_different(ours: Iterable[Tensor], plain: Iterable[Tensor]) -> Difference:
-    """Count the rows that are not equal, over pairs of tensors of equal length."""
+    """Counts the rows that are not equal, over pairs of tensors of equal length."""
     rows = [(a != b).reshape(len(a), -1).any(1) for a, b in zip(ours, plain, strict=True)]
     return Difference(float(sum(int(r.sum()) for r in rows)), float(sum(map(len, rows))), is_count=True)
 
@@ -92,7 +92,7 @@ class Measurement:
 
 
 def measure(stage: Stage, runs: int) -> Measurement:
-    """Do a stage both ways, once to warm up and to compare, then `runs` times in turns."""
+    """Measures a stage both ways: once to warm up and to compare, then `runs` times in turns."""
     difference = stage.compare(stage.ours(), stage.plain())
     times = [(seconds(stage.ours, _CPU), seconds(stage.plain, _CPU)) for _ in range(runs)]
     ours, plain = (statistics.median(column) for column in zip(*times, strict=True))

@@ -22,6 +22,8 @@ HORIZON = 300.0  # metres; ground farther off is not drawn
 
 
 class Zone(IntEnum):
+    """The kind of ground in a band along the street."""
+
     NOTHING = 0
     ROAD = 1
     LANE_MARK = 2
@@ -53,19 +55,19 @@ class Street:
     crossings: Array
 
     def _line(self, x: Array) -> tuple[Array, Array]:
-        """The centre line's y and slope at x; it passes through the origin."""
+        """Computes y and slope of the centre line at x; the line passes through the origin."""
         k = 2 * np.pi / self.wavelength
         angle = k * x + self.phase
         return self.amplitude * (np.sin(angle) - float(np.sin(self.phase))), self.amplitude * k * np.cos(angle)
 
     def place(self, s: float, d: float) -> tuple[float, float, float]:
-        """Return world x, y (metres) and heading (radians) at (s, d)."""
+        """Returns world x, y (metres) and heading (radians) at (s, d)."""
         y, slope = (float(v) for v in self._line(np.float64(s)))  # type: ignore[arg-type]
         norm = float(np.hypot(1.0, slope))
         return s - d * slope / norm, y + d / norm, float(np.arctan(slope))
 
     def coordinates(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Find (s, d) of world positions: the foot on the centre line, to a few millimetres within 30 m of it."""
+        """Finds (s, d) of world positions: the foot on the centre line, to a few millimetres within 30 m of it."""
         s = x
         for _ in range(2):
             line, slope = self._line(s)
@@ -74,7 +76,7 @@ class Street:
         return s, ((y - line) - (x - s) * slope) / np.sqrt(1 + slope * slope)
 
     def zone(self, x: Array, y: Array) -> Array:
-        """Find the zone at world positions, (n,) uint8."""
+        """Finds the zone at world positions, (n,) uint8."""
         s, d = self.coordinates(x, y)
         number = np.floor(s / BLOCK)
         within = s - number * BLOCK
@@ -90,7 +92,7 @@ class Street:
         return np.where(marked, np.uint8(Zone.LANE_MARK), zone)
 
     def cast(self, origin: Array, rays: tuple[Array, ...]) -> tuple[Array, Array]:
-        """Find where rays meet the ground.
+        """Finds where rays meet the ground.
 
         Args:
             origin: (3,) metres, above the curb. rays: three (H, W) float32 arrays, the unit directions' x, y, z.
@@ -120,7 +122,7 @@ class Street:
         return distance, zone
 
     def surface(self, point: Array, zone: Array) -> tuple[Array, Array]:
-        """Return street coordinates (s, d, z) and normals of (n, 3) points on the ground, (n, 3) float32 each."""
+        """Returns street coordinates (s, d, z) and normals of (n, 3) points on the ground, (n, 3) float32 each."""
         s, d = self.coordinates(point[:, 0], point[:, 1])
         normal = np.zeros_like(point)
         normal[:, 2] = 1
@@ -132,5 +134,5 @@ class Street:
 
 
 def raised(zone: Array) -> Array:
-    """Say whether a zone lies at the curb's height rather than the road's."""
+    """Says whether a zone lies at the curb's height rather than the road's."""
     return zone >= Zone.SIDEWALK

@@ -1,4 +1,4 @@
-"""What surfaces are made of: how much laser light they send back."""
+"""Materials of surfaces: the share of the laser's light that they send back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 
 class Material(IntEnum):
+    """The material of a surface."""
+
     SKY = 0
     ASPHALT = 1
     ROAD_PAINT = 2
@@ -53,6 +55,6 @@ REFLECTANCE = {
 
 
 def reflectance_table(changes: Mapping[str, float]) -> NDArray[Any]:
-    """Return `REFLECTANCE` as (materials,) float32, with other values for the materials named in `changes`."""
+    """Returns `REFLECTANCE` as (materials,) float32, with other values for the materials named in `changes`."""
     values = {material.name: value for material, value in REFLECTANCE.items()} | dict(changes)
     return np.array([values.get(material.name, 0.0) for material in Material], np.float32)

@@ -12,7 +12,7 @@ _PRIMES = (np.uint32(0x8DA6B343), np.uint32(0xD8163841), np.uint32(0xCB1AB31F))
 
 
 def hash01(seed: int | Array, *cells: Array) -> Array:
-    """Draw a number in [0, 1) (float32) for each integer lattice cell; up to three int32 coordinates, any seed."""
+    """Draws a number in [0, 1) (float32) for each integer lattice cell; up to three int32 coordinates, any seed."""
     with np.errstate(over="ignore"):
         mixed = np.asarray(seed).astype(np.uint32) * np.uint32(0x9E3779B1)
         for prime, cell in zip(_PRIMES, cells, strict=False):
@@ -24,7 +24,7 @@ def hash01(seed: int | Array, *cells: Array) -> Array:
 
 
 def value_noise(seed: int | Array, x: Array, y: Array) -> Array:
-    """Make smooth noise in [0, 1] (float32) with features one unit wide."""
+    """Makes smooth noise in [0, 1] (float32) with features one unit wide."""
     x0, y0 = np.floor(x), np.floor(y)
     fx, fy = x - x0, y - y0
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)

@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 
 def turn(x: float, y: float, z: float) -> Array:
-    """Make the (3, 3) rotation about x, then y, then z, in radians."""
+    """Makes the (3, 3) rotation about x, then y, then z, in radians."""
     cx, cy, cz, sx, sy, sz = *np.cos([x, y, z]), *np.sin([x, y, z])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -21,13 +21,13 @@ def turn(x: float, y: float, z: float) -> Array:
 
 
 def rigid(rotation: Array, translation: ArrayLike) -> Array:
-    """Make the (4, 4) float64 pose of a (3, 3) rotation and a translation."""
+    """Makes the (4, 4) float64 pose of a (3, 3) rotation and a translation."""
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation, translation
     return pose
 
 
 def quaternion(rotation: Array) -> list[float]:
-    """Compute w, x, y, z of a (3, 3) rotation."""
+    """Computes w, x, y, z of a (3, 3) rotation."""
     x, y, z, w = Rotation.from_matrix(rotation).as_quat().tolist()
     return [w, x, y, z]

@@ -1,4 +1,4 @@
-"""Where rays meet surfaces: convex primitives and the street's ground, for LiDAR, camera and sun alike.
+"""Intersection of rays with convex primitives and the street's ground, for LiDAR, camera and sun alike.
 
 A primitive is a unit shape (box, gable roof, car cabin, ball or column: each within -1..1) stretched by its half sizes,
 turned about the vertical and moved. A ray brought into the unit frame keeps its parameter t, so one intersection
@@ -28,6 +28,8 @@ PICKET = 0.16  # metres from one picket of a fence to the next
 
 
 class Shape(IntEnum):
+    """The shape of a primitive."""
+
     GROUND = 0
     BOX = 1
     GABLE = 2
@@ -37,7 +39,7 @@ class Shape(IntEnum):
 
 
 class Pores(IntEnum):
-    """What lets rays through a primitive."""
+    """The gaps of a primitive that let some rays through."""
 
     NONE = 0
     LEAVES = 1
@@ -112,7 +114,7 @@ class Hits:
 
 
 def corners(primitives: Array) -> Array:
-    """Compute the corners of each primitive's box, (M, 8, 3) float64, world frame."""
+    """Computes the corners of each primitive's box, (M, 8, 3) float64, world frame."""
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
     local = signs[None] * primitives["half"][:, None]
     cos, sin = np.cos(primitives["yaw"])[:, None], np.sin(primitives["yaw"])[:, None]
@@ -122,7 +124,7 @@ def corners(primitives: Array) -> Array:
 
 
 def cast(origin: Array, directions: Array, scene: Scene, windows: Array | None = None, ground: bool = True) -> Hits:
-    """Find the nearest surface along each ray.
+    """Finds the nearest surface along each ray.
 
     Args:
         origin: (3,) or (H, W, 3), metres, world frame.
@@ -154,7 +156,8 @@ def cast(origin: Array, directions: Array, scene: Scene, windows: Array | None =
 
 
 def _nearest(item: Any, origin: Array, rays: tuple[Array, ...], limit: Array) -> tuple[Array, Array] | None:
-    """Which rays meet primitive `item` nearer than `limit`, and where along the ray; None for none."""
+    """Finds the rays that meet primitive `item` nearer than `limit`, and the distance along them; None if there are
+    none."""
     half = [float(h) for h in item["half"]]
     cos, sin = float(np.cos(item["yaw"])), float(np.sin(item["yaw"]))
     shift = np.asarray(origin, np.float64) - item["centre"]
@@ -178,12 +181,13 @@ def _nearest(item: Any, origin: Array, rays: tuple[Array, ...], limit: Array) ->
 
 
 def _plain(value: Array) -> Any:
-    """A Python float (which never promotes float32 arrays, under numpy 1 and 2) or a float32 array."""
+    """Converts to a Python float (which never promotes float32 arrays, under numpy 1 and 2) or to a float32 array."""
     return float(value) if np.ndim(value) == 0 else value.astype(np.float32)
 
 
 def _interval(shape: int, start: tuple[Any, ...], ray: tuple[Array, ...]) -> tuple[Array, Array]:
-    """Where along the ray a unit shape is entered and left (float32); enter > leave, or NaN, where it is missed."""
+    """Finds the two points along the rays where they enter and leave a unit shape (float32); enter > leave, or NaN, for
+    a miss."""
     if shape in PLANES:
         return _convex_interval(shape, start, ray)
     axes = 3 if shape == Shape.BALL else 2

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Surfaces:
-    """Where and how rays meet what they hit, for the n rays that hit something.
+    """Positions and normals of the surfaces that were hit, for the n rays that hit something.
 
     Attributes:
         point: (n, 3) float32 world position, metres.
@@ -32,7 +32,7 @@ class Surfaces:
 
 
 def surfaces(origin: Array, directions: Array, scene: Scene, hits: Hits) -> Surfaces:
-    """Find position and normal of every hit, in row-major order of the grid.
+    """Finds position and normal of every hit, in row-major order of the grid.
 
     Args:
         origin: (3,), metres; directions: (H, W, 3); scene, hits: as given to and returned by `cast`.
@@ -56,13 +56,13 @@ def surfaces(origin: Array, directions: Array, scene: Scene, hits: Hits) -> Surf
 
 
 def _turned(vectors: Array, cos: Array, sin: Array) -> Array:
-    """(n, 3) vectors, each turned about the vertical by its own angle."""
+    """Turns each of (n, 3) vectors about the vertical by its own angle."""
     x, y, z = vectors.T
     return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=1)
 
 
 def _facing(shape: Array, unit: Array, half: Array) -> Array:
-    """(n, 3) float32 unit normals in the primitives' frames, for positions `unit` on the unit shapes."""
+    """Finds the unit normals in the primitives' frames, (n, 3) float32, for positions `unit` on the unit shapes."""
     normal = unit.copy()
     capped = (shape == Shape.COLUMN) & (np.abs(unit[:, 2]) > np.hypot(unit[:, 0], unit[:, 1]))
     normal[shape == Shape.COLUMN, 2] = 0

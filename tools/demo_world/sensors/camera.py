@@ -24,7 +24,7 @@ VISIBILITY = 420.0  # metres
 
 @dataclass(frozen=True)
 class Picture:
-    """What the camera sees.
+    """A picture with the depth and the primitive of each pixel.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
@@ -54,7 +54,7 @@ class Shadows:
     height: Array
 
     def lit(self, point: Array, normal: Array) -> Array:
-        """Return the share of sunlight (0..1) that reaches `point` (n, 3), as (n,) float32; 1 outside the map."""
+        """Returns the share of sunlight (0..1) that reaches `point` (n, 3), as (n,) float32; 1 outside the map."""
         lifted = point + 0.06 * normal
         u, v, w = np.einsum("ni,ai->an", lifted, self.axes.astype(np.float32))
         column = (u - np.float32(self.corner[0])) / np.float32(self.texel) - 0.5
@@ -72,7 +72,7 @@ class Shadows:
 
 
 def cast_shadows(scene: Scene, centre: Array, reach: float = 34.0, texel: float = 0.12) -> Shadows:
-    """Make the shadow map of the square of sunlight `reach` metres around `centre` ((3,), world)."""
+    """Makes the shadow map of the square of sunlight `reach` metres around `centre` ((3,), world)."""
     sun = scene.sun
     across = np.cross(np.array([0.0, 0.0, 1.0]), sun)
     across /= np.linalg.norm(across)
@@ -96,7 +96,7 @@ def render(
     rng: np.random.Generator,
     shadows: Shadows | None = None,
 ) -> Picture:
-    """Render the picture of a pinhole camera.
+    """Renders the picture of a pinhole camera.
 
     A point (x, y, z) of the camera frame (x right, y down, z forward) appears at column (fx x + cx z) / z and the row
     alike; pixel (r, c) looks through (c + 0.5, r + 0.5).
@@ -124,7 +124,7 @@ def render(
 
 
 def _shade(scene: Scene, pose: Array, rays: Array, hits: raycast.Hits, shadows: Shadows | None) -> Array:
-    """(H, W, 3) float32 linear light: Lambert under sun and sky, fading into haze."""
+    """Computes linear light, (H, W, 3) float32: Lambert under sun and sky, fading into haze."""
     image = textures.sky(rays.reshape(-1, 3), scene.sun).reshape(rays.shape)
     seen = hits.primitive > 0
     found = surfaces(pose[:3, 3], rays, scene, hits)
@@ -145,7 +145,7 @@ def _shade(scene: Scene, pose: Array, rays: Array, hits: raycast.Hits, shadows: 
 
 
 def _windows(scene: Scene, pose: Array, intrinsics: Array, size: tuple[int, int]) -> Array:
-    """(n, 5) the pixels that can show each primitive: bounds of its box's edges, cut off at the near plane."""
+    """Finds the pixels that can show each primitive, (n, 5): bounds of its box's edges, cut off at the near plane."""
     local = np.einsum("mkj,ji->mki", raycast.corners(scene.primitives) - pose[:3, 3], pose[:3, :3])
     pairs = [(i, i ^ bit) for i in range(8) for bit in (1, 2, 4) if not i & bit]
     first, second = local[:, [i for i, _ in pairs]], local[:, [j for _, j in pairs]]
@@ -164,7 +164,7 @@ def _windows(scene: Scene, pose: Array, intrinsics: Array, size: tuple[int, int]
 
 
 def _boxes(spots: Array, scene: Scene, width: int, height: int) -> Array:
-    """(n, 5) windows around (M, k, 2) positions in the grid, (column, row); NaN positions do not count."""
+    """Makes windows, (n, 5), around (M, k, 2) positions in the grid, (column, row); NaN positions do not count."""
     infinite = np.isnan(spots)
     low = np.where(infinite, np.inf, spots).min(axis=1)
     high = np.where(infinite, -np.inf, spots).max(axis=1)

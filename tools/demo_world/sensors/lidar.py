@@ -62,12 +62,12 @@ class Sweep:
     beam: Array
 
     def ordered(self, order: Array) -> Sweep:
-        """Return the same points, row `order[i]` as row i."""
+        """Returns the same points, row `order[i]` as row i."""
         return Sweep(self.xyz[order], self.reflectance[order], self.primitive[order], self.beam[order])
 
 
 def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) -> Sweep:
-    """Measure a turn of the sensor.
+    """Measures a turn of the sensor.
 
     Args:
         scene: what there is to see.
@@ -102,7 +102,7 @@ def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) 
 
 @lru_cache(maxsize=4)
 def beam_directions(beams: int, azimuth_steps: int, top: float, bottom: float) -> Array:
-    """Return unit vectors (beams, azimuth_steps, 3) float32, sensor frame; columns turn clockwise from behind."""
+    """Returns unit vectors (beams, azimuth_steps, 3) float32, sensor frame; columns turn clockwise from behind."""
     elevation = np.radians(np.linspace(top, bottom, beams))[:, None]
     azimuth = (np.pi - (np.arange(azimuth_steps) + 0.5) * (2 * np.pi / azimuth_steps))[None]
     flat = np.cos(elevation)
@@ -111,7 +111,7 @@ def beam_directions(beams: int, azimuth_steps: int, top: float, bottom: float) -
 
 
 def _windows(scene: Scene, pose: Array, spec: LidarSpec) -> Array:
-    """(n, 5) the beams and azimuth steps that can reach each primitive: bounds from the corners of its box."""
+    """Finds the beams and azimuth steps that can reach each primitive, (n, 5): bounds from the corners of its box."""
     items = scene.primitives
     relative = raycast.corners(items) - pose[:3, 3]
     local = np.einsum("mkj,ji->mki", relative, pose[:3, :3])
@@ -131,7 +131,8 @@ def _windows(scene: Scene, pose: Array, spec: LidarSpec) -> Array:
 
 
 def _row_bounds(items: Array, relative: Array, local: Array, pose: Array, spec: LidarSpec) -> tuple[Array, Array]:
-    """(M,) first and past-the-last beam. The sine of an elevation is height over range; both are bounded by the box."""
+    """Finds the first and past-the-last beam, (M,). The sine of an elevation is height over range; both are bounded by
+    the box."""
     cos, sin = np.cos(items["yaw"]), np.sin(items["yaw"])
     east, north, up = (pose[:3, 3] - items["centre"]).T
     own = np.stack([cos * east + sin * north, cos * north - sin * east, up], axis=1)
@@ -148,7 +149,8 @@ def _row_bounds(items: Array, relative: Array, local: Array, pose: Array, spec: 
 
 
 def _column_bounds(local: Array, steps: int) -> tuple[Array, Array]:
-    """(M,) first and past-the-last azimuth step; the first may be negative or the last beyond `steps` (wrapped)."""
+    """Finds the first and past-the-last azimuth step, (M,); the first may be negative or the last beyond `steps`
+    (wrapped)."""
     azimuth = np.arctan2(local[..., 1], local[..., 0])
     middle = np.arctan2(local[..., 1].mean(axis=1), local[..., 0].mean(axis=1))
     turn = (azimuth - middle[:, None] + np.pi) % (2 * np.pi) - np.pi

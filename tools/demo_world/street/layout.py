@@ -1,4 +1,4 @@
-"""What a block of the street looks like on one side: eight kinds of verge, eight kinds of yard, and a side street."""
+"""The two sides of a block of the street: eight kinds of verge, eight kinds of yard, and a side street."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ class Builder:
         self._number = 0
 
     def next_instance(self) -> int:
+        """Returns an instance id that no other object has."""
         self.instances += 1
         return self.instances
 
     def ground(self, block: int, side: int, verge: Zone, walk: Zone, yard: Zone, back: Zone = Zone.TERRAIN) -> None:
+        """Sets the zones of one side of a block, from the verge outwards."""
         self.street.zones[int(side > 0), block - self.street.first_block, 1:] = verge, walk, yard, back
 
     def stand(self, item: Array, s: float, d: float, turn: float = 0.0, low: bool = False, thing: bool = False) -> None:
-        """Put `item` at (s, d), turned from the street's heading by `turn`; on the road's level when `low`."""
+        """Puts `item` at (s, d), turned from the street's heading by `turn`; on the road's level when `low`."""
         x, y, heading = self.street.place(s, d)
         self._number += 1
         instance = self.next_instance() if thing else 0
@@ -40,6 +42,7 @@ class Builder:
         self.items.append(objects.put(item, (x, y, height), heading + turn, instance, seed=self._number))
 
     def cross_street(self, block: int, side: int) -> None:
+        """Builds a side street on one side of a block."""
         self.ground(block, side, Zone.ROAD, Zone.ROAD, Zone.ROAD, Zone.ROAD)
         self.street.crossings[block - self.street.first_block] = True
         s, rng = block * BLOCK, self.rng

@@ -1,4 +1,4 @@
-"""What stands and drives in the street, each built of a few primitives.
+"""Vehicles and people in the street, each built of a few primitives.
 
 Every builder returns an array of dtype PRIMITIVE in the object's own frame: x forward, y left, z up from the ground it
 stands on, in metres. `put` moves it into the world and gives it an instance id.
@@ -21,7 +21,7 @@ Triple = tuple[float, float, float]
 
 
 class Kind(IntEnum):
-    """What a surface belongs to; a data set's writer turns it into the data set's own ids."""
+    """The kind of object that a surface belongs to; a data set's writer turns it into the data set's own ids."""
 
     NOTHING = 0
     ROAD = 1
@@ -71,7 +71,7 @@ def part(
     kind: Kind, shape: Shape, centre: Triple, half: Triple, material: Material, colour: Triple = (0.5, 0.5, 0.5),
     pores: Pores = Pores.NONE, yaw: float = 0.0,
 ) -> Array:  # fmt: skip
-    """Make one primitive as a (1,) PRIMITIVE array."""
+    """Makes one primitive as a (1,) PRIMITIVE array."""
     one = np.zeros(1, PRIMITIVE)
     one["kind"], one["shape"], one["material"], one["pores"], one["yaw"] = kind, shape, material, pores, yaw
     one["centre"], one["half"], one["colour"] = centre, half, colour
@@ -79,7 +79,7 @@ def part(
 
 
 def put(item: Array, place: Triple, yaw: float, instance: int = 0, moving: bool = False, seed: int = 0) -> Array:
-    """Copy `item` to `place` (world, metres), turned by `yaw` radians."""
+    """Copies `item` to `place` (world, metres), turned by `yaw` radians."""
     moved = item.copy()
     cos, sin = np.cos(yaw), np.sin(yaw)
     x, y, z = item["centre"].T
@@ -91,7 +91,7 @@ def put(item: Array, place: Triple, yaw: float, instance: int = 0, moving: bool 
 
 
 def pick(rng: Rng, table: tuple[Triple, ...]) -> Triple:
-    """Pick one of the colours, each with the same chance."""
+    """Picks one of the colours, each with the same chance."""
     return table[int(rng.integers(len(table)))]
 
 
@@ -103,7 +103,7 @@ def _wheels(kind: Kind, axles: tuple[float, ...], track: float, radius: float) -
 
 
 def car(rng: Rng) -> Array:
-    """Build a saloon or estate car, about 4.3 m long."""
+    """Builds a saloon or estate car, about 4.3 m long."""
     paint, estate = pick(rng, PAINTS), bool(rng.random() < 0.4)
     cabin, length = (-0.55 if estate else -0.2), (1.5 if estate else 1.25)
     return np.concatenate(
@@ -116,7 +116,7 @@ def car(rng: Rng) -> Array:
 
 
 def van(rng: Rng) -> Array:
-    """Build a delivery van, a car to the data sets."""
+    """Builds a delivery van, which the data sets label as a car."""
     paint = pick(rng, PAINTS)
     return np.concatenate(
         [
@@ -128,7 +128,7 @@ def van(rng: Rng) -> Array:
 
 
 def truck(rng: Rng) -> Array:
-    """Build a box lorry, about 7.5 m long."""
+    """Builds a box lorry, about 7.5 m long."""
     paint, load = pick(rng, PAINTS), pick(rng, PLASTERS)
     return np.concatenate(
         [
@@ -141,6 +141,7 @@ def truck(rng: Rng) -> Array:
 
 
 def bus(rng: Rng) -> Array:
+    """Builds a city bus."""
     paint = pick(rng, PAINTS)
     return np.concatenate(
         [
@@ -151,7 +152,7 @@ def bus(rng: Rng) -> Array:
 
 
 def trailer(rng: Rng) -> Array:
-    """Build a caravan."""
+    """Builds a caravan."""
     white = (0.82, 0.82, 0.78)
     return np.concatenate(
         [
@@ -163,6 +164,7 @@ def trailer(rng: Rng) -> Array:
 
 
 def excavator(rng: Rng) -> Array:
+    """Builds an excavator."""
     kind, yellow = Kind.CONSTRUCTION_VEHICLE, (0.80, 0.55, 0.05)
     return np.concatenate(
         [
@@ -177,6 +179,7 @@ def excavator(rng: Rng) -> Array:
 
 
 def bicycle(rng: Rng, kind: Kind = Kind.BICYCLE) -> Array:
+    """Builds a bicycle without its rider."""
     paint = pick(rng, PAINTS)
     frame: tuple[tuple[Triple, Triple], ...] = (
         ((0.0, 0, 0.80), (0.36, 0.035, 0.035)),
@@ -195,6 +198,7 @@ def bicycle(rng: Rng, kind: Kind = Kind.BICYCLE) -> Array:
 
 
 def motorcycle(rng: Rng, kind: Kind = Kind.MOTORCYCLE) -> Array:
+    """Builds a motorcycle without its rider."""
     paint = pick(rng, PAINTS)
     return np.concatenate(
         [
@@ -209,7 +213,7 @@ def motorcycle(rng: Rng, kind: Kind = Kind.MOTORCYCLE) -> Array:
 
 
 def person(rng: Rng, kind: Kind = Kind.PERSON, stride: float = 0.12) -> Array:
-    """Build somebody standing (stride 0) or walking, 1.55 to 1.9 m tall."""
+    """Builds somebody standing (stride 0) or walking, 1.55 to 1.9 m tall."""
     coat, trousers = pick(rng, CLOTHES), pick(rng, CLOTHES)
     skin: Triple = (0.62, 0.42, 0.32) if rng.random() < 0.6 else (0.32, 0.2, 0.14)
     body = np.concatenate(
@@ -252,9 +256,10 @@ def _rider(rng: Rng, kind: Kind, seat: float) -> Array:
 
 
 def bicyclist(rng: Rng) -> Array:
-    """Build rider and bicycle; the data sets label both as the rider."""
+    """Builds rider and bicycle; the data sets label both as the rider."""
     return np.concatenate([bicycle(rng, Kind.BICYCLIST), _rider(rng, Kind.BICYCLIST, 1.0)])
 
 
 def motorcyclist(rng: Rng) -> Array:
+    """Builds rider and motorcycle; the data sets label both as the rider."""
     return np.concatenate([motorcycle(rng, Kind.MOTORCYCLIST), _rider(rng, Kind.MOTORCYCLIST, 0.85)])

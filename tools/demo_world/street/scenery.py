@@ -1,4 +1,4 @@
-"""What stands still beside the street: houses, trees, hedges, fences, poles, signs and furniture (see objects.py)."""
+"""Things that stand beside the street: houses, trees, hedges, fences, poles, signs and furniture (see objects.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 def house(rng: Rng, width: float, depth: float) -> Array:
-    """Build a house `width` metres along x and `depth` along y, with a gable or a flat roof; its door side is free."""
+    """Builds a house `width` metres along x and `depth` along y, with a gable or a flat roof; its door side is free."""
     storeys, wall = int(rng.integers(2, 5)), pick(rng, PLASTERS)
     height = 3.0 * storeys + 0.4
     parts = [
@@ -34,7 +34,7 @@ def house(rng: Rng, width: float, depth: float) -> Array:
 
 
 def tree(rng: Rng) -> Array:
-    """Build a street tree, 5 to 8 m tall."""
+    """Builds a street tree, 5 to 8 m tall."""
     trunk = float(rng.uniform(2.0, 2.8))
     green: Triple = (float(rng.uniform(0.16, 0.28)), float(rng.uniform(0.30, 0.42)), float(rng.uniform(0.07, 0.14)))
     thick = float(rng.uniform(0.14, 0.24))
@@ -53,6 +53,7 @@ def tree(rng: Rng) -> Array:
 
 
 def bush(rng: Rng) -> Array:
+    """Builds a bush."""
     green: Triple = (0.2, float(rng.uniform(0.30, 0.40)), 0.12)
     halves = [(float(rng.uniform(0.5, 0.8)), float(rng.uniform(0.5, 0.8)), float(rng.uniform(0.4, 0.7))) for _ in "ab"]
     return np.concatenate(
@@ -64,24 +65,26 @@ def bush(rng: Rng) -> Array:
 
 
 def hedge(rng: Rng, length: float) -> Array:
+    """Builds a hedge `length` metres along x."""
     height = float(rng.uniform(0.6, 0.95))
     half = (length / 2, 0.45, height)
     return part(Kind.VEGETATION, Shape.BOX, (0, 0, height), half, Material.LEAVES, (0.16, 0.32, 0.10), Pores.LEAVES)
 
 
 def fence(rng: Rng, length: float) -> Array:
-    """Build a picket fence one can look through."""
+    """Builds a picket fence one can look through."""
     colour: Triple = ((0.46, 0.32, 0.2), (0.75, 0.74, 0.7), (0.3, 0.2, 0.14))[int(rng.integers(3))]
     height = float(rng.uniform(0.55, 0.8))
     return part(Kind.FENCE, Shape.BOX, (0, 0, height), (length / 2, 0.04, height), Material.WOOD, colour, Pores.PICKETS)
 
 
 def wall(rng: Rng, length: float) -> Array:
+    """Builds a low stone wall `length` metres along x, 0.9 m tall."""
     return part(Kind.WALL, Shape.BOX, (0, 0, 0.45), (length / 2, 0.15, 0.45), Material.STONE, (0.5, 0.47, 0.42))
 
 
 def lamp(rng: Rng) -> Array:
-    """Build a street lamp whose arm reaches to +y."""
+    """Builds a street lamp whose arm reaches to +y."""
     return np.concatenate(
         [
             part(Kind.POLE, Shape.COLUMN, (0, 0, 3.2), (0.09, 0.09, 3.2), Material.METAL),
@@ -92,7 +95,7 @@ def lamp(rng: Rng) -> Array:
 
 
 def sign(rng: Rng) -> Array:
-    """Build a traffic sign whose face looks to -x, at the driver."""
+    """Builds a traffic sign whose face looks to -x, at the driver."""
     height = float(rng.uniform(2.0, 2.4))
     shape = Shape.BALL if rng.random() < 0.6 else Shape.BOX
     colour: Triple = (0.75, 0.05, 0.05) if shape == Shape.BALL else (0.05, 0.2, 0.6)
@@ -106,16 +109,18 @@ def sign(rng: Rng) -> Array:
 
 
 def bollard(rng: Rng) -> Array:
+    """Builds a bollard, 1 m tall."""
     return part(Kind.POLE, Shape.COLUMN, (0, 0, 0.5), (0.09, 0.09, 0.5), Material.METAL)
 
 
 def bin_(rng: Rng) -> Array:
+    """Builds a rubbish bin, 1.1 m tall."""
     green: Triple = ((0.10, 0.25, 0.14), (0.15, 0.15, 0.17), (0.5, 0.4, 0.05))[int(rng.integers(3))]
     return part(Kind.STREET_FURNITURE, Shape.BOX, (0, 0, 0.55), (0.3, 0.3, 0.55), Material.PAINTED, green)
 
 
 def shelter(rng: Rng) -> Array:
-    """Build a bus shelter, open towards +y."""
+    """Builds a bus shelter, open towards +y."""
     glass: Triple = (0.35, 0.45, 0.48)
     return np.concatenate(
         [
@@ -128,6 +133,7 @@ def shelter(rng: Rng) -> Array:
 
 
 def cone(rng: Rng) -> Array:
+    """Builds a traffic cone."""
     orange: Triple = (0.85, 0.25, 0.03)
     return np.concatenate(
         [
@@ -139,7 +145,7 @@ def cone(rng: Rng) -> Array:
 
 
 def barrier(rng: Rng) -> Array:
-    """Build a red and white road-work barrier along x."""
+    """Builds a red and white road-work barrier along x."""
     kind, foot = Kind.BARRIER, (0.05, 0.2, 0.35)
     return np.concatenate(
         [
@@ -150,6 +156,6 @@ def barrier(rng: Rng) -> Array:
 
 
 def clutter(rng: Rng) -> Array:
-    """Build a heap that nobody has a name for."""
+    """Builds a heap that belongs to no class."""
     half = (float(rng.uniform(0.4, 0.8)), float(rng.uniform(0.4, 0.7)), 0.45)
     return part(Kind.CLUTTER, Shape.BALL, (0, 0, 0.2), half, Material.STONE, (0.4, 0.34, 0.28))

@@ -1,4 +1,4 @@
-"""What surfaces look like: a colour for every position on every material, so that a camera can tell them apart.
+"""Textures of surfaces: a colour for every position on every material, so that a camera can tell them apart.
 
 Each painter takes the positions that show its material, in the frame of what they lie on, and returns (n, 3) float32
 colours as the eye sees them (0..1); `albedo` turns them into shares of reflected light.
@@ -33,7 +33,7 @@ class Spots:
 
 
 def albedo(primitives: Array, number: Array, found: Surfaces, distance: Array) -> Array:
-    """Compute the share of red, green and blue light that hits send back, (n, 3) float32.
+    """Computes the share of red, green and blue light that hits send back, (n, 3) float32.
 
     Args:
         primitives: the scene's table. number: (n,) its rows that were hit. found: where. distance: (n,) metres.
@@ -56,7 +56,7 @@ def albedo(primitives: Array, number: Array, found: Surfaces, distance: Array) -
 
 
 def sky(direction: Array, sun: Array) -> Array:
-    """Compute the linear light from the sky along (n, 3) directions, (n, 3) float32: haze, clouds, a bright sun."""
+    """Computes the linear light from the sky along (n, 3) directions, (n, 3) float32: haze, clouds, a bright sun."""
     up = np.clip(direction[:, 2], 0, 1)[:, None]
     colour = np.array([0.66, 0.77, 0.90]) * (1 - up) ** 4 + np.array([0.16, 0.36, 0.72]) * (1 - (1 - up) ** 4)
     spread = 1.6 / (up[:, 0] + 0.12)
@@ -76,18 +76,19 @@ def _tint(value: Array, red: float, green: float, blue: float) -> Array:
 
 
 def _grain(spots: Spots, cell: float) -> Array:
-    """Noise of lattice `cell` metres, -0.5..0.5, fading where a cell gets smaller than a pixel."""
+    """Makes noise with a lattice of `cell` metres, -0.5..0.5, fading where a cell gets smaller than a pixel."""
     cells = [np.floor(spots.local[:, axis] / cell).astype(np.int32) for axis in range(3)]
     return (hash01(spots.seed, *cells) - 0.5) / (1 + spots.distance * (0.05 / cell) * 0.05)
 
 
 def _patches(spots: Spots, cell: float) -> Array:
-    """Smooth noise over the ground, -0.5..0.5."""
+    """Makes smooth noise over the ground, -0.5..0.5."""
     return value_noise(11, spots.local[:, 0] / cell, spots.local[:, 1] / cell) - 0.5
 
 
 def _wall_position(spots: Spots) -> tuple[Array, Array, Array]:
-    """Along and up an upright face (metres, from its left and bottom), and whether the face is upright."""
+    """Finds the positions along and up an upright face (metres, from its left and bottom), and whether the face is
+    upright."""
     sideways = np.abs(spots.facing[:, 0]) > np.abs(spots.facing[:, 1])
     along = np.where(sideways, spots.local[:, 1] + spots.half[:, 1], spots.local[:, 0] + spots.half[:, 0])
     return along, spots.local[:, 2] + spots.half[:, 2], np.abs(spots.facing[:, 2]) < 0.7
@@ -213,7 +214,7 @@ def _sign(spots: Spots) -> Array:
 
 
 def _gloss(spots: Spots) -> Array:
-    """Painted sheet metal mirrors some sky where it looks up."""
+    """Colours painted sheet metal, which mirrors some sky where it looks up."""
     return spots.colour * 0.95 + 0.10 + 0.16 * np.clip(spots.facing[:, 2:], 0, 1)
 
 
@@ -230,7 +231,8 @@ def _car_body(spots: Spots) -> Array:
 
 
 def _glazed(spots: Spots, low: float, high: float, pillar: float) -> Array:
-    """Painted body with a band of windows from `low` to `high` of its height, pillars every `pillar` metres."""
+    """Colours a painted body with a band of windows from `low` to `high` of its height, pillars every `pillar`
+    metres."""
     along, _, upright = _wall_position(spots)
     z = spots.local[:, 2] / spots.half[:, 2]
     across = along / pillar - np.floor(along / pillar)

@@ -67,11 +67,11 @@ class World:
     sun: Array
 
     def ego(self, time: float) -> tuple[float, float, float]:
-        """Return x, y (metres) and heading (radians) of the ego car at `time` (seconds), on the road at z = 0."""
+        """Returns x, y (metres) and heading (radians) of the ego car at `time` (seconds), on the road at z = 0."""
         return self.street.place(EGO_SPEED * time, -LANE)
 
     def scene(self, time: float, reach: float = 170.0) -> Scene:
-        """Collect everything within `reach` metres of the ego car at `time` (seconds)."""
+        """Collects everything within `reach` metres of the ego car at `time` (seconds)."""
         x, y, _ = self.ego(time)
         parts = [ground_rows(), self._near(self.static, x, y, reach)]
         for actor in self.actors:
@@ -88,7 +88,7 @@ class World:
 
 
 def ground_rows() -> Array:
-    """Make the (zones,) PRIMITIVE rows that give the ground's zones, and row 0, the sky, their attributes."""
+    """Makes the (zones,) PRIMITIVE rows that give the ground's zones, and row 0, the sky, their attributes."""
     rows = np.zeros(len(Zone), PRIMITIVE)
     rows["half"], rows["shape"] = 1, Shape.GROUND
     rows["seed"] = np.arange(len(Zone))
@@ -98,7 +98,7 @@ def ground_rows() -> Array:
 
 
 def build(seed: int, sequence: int, length: float) -> World:
-    """Build the street of a sequence, long enough for a drive of `length` metres.
+    """Builds the street of a sequence, long enough for a drive of `length` metres.
 
     Args:
         seed: any non-negative number; with `sequence` it decides everything.
@@ -135,7 +135,7 @@ def build(seed: int, sequence: int, length: float) -> World:
 
 
 class _Deck:
-    """Numbers 0..size-1, shuffled anew each time all have been drawn."""
+    """The numbers 0..size-1 in random order, shuffled again each time all have been drawn."""
 
     def __init__(self, size: int, rng: Rng) -> None:
         self._size, self._rng = size, rng
