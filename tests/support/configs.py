@@ -1,4 +1,4 @@
-"""A published configuration to change key by key, and what becomes of it."""
+"""A published configuration, with helpers that change it key by key and check how it is loaded."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ train_params:
 
 
 def plain(value: Any) -> Any:
-    """Mappings and lists all the way down, as a YAML file has them."""
+    """Converts models and tuples at every level to dicts and lists, as a YAML file has them."""
     if isinstance(value, pydantic.BaseModel):
         mapping: dict[str, Any] = {}
         for name in type(value).model_fields:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Makes writes beyond `size` bytes of a file fail with EFBIG, as with ENOSPC on a full disk; also in processes that
-    are started meanwhile, too."""
+    """Makes writes beyond `size` bytes of a file fail with EFBIG, as with ENOSPC on a full disk; this holds for
+    processes that are started meanwhile, too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

@@ -55,7 +55,7 @@ class TreeWriter:
         root: data_path.
         version: folder of the tables.
         categories: name by raw id; None: categories without an index, and no labels, as in the base release.
-        seed: of everything random.
+        seed: the seed of all random numbers.
     """
 
     def __init__(self, root: Path, version: str, categories: Sequence[str] | None, seed: int = 0) -> None:
@@ -176,10 +176,10 @@ def write_tree(
 
     Args:
         root: data_path.
-        version: which tables.
+        version: folder of the tables.
         scenes: name -> number of samples.
         categories: name by raw id; () for the usual order; None for a tree without lidarseg.
-        seed: of everything random.
+        seed: the seed of all random numbers.
 
     Returns:
         `root`.

@@ -25,9 +25,9 @@ class Block:
     """A fenced block.
 
     Attributes:
-        language: what stands behind the fence, or "".
+        language: the word behind the fence, or "".
         text: its lines.
-        runs: it is not marked as not to be run.
+        runs: whether it can run: it is not marked otherwise.
     """
 
     language: str

@@ -16,7 +16,7 @@ def recording(section: _S, read: set[str], prefix: str = "") -> _S:
     Args:
         section: a configuration or a part of it.
         read: dotted keys, as a file has them; those of flat kinds stand in the section.
-        prefix: of the keys, "train_params.".
+        prefix: the beginning of the keys, such as "train_params.".
     """
     kind = type(section)
     names = set(kind.model_fields) - ({CHOOSER} if isinstance(section, FlatKind) else set())

@@ -57,7 +57,7 @@ def train(
     swa_from_epoch: int | None = None,
     **settings: Any,
 ) -> pl.Trainer:
-    """Trains in `folder` (version_<n> of a run), two steps an epoch; checkpoints as always."""
+    """Trains in `folder` (version_<n> of a run), two steps an epoch, with the checkpoints of a real training."""
     torch.manual_seed(0)
     task = SegmentationTask(
         make_network(), training, [f"class {i}" for i in range(CLASSES)], 2, settings={"--seed": 0, "classes": ["a"]}

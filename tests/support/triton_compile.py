@@ -44,7 +44,7 @@ def compile_kernel(
 
     Args:
         kernel: a function of `triton.jit`, tuned or not.
-        dtype: of the features, in Triton's names.
+        dtype: type of the features, by Triton's name.
         capability: compute capability, 80 or 90.
         constants: compile-time arguments.
         options: num_warps, num_stages.
@@ -105,7 +105,7 @@ def gradient(c_in: int, c_out: int, block: tuple[int, ...], dtype: str, capabili
 
 
 def others(capability: int) -> Iterator[dict]:
-    """Compiles the kernels that are not tuned."""
+    """Compiles the kernels without block sizes to choose from."""
     volume, tile = {"VOLUME": 27}, {"VOLUME": 27, "TILE": TILE}
     geometry = triton_geometry
     for kernel, constants in (
@@ -121,7 +121,7 @@ def others(capability: int) -> Iterator[dict]:
 
 
 def some() -> Iterator[dict]:
-    """Compiles every kernel for each type of features and each generation of matrix units."""
+    """Compiles every kernel for each type of features and each generation of matrix units, with one block size."""
     yield from others(90)
     for dtype, capability in (("fp32", 80), ("fp16", 80), ("bf16", 90)):
         yield convolution(64, 64, (64, 64, 4, 5), dtype, capability, backward=False)

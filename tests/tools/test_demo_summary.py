@@ -29,7 +29,8 @@ SCORES = {
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """Two trainings, the newer one resumed from its first epoch, and two tests; the current folder is that of logs/."""
+    """Makes two trainings, the newer one resumed from its first epoch, and two tests; the current folder is that of
+    logs/."""
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "logs" / "SemanticKITTI" / "demo"
     for number, scores in enumerate([[(0, 0.9)], [(0, 0.125), (1, 0.25), (1, 0.375), (2, None), (3, 0.5)]]):
@@ -45,7 +46,7 @@ def run_folder(tmp_path, monkeypatch):
 
 
 def rows(text):
-    """The cells of the printed table, by the name in its first column."""
+    """Reads the cells of the printed table, by the name in its first column."""
     cells = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in text.splitlines() if "│" in line]
     return {name: rest for name, *rest in cells}
 
@@ -77,7 +78,7 @@ def test_a_network_trained_elsewhere_has_no_progress(run_folder, capsys):
 
 @pytest.fixture
 def with_predictions(run_folder, tmp_path, monkeypatch):
-    """A configuration whose data are at hand, and predictions of its first frame; returns the flags."""
+    """Makes a configuration whose data exist, and predictions of its first frame; returns the flags."""
     monkeypatch.setattr(demo_summary, "FRAMES", ("000000", "999999"))
     config = load_config(demo_summary.CONFIG, [f"dataset_params.val_data_loader.data_path={TREE}"])
     save_config(config, tmp_path / "demo.yaml")

@@ -1,4 +1,5 @@
-"""The command: a picture per corruption, and a table whose figures are those of what make_corruptions writes."""
+"""The drawings of corruptions: a picture of each, and a table with the figures of the files that make_corruptions
+writes."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def draw(tree, output, *flags, family="yan", sequence="08"):
 
 @pytest.fixture(scope="module")
 def drawn(tree, tmp_path_factory):
-    """Both families, at seed 3: folder of the pictures and what was printed."""
+    """Draws both families at seed 3; returns the folder of the pictures and the printed text."""
     folder, printed = tmp_path_factory.mktemp("pictures"), {}
     for family in CORRUPTED_SETS:
         said = io.StringIO()
@@ -50,7 +51,7 @@ def drawn(tree, tmp_path_factory):
 
 
 def figures(printed):
-    """Subset -> its cells, of the printed table."""
+    """Reads the cells of the printed table, by subset."""
     rows = [line.strip("|").split("|") for line in printed.splitlines() if line.startswith("| ")]
     return {name.strip(): [cell.strip() for cell in cells] for name, *cells in rows[1:]}
 
@@ -61,7 +62,7 @@ def pixels(path):
 
 @pytest.mark.parametrize("family", CORRUPTED_SETS)
 def test_the_table_is_that_of_the_made_data(family, drawn, tree, tmp_path):
-    """Points, change and ignored share against files that the other tool has written with the same seed."""
+    """Points, change and ignored share agree with files that the other tool has written with the same seed."""
     made = tmp_path / "made"
     flags = ["--family", family, "--data_path", tree, "--output", made, "--seed", 3, "--workers", 1]
     assert make_corruptions.main([str(flag) for flag in flags]) == 0
@@ -173,7 +174,7 @@ def test_altered_paint():
 
 
 def test_a_finer_range_view_tells_neighbours_apart():
-    """Two points 0.2 degrees apart, straight ahead: one pixel of 1024 to the turn, two of 2048 or more."""
+    """Two points lie 0.2 degrees apart, straight ahead: one pixel of 1024 to the turn, two of 2048 or more."""
     angles = np.radians([0.05, 0.25])
     xyz = np.stack([10 * np.cos(angles), 10 * np.sin(angles), [0, 0]], axis=1).astype(np.float32)
     rgb = np.array([[255, 0, 0], [0, 255, 0]], np.uint8)

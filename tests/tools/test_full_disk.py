@@ -1,4 +1,4 @@
-"""The makers of data and pictures on a disk that is full: a line that names the file, and nothing half written."""
+"""The makers of data and pictures on a full disk: one line names the file, and no incomplete file is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The command: a clean tree in, corrupted trees and a note out. What the corruptions do is tested with them."""
+"""The command make_corruptions: it reads a clean tree and writes corrupted trees and a note. The corruptions themselves
+are tested elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ GOLDEN = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
 
 @pytest.fixture
 def clean(tmp_path):
-    """A copy of the golden sequences: two scans of sequence 08."""
+    """Copies the golden sequences: two scans of sequence 08."""
     return Path(shutil.copytree(GOLDEN, tmp_path / "sequences"))
 
 
@@ -57,7 +58,7 @@ def entries(path, kind="<u4"):
 
 
 def test_yan_in_full(demo_trees, tmp_path, capsys, label_map):
-    """Every subset of the demo street, in the published layout, beside the source when nothing else is asked for."""
+    """The command writes every subset of the demo street, in the published layout, beside the source by default."""
     data = tmp_path / "sequences"
     data.symlink_to(demo_trees["SemanticKITTI"])
     assert run(data) == 0
@@ -222,7 +223,7 @@ def test_the_note(clean, tmp_path):
 
 
 def test_alpha_of_the_note_is_that_of_the_scan(clean, tmp_path):
-    """Points that did not turn to fog fade by exp(-2 alpha R)."""
+    """The intensity of points that did not turn to fog fades by exp(-2 alpha R)."""
     assert run(clean, "--output", tmp_path, "--subsets", "fog/light", family="robo3d") == 0
     for frame, drawn in note_of(tmp_path)["subsets"]["fog/light"]["drawn"].items():
         before = points(clean / "08" / "velodyne" / f"{frame}.bin")
@@ -410,7 +411,7 @@ def test_the_sensors_are_those_of_the_data_sets():
 
 
 def test_side_by_side_no_subset_is_lost_from_the_note(tmp_path):
-    """Two runs that began at the same time, each with subsets of its own."""
+    """Two runs began at the same time, each with subsets of its own."""
     ledgers = [Ledger(tmp_path / "out", {"seed": 0}, ["fog_light", "snow", CLEAN_FOLDER]) for _ in range(2)]
     for ledger, name in zip((*ledgers, ledgers[0]), ("fog_light", "snow", CLEAN_FOLDER), strict=True):
         ledger.complete(name, None, {"000000": FrameResult(0.0, 0.5, {})})

@@ -1,4 +1,5 @@
-"""The command: flags in, files and one line out. What the files hold is tested in demo_world/."""
+"""The command make_demo_data: its flags, its files and its one line of output. The files' contents are tested in
+demo_world/."""
 
 from __future__ import annotations
 

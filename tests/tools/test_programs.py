@@ -1,4 +1,4 @@
-"""What all tools have in common: they begin alike, run from anywhere, and say what their flags and exit codes mean."""
+"""Common properties of all tools: they start alike, run from anywhere, and document their flags and exit codes."""
 
 from __future__ import annotations
 

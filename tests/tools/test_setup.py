@@ -1,4 +1,4 @@
-"""tools/setup.sh with stand-ins for the Pythons of a machine; what it installs is seen by every `make test`."""
+"""tools/setup.sh with stand-ins for the Pythons of a machine; its real installation is part of every `make test`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ esac
 
 
 class Machine:
-    """A checkout, and a PATH with nothing but what is put there."""
+    """A checkout, and a PATH with only the programs that a test puts there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin = folder / "checkout", folder / "bin"

@@ -109,7 +109,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path, capsys, name):
 
 @pytest.mark.parametrize("name", ["view", "visualize"])
 def test_runs_as_a_script_from_anywhere(tmp_path, name):
-    """By its former name, too."""
+    """The former name works, too."""
     script = str(ROOT / "tools" / f"{name}.py")
     command = [sys.executable, script, "--data_path", str(TREE), "--output", "scan.png"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -118,7 +118,7 @@ def test_runs_as_a_script_from_anywhere(tmp_path, name):
 
 
 def corrupted(folder, raw, count=400):
-    """The golden scan as a sequence or subset in `folder`, its first points labelled `raw`."""
+    """Writes the golden scan as a sequence or subset in `folder`, its first points labelled `raw`."""
     labels = np.fromfile(TREE / "08" / "labels" / "000000.label", "<u4")
     labels[:count] = raw
     for kind in ("velodyne", "labels"):
@@ -176,7 +176,7 @@ def draw_nuscenes(output, tree, *flags):
 
 
 def scans(tree, version="v1.0-mini"):
-    """Token and file of the key frames of the lidar, by scene and time, straight from the tables."""
+    """Reads token and file of the key frames of the LiDAR, by scene and time, from the tables alone."""
     tables = {
         name: json.loads((tree / version / f"{name}.json").read_text()) for name in ("scene", "sample", "sample_data")
     }
@@ -188,7 +188,7 @@ def scans(tree, version="v1.0-mini"):
 
 
 def predict(folder, eval_set, scan, learning, more=0):
-    """Predict one class for all points, and for `more` that do not exist."""
+    """Predicts one class for all points, and for `more` that do not exist."""
     token, file = scan
     path = folder / "lidarseg" / eval_set / f"{token}_lidarseg.bin"
     path.parent.mkdir(parents=True)
@@ -228,7 +228,7 @@ def test_nuscenes_test_split_shows_predictions_alone(tree, tmp_path):
 
 
 def test_nuscenes_cameras_are_shown_as_they_are_on_the_car(tree, tmp_path, monkeypatch):
-    """What a camera sees lies where the camera looks; x points right and y ahead."""
+    """A camera's points lie in its direction; x points right and y ahead."""
     drawn = []
     monkeypatch.setattr("tools.viewing.scan.draw_scan", lambda *args, **kwargs: drawn.append(args))
     assert draw_nuscenes(tmp_path / "scan.png", tree) == 0

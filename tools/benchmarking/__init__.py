@@ -1,8 +1,8 @@
 """The measurements of `benchmark.py`, and the plain versions that they compare with.
 
-frame, subject   one frame as a data set of its own, and what is made of it
+frame, subject   one frame as a data set of its own; its batches, networks and voxels
 machine, timing  processor and memory; how long a call takes
-flags, report    what the three benchmarks share: flags, and tables that grow row by row
+flags, report    common flags of the three benchmarks, and tables that grow row by row
 child            measurements in a process of their own
 steps            an evaluation and a step of training, on any device
 roofline         the time that arithmetic or memory alone would take

@@ -25,7 +25,7 @@ from utils.errors import UserError, one_line
 from utils.paths import REPOSITORY
 
 Values = Mapping[str, Any]
-"""What a measurement found: numbers, texts and lists of them."""
+"""The results of a measurement: numbers, texts and lists of them."""
 _NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory|bad_alloc|unable to allocate", re.I)
 OUT_OF_MEMORY = "out of memory"
 
@@ -35,8 +35,8 @@ class Answer:
     """The results of a job.
 
     Attributes:
-        values: of every measurement that succeeded.
-        failures: why, in a line, for those that did not; "" stands for the job as a whole.
+        values: the results of every measurement that succeeded.
+        failures: the reason, in one line, for each that did not; "" stands for the job as a whole.
     """
 
     values: dict[str, Values] = field(default_factory=dict)
@@ -59,8 +59,8 @@ def run_job(module: str, job: Mapping[str, Any], limit: float | None = None) -> 
 
     Args:
         module: such as "tools.benchmarking.growth.row"; it calls `serve`.
-        job: what JSON can say.
-        limit: seconds after which the process is ended; what it has answered by then counts. None: no limit.
+        job: values that JSON can hold.
+        limit: seconds after which the process is ended; its answers until then count. None: no limit.
     """
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", module]
@@ -100,8 +100,8 @@ def perform(
 ) -> Iterator[tuple[str, Values | None, str | None]]:
     """Runs a job's measurements in order; yields the name of each with its values, or with the reason why it has none.
 
-    What runs out of memory is reported, and the next one is tried. Any other failure ends the job: after an error on a
-    CUDA device nothing that follows can be trusted.
+    If one runs out of memory, this is reported and the next is tried. Any other failure ends the job: after an error on
+    a CUDA device nothing that follows can be trusted.
 
     Args:
         measurements: job -> name -> measurement.

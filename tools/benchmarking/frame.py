@@ -62,9 +62,9 @@ def prepare(
     Args:
         origin: the frame.
         config: the experiment.
-        overrides: of its keys.
+        overrides: its changed keys, KEY=VALUE.
         folder: an empty folder.
-        demo: what to make up; None: `full_size`.
+        demo: the options of the made-up sweep; None: `full_size`.
         copies: frames to write into the training and into the validation sequence; all but the first lack one point
             in a hundred, at random, so that they differ in their sizes.
 

@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.files import whole_file, write_text
 
 NONE = "-"
-"""The cell of what was not measured."""
+"""The cell of a number that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Table:
     """A table of text.
 
     Attributes:
-        columns: its headings.
-        rows: as many cells each.
-        title: above it, or none.
+        columns: the headings.
+        rows: one cell for each column.
+        title: the line above the table, or None.
     """
 
     columns: Sequence[Column]
@@ -82,9 +82,9 @@ class Report:
     """The text and tables of a benchmark's results.
 
     Attributes:
-        facts: lines before the tables: the machine and the input.
-        tables: what was measured so far.
-        closing: lines behind the tables: what they mean.
+        facts: lines before the tables, about the machine and the input.
+        tables: the rows that were measured so far.
+        closing: lines after the tables, which explain them.
     """
 
     facts: Sequence[str]
@@ -112,10 +112,10 @@ def growing(terminal: Console, output: Path | None, report: Callable[[], Report]
     Args:
         terminal: where the facts are printed at once, each row as soon as it is finished, and the tables at the end.
         output: a file that is written whole after each row, as Markdown; or None.
-        report: the report as it is now.
+        report: makes the report of the rows that are finished.
 
     Yields:
-        What to call after each row.
+        A function to call after each row.
 
     Raises:
         UserError: `output` cannot be written; this is found before the block begins.

@@ -1,6 +1,6 @@
 """The roofline model: the time of a network if nothing but arithmetic, or nothing but memory, took time.
 
-The work is counted from the voxels and their neighbours, so it is that of one input. Bytes are the least that can be:
+The work is counted from the voxels and their neighbours, so it belongs to one input. Bytes are a lower bound:
 every layer reads its input, its weights and a list of neighbours once and writes its output once; activations, norms
 and additions are taken to be part of the layer before them.
 """
@@ -52,10 +52,10 @@ def convolution_work(rows: int, pairs: int, layer: SparseConv3d, size: int, resi
     too).
 
     Args:
-        rows, pairs: see above.
+        rows, pairs: numbers of voxels, and of pairs of neighbours.
         layer: the convolution.
         size: bytes of a number.
-        residual: whether something of the shape of the output is read and added to it.
+        residual: whether a tensor of the shape of the output is read and added to it.
     """
     volume, c_in, c_out = layer.weight.shape
     numbers = rows * c_in + volume * c_in * c_out + (2 if residual else 1) * rows * c_out
@@ -80,7 +80,7 @@ def network_work(network: Network3D, voxels: Voxels, size: int) -> dict[str, Wor
 
     Args:
         network: the 3D network.
-        voxels: of a batch.
+        voxels: the voxels of a batch.
         size: bytes of a number: 4 in fp32, 2 in bf16.
     """
     points, channels = len(voxels.features), network.embed_points.out_features
@@ -136,9 +136,9 @@ class Rates:
     """The speed of a machine.
 
     Attributes:
-        flops: of a matrix product, per second.
-        bytes: of a copy, read and written, per second.
-        matrix: the shape of that product.
+        flops: operations per second in a matrix product.
+        bytes: bytes per second in a copy, read and written.
+        matrix: the shape of that product (rows, inner, columns).
     """
 
     flops: float
@@ -182,8 +182,8 @@ def roofline_lines(name: str, parts: dict[str, Work], rates: Rates, measured: Se
     Args:
         name: such as "3D network, fp32".
         parts: its work.
-        rates: of the machine, in that precision.
-        measured: what took how many seconds.
+        rates: the speed of the machine in that precision.
+        measured: (name, seconds) of each measurement.
     """
     work = sum(parts.values(), Work())
     arithmetic, memory = rates.bounds(work)

@@ -31,7 +31,7 @@ class TrainingStep:
 
     Args:
         network: the network to train.
-        params: of its optimiser.
+        params: the parameters of its training.
         precision: "32" or "bf16".
         losses: (batch) -> named losses; None: the network's own.
     """

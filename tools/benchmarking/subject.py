@@ -1,4 +1,4 @@
-"""The frame that the benchmarks measure on, and what they need of it."""
+"""The frame that the benchmarks measure on, and the data and networks made for it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from utils.scan.records import Batch
 
 
 class Subject:
-    """One frame and what the stages need of it, each made when it is first asked for.
+    """One frame with its batches, networks and voxels, each made when it is first asked for.
 
     Args:
-        config: the experiment; its data_path holds one training and one validation sequence, each with the frame alone.
+        config: the experiment; its data_path holds one training and one validation sequence, each with only this frame.
     """
 
     def __init__(self, config: Config) -> None:
@@ -115,7 +115,8 @@ class Subject:
 def settled_network(config: Config, batch: Batch) -> Network3D:
     """Makes the 3D network in evaluation, on the device of a batch.
 
-    Its weights are random and always the same; its BatchNorm knows the batch: activations are as large as trained ones.
+    Its weights are random and always the same; its BatchNorms have the statistics of the batch, so that activations are
+    as large as in a trained network.
     """
     torch.manual_seed(0)
     network = build_network(config, baseline_only=True)

@@ -20,10 +20,10 @@ def repeat(call: Callable[[], object], device: torch.device, runs: int, budget: 
     """Times up to `runs` calls (seconds), after one to warm up.
 
     Args:
-        call: what to time.
-        device: what to wait for at the end of each call.
+        call: the call to time.
+        device: the device that each call is waited for on.
         runs: how many calls.
-        budget: seconds after which no further call is begun. If the warm-up alone takes longer, it is what counts.
+        budget: seconds after which no further call begins. If the warm-up alone takes longer, it is the only time.
     """
     first = seconds(call, device)
     if first > budget:

@@ -13,7 +13,7 @@ from utils.names import is_path_below
 
 NAME = "demo_world.json"
 FORMAT = 2
-"""Raised whenever the same options come to mean other bytes."""
+"""The version of the files: increased when the same options give other bytes."""
 
 
 def claim(
@@ -26,13 +26,13 @@ def claim(
         identity: the options that decide its bytes.
         files: all files the data set will have, below `output`.
         overwrite: whether a set with other options may be removed (only files that the maker wrote).
-        caches: what readers may put among the files; it is removed with them.
+        caches: files that readers may put among them; they are removed, too.
 
     Returns:
         The note of a complete set with the same options (then there is nothing to do), else None: write.
 
     Raises:
-        UserError: there is something else in the way.
+        UserError: something else is in the way.
     """
     files = list(files)
     note = _read(output)
@@ -52,7 +52,7 @@ def claim(
 
 
 def complete(output: Path, **found: Any) -> Note:
-    """Notes that the data set in `output` is complete, and what was `found` while it was made; returns the note."""
+    """Records that the data set in `output` is complete, and what was `found` while it was made; returns the note."""
     note = _read(output)
     assert note is not None
     note = {**note, "complete": True, **found}

@@ -1,4 +1,4 @@
-"""Categories of nuScenes, and what the street's surfaces and objects are called there."""
+"""Categories of nuScenes, and the categories of the street's surfaces and objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nuScenes car on its drives: which scenes there are, where its sensors sit, and where it is at what time.
+"""The nuScenes car on its drives: the scenes, the places of its sensors, and its position at each time.
 
 Three frames, all with z up: the street's own (world.py), the city's, in which the tables give the ego poses, and the
 ego car's (x forward, y left, on the road below the rear axle).
@@ -76,7 +76,7 @@ class Drive:
     Attributes:
         order: its number among the drives. number: in its official name. split: the split it belongs to.
         samples: key frames.
-        seed: of the whole data set.
+        seed: the seed of the whole data set.
     """
 
     order: int
@@ -101,11 +101,11 @@ class Drive:
         return f"n008-{self.start.astimezone(_BOSTON):%Y-%m-%d-%H-%M-%S%z}"
 
     def time(self, sample: int, sensor: Sensor = LIDAR) -> float:
-        """Returns the seconds since the drive's start at which `sensor` measures."""
+        """Returns the seconds from the drive's start to the moment when `sensor` measures."""
         return sample * SAMPLE_TIME + sensor.trigger / MICROSECONDS
 
     def timestamp(self, sample: int, sensor: Sensor = LIDAR) -> int:
-        """Returns the same time as microseconds since 1970."""
+        """Returns the moment when `sensor` measures, in microseconds since 1970."""
         first = (self.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
         return first + round(sample * SAMPLE_TIME * MICROSECONDS) + sensor.trigger
 
@@ -121,7 +121,8 @@ class Drive:
         return rigid(turn(0, 0, heading), (x, y, 0))
 
     def mount(self, sensor: Sensor) -> Array:
-        """Returns the pose of the sensor in the ego frame, (4, 4) float64: for each drive a little off the plan."""
+        """Returns the pose of the sensor in the ego frame, (4, 4) float64, which differs a little from drive to
+        drive."""
         rng = np.random.default_rng([self.seed, self.number, SENSORS.index(sensor)])
         axes = _CAMERA_AXES if sensor.field_of_view else _LIDAR_AXES
         off = turn(*rng.normal(0, 0.004, 3).tolist())

@@ -26,9 +26,9 @@ class Box:
     """An object that the LiDAR hit.
 
     Attributes:
-        instance: its id in the drive. kind, moving: what it is and does.
+        instance: its id in the drive. kind: its kind. moving: whether it moves.
         centre: metres, street frame. size: width, length, height. yaw: radians, street frame.
-        points: of the sweep, on it.
+        points: number of points of the sweep on it.
     """
 
     instance: int
@@ -74,9 +74,9 @@ def tables(
 
     Args:
         drives: its scenes, at least one.
-        boxes: what the LiDAR hit, by drive (`order`) and sample.
+        boxes: the objects that the LiDAR hit, by drive (`order`) and sample.
         image_size: width and height of the pictures.
-        labelled: whether labels and annotations are given away; False for the test version.
+        labelled: whether there are labels and annotations; False for the test version.
     """
     seed = drives[0].seed
     found = _vocabulary(seed)
@@ -205,7 +205,7 @@ def _labels(drive: Drive, sample: int) -> Record:
 
 
 def _add_annotations(found: Tables, drive: Drive, boxes: Sequence[list[Box]]) -> None:
-    """Instances of a drive, and their boxes in each of its samples."""
+    """Adds the instances of a drive, and their boxes in each of its samples."""
     seen: dict[int, list[tuple[int, Box]]] = {}
     for sample, hit in enumerate(boxes):
         for box in hit:
@@ -246,8 +246,8 @@ def _placed(drive: Drive, box: Box) -> Record:
 
 
 def _scenes_not_made(drives: Sequence[Drive]) -> list[Record]:
-    """Yields empty records of the other test scenes: the devkit's validator wants all scenes of the split to be
-    known."""
+    """Yields records without samples for the other test scenes: the devkit's validator wants to know all scenes of the
+    split."""
     made = {drive.name for drive in drives}
     return [
         {

@@ -30,7 +30,7 @@ class DemoOptions:
         reflectance: (name, share) of materials (`materials.REFLECTANCE`) that send back another share of the light.
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: a value is outside of its range.
     """
 
     train_frames: int = _choice(40, "scans in sequence 00, or over the 8 scenes of mini_train", *_between(1, 10000))
@@ -74,7 +74,7 @@ class DemoOptions:
                 raise UserError(f"--reflectance {name} has to be from 0 to 1, not {share}; change it")
 
     def identity(self) -> dict[str, Any]:
-        """Returns what decides the files' bytes, as JSON would give it back."""
+        """Returns the options that decide the files' bytes, in the types that JSON returns."""
         chosen = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -91,7 +91,7 @@ DEFAULTS = {
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds a flag for each choice but `workers` and `reflectance`; one that was not given is None."""
+    """Adds a flag for each choice except `workers` and `reflectance`; a flag that is not given is None."""
     for choice in fields(DemoOptions):
         if not choice.metadata:
             continue
@@ -107,7 +107,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def in_words(values: Mapping[str, object]) -> str:
-    """Writes a value of each data set for a help text, once if they are the same."""
+    """Writes a value of each data set for a help text; equal values are written once."""
     if len(set(map(str, values.values()))) == 1:
         return str(next(iter(values.values())))
     return ", ".join(f"{name}: {value}" for name, value in values.items())

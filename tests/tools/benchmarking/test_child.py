@@ -70,7 +70,7 @@ def test_how_a_child_ended_is_one_line(answer, program, failure):
 
 
 def test_a_child_that_takes_too_long_is_ended(answer):
-    """What it has answered by then counts, but not half a line."""
+    """The answers until then count; an unfinished line does not."""
     said = '["a", {"seconds": 1}, null]\n["b", {"sec'
     found = answer(f"import time; print({said!r}, end='', flush=True); time.sleep(600)", limit=2)
     assert found.values == {"a": {"seconds": 1}}

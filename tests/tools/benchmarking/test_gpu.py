@@ -28,7 +28,7 @@ FLAGS = ["--device", "cpu", "--runs", "2", "--steps", "1", "--batch_size", "1", 
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Small sweeps, few of them, one thread, no processes that make scans."""
+    """Chooses few small sweeps, one thread, and no processes that make scans."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -52,14 +52,14 @@ def job(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(job):
-    """Everything of the torch backend in fp32, and (as None) of the machine."""
+    """Measures the torch backend in fp32, and (as None) the machine, with all measurements."""
     jobs = (job, dataclasses.replace(job, backend=None))
     return {j.backend: Answer.of(perform(gpu_row.measurements, dataclasses.asdict(j))) for j in jobs}
 
 
 @pytest.fixture
 def few_children(measured, monkeypatch):
-    """What has been measured in this process already is not measured again."""
+    """Replaces the measurements of children by those that this process has made already."""
 
     def run_job(job, limit, run=gpu_row.run_job):
         return measured[job.backend] if job.backend in measured else run(job, limit)
@@ -68,7 +68,7 @@ def few_children(measured, monkeypatch):
 
 
 def tables(markdown):
-    """The rows of each table."""
+    """Reads the rows of each table."""
     rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
     starts = [number for number, row in enumerate(rows) if row[0] == "backend"]
     return [rows[start : start + 4] for start in starts]
@@ -78,7 +78,7 @@ def tables(markdown):
 
 
 def test_a_backend_that_cannot_be_used_is_a_row_and_the_others_go_on(tmp_path, capsys, few_children):
-    """The child that is to measure spconv says why it cannot."""
+    """The child that is to measure spconv reports why it cannot."""
     output = tmp_path / "gpu.md"
     flags = ["--backends", "spconv", "torch", "--precisions", "32", "--output", str(output)]
     assert benchmark.main(["gpu", *flags, *FLAGS]) == 0
@@ -149,7 +149,7 @@ def test_everything_is_measured(measured):
 
 
 def test_no_two_scans_are_the_same(job):
-    """Neither of those that are evaluated in turn, nor of the frames that are loaded for training."""
+    """This holds for the scans that are evaluated in turn, and for the frames that are loaded for training."""
     inputs = gpu_inputs.Inputs(job)
     assert len({len(view.points) for view in inputs.views}) > 1
     assert len({float(view.points[0, 0]) for view in inputs.views}) == gpu_inputs.VIEWS
@@ -175,7 +175,7 @@ def right(keys, kernel_size):
 
 
 def wrong(keys, kernel_size):
-    """A map that has lost the neighbours of one offset."""
+    """Makes a map without the neighbours of one offset."""
     found = right(keys, kernel_size)
     inputs, outputs = list(found.inputs), list(found.outputs)
     inputs[14] = outputs[14] = keys.new_empty(0)
@@ -184,7 +184,7 @@ def wrong(keys, kernel_size):
 
 @pytest.mark.parametrize(("submanifold_map", "is_right"), [(right, True), (wrong, False)])
 def test_a_wrong_backend_is_noticed(job, monkeypatch, submanifold_map, is_right):
-    """In the place of spconv, which is not there."""
+    """A wrong backend takes the place of spconv, which is not installed."""
     backend = SparseBackend("spconv", submanifold_map, torch_backend.halving_map)
     build = gpu_inputs.build_network
 

@@ -30,7 +30,7 @@ VALUES = {"seconds": 1.0, "runs": 1, "before": 0, "memory": 1, "others": None, "
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Small pictures, one thread (children take it over), no processes that make scans."""
+    """Chooses small pictures, one thread (children inherit it), and no processes that make scans."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +45,7 @@ def run(*flags):
 
 
 def cells_of(markdown):
-    """The rows of all tables."""
+    """Reads the rows of all tables."""
     rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
     return [row for row in rows if set(row[0]) != {"-"}]
 
@@ -54,14 +54,15 @@ def cells_of(markdown):
 
 
 def data_at_the_start() -> float:
-    """GiB that the limit counts when a row begins: of torch for CUDA it is four times that of torch for the CPU."""
+    """Measures the GiB that the limit counts when a row begins: torch for CUDA takes four times as much as torch for
+    the CPU."""
     program = "import tools.benchmarking.growth.row; print(open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     return int(re.findall(r"VmData:\s*(\d+) kB", done.stdout)[0]) / 2**20
 
 
 def test_a_row_that_fails_says_so_and_the_others_go_on(tmp_path, capsys):
-    """Training, with the 25 million parameters of 2DPASS, does not fit into what evaluation can live with."""
+    """Training, with the 25 million parameters of 2DPASS, does not fit into a memory that is enough for evaluation."""
     limit = round(data_at_the_start() + 0.15, 2)
     output = tmp_path / "tables" / "growth.md"
     flags = ["--tables", "points", "votes", "--sweeps", "8x64", "--sweep", "8x64", "--votes", 1, 3]

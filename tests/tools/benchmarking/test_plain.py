@@ -1,4 +1,4 @@
-"""The plain way is a judge of the project; here it is judged itself, by loops and dictionaries in plain Python."""
+"""The plain versions of the benchmark, compared with loops and dictionaries in plain Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.benchmarking.plain.versions import Geometry, convolve, kernel_map, sc
 
 @pytest.fixture(scope="module")
 def batch():
-    """Two scans: crowded voxels in the middle, lonely ones and points outside the volume around."""
+    """Makes two scans: crowded voxels in the middle, isolated ones and points outside the volume around."""
     batch = make_batch((70, 50))
     batch.points[::2, :3] *= 0.07
     return batch
@@ -28,7 +28,7 @@ def geometry(batch):
 
 
 def cells(batch, scale):
-    """The voxel (scan, z, y, x) of every point."""
+    """Computes the voxel (scan, z, y, x) of every point."""
     result = []
     for scan, point in zip(batch.scan_ids.tolist(), batch.points.numpy(), strict=True):
         x, y, z = (
@@ -62,7 +62,8 @@ def test_means_and_groups(geometry):
 
 
 def test_features(batch, geometry):
-    """x, y, z, intensity; from the mean of the voxel's points; from the voxel's low corner."""
+    """The columns are x, y, z, intensity; the offset from the mean of the voxel's points; the offset from its low
+    corner."""
     points, voxels = batch.points.double(), cells(batch, 1)
     for row, (_, z, y, x) in enumerate(voxels):
         alike = [points[i, :3] for i, voxel in enumerate(voxels) if voxel == voxels[row]]
@@ -74,7 +75,8 @@ def test_features(batch, geometry):
 
 
 def test_convolution(geometry):
-    """out[p] = sum over d of W[d] in[p + d]; W's first axis runs over d with z slowest and x fastest."""
+    """The definition: out[p] = sum over d of W[d] in[p + d]; W's first axis runs over d with z slowest and x
+    fastest."""
     coordinates = geometry.grids[1].coordinates
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(len(coordinates), 2, generator=generator, dtype=torch.float64)

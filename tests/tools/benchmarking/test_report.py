@@ -11,7 +11,7 @@ COLUMNS = [Column("backend"), Column("ms", True), Column("remark")]
 
 
 def measuring(output, rows, during=lambda: None):
-    """Three rows, one after the other."""
+    """Measures three rows, one after the other."""
     table = Table(COLUMNS, rows, "Latency")
     with growing(console(), output, lambda: Report(["Machine: ours"], [table], ["ms: of a call"])) as row_done:
         for name, value in (("torch", "3.5"), ("triton", "-"), ("spconv", "1")):

@@ -18,13 +18,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module", params=[(2, 4, 8), (2, 2, 4)], ids=["2 4 8", "2 2 4"])
 def scene(request):
-    """A tiny network in evaluation and the voxels of two scans; with a scale that comes twice, too."""
+    """Makes a tiny network in evaluation and the voxels of two scans, with and without a repeated scale."""
     network = make_network_3d(request.param).eval()
     return network, network.voxelize(make_batch((300, 200), spread=0.3))
 
 
 def slow_pairs(keys):
-    """A dictionary of voxels, asked for all 27 neighbours of each."""
+    """Counts pairs with a dictionary of voxels that is asked for all 27 neighbours of each."""
     voxels = set(zip(*(column.tolist() for column in unpack(keys)), strict=True))
     reach = (-1, 0, 1)
     return sum(
@@ -42,7 +42,7 @@ def test_pairs(scene):
 
 
 def test_flops_are_those_of_the_products_that_are_made(scene):
-    """Torch counts the matrix products as they happen; means are none."""
+    """Torch counts the matrix products as they happen; means are not among them."""
     network, voxels = scene
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(voxels)
@@ -51,7 +51,7 @@ def test_flops_are_those_of_the_products_that_are_made(scene):
 
 
 class SlowCount:
-    """Adds up what goes into and comes out of every layer, as it happens."""
+    """A sum of the bytes that go into and come out of every layer, counted as they pass."""
 
     def __init__(self, network, voxels, size):
         self.bytes = dict.fromkeys(("3x3x3 convolutions", "linear layers", "means and copies"), 0)
@@ -108,7 +108,7 @@ def test_bytes_and_means_as_they_happen(scene, size, monkeypatch):
 
 
 def test_whatever_the_backend(scene):
-    """Work is counted from the voxels: a backend whose map says nothing about pairs changes nothing."""
+    """Work is counted from the voxels: a backend whose map has no list of pairs changes nothing."""
     network, voxels = scene
     expected = network_work(network, voxels, 4)
     for number in range(len(network.encoder)):

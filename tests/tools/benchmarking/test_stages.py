@@ -28,7 +28,7 @@ OUTSIDE = 10
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Inputs are tiny: more threads would only wait for each other."""
+    """Uses one thread: inputs are tiny, and more threads would only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,7 +37,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """One frame of a wavy ground of 6 m x 6 m before the camera: most voxels have neighbours, many hold two points."""
+    """Makes one frame of a wavy ground of 6 m x 6 m before the camera: most voxels have neighbours, many hold two
+    points."""
     root = tmp_path_factory.mktemp("tree")
     for folder in ("velodyne", "labels", "image_2"):
         (root / "00" / folder).mkdir(parents=True)
@@ -68,7 +69,7 @@ def measurements(subject):
 
 
 def test_the_input_is_a_fair_one(subject):
-    """Or the comparisons below would compare nothing."""
+    """Without this input the comparisons below would compare nothing."""
     pairs = subject.geometry.grids[1].pairs
     assert sum(len(inputs) for inputs, _ in pairs) > 3 * len(subject.voxels.base)
     assert len(subject.voxels.base) < 0.9 * len(subject.batch.points)
@@ -76,7 +77,7 @@ def test_the_input_is_a_fair_one(subject):
 
 
 def tolerance(name: str) -> float:
-    """Of the difference, relative to the largest value; or of the share of entries that differ."""
+    """Returns the tolerance of a difference, relative to the largest value; or of the share of entries that differ."""
     if re.match(r"label map|training item|voxels|kernel maps", name):
         return 0.0
     if name.endswith("bf16"):

@@ -20,13 +20,13 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def short(tmp_path_factory):
-    """The default sensor for a few frames."""
+    """Makes a few frames of the default sensor."""
     return made_once(tmp_path_factory, "short", lambda folder: write_tree(folder / "sequences", SHORT)) / "sequences"
 
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
-    """The nuScenes tree of `EXACT_NUSCENES`."""
+    """Makes the nuScenes tree of `EXACT_NUSCENES`."""
     options = replace(EXACT_NUSCENES, workers=2)
     return made_once(tmp_path_factory, "exact", partial(_write_nuscenes, options)) / "nuscenes"
 

@@ -1,4 +1,4 @@
-"""What lies in the output folder already: its own data set, another one, or somebody's files."""
+"""Output folders that are not empty: with the tool's own data set, another one, or somebody's files."""
 
 from __future__ import annotations
 

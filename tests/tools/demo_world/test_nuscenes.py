@@ -1,4 +1,4 @@
-"""The nuScenes tree: what its files and tables say, read with the unmodified nuscenes-devkit."""
+"""The files and tables of the nuScenes tree, read with the unmodified nuscenes-devkit."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_categories_are_looked_up_by_name(mini):
 
 
 def test_sensors_look_where_their_names_say(mini):
-    assert len(mini.calibrated_sensor) == 10 * 7  # calibrated anew for each drive
+    assert len(mini.calibrated_sensor) == 10 * 7  # calibrated again for each drive
     for record in mini.calibrated_sensor:
         channel = mini.get("sensor", record["sensor_token"])["channel"]
         axes = Quaternion(record["rotation"]).rotation_matrix.T  # rows: the sensor's axes in the ego frame

@@ -1,4 +1,4 @@
-"""The nuScenes tree: the unmodified nuscenes-devkit's own geometry and benchmark on it."""
+"""The geometry and the benchmark of the unmodified nuscenes-devkit on the nuScenes tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ create_splits_scenes = pytest.importorskip("nuscenes.utils.splits").create_split
 
 
 def to_global(devkit, token, points):
-    """(N, 3) positions in a sensor's frame, brought to the city's."""
+    """Moves (N, 3) positions from a sensor's frame to the city's."""
     data = devkit.get("sample_data", token)
     for table in ("calibrated_sensor", "ego_pose"):
         record = devkit.get(table, data[f"{table}_token"])
@@ -55,8 +55,9 @@ def test_poses_bring_standing_things_together(mini):
 
 
 def seen_in_front(devkit, drive, camera_pose):
-    """Per camera, by the devkit's own projection: (of points on standing surfaces in the picture) how many lie nearer
-    than that surface, which no ray could have reached; how many lie on it; how many of these have its category.
+    """Counts, for each camera and by the devkit's own projection, the points on standing surfaces in the picture that
+    lie nearer than that surface, which no ray could have reached; those that lie on it; and those of them that have its
+    category.
 
     camera_pose: whether the camera's own ego pose is used, or the LiDAR's for both.
     """
@@ -138,7 +139,7 @@ def test_instances_are_followed_through_a_scene(mini):
 
 
 def predict(devkit, folder, split, labels):
-    """A submission that says `labels(sample)` for each sample of a split."""
+    """Writes a submission with the predictions `labels(sample)` for each sample of a split."""
     (folder / "lidarseg" / split).mkdir(parents=True)
     (folder / split).mkdir()
     meta = {f"use_{what}": what == "lidar" for what in ("camera", "lidar", "radar", "map", "external")}

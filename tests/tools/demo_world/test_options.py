@@ -1,4 +1,4 @@
-"""What can be chosen, and what is refused."""
+"""The options of demo data: which values are taken, and which are refused."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tools.demo_world.street.objects import put
 
 
 def inside(shape, unit):
-    """Whether (n, 3) positions lie in a unit shape: the shapes' definitions in words of their cross-sections."""
+    """Returns whether (n, 3) positions lie in a unit shape, by the shapes' cross-sections."""
     x, y, z = np.abs(unit[:, 0]), np.abs(unit[:, 1]), unit[:, 2]
     height = (z + 1) / 2  # 0 at the bottom, 1 at the top
     slab = (height >= 0) & (height <= 1)

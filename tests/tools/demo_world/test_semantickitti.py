@@ -113,7 +113,7 @@ def test_seed_and_sequence_make_other_streets(tiny, tmp_path):
 
 
 def test_points_are_in_kittis_order(short):
-    """Beam after beam from the top, each counter-clockwise from straight ahead: the azimuth wraps once for each."""
+    """Beams run from the top, each counter-clockwise from straight ahead: the azimuth wraps once for each."""
     scan = read_scan(short, "08", 0).astype(np.float64)
     azimuth = np.arctan2(scan[:, 1], scan[:, 0]) % (2 * np.pi)
     starts = np.flatnonzero(np.diff(azimuth) < -1) + 1

@@ -1,4 +1,4 @@
-"""LiDAR and camera against what their options and the KITTI formulas say."""
+"""LiDAR and camera, compared with their options and the KITTI formulas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.demo_world.street.objects import put
 
 
 def wall_sweep(**changes):
-    """A wall that fills what is ahead of the sensor, 10 m away."""
+    """Measures a wall that fills the view ahead of the sensor, 10 m away."""
     scene = scene_of(put(thing(Shape.BOX, (1, 400, 400)), (11.0, 0, 0), 0.0))
     spec = lidar.LidarSpec(
         **{"beams": 32, "azimuth_steps": 1024, "range_noise": 0.0, "dropout": 0.0, "ghosts": 0.0, **changes}
@@ -46,7 +46,7 @@ def test_dropout_is_the_share_of_lost_points():
 
 
 def test_shadow_falls_where_a_ray_to_the_sun_says():
-    """One box in the air; positions on the plane z = 0, judged by walking towards the sun."""
+    """One box hangs in the air; positions on the plane z = 0 are judged by walking towards the sun."""
     half, centre = np.array([2.0, 1.0, 0.5]), np.array([1.0, -1.0, 4.0])
     scene = scene_of(put(thing(Shape.BOX, tuple(half)), tuple(centre), 0.0))
     shadows = camera.cast_shadows(scene, np.zeros(3), reach=12, texel=0.05)
@@ -60,7 +60,8 @@ def test_shadow_falls_where_a_ray_to_the_sun_says():
 
 
 def test_points_projected_with_the_calibration_meet_the_pixels_surface(tmp_path):
-    """Pixel of a point: P2 [Tr; 0 0 0 1] (x, y, z, 1) as in KITTI; camera and LiDAR stand apart, so edges differ."""
+    """The pixel of a point is P2 [Tr; 0 0 0 1] (x, y, z, 1) as in KITTI; camera and LiDAR stand apart, so edges
+    differ."""
     options = DemoOptions(2, 1, 1, range_noise=0.0, dropout=0.0, beams=16, image_size=(620, 188))
     write_tree(tmp_path, options)
     calib = read_calibration(tmp_path, "00")
@@ -89,7 +90,7 @@ def test_points_projected_with_the_calibration_meet_the_pixels_surface(tmp_path)
 
 
 def test_reflectance_of_a_material_is_an_option():
-    """A painted wall, seen along its normal: what comes back is its reflectance and noise of 0.03."""
+    """A painted wall is seen along its normal: the sensor measures its reflectance and noise of 0.03."""
     column = wall_sweep(beams=2, azimuth_steps=8192)
     usual, dark = column, wall_sweep(beams=2, azimuth_steps=8192, reflectance=(("PAINTED", 0.1), ("METAL", 0.9)))
     for swept, wanted in ((usual, REFLECTANCE[Material.PAINTED]), (dark, 0.1)):

@@ -29,16 +29,16 @@ class Job:
     """The measurements to take in one process.
 
     Attributes:
-        folder: of the frames (`frame.prepare`).
+        folder: the folder of the frames (`frame.prepare`).
         config, overrides: the experiment.
-        backend: of the sparse convolutions; None: measure the machine.
+        backend: the backend of the sparse convolutions; None: measure the machine.
         device, precision: where and how to run.
-        runs: timed calls of what is timed one by one.
-        steps: timed calls of what is done back to back.
-        batch_size: scans, in throughput and training.
-        workers: processes that load.
-        check: compare with the torch backend first.
-        threads: of torch.
+        runs: timed calls where each call is timed alone.
+        steps: timed calls where calls follow each other without a pause.
+        batch_size: scans per batch, in throughput and training.
+        workers: processes that load scans.
+        check: whether to compare with the torch backend first.
+        threads: threads of torch.
     """
 
     folder: str

@@ -49,10 +49,10 @@ class Yardstick:
     """The speed of the device, and the work of one scan.
 
     Attributes:
-        name: of the device.
-        points, voxels: of the scan.
+        name: the name of the device.
+        points, voxels: their numbers in the scan.
         rates, work: by precision; the work by kind of layer.
-        failure: why they are not known, or "".
+        failure: the reason why these are not known, or "".
     """
 
     name: str = ""

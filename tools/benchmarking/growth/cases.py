@@ -14,7 +14,7 @@ from utils.scan.batch import collate
 from utils.scan.records import Batch
 
 Sweep = tuple[int, int]
-"""Beams, and measurements of each in a turn."""
+"""The number of beams, and of measurements of each beam in a turn."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Case:
     """One input and one network.
 
     Attributes:
-        sweep: of the made-up scan.
-        scans: in the batch.
+        sweep: size of the made-up scan.
+        scans: scans in the batch.
         channels: `model_params.hiden_size`.
         votes: views in an evaluation.
     """
@@ -36,14 +36,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Question:
-    """One table: what grows.
+    """One table of the benchmark: the quantity that grows, and its cases.
 
     Attributes:
-        title: of the table.
-        unit: what cost is divided by, to be compared.
-        cases: of the rows, each with its label.
-        amount: (case, points in its volume) -> how many units it has.
-        trains: whether training grows with it, too.
+        title: title of the table.
+        unit: the name of the unit by which costs are divided before they are compared.
+        cases: the case of each row, with its label.
+        amount: (case, points in its volume) -> its number of units.
+        trains: whether training is measured, too.
     """
 
     title: str
@@ -96,9 +96,9 @@ class Row:
     """One case, measured.
 
     Attributes:
-        label, amount: what the case is called, and how many units it has.
-        points: in the volume.
-        answers: of each measurement.
+        label, amount: the name of the case, and its number of units.
+        points: points in the volume.
+        answers: the answer of each measurement.
     """
 
     label: str
@@ -112,10 +112,10 @@ class Laboratory:
     """Measures cases; the same case is measured once, in whatever table it stands.
 
     Attributes:
-        folder: for the made-up scans.
-        job: what is the same for all measurements; its `what` and `batch` are replaced.
+        folder: the folder of the made-up scans.
+        job: the common part of all measurements; its `what` and `batch` are replaced.
         limit: seconds that a measurement may take.
-        on_start: told what is going on.
+        on_start: called with the name of each measurement before it begins.
     """
 
     folder: Path

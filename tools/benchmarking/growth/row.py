@@ -1,6 +1,7 @@
 """The child process of `benchmark.py growth`: one network on one batch, timed, and the memory that it takes.
 
-It imports no more than it needs, and gets its batch from a file: what prepared it is not in its memory.
+It imports no more than it needs, and reads its batch from a file: the data set that the batch comes from takes none of
+its memory.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Job:
 
     Attributes:
         what: EVALUATION, from points to labels with the 3D network, or TRAINING, a step of 2DPASS.
-        batch: file of the batch (`save_batch`).
+        batch: the file of the batch (`save_batch`).
         config, overrides: the experiment.
         device, precision: where and how to run.
-        runs, budget: how often, and the seconds after which to stop.
-        memory_limit: GiB, or None.
-        threads: of torch.
+        runs, budget: the number of timed calls, and the seconds after which no further one begins.
+        memory_limit: memory that the process may take, GiB; None: no limit.
+        threads: threads of torch.
     """
 
     what: str
@@ -80,7 +81,7 @@ def measure(job: Job) -> child.Values:
     """Runs the job in this process.
 
     Returns:
-        seconds: median of a call; runs: how many calls that is of; before: bytes in use before the first call, with
+        seconds: median of a call; runs: the number of calls; before: bytes in use before the first call, with
         the network and the batch; memory: bytes that the calls added at their peak; others: cores that other processes
         took; voxels: of the batch at scale 1.
     """
@@ -123,7 +124,7 @@ def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
     Args:
         batch: of training or evaluation, without or with views.
         points: how many points to keep, besides those in the corner.
-        size: of the corner, pixels.
+        size: edge length of the corner, pixels.
     """
     length = batch.lengths[0]
     pixels = batch.pixels[:length]

@@ -1,1 +1,1 @@
-"""The plain way of doing what this project does: the judge of `benchmark.py stages`, and of tests."""
+"""Plain versions of what this project does, the reference of `benchmark.py stages` and of tests."""

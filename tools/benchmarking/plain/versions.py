@@ -1,4 +1,4 @@
-"""The plain way of doing what this project does: short, straight from the definitions, as it is commonly written.
+"""Plain versions of the project's computations: short, straight from the definitions, as they are commonly written.
 
 `benchmark.py stages` measures the project against these, and tests check that both give the same results. Nothing of
 the project is used in them. Sums are in fp32, in fp64 where the input is.

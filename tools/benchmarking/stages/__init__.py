@@ -1,1 +1,1 @@
-"""Each stage of the project beside the plain way of doing it: `benchmark.py stages`."""
+"""The comparison of each stage of the project with the plain way of doing it: `benchmark.py stages`."""

@@ -13,7 +13,7 @@ from tools.benchmarking.subject import Subject
 def all_stages(
     subject: Subject, precisions: Sequence[str], wanted: Callable[[str], bool] = lambda name: True
 ) -> dict[str, Callable[[], Stage]]:
-    """Returns the wanted stages in the order in which a scan goes through them: name -> what makes the stage.
+    """Returns the wanted stages in the order in which a scan goes through them: name -> function that makes the stage.
 
     Args:
         subject: the frame.

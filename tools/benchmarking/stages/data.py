@@ -1,4 +1,4 @@
-"""Files -> batch -> voxels -> kernel maps, and the single operations of the networks."""
+"""The stages from files to kernel maps, and those of single operations of the networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole networks: evaluation, from points to labels, and a step of training."""
+"""The stages of whole networks: evaluation, from points to labels, and a step of training."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ class Difference:
     """The difference of two results.
 
     Attributes:
-        value: largest absolute difference of numbers; or how many entries differ.
-        out_of: largest absolute number of the plain result; or how many entries there are.
+        value: largest absolute difference of numbers, or the number of entries that differ.
+        out_of: largest absolute number of the plain result, or the number of entries.
         is_count: whether entries were counted.
     """
 
@@ -40,13 +40,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of the benchmark.
+    """One line of the benchmark: a computation in two ways.
 
     Attributes:
-        name: what is measured.
-        ours, plain: do it once, from the same input. Only the results of the first call of each are compared.
-        plain_name: what the plain way is.
-        compare: (result of ours, result of plain) -> how far they are apart.
+        name: the name of the computation.
+        ours, plain: run it once, from the same input. Only the results of the first call of each are compared.
+        plain_name: a description of the plain way.
+        compare: (result of ours, result of plain) -> their difference.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Stage:
 
 
 def largest_difference(ours: Iterable[Tensor], plain: Iterable[Tensor]) -> Difference:
-    """Finds the difference of the pair of tensors that is, relative to its size, the furthest apart."""
+    """Finds the largest difference of a pair of tensors, relative to the numbers of the pair."""
     return max((_difference(a, b) for a, b in zip(ours, plain, strict=True)), key=lambda found: found.relative)
 
 
@@ -80,9 +80,9 @@ class Measurement:
     """One stage, measured.
 
     Attributes:
-        stage: what was measured.
+        stage: the stage.
         ours, plain: median time of a call, seconds.
-        difference: of the results.
+        difference: the difference of the results.
     """
 
     stage: Stage

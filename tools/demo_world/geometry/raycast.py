@@ -129,7 +129,7 @@ def cast(origin: Array, directions: Array, scene: Scene, windows: Array | None =
     Args:
         origin: (3,) or (H, W, 3), metres, world frame.
         directions: (H, W, 3) float32 unit vectors, world frame.
-        scene: what there is to hit.
+        scene: the surfaces to hit.
         windows: (n, 5) int rows (primitive, row0, row1, col0, col1): the half-open part of the grid where a primitive
             can appear; None tries every primitive on every ray.
         ground: whether the street's ground can be hit.
@@ -156,8 +156,8 @@ def cast(origin: Array, directions: Array, scene: Scene, windows: Array | None =
 
 
 def _nearest(item: Any, origin: Array, rays: tuple[Array, ...], limit: Array) -> tuple[Array, Array] | None:
-    """Finds the rays that meet primitive `item` nearer than `limit`, and the distance along them; None if there are
-    none."""
+    """Finds the rays that meet primitive `item` nearer than `limit`, and the distances along them; None if no ray
+    does."""
     half = [float(h) for h in item["half"]]
     cos, sin = float(np.cos(item["yaw"])), float(np.sin(item["yaw"]))
     shift = np.asarray(origin, np.float64) - item["centre"]

@@ -1,4 +1,4 @@
-"""Position and normal of what rays have hit, for shading and for textures."""
+"""Position and normal of the surfaces that rays hit, for shading and for textures."""
 
 from __future__ import annotations
 

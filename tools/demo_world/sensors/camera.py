@@ -72,7 +72,8 @@ class Shadows:
 
 
 def cast_shadows(scene: Scene, centre: Array, reach: float = 34.0, texel: float = 0.12) -> Shadows:
-    """Makes the shadow map of the square of sunlight `reach` metres around `centre` ((3,), world)."""
+    """Makes the shadow map of the square of sunlight that reaches `reach` metres to each side of `centre` ((3,), world
+    frame)."""
     sun = scene.sun
     across = np.cross(np.array([0.0, 0.0, 1.0]), sun)
     across /= np.linalg.norm(across)
@@ -102,7 +103,7 @@ def render(
     alike; pixel (r, c) looks through (c + 0.5, r + 0.5).
 
     Args:
-        scene: what there is to see.
+        scene: the surfaces to see.
         pose: (4, 4) float64, camera to world.
         intrinsics: (3, 3), pixels; no skew.
         size: width, height in pixels.
@@ -164,7 +165,7 @@ def _windows(scene: Scene, pose: Array, intrinsics: Array, size: tuple[int, int]
 
 
 def _boxes(spots: Array, scene: Scene, width: int, height: int) -> Array:
-    """Makes windows, (n, 5), around (M, k, 2) positions in the grid, (column, row); NaN positions do not count."""
+    """Makes windows, (n, 5), around (M, k, 2) positions (column, row) in the grid; NaN positions are left out."""
     infinite = np.isnan(spots)
     low = np.where(infinite, np.inf, spots).min(axis=1)
     high = np.where(infinite, -np.inf, spots).max(axis=1)

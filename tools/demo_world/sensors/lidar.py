@@ -70,7 +70,7 @@ def sweep(scene: Scene, pose: Array, spec: LidarSpec, rng: np.random.Generator) 
     """Measures a turn of the sensor.
 
     Args:
-        scene: what there is to see.
+        scene: the surfaces to see.
         pose: (4, 4) float64, sensor to world. The street's ground has to be below the sensor.
         spec: the sensor.
         rng: source of noise.

@@ -1,1 +1,1 @@
-"""The made-up street: what stands and drives where, and what it looks like."""
+"""The made-up street: its layout, its objects and their textures."""

@@ -36,7 +36,8 @@ def albedo(primitives: Array, number: Array, found: Surfaces, distance: Array) -
     """Computes the share of red, green and blue light that hits send back, (n, 3) float32.
 
     Args:
-        primitives: the scene's table. number: (n,) its rows that were hit. found: where. distance: (n,) metres.
+        primitives: the scene's table. number: (n,) its rows that were hit. found: positions and normals of the hits.
+            distance: (n,) metres.
     """
     colours = np.zeros((len(number), 3), np.float32)
     material = primitives["material"][number]
@@ -95,7 +96,7 @@ def _wall_position(spots: Spots) -> tuple[Array, Array, Array]:
 
 
 def _joints(x: Array, y: Array, width: float, height: float, gap: float) -> tuple[Array, Array]:
-    """Bricks laid in bond: whether a position lies in a joint, and a number in [0, 1) for its brick."""
+    """Lays bricks in bond; returns whether a position lies in a joint, and a number in [0, 1) for its brick."""
     row = np.floor(y / height)
     shifted = x / width + 0.5 * (row % 2)
     column = np.floor(shifted)

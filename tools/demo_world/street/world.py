@@ -1,8 +1,8 @@
-"""A street without end in sight, laid out from a seed, and what moves along it.
+"""An endless street laid out from a seed, and the traffic along it.
 
 The street is cut into blocks of 12 m. On each side a block gets a verge (parked cars, trees, bicycles, ...) and a yard
 (house, hedge, fence, gravel lot, ...). Eight of each are dealt like cards, so that every kind of object comes by within
-a hundred metres whatever the seed, in an order nobody can foresee.
+a hundred metres with any seed, in a random order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GROUND = {
 
 @dataclass(frozen=True)
 class Actor:
-    """Something that moves along the street.
+    """An object that moves along the street.
 
     Attributes:
         item: its primitives in its own frame.
@@ -59,7 +59,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class World:
-    """A street: `scene(time)` is what there is at a moment, `ego(time)` where the ego car is then."""
+    """A street: `scene(time)` is everything to see at a moment, `ego(time)` the place of the ego car."""
 
     street: Street
     static: Array
@@ -148,7 +148,7 @@ class _Deck:
 
 
 def _traffic(b: Builder, length: float) -> list[Actor]:
-    """Cars ahead, behind and oncoming, riders at the edge of the road, people on the walks."""
+    """Makes cars ahead, behind and oncoming, riders at the edge of the road, people on the walks."""
     rng, actors = b.rng, []
 
     def add(item: Array, start: float, side: float, speed: float, height: float = 0.0) -> None:
