@@ -42,6 +42,11 @@ class Answer:
     values: dict[str, Values] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
+    def value(self, measurement: str, name: str) -> Any:
+        """Returns one value of a measurement, or None if the measurement did not succeed."""
+        values = self.values.get(measurement)
+        return None if values is None else values[name]
+
     @staticmethod
     def of(performed: Iterable[tuple[str, Values | None, str | None]]) -> Answer:
         """Collects what `perform` yields."""
@@ -105,7 +110,7 @@ def perform(
 
     Args:
         measurements: job -> name -> measurement.
-        job: what to measure.
+        job: the job, as `measurements` reads it.
     """
     for name, measure in measurements(job).items():
         try:

@@ -9,7 +9,8 @@ from utils.command.flags import count
 from utils.paths import REPOSITORY
 
 CONFIG = REPOSITORY / "config" / "2DPASS-semantickitti.yaml"
-PRECISIONS = ("32", "bf16")
+PRECISIONS = {"32": "fp32", "bf16": "bf16"}
+"""The names that tables give to the values of the flag."""
 LIMIT = 1800.0
 """Seconds: a process that takes longer is ended, unless `--limit` says otherwise."""
 

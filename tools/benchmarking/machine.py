@@ -11,7 +11,6 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -105,18 +104,6 @@ def limit_memory(device: torch.device, gib: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (size, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-class MemoryMeter(Protocol):
-    """A measurement of the memory in use, in bytes."""
-
-    def start(self) -> int:
-        """Forgets the peak so far; returns the bytes in use now."""
-        ...
-
-    def peak(self) -> int:
-        """Returns the most bytes in use since `start`."""
-        ...
-
-
 class ProcessMemory:
     """Resident memory of this process. Where the system cannot reset the peak, it is the peak since the process
     began."""
@@ -170,7 +157,7 @@ class DeviceMemory:
         return torch.cuda.max_memory_allocated(self.device)
 
 
-def memory_meter(device: torch.device) -> MemoryMeter:
+def memory_meter(device: torch.device) -> DeviceMemory | ProcessMemory:
     """Makes the memory meter of a device."""
     return DeviceMemory(device) if device.type == "cuda" else ProcessMemory()
 

@@ -110,7 +110,7 @@ def growing(terminal: Console, output: Path | None, report: Callable[[], Report]
     """Shows and writes a report while it grows; however the block ends, the tables of the finished rows come last.
 
     Args:
-        terminal: where the facts are printed at once, each row as soon as it is finished, and the tables at the end.
+        terminal: receives the facts at once, each row as soon as it is finished, and the tables at the end.
         output: a file that is written whole after each row, as Markdown; or None.
         report: makes the report of the rows that are finished.
 

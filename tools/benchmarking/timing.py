@@ -22,7 +22,7 @@ def repeat(call: Callable[[], object], device: torch.device, runs: int, budget: 
     Args:
         call: the call to time.
         device: the device that each call is waited for on.
-        runs: how many calls.
+        runs: the number of timed calls.
         budget: seconds after which no further call begins. If the warm-up alone takes longer, it is the only time.
     """
     first = seconds(call, device)

@@ -84,8 +84,8 @@ def write_tree(
 
     Args:
         output: the data set's folder. If it holds a complete set made with the same options, nothing is done.
-        options: what to write. The scenes of a split share its frames evenly, and each has one at least.
-        progress: told of each sample.
+        options: the choices for the data set. The scenes of a split share its frames evenly, and each has one at least.
+        progress: called after each sample.
         overwrite: whether to replace a set made with other options; what this tool did not make always stays.
 
     Raises:

@@ -145,8 +145,8 @@ def write_tree(
 
     Args:
         output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.
-        options: what to write.
-        progress: told of each frame.
+        options: the choices for the data set.
+        progress: called after each frame.
         overwrite: whether to replace a set made with other options; what this tool did not make always stays.
 
     Raises:

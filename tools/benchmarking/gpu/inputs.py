@@ -32,7 +32,7 @@ class Job:
         folder: the folder of the frames (`frame.prepare`).
         config, overrides: the experiment.
         backend: the backend of the sparse convolutions; None: measure the machine.
-        device, precision: where and how to run.
+        device: "cpu" or "cuda". precision: "32" or "bf16".
         runs: timed calls where each call is timed alone.
         steps: timed calls where calls follow each other without a pause.
         batch_size: scans per batch, in throughput and training.

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tools.benchmarking.child import Answer
+from tools.benchmarking.flags import PRECISIONS
 from tools.benchmarking.machine import GIB
 from tools.benchmarking.report import NONE, Column, Table, milliseconds
 from tools.benchmarking.roofline import Rates, Work, roofline_lines
-
-_NAMES = {"32": "fp32", "bf16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,7 @@ class Row:
 
     def value(self, measurement: str, name: str) -> float | None:
         """Returns a number, or None if it was not measured."""
-        values = self.answer.values.get(measurement)
-        return None if values is None else values[name]
+        return self.answer.value(measurement, name)
 
     def cell(self, measurement: str, name: str, text: Callable[[float], str]) -> str:
         """Returns the same number as text."""
@@ -91,7 +89,7 @@ class Yardstick:
             for precision in dict.fromkeys(precisions)
             if precision in self.rates
             for line in roofline_lines(
-                f"3D network, {_NAMES[precision]}, one scan", self.work[precision], self.rates[precision], []
+                f"3D network, {PRECISIONS[precision]}, one scan", self.work[precision], self.rates[precision], []
             )
         ]
 
@@ -137,7 +135,7 @@ def training_table(rows: Sequence[Row], checked: bool) -> Table:
 
 def _table(title: str, names: Sequence[str], rows: Sequence[Row], lines: Sequence[Sequence[str]]) -> Table:
     columns = [Column("backend"), Column("precision"), *(Column(name, True) for name in names)]
-    cells = [[row.backend, _NAMES[row.precision], *line] for row, line in zip(rows, lines, strict=True)]
+    cells = [[row.backend, PRECISIONS[row.precision], *line] for row, line in zip(rows, lines, strict=True)]
     return Table.with_remarks(columns, cells, [row.remark() for row in rows], title)
 
 

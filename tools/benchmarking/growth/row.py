@@ -39,7 +39,7 @@ class Job:
         what: EVALUATION, from points to labels with the 3D network, or TRAINING, a step of 2DPASS.
         batch: the file of the batch (`save_batch`).
         config, overrides: the experiment.
-        device, precision: where and how to run.
+        device: "cpu" or "cuda". precision: "32" or "bf16".
         runs, budget: the number of timed calls, and the seconds after which no further one begins.
         memory_limit: memory that the process may take, GiB; None: no limit.
         threads: threads of torch.
@@ -122,8 +122,8 @@ def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
     """Cuts out a small batch of the same kind: some points of the first scan, and a corner of its image.
 
     Args:
-        batch: of training or evaluation, without or with views.
-        points: how many points to keep, besides those in the corner.
+        batch: a batch of training or evaluation, without or with views.
+        points: number of points to keep, besides those in the corner.
         size: edge length of the corner, pixels.
     """
     length = batch.lengths[0]

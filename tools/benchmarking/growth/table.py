@@ -43,8 +43,7 @@ def _number(rows: Sequence[Row], row: Row, what: str, name: str, text: Callable[
 
 
 def _value(row: Row, what: str, name: str) -> float | None:
-    values = row.answers[what].values.get(what)
-    return None if values is None else values[name]
+    return row.answers[what].value(what, name)
 
 
 def _voxels(row: Row) -> str:

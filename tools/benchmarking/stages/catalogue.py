@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from tools.benchmarking.flags import PRECISIONS
 from tools.benchmarking.stages import data, networks
 from tools.benchmarking.stages.stage import Stage
 from tools.benchmarking.subject import Subject
@@ -40,5 +41,5 @@ def all_stages(
         ("training step of 2DPASS", networks.training_step),
     ):
         for precision in precisions:
-            makers[f"{name}, {'fp32' if precision == '32' else precision}"] = partial(maker, precision=precision)
+            makers[f"{name}, {PRECISIONS[precision]}"] = partial(maker, precision=precision)
     return {name: partial(maker, subject, name) for name, maker in makers.items() if wanted(name)}

@@ -23,7 +23,7 @@ from tools.benchmarking.machine import machine, peak_memory
 from tools.benchmarking.report import Column, Report, Table, console, growing, milliseconds
 from tools.benchmarking.roofline import Rates, copy_rate, matrix_rate, network_work, roofline_lines
 from tools.benchmarking.stages.catalogue import all_stages
-from tools.benchmarking.stages.stage import Measurement, measure
+from tools.benchmarking.stages.stage import CPU, Measurement, measure
 from tools.benchmarking.subject import Subject
 from utils.errors import UserError
 
@@ -65,28 +65,23 @@ def run(args: argparse.Namespace) -> None:
             if (memory := peak_memory()) is not None:
                 closing.append(f"Peak memory of the process, plain versions included: {memory / 2**30:.2f} GiB.")
             status.update("the speed of the machine")
-            closing += roofline(subject, measurements)
+            closing += list(roofline(subject, measurements))
 
 
 def _is_wanted(name: str, texts: Sequence[str] | None) -> bool:
     return texts is None or any(text.lower() in name.lower() for text in texts)
 
 
-def roofline(subject: Subject, measurements: Sequence[Measurement]) -> list[str]:
-    """Computes the time that arithmetic and memory alone would take for the 3D network, beside the measured time."""
-    return [line for measurement in measurements for line in _roofline_of(subject, measurement)]
-
-
-def _roofline_of(subject: Subject, measurement: Measurement) -> Iterator[str]:
-    name = measurement.stage.name
-    if not name.startswith("3D network"):
-        return
-    dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
-    channels = subject.model.hiden_size
-    shape = (MATRIX_ROWS, channels, channels)
-    rates = Rates(matrix_rate(torch.device("cpu"), dtype, shape), copy_rate(torch.device("cpu")), shape)
-    work = network_work(subject.network, subject.voxels, dtype.itemsize)
-    yield from roofline_lines(name, work, rates, [("ours", measurement.ours)])
+def roofline(subject: Subject, measurements: Sequence[Measurement]) -> Iterator[str]:
+    """Yields lines on the time that arithmetic and memory alone would take for the 3D network, and the measured one."""
+    shape = (MATRIX_ROWS, subject.model.hiden_size, subject.model.hiden_size)
+    for measurement in measurements:
+        name = measurement.stage.name
+        if name.startswith("3D network"):
+            dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
+            rates = Rates(matrix_rate(CPU, dtype, shape), copy_rate(CPU), shape)
+            work = network_work(subject.network, subject.voxels, dtype.itemsize)
+            yield from roofline_lines(name, work, rates, [("ours", measurement.ours)])
 
 
 def cells(measurement: Measurement) -> tuple[str, ...]:

@@ -11,17 +11,15 @@ from torch import Tensor
 
 from network.models.arch_2dpass import Arch2DPASS
 from tools.benchmarking.plain import network as plain_network
-from tools.benchmarking.stages.stage import Stage, count_different, largest_difference
+from tools.benchmarking.stages.stage import CPU, Stage, count_different, largest_difference
 from tools.benchmarking.steps import TrainingStep, autocast, labels
 from tools.benchmarking.subject import Subject
 from utils.scan.records import Batch
 
-_CPU = torch.device("cpu")
-
 
 def _evaluate(function: Callable[[], Tensor], precision: str) -> Callable[[], Tensor]:
     def run() -> Tensor:
-        with torch.no_grad(), autocast(_CPU, precision):
+        with torch.no_grad(), autocast(CPU, precision):
             return function()
 
     return run

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tools.benchmarking.timing import seconds
 
-_CPU = torch.device("cpu")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,6 @@ class Measurement:
 def measure(stage: Stage, runs: int) -> Measurement:
     """Measures a stage both ways: once to warm up and to compare, then `runs` times in turns."""
     difference = stage.compare(stage.ours(), stage.plain())
-    times = [(seconds(stage.ours, _CPU), seconds(stage.plain, _CPU)) for _ in range(runs)]
+    times = [(seconds(stage.ours, CPU), seconds(stage.plain, CPU)) for _ in range(runs)]
     ours, plain = (statistics.median(column) for column in zip(*times, strict=True))
     return Measurement(stage, ours, plain, difference)
