@@ -30,7 +30,7 @@ COMMANDS = {"stages": stages, "growth": growth, "gpu": gpu}
 
 
 def build_parser() -> Parser:
-    """Build the parser of this program; `run` of what it returns is the chosen benchmark."""
+    """Builds the parser of this program; `run` of what it returns is the chosen benchmark."""
     parser = Parser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="|".join(COMMANDS), help="what to measure")
     for name, module in COMMANDS.items():
@@ -42,7 +42,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; return the exit code."""
+    """Runs the command; returns the exit code."""
     args = build_parser().parse_args(argv)
     return run_program(lambda: args.run(args))
 

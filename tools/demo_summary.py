@@ -36,7 +36,7 @@ FRAMES = ("000002", "000007")
 
 
 def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
-    """Print the summary of the newest demo run and draw its street.
+    """Prints the summary of the newest demo run and draw its street.
 
     Args:
         config_path: the demo's YAML.
@@ -74,7 +74,7 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
 
 
 def iou_table(scores: dict) -> Table:
-    """Make the table of per-class IoU, in the official convention beside that of the published code."""
+    """Makes the table of per-class IoU, in the official convention beside that of the published code."""
     table = Table(title=f"Demo street, validation split, {scores['num_vote']} votes", title_justify="left")
     for heading, justify in (("class", "left"), ("IoU %", "right"), ("published convention %", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def iou_table(scores: dict) -> Table:
 
 
 def progress_line(root: Path) -> str | None:
-    """List the validation mIoU after each epoch of the newest training; None if the network was trained elsewhere."""
+    """Lists the validation mIoU after each epoch of the newest training; None if the network was trained elsewhere."""
     newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         return None
@@ -96,7 +96,7 @@ def progress_line(root: Path) -> str | None:
 
 
 def build_parser() -> Parser:
-    """Build the parser of this program."""
+    """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG, help="the demo's YAML (config/2DPASS-demo.yaml)")
     parser.add_argument("--log_dir", default="demo", metavar="NAME", help="the run's name (%(default)s)")
@@ -104,7 +104,7 @@ def build_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code."""
+    """Runs the command; returns the exit code."""
     args = build_parser().parse_args(arguments)
     return run_command(lambda: summarise(args.config, args.log_dir, Console()))
 

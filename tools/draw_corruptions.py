@@ -72,24 +72,24 @@ class Corrupted:
 
     @property
     def change(self) -> float:
-        """Return the change of the number of points, percent."""
+        """The change of the number of points, percent."""
         return 100 * (len(self.sweep) / self.before - 1)
 
     @property
     def altered(self) -> float:
-        """Return the share of points that weather or noise has put there, percent."""
+        """The share of points that weather or noise has put there, percent."""
         return 100 * np.count_nonzero(self.sweep.altered) / max(len(self.sweep), 1)
 
     @property
     def ignored(self) -> float:
-        """Return the share of points that the metrics ignore, percent: altered, or unlabelled from the beginning."""
+        """The share of points that the metrics ignore, percent: altered, or unlabelled from the beginning."""
         return 100 * np.count_nonzero(self.sweep.altered | (self.sweep.labels == 0)) / max(len(self.sweep), 1)
 
 
 def corrupt(
     clean: CleanSet, frame: CleanFrame, family: str, subsets: Sequence[CorruptedSubset], seed: int
 ) -> tuple[Corrupted, list[tuple[str, list[Corrupted]]]]:
-    """Corrupt one frame by every subset, by type, as tools/make_corruptions.py would; the clean frame comes first.
+    """Corrupts one frame by every subset, by type, as tools/make_corruptions.py would; the clean frame comes first.
 
     Raises:
         UserError: a file of the frame is missing or damaged.
@@ -109,7 +109,7 @@ def corrupt(
 
 
 def draw(columns: Sequence[Corrupted], label_map: LabelMap, title: str, path: Path) -> None:
-    """Draw clean and corrupted scans side by side.
+    """Draws clean and corrupted scans side by side.
 
     Args:
         columns: the scans.
@@ -138,7 +138,7 @@ def _legend(columns: Sequence[Corrupted], label_map: LabelMap) -> Mapping[str, S
 
 
 def _shrink(path: Path) -> None:
-    """Store a picture with a palette of its 256 most frequent colours, at half the size.
+    """Stores a picture with a palette of its 256 most frequent colours, at half the size.
 
     Every class colour is among them, since the legend has a swatch of it; what is rounded are a few shades of letters.
     """
@@ -160,7 +160,7 @@ def _packed(pixels: Pixels) -> NDArray[np.uint32]:
 
 
 def table(rows: Sequence[Corrupted]) -> str:
-    """Write the figures as a table in Markdown."""
+    """Writes the figures as a table in Markdown."""
     lines = ["| subset | parameters | points | change, % | altered, % | ignored, % |", "|---|---|---:|---:|---:|---:|"]
     for row in rows:
         figures = f"{len(row.sweep):,} | {row.change:+.2f} | {row.altered:.2f} | {row.ignored:.2f}"
@@ -169,7 +169,7 @@ def table(rows: Sequence[Corrupted]) -> str:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Draw and count what the flags say.
+    """Draws and count what the flags say.
 
     Raises:
         UserError: the scan is not there.
@@ -191,7 +191,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def build_parser() -> Parser:
-    """Build the parser of this program."""
+    """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add_corruption_flags(parser)
@@ -203,7 +203,7 @@ def build_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code."""
+    """Runs the command; returns the exit code."""
     flags = build_parser().parse_args(arguments)
     return run_command(lambda: run(flags))
 

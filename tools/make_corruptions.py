@@ -36,7 +36,7 @@ from utils.corruptions import CLEAN_FOLDER
 
 
 def make(flags: argparse.Namespace) -> list[str]:
-    """Write what the flags ask for, under a progress bar.
+    """Writes what the flags ask for, under a progress bar.
 
     Returns:
         A line about each subset.
@@ -86,14 +86,14 @@ def _write_subsets(
 
 
 def build_parser() -> Parser:
-    """Build the parser of this program."""
+    """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add_flags(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code."""
+    """Runs the command; returns the exit code."""
     flags = complete(build_parser().parse_args(arguments))
     return run_command(lambda: print("\n".join([f"{flags.output}:", *make(flags)])))
 

@@ -38,7 +38,7 @@ WRITERS = {"semantickitti": semantickitti.write_tree, "nuscenes": nuscenes.write
 
 
 def build_parser() -> Parser:
-    """Build the parser of this program."""
+    """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add_dataset_flag(parser, "whose files to write")
@@ -52,7 +52,7 @@ def build_parser() -> Parser:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the flags; what was not given is as in `DEFAULTS` of the data set."""
+    """Reads the flags; what was not given is as in `DEFAULTS` of the data set."""
     flags = build_parser().parse_args(arguments)
     flags.output = flags.output or DEMO_FOLDERS[flags.dataset]
     return flags
@@ -68,7 +68,7 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def chosen(flags: argparse.Namespace) -> DemoOptions:
-    """Return the data set's defaults, changed by the flags that were given.
+    """Returns the data set's defaults, changed by the flags that were given.
 
     Raises:
         UserError: a value makes no sense.
@@ -81,7 +81,7 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
 
 
 def make(flags: argparse.Namespace) -> Summary:
-    """Write what the flags ask for, under a progress bar."""
+    """Writes what the flags ask for, under a progress bar."""
     options = chosen(flags)
     output: Path = flags.output
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +91,13 @@ def make(flags: argparse.Namespace) -> Summary:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code."""
+    """Runs the command; returns the exit code."""
     flags = parse(arguments)
     return run_command(lambda: report(make(flags), flags.output))
 
 
 def report(summary: Summary, output: Path) -> None:
-    """Say what lies in `output` now."""
+    """Says what lies in `output` now."""
     state = "" if summary.fresh else "already complete, nothing to do: "
     classes = ", ".join(
         f"{len(names)} of {summary.benchmark} classes in {part}" for part, names in summary.classes.items()

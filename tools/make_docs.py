@@ -44,7 +44,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of this tool's command line."""
+    """Returns the parser of this tool's command line."""
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--output", type=Path, default=REFERENCE, metavar="FOLDER", help="of the pages (docs/reference)"
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write every page, and say which ones have changed."""
+    """Writes every page, and say which ones have changed."""
     folder: Path = build_parser().parse_args(arguments).output
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ((name, write()) for name, write in PAGES.items()):

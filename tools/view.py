@@ -33,7 +33,7 @@ from utils.robustness.family import default_folder, load_family
 
 
 def build_parser() -> Parser:
-    """Build the parser of this program."""
+    """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add_dataset_flag(parser, "what --data_path holds")
     parser.add_argument(
@@ -61,7 +61,7 @@ def build_parser() -> Parser:
 
 
 def read_scan(flags: argparse.Namespace) -> ShownScan:
-    """Read the scan that the flags name.
+    """Reads the scan that the flags name.
 
     Raises:
         UserError: a file is missing or broken, or there are neither labels nor predictions.
@@ -78,7 +78,7 @@ def read_scan(flags: argparse.Namespace) -> ShownScan:
 
 
 def subset_root(flags: argparse.Namespace) -> Path:
-    """Find the folder of the corrupted subsets, where make_corruptions.py puts and robust_test.py looks for them.
+    """Finds the folder of the corrupted subsets, where make_corruptions.py puts and robust_test.py looks for them.
 
     Raises:
         UserError: it cannot be found from --data_path.
@@ -90,13 +90,13 @@ def subset_root(flags: argparse.Namespace) -> Path:
 
 
 def draw(flags: argparse.Namespace) -> None:
-    """Draw what the flags say."""
+    """Draws what the flags say."""
     read_scan(flags).draw(flags.output)
     print(f"wrote {flags.output}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code."""
+    """Runs the command; returns the exit code."""
     flags = build_parser().parse_args(arguments)
     return run_command(lambda: draw(flags))
 

@@ -1,1 +1,1 @@
-"""Training under Lightning: the task, the trainer, its callbacks, and how a training goes on."""
+"""Training under Lightning: the task, the trainer, its callbacks, and how a training is resumed."""

@@ -1,4 +1,4 @@
-"""The best checkpoints of a run, and when it has not become better for long enough."""
+"""Callbacks that keep the best checkpoints of a run, and that stop it when it no longer improves."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ class BestCheckpoints(LightningsKey, ModelCheckpoint):
             monitor=monitor,
             mode="max",
             save_top_k=save_top_k,
-            enable_version_counter=False,  # of one name is one epoch, trained again after a kill
+            enable_version_counter=False,  # the same name is the same epoch, trained again after an interruption
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint stores: the scores of the best checkpoints, by file name."""
         return {"best_k_models": {Path(path).name: float(score) for path, score in self.best_k_models.items()}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up the scores of the best checkpoints.
+        """Restores the scores of the best checkpoints.
 
         Args:
-            state_dict: `best_k_models`: scores by file name.
+            state_dict: holds `best_k_models`, the scores by file name.
         """
         scores = state_dict["best_k_models"].items()
         self.best_k_models = {str(self._path(name)): torch.tensor(score) for name, score in scores}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on with the files that are still there; those that are too many by --save_top_k, as it is now, go."""
+        """Keeps the files that still exist, and removes those beyond the present --save_top_k."""
         super().on_train_start(trainer, pl_module)
         found = {path: score for path, score in self.best_k_models.items() if self._is_ours(Path(path))}
         # The processes decide together what to keep, and may see different folders: the first one's counts.
@@ -69,7 +70,7 @@ class BestCheckpoints(LightningsKey, ModelCheckpoint):
         return Path(str(self.dirpath)) / name
 
     def _is_ours(self, path: Path) -> bool:
-        """Whether a path is one of these files, in the run's folder and nowhere else."""
+        """Returns whether a path is one of these files and lies in the run's folder."""
         named = path == self._path(path.name) and BEST_FILE.fullmatch(path.name) is not None
         return named and path.is_file() and not path.is_symlink()
 
@@ -80,20 +81,21 @@ class BestCheckpoints(LightningsKey, ModelCheckpoint):
 
 
 class Patience(LightningsKey, EarlyStopping):
-    """Stops a training that has not become better for some validations; a resumed run has the patience of its flag.
+    """Stops a training that has not improved for some validations; a resumed run uses the patience of its own flag.
 
     Args:
         monitor: the score to maximise.
-        patience: validations.
+        patience: number of validations without a better score.
     """
 
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__(monitor, mode="max", patience=patience)
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint stores: the validations without a better score, and the best score."""
         return {"wait_count": self.wait_count, "best_score": float(self.best_score)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up the count and the best score, nothing else."""
+        """Restores the count and the best score, nothing else."""
         self.wait_count = state_dict["wait_count"]
         self.best_score = torch.tensor(state_dict["best_score"])

@@ -1,4 +1,4 @@
-"""How checkpoints reach the disk, and the trainer."""
+"""Writing of checkpoint files, and their reading by the trainer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WholeFileCheckpoints(TorchCheckpointIO):
     reader restores whatever a file holds.
 
     Args:
-        resumed: the training to go on with.
+        resumed: the training to resume; None: a new training.
     """
 
     def __init__(self, resumed: TrainingState | None = None) -> None:
@@ -30,17 +30,17 @@ class WholeFileCheckpoints(TorchCheckpointIO):
         self.resumed = resumed
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Hand over what has been checked of the checkpoint to be resumed from.
+        """Returns the checked content of the checkpoint that the training resumes from.
 
         Raises:
-            UserError: it is another one, which Lightning has found by itself (where SLURM starts a job again).
+            UserError: `path` is another checkpoint, which Lightning has found by itself (when SLURM restarts a job).
         """
         if self.resumed is None or Path(path) != self.resumed.path:
             raise UserError(f"{path}: not restored, it was not asked for; give it to --checkpoint, or move it away")
         return {**self.resumed.content, "pytorch-lightning_version": version("pytorch-lightning")}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint.
+        """Writes a checkpoint.
 
         Raises:
             OSError: it cannot be written; `path` is then as it was.
@@ -49,5 +49,5 @@ class WholeFileCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint file; never a folder."""
+        """Removes a checkpoint file; never a folder."""
         Path(path).unlink(missing_ok=True)

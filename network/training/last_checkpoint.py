@@ -1,4 +1,4 @@
-"""`last.ckpt`: from where a run that was killed goes on."""
+"""The checkpoint `last.ckpt`, from which an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ BYTES_PER_SECOND = 10_000_000
 
 
 class LightningsKey(Callback):
-    """A callback whose state has the name in checkpoints that its base class gives it, one of Lightning's.
+    """A callback whose state is stored in checkpoints under the name of its base class in Lightning.
 
-    Checkpoints of earlier versions, which had that class itself, have it under this name.
+    Earlier versions used that class itself, so their checkpoints have the state under this name.
     """
 
     @property
     def state_key(self) -> str:
-        """The key of its state in a checkpoint."""
+        """The key under which a checkpoint stores the state of this callback."""
         lightnings = next(base for base in type(self).__mro__ if base.__module__.startswith(pl.__name__))
         return super().state_key.replace(type(self).__qualname__, lightnings.__qualname__, 1)
 
 
 class LastCheckpoint(LightningsKey, ModelCheckpoint):
-    """Writes the checkpoint of the last finished epoch, but not all the time where epochs are short.
+    """Writes the checkpoint of the last finished epoch, but less often than every epoch where epochs are short.
 
     It is written after the last epoch, and after every epoch that ends at least as many seconds after the last writing
     as the file has tens of megabytes. So a run of one-step epochs does not write its 213 MB fifty times over, and a run
@@ -34,7 +34,7 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
 
     Args:
         folder: the run's folder.
-        name: of the file, without .ckpt.
+        name: name of the file, without .ckpt.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -42,7 +42,7 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
             dirpath=folder, filename=name, save_on_train_epoch_end=True, every_n_epochs=1, enable_version_counter=False
         )
         self._path = folder / f"{name}.ckpt"
-        self._next = -math.inf  # when it may be written, by the monotonic clock
+        self._next = -math.inf  # earliest time of the next writing, by the monotonic clock
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         final = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs

@@ -1,4 +1,7 @@
-"""The optimiser's part of a checkpoint. A fused step trusts it: a moment of another size is memory not its own."""
+"""Checks of the optimiser's state in a checkpoint.
+
+A fused step trusts this state: with a moment of the wrong size it would read and write memory that is not its own.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +19,26 @@ from network.weights.loading import is_number
 from utils.config.optimizers import AdamParams, SGDParams
 from utils.config.train import TrainParams
 
-_ROUNDING = 1e-6  # of a learning rate that a schedule has worked out
+_ROUNDING = 1e-6  # relative rounding error of a learning rate that a schedule has computed
 
 
 def checked_optimizer(
     content: Mapping[str, Any], network: nn.Module, training: TrainParams, steps: int
 ) -> dict[str, Any]:
-    """Check the optimiser of a checkpoint, and take its moments and its learning rate.
+    """Checks the optimiser state of a checkpoint, and returns its moments and its learning rate.
 
     Args:
-        content: of the checkpoint.
-        network: whose parameters it optimises, in their order.
+        content: content of the checkpoint.
+        network: the network whose parameters are optimised; their order counts.
         training: the optimiser's settings.
-        steps: that were taken.
+        steps: number of optimiser steps that the training has taken.
 
     Returns:
         `state` (moments of each parameter, of its shape, dtype and memory layout) and `param_groups` (one, with
         `params` and `lr`), as the optimiser's `state_dict` has them.
 
     Raises:
-        Wrong: something of it cannot be.
+        Wrong: an entry is missing, or has a value that no training could have written.
     """
     states = content.get("optimizer_states")
     if type(states) is not list or len(states) != 1 or not isinstance(states[0], Mapping):
@@ -55,7 +58,7 @@ def checked_optimizer(
 
 
 def _kinds(training: TrainParams) -> tuple[str, ...]:
-    """Which moments the optimiser keeps of each parameter."""
+    """Returns the names of the moments that the optimiser keeps for each parameter."""
     match training.optimizer:
         case AdamParams():
             return ("exp_avg", "exp_avg_sq")
@@ -78,7 +81,7 @@ def _check_group(group: Mapping[Any, Any], parameters: int, training: TrainParam
 
 
 def _same(found: Any, wanted: Any) -> bool:
-    """Whether a value from a file is the number, the pair or the flag that the settings give."""
+    """Returns whether a value from a file equals the number, the pair or the flag of the settings."""
     if isinstance(wanted, tuple):
         return type(found) in (tuple, list) and len(found) == len(wanted) and all(map(_same, found, wanted))
     return type(found) in (int, float, bool, type(None)) and found == wanted
@@ -87,7 +90,7 @@ def _same(found: Any, wanted: Any) -> bool:
 def _moments(
     state: Mapping[Any, Any], number: int, parameter: Tensor, training: TrainParams, steps: int
 ) -> dict[str, Tensor]:
-    """The moments of a parameter, laid out in memory as it is: a fused step does not look how they are."""
+    """Returns the moments of a parameter in its memory layout, which a fused step takes for granted."""
     found, where = state[number], f"optimizer_states.state.{number}"
     if not isinstance(found, Mapping):
         raise Wrong(where)
@@ -106,7 +109,7 @@ def _moments(
 
 
 def _steps(value: Any, most: int) -> float | None:
-    """A number of steps; torch counts in a float32 tensor, earlier ones did in an int."""
+    """Returns a number of steps, or None if the value is none; torch stores a float32 tensor, older versions an int."""
     if isinstance(value, Tensor):
         value = value.item() if value.dtype == torch.float32 and value.shape == () else None
     if type(value) not in (int, float) or not math.isfinite(value) or value != int(value) or not 0 <= value <= most:

@@ -1,4 +1,4 @@
-"""From the settings of an optimiser to the optimiser."""
+"""Construction of the optimiser from its settings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from utils.config.optimizers import AdamParams, OptimizerParams, SGDParams
 
 
 def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams, learning_rate: float) -> Optimizer:
-    """The optimiser that `params` describes.
+    """Builds the optimiser that `params` describes.
 
-    It is a fused one: one pass over the weights, and a step that can be called off on the device (`GradientGuard`).
+    It is fused: it makes one pass over the weights, and its step can be cancelled on the device (`GradientGuard`).
 
     Args:
-        parameters: on the device where they are trained.
-        params: its settings; their class says which optimiser it is.
-        learning_rate: at the peak of the schedule.
+        parameters: parameters to train, on the device where they are trained.
+        params: settings of the optimiser; their class says which optimiser it is.
+        learning_rate: learning rate at the peak of the schedule.
     """
     optimizer: Optimizer
     match params:
@@ -41,10 +41,10 @@ def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams, le
 
 
 def fill_momentum(optimizer: Optimizer) -> None:
-    """Zeros for the momentum that an SGD does not have yet: the same as none.
+    """Fills the momentum that an SGD does not have yet with zeros, which have the same effect as no momentum.
 
-    Where its first step is called off, a fused SGD would go on from uninitialised momentum. (Its memory layout is to be
-    that of the parameter, as `zeros_like` makes it: a fused step on a CPU does not look.)
+    Without them, a fused SGD whose first step is cancelled would continue from uninitialised memory. The momentum needs
+    the memory layout of its parameter, as `zeros_like` gives it: a fused step on a CPU takes this for granted.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group.get("momentum") else []:

@@ -1,7 +1,7 @@
-"""From the content of a checkpoint to a training that goes on: checked throughout before anything is built on it.
+"""The state of a training, read from a checkpoint and checked before a run resumes from it.
 
-What Lightning restores is made anew here from the parts that are needed: weights, moments of the optimiser, and
-numbers. Nothing else of a file reaches the trainer, above all no path.
+The content that Lightning restores is built here from the parts that are needed: weights, moments of the optimiser,
+and numbers. Nothing else from a file reaches the trainer, in particular no path.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class TrainingState:
 
     Attributes:
         path: the checkpoint.
-        epochs: finished ones.
-        content: what the trainer restores from, in Lightning's layout; made of checked parts alone.
+        epochs: number of finished epochs.
+        content: what the trainer restores, in Lightning's layout; it consists of checked parts only.
     """
 
     path: Path
@@ -52,42 +52,46 @@ class TrainingState:
 
 
 def fixed_on_resume(training: TrainParams) -> dict[str, str | int | float | bool]:
-    """The settings that must not change within a training, those that its optimiser and its schedule have."""
+    """Returns the settings that must not change within a training: those of its optimiser and its schedule."""
     return {key: value for key, value in training.model_dump().items() if key in FIXED_ON_RESUME}
 
 
 def is_resumable(content: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint is to be resumed from: it is ours, optimiser included. If not, it is of weights alone."""
+    """Returns whether a run can resume from a checkpoint: this program wrote it, with the state of the optimiser.
+
+    Of any other checkpoint only the weights are used.
+    """
     return "2dpass" in content and "optimizer_states" in content
 
 
 def check_resumable(
     network: SegmentationNetwork, content: Mapping[str, Any], training: TrainParams, path: str | Path
 ) -> TrainingState:
-    """Check that a training can be continued from a checkpoint, and take from it what that needs.
+    """Checks that a training can resume from a checkpoint, and returns the state to resume from.
 
     Args:
-        network: that of this run, as the optimiser will have it.
-        content: from `read_checkpoint`; one that `is_resumable`.
+        network: the network of this run, with all parameters that the optimiser will train.
+        content: the content from `read_checkpoint`, for which `is_resumable` is true.
         training: the settings of this run.
-        path: of the checkpoint.
+        path: path of the checkpoint, for messages.
 
     Raises:
-        UserError: it is of another network or other settings, or something of it is missing or damaged; says what.
+        UserError: the checkpoint is of another network or of other settings, or a part of it is missing or damaged; the
+            message names it.
     """
     try:
         state = section(content, "state_dict")
         if {f"network.{name}" for name in network.state_dict()} != set(state):
             raise UserError(
                 f"{path}: was trained with another network (with or without --baseline_only); resume with the same, "
-                "or start anew from its weights with --fine_tune"
+                "or start a new training from its weights with --fine_tune"
             )
         check_geometry(network, content, path)
         return _training_state(network, content, training, path)
     except Wrong as wrong:
         raise UserError(
-            f"{path}: {wrong} is missing or damaged; resume from another checkpoint of the run, or start anew from its "
-            "weights with --fine_tune"
+            f"{path}: {wrong} is missing or damaged; resume from another checkpoint of the run, or start a new "
+            "training from its weights with --fine_tune"
         ) from None
 
 
@@ -96,13 +100,13 @@ def _training_state(
 ) -> TrainingState:
     ours = section(content, "2dpass")
     stored = _stored_settings(ours)
-    # Before the moments are looked at: those of another optimiser are not damaged.
+    # First, since the moments of another optimiser are not damaged, and the message has to say so.
     refuse_changes(stored, {f"train_params.{key}": value for key, value in fixed_on_resume(training).items()}, path)
     epoch, steps = entry(content, "epoch", count), entry(content, "global_step", count)
     restored = {
         "epoch": epoch,
         "global_step": steps,
-        "lr_schedulers": [],  # follow from the settings and the epochs that are done, as do the loops
+        "lr_schedulers": [],  # schedules and loops follow from the settings and the number of finished epochs
         "loops": None,
         "callbacks": _callbacks(section(content, "callbacks"), epoch + 1, steps),
         "2dpass": {**stored, **_progress(ours, training, epoch + 1, steps)},
@@ -115,7 +119,7 @@ def _training_state(
 
 
 def _stored_settings(ours: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the training that a checkpoint holds, in the form in which they are compared."""
+    """Returns the settings of the training that a checkpoint holds, in the form in which they are compared."""
     before = section(ours, "train_params", "2dpass.")
     for key in FIXED_ON_RESUME:
         if type(before.get(key)) not in (str, int, float, bool, type(None)):
@@ -141,7 +145,11 @@ def _weights(network: SegmentationNetwork, content: Mapping[str, Any], key: str,
 
 
 def _callbacks(states: Mapping[Any, Any], epochs: int, steps: int) -> dict[str, Any]:
-    """Of early stopping its count, of the best checkpoints their scores by file name, of averaging its last step."""
+    """Returns the checked states of the callbacks, by key.
+
+    They are the count of early stopping, the scores of the best checkpoints by file name, and the last step of weight
+    averaging.
+    """
     checked: dict[str, Any] = {}
     for key in states:
         if type(key) is not str:
@@ -192,7 +200,7 @@ def _progress(ours: Mapping[str, Any], training: TrainParams, epochs: int, steps
 
 
 def _averages(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """Of --SWA: the weights in training beside their average, and of how many it is."""
+    """Returns the state of --SWA: the weights in training, and the number of weights in their average."""
     if "averaging_state" not in content:
         return {}
     number = section(content, "averaging_state").get("n_averaged")
@@ -205,7 +213,7 @@ def _averages(network: SegmentationNetwork, content: Mapping[str, Any], path: st
 
 
 def _loss_scale(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Of --precision 16: the factor of the loss, and how it is steered."""
+    """Returns the state of --precision 16: the factor of the loss, and how it changes."""
     if "MixedPrecision" not in content:
         return {}
     scaler, where = section(content, "MixedPrecision"), "MixedPrecision."
@@ -219,7 +227,7 @@ def _loss_scale(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _up_to(most: int) -> Callable[[Any], int | None]:
-    """A check of a number of things that cannot be more than so many."""
+    """Returns a check of a count that is at most `most`."""
     return lambda value: value if count(value) is not None and value <= most else None
 
 
@@ -228,7 +236,7 @@ def _real(value: Any) -> float | None:
 
 
 def _score(value: Any) -> float | None:
-    """A score: a share, or -inf where there was none."""
+    """Returns a score in 0..1, or -inf before the first one; None if the value is no score."""
     if isinstance(value, Tensor) and value.is_floating_point() and value.numel() == 1:
         value = value.item()
     known = type(value) in (int, float) and (0 <= value <= 1 or value == -math.inf)

@@ -1,4 +1,4 @@
-"""From the settings of a learning-rate schedule to the schedule."""
+"""Construction of the learning-rate schedule from its settings."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from utils.config.schedules import CosineParams, PlateauParams, ScheduleParams, 
 
 LAST_EPOCHS_AT_MINIMUM = 4  # the cosine per epoch reaches its minimum this many epochs before the end
 MINIMUM_RATE = 1e-5
-WARMUP_STEPS = 1000  # shared out over the GPUs
+WARMUP_STEPS = 1000  # divided by the number of GPUs
 
 
 @dataclass(frozen=True)
 class Schedule:
     """A learning-rate schedule and when to advance it.
 
-    All but the plateau are functions of the place in the training, so that a resumed run, also one whose epochs or
-    whose whole length have changed, goes on where an uninterrupted one would be.
+    All schedules but the plateau are functions of the position in the training. So a resumed run has the learning rate
+    of an uninterrupted one, even if the number of epochs or their length has changed.
 
     Attributes:
         scheduler: the torch scheduler.
-        interval: advance it after every step or after every epoch.
-        needs_monitor: `scheduler.step` takes the monitored score (higher is better).
+        interval: whether it advances after every step or after every epoch.
+        needs_monitor: whether `scheduler.step` takes the monitored score (higher is better).
     """
 
     scheduler: LRScheduler
@@ -35,11 +35,11 @@ class Schedule:
     needs_monitor: bool = False
 
     def place(self, epochs: int, steps_per_epoch: int) -> None:
-        """The schedule stands where it is after so many epochs, whatever it has counted; a plateau stays as it is.
+        """Moves the schedule to where it is after so many epochs, whatever it has counted; a plateau stays as it is.
 
         Args:
-            epochs: finished ones.
-            steps_per_epoch: optimiser steps that an epoch takes.
+            epochs: number of finished epochs.
+            steps_per_epoch: number of optimiser steps in an epoch.
         """
         if not isinstance(self.scheduler, LambdaLR):
             return
@@ -57,12 +57,12 @@ class Schedule:
 def build_scheduler(
     optimizer: Optimizer, params: ScheduleParams, max_num_epochs: int, steps_per_epoch: int, num_gpu: int
 ) -> Schedule:
-    """The schedule that `params` describes.
+    """Builds the schedule that `params` describes.
 
     Args:
-        optimizer: what it steers.
-        params: its settings; their class says which schedule it is.
-        max_num_epochs: length of the training.
+        optimizer: optimiser whose learning rate is set.
+        params: settings of the schedule; their class says which schedule it is.
+        max_num_epochs: length of the training in epochs.
         steps_per_epoch: optimiser steps per epoch, see `dataloader.sampler`; only the cosine per step uses it.
         num_gpu: number of processes; it sets the length of the warm-up.
     """
@@ -85,23 +85,23 @@ def build_scheduler(
 
 
 def cosine_factor(epoch: int, length: int, lowest: float) -> float:
-    """The learning rate in an epoch, as a share of the base rate: half a cosine down to `lowest`, then up again.
+    """Returns the learning rate in an epoch, as a share of the base: half a cosine down to `lowest`, then up again.
 
     Args:
-        epoch: from 0.
-        length: epochs of the way down.
+        epoch: index of the epoch, from 0.
+        length: number of epochs of the fall.
         lowest: the smallest share.
     """
     return lowest + (1 - lowest) * (1 + math.cos(math.pi * epoch / length)) / 2
 
 
 def warm_cosine_factor(step: int, warmup: int, total_steps: int) -> float:
-    """The learning rate at `step`, as a share of the base rate: a linear rise, then half a cosine.
+    """Returns the learning rate at `step`, as a share of the base rate: a linear rise, then half a cosine.
 
     Args:
         step: optimiser steps done, from 0.
-        warmup: steps of the rise.
-        total_steps: length of the falling half-wave in steps.
+        warmup: number of steps of the rise.
+        total_steps: length of the falling half cosine, in steps.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -109,5 +109,5 @@ def warm_cosine_factor(step: int, warmup: int, total_steps: int) -> float:
 
 
 def warmup_steps(num_gpu: int) -> int:
-    """Steps of the linear warm-up: none on one GPU (or the CPU), 1000 shared out over several."""
+    """Returns the steps of the linear warm-up: 0 on one GPU or on the CPU, else 1000 divided by the number of GPUs."""
     return 0 if num_gpu <= 1 else WARMUP_STEPS // num_gpu

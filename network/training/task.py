@@ -37,16 +37,16 @@ class SegmentationTask(pl.LightningModule):
 
     Args:
         network: any network of `assemble`.
-        training: the optimiser's and schedule's settings.
+        training: settings of the optimiser and of its schedule.
         class_names: K names, the ignored class first.
         steps_per_epoch: optimiser steps per epoch, for the schedule that counts steps.
-        num_devices: processes, for its warm-up.
-        output: takes every test result (scores, pictures, submission, predictions).
-        monitor: the score a plateau schedule watches.
-        seed: of what is random in the network.
+        num_devices: number of processes, for its warm-up.
+        output: writer of all test results (scores, pictures, submission, predictions); None: nothing is written.
+        monitor: the score that a plateau schedule watches.
+        seed: seed of what is random in the network.
         skip_unseen: how classes that never occur count; see `SegmentationMetrics`.
-        settings: kept in checkpoints, to be compared by `utils.results.run_settings` when the run is resumed.
-        description: kept in checkpoints, so that they can be used without the config; see
+        settings: stored in checkpoints, to be compared by `utils.results.run_settings` when the run is resumed.
+        description: stored in checkpoints, so that they can be used without the config; see
             `network.weights.description`.
     """
 
@@ -82,7 +82,7 @@ class SegmentationTask(pl.LightningModule):
         self._plateau_state: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
-        # Before the processes of a distributed training wait for each other.
+        """Warms up the network, before the processes of a distributed training wait for each other."""
         dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.trainer.precision))
         device = self.trainer.strategy.root_device
         self.network.warm_up(device, dtype or torch.float32, training=stage == "fit")
@@ -104,6 +104,7 @@ class SegmentationTask(pl.LightningModule):
         self.guard.remember()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Computes and logs the losses of a batch; returns their weighted sum, a scalar."""
         losses = self.network.training_losses(batch)
         named = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
@@ -120,9 +121,9 @@ class SegmentationTask(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by norm; a batch with NaN or inf in its gradients changes nothing and is counted.
+        """Clips the gradients by norm; a batch whose gradients hold NaN or inf changes nothing and is counted.
 
-        The schedule goes on, since its steps count batches.
+        The schedule advances all the same, since its steps count batches.
         """
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.training_params.gradient_clip_norm)
         self.guard.judge(norm, self.trainer.optimizers[0])
@@ -131,6 +132,7 @@ class SegmentationTask(pl.LightningModule):
         self.log("train/skipped_batches", float(self.guard.skipped))
 
     def configure_optimizers(self) -> Any:
+        """Builds the optimiser, and the schedule in the form that Lightning asks for."""
         p = self.training_params
         optimizer = self._build_optimizer(self.network.parameters())
         schedule = self._schedule = build_scheduler(
@@ -163,11 +165,17 @@ class SegmentationTask(pl.LightningModule):
             self.output.open(self.trainer.strategy.broadcast(folder))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Segments the scans of a batch and counts their scores."""
         self._evaluate(batch, None)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Segments the scans of a batch, counts their scores, and writes the results.
+
+        Raises:
+            UserError: the outputs of the first batch are NaN or infinite.
+        """
         self._evaluate(batch, self.output)
-        if batch_idx == 0:  # not after hours
+        if batch_idx == 0:  # at once, and not after hours
             self._refuse_rubbish()
 
     def on_validation_epoch_end(self) -> None:
@@ -198,9 +206,9 @@ class SegmentationTask(pl.LightningModule):
                 output.write(segmentation)
 
     def _refuse_rubbish(self) -> None:
-        """Raise UserError if a network gives NaN: what it takes for classes is not to be scored or submitted.
+        """Raises a UserError in a test whose outputs were NaN or infinite: such predictions must not be scored.
 
-        While it trains, such outputs are left to the score, and to the guard of the gradients.
+        During a training, the score shows such outputs, and `GradientGuard` handles their gradients.
         """
         if self.trainer.state.fn == "test" and not bool(self._finite):
             raise UserError(
@@ -212,7 +220,7 @@ class SegmentationTask(pl.LightningModule):
         self._refuse_rubbish()
         scores = self.scores = self.metrics.scores()
         if scores.points == 0:
-            return  # a test split has no labels; those of a validation are looked at before the training
+            return  # a test split has no labels; those of a validation are checked before the training
         self.best_miou = max(self.best_miou, scores.miou)
         self.validated = True
         named = {**scores.named(), "val/best_miou": self.best_miou}
@@ -227,7 +235,7 @@ class SegmentationTask(pl.LightningModule):
     @rank_zero_only
     def _print_scores(self, scores: ScoreCard, named: Mapping[str, float]) -> None:
         self.print(format_table(scores, self.best_miou))
-        if self.trainer.state.fn == "test":  # in a training, curve and history have them
+        if self.trainer.state.fn == "test":  # a training has them in its curve and its history
             self.print({name: round(named[name], 5) for name in sorted(named)})
 
     # ---- checkpoints
@@ -244,10 +252,10 @@ class SegmentationTask(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up a training: only what cannot be had from the settings comes from the file.
+        """Restores the state of a training: only what does not follow from the settings comes from the file.
 
-        A checkpoint is of the end of an epoch. Lightning would close that epoch once more, with the number of steps
-        that it had then; here the next one begins as it does in a training that was not interrupted.
+        A checkpoint is written at the end of an epoch. Lightning would end that epoch a second time, with the number of
+        steps that it had then; here the next epoch begins as it does in an uninterrupted training.
         """
         (options,) = self._build_optimizer([nn.Parameter(torch.zeros(1))]).param_groups
         stored = ("params", "lr") if isinstance(self.training_params.lr_scheduler, PlateauParams) else ("params",)
@@ -257,12 +265,12 @@ class SegmentationTask(pl.LightningModule):
         ours = checkpoint["2dpass"]
         self.best_miou = ours.get("best_miou", 0.0)
         self.guard.skipped = ours.get("skipped_batches", 0)
-        if ours.get("settings", {}).get("--monitor", self.monitor) == self.monitor:  # another score says nothing
+        if ours.get("settings", {}).get("--monitor", self.monitor) == self.monitor:  # other scores do not compare
             self._plateau_state = ours.get("plateau")
 
 
 def _begin_after(trainer: pl.Trainer, epochs: int, steps: int) -> None:
-    """Have the trainer go on as one does that has finished so many epochs and optimiser steps."""
+    """Sets the counters of the trainer to those after so many epochs and optimiser steps."""
     progress, loop = trainer.fit_loop.epoch_progress, trainer.fit_loop.epoch_loop
     for counts in (progress.total, progress.current):
         for name in ("ready", "started", "processed", "completed"):

@@ -1,1 +1,1 @@
-"""From a file of weights to a network: the file is untrusted input, all of it."""
+"""Reading of checkpoint files, all of whose content is untrusted, and loading of their weights into networks."""

@@ -1,4 +1,4 @@
-"""With which config a checkpoint is tested: its own, or a given one that must not contradict it."""
+"""The choice of the config to test a checkpoint with: its own, or a given one that must not contradict it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from utils.paths import resolve_path
 from utils.results.run_folder import find_checkpoint, root_with, run_root
 from utils.text import shortened
 
-# Of model_params, what the weights of the 3D network do not depend on.
+# The keys of model_params on which the weights of the 3D network do not depend.
 _FREE = {"sparse_backend", "backbone_2d", "pretrained2d"}
 _VOLUME = ("min_volume_space", "max_volume_space")
 _MOST_NAMED = 6
@@ -27,12 +27,12 @@ _MOST_NAMED = 6
 
 @dataclass(frozen=True)
 class Choice:
-    """With what to test a checkpoint.
+    """The config and the label map to test a checkpoint with.
 
     Attributes:
         config: the experiment.
-        label_map: that of the checkpoint, if it is to be used; None: that of the config's file.
-        notes: lines for the user about what is other than in the training but may be.
+        label_map: the label map of the checkpoint, if it is to be used; None: the file that the config names.
+        notes: lines for the user about allowed differences from the training.
     """
 
     config: Config
@@ -46,9 +46,9 @@ class Tested:
 
     Attributes:
         path: the file.
-        content: all that it holds, from `read_checkpoint`.
-        config: with which to test it.
-        label_map: that of the checkpoint, if it is to be used; None: that of the config's file.
+        content: its whole content, from `read_checkpoint`.
+        config: the config to test it with.
+        label_map: the label map of the checkpoint, if it is to be used; None: the file that the config names.
     """
 
     path: Path
@@ -60,14 +60,14 @@ class Tested:
 def open_for_test(
     name: str, log_dir: str, config_path: str | None, overrides: Sequence[str], note: Callable[[str], object] = print
 ) -> Tested:
-    """Find and read the checkpoint that --checkpoint names, and decide on the config.
+    """Finds and reads the checkpoint that --checkpoint names, and chooses the config.
 
     Args:
         name: a path, or `last` or `best` of --log_dir.
         log_dir: the name of the run.
-        config_path: --config; None: that of the checkpoint.
-        overrides: --set.
-        note: takes lines for the user.
+        config_path: the value of --config; None: the config in the checkpoint.
+        overrides: the values of --set.
+        note: called with each line for the user.
 
     Raises:
         UserError: there is no such checkpoint, or no config that fits it.
@@ -87,17 +87,17 @@ def open_for_test(
 def configuration(
     config_path: str | None, overrides: Sequence[str], content: Mapping[str, Any], path: str | Path
 ) -> Choice:
-    """Decide on the config to test a checkpoint with.
+    """Chooses the config to test a checkpoint with.
 
     Args:
-        config_path: the file of --config, which counts; None: the config that the checkpoint holds.
-        overrides: --set, written into either.
+        config_path: the file of --config, which is used if given; None: the config that the checkpoint holds.
+        overrides: the values of --set, written into either.
         content: from `read_checkpoint`.
-        path: of the checkpoint, for messages.
+        path: path of the checkpoint, for messages.
 
     Raises:
-        UserError: neither says with which config to test, or the one given is of another network, of other voxels or
-            of other classes, so that the weights cannot be used with it; all that differs is named.
+        UserError: there is no config, or the given one has another network, other voxels or other classes, so that
+            the weights cannot be used with it; the message names the differences.
     """
     description = read_description(content, path)
     if description is None:
@@ -142,7 +142,7 @@ def _notes(description: Description, config: Config, label_map: LabelMap, path: 
 
 
 def _other_network(before: Config, now: Config) -> list[str]:
-    """What of the network and its voxels differs, a phrase each; the weights do not fit then, or mean nothing."""
+    """Lists the differences of the network and its voxels, a phrase each, with which the weights cannot be used."""
     changed = _changed("model_params", before.model_params, now.model_params, _FREE)
     if isinstance(before.model_params, VoxelModelParams) and isinstance(now.model_params, VoxelModelParams):
         widths = [[int(model.cr * c) for c in model.layer_num] for model in (before.model_params, now.model_params)]
@@ -154,7 +154,7 @@ def _other_network(before: Config, now: Config) -> list[str]:
 
 
 def _changed(section: str, before: Any, now: Any, free: set[str]) -> dict[str, str]:
-    """The keys that both sections have with different values, a phrase each."""
+    """Returns a phrase for each key that both sections have with different values."""
     pairs = {
         key: (getattr(before, key), getattr(now, key))
         for key in type(now).model_fields
@@ -166,7 +166,7 @@ def _changed(section: str, before: Any, now: Any, free: set[str]) -> dict[str, s
 
 
 def _other_classes(before: LabelMap, now: LabelMap) -> list[str]:
-    """Classes that are not what they were in the training: a score would be that of other classes."""
+    """Describes how the classes differ from those of the training, in a list with one phrase or none."""
     if len(before.names) != len(now.names):
         return [f"the number of classes was {len(before.names)}, is {len(now.names)} in the label mapping"]
     changed = [number for number, name in enumerate(before.names) if name != now.names[number]]
@@ -178,6 +178,6 @@ def _other_classes(before: LabelMap, now: LabelMap) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """A value in few characters."""
+    """Returns a value as a short text."""
     text = ", ".join(map(_shown, value)) if isinstance(value, tuple) else str(value)
     return shortened(f"{value:g}" if isinstance(value, float) else text, 32)

@@ -1,8 +1,8 @@
-"""What a checkpoint says about itself: its config, its classes, and the scans that it was trained on.
+"""The description in a checkpoint: its config, its classes, and the statistics of its training scans.
 
-Layout, plain values throughout, under the key `2dpass` of the checkpoint:
+The layout, under the key `2dpass` of the checkpoint, with plain values only:
 
-    geometry      what decides which voxel a point falls into: name -> list of numbers; checkpoints had it before
+    geometry      what decides which voxel a point falls into: name -> list of numbers; older checkpoints have it too
     description
         format          1
         config          the resolved config, section by section, as `config.yaml` of the run has it
@@ -14,8 +14,8 @@ Layout, plain values throughout, under the key `2dpass` of the checkpoint:
         split           train, valid and test -> names of sequences; empty where the data set has its own splits
         statistics      of the training scans, or None; see `utils.scan.statistics.Statistics`
 
-Paths in the config are those of the machine it was trained on. Nothing is opened for them but by a command that tests
-on that data. The label map stands here whole, so that the file of `dataset_params.label_mapping` need not exist.
+Paths in the config are those of the machine of the training. Only a command that tests on that data opens them. The
+label map is here as a whole, so that the file of `dataset_params.label_mapping` need not exist.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from utils.text import shortened
 FORMAT = 1
 DESCRIPTION = "description"
 _WHERE = f"2dpass.{DESCRIPTION}"
-_ROUNDING = 1e-6  # of a sum of shares
+_ROUNDING = 1e-6  # rounding error of a sum of shares
 _MAX_VALUES = 1 << 18  # more than the ids of a label mapping and the sequences of a split can be
 _MAX_OF_CONFIG = 600  # values
-_LONGEST = 500  # characters of a message about them
+_LONGEST = 500  # characters of a message about the config
 
 
 @dataclass(frozen=True)
 class Description:
-    """A checkpoint's description of itself, checked.
+    """The checked description in a checkpoint.
 
     Attributes:
         format: the version of its layout.
-        config: that of the training, defaults filled in.
+        config: the config of the training, with defaults filled in.
         label_map: names, colours and raw ids of its K classes, and which raw ids they are made of.
         geometry: what decides which voxel a point falls into.
-        statistics: of the training scans; None: not known.
+        statistics: statistics of the training scans; None: not known.
     """
 
     format: int
@@ -67,7 +67,7 @@ class Description:
 
 
 def describe(config: Config, label_map: LabelMap, statistics: Statistics | None) -> dict[str, Any]:
-    """Make the plain values that a checkpoint holds under `2dpass.description`."""
+    """Builds the plain values that a checkpoint holds under `2dpass.description`."""
     known = np.setdiff1d(np.flatnonzero(label_map.to_learning != UNKNOWN), label_map.added)
     return {
         "format": FORMAT,
@@ -87,17 +87,17 @@ def _listed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_description(content: Mapping[str, Any], path: str | Path) -> Description | None:
-    """Read and check what a checkpoint says about itself.
+    """Reads and checks the description in a checkpoint.
 
     Args:
         content: from `read_checkpoint`.
-        path: of the checkpoint, for error messages.
+        path: path of the checkpoint, for error messages.
 
     Returns:
-        None: it says nothing, as published checkpoints and those of earlier versions.
+        The description; None if there is none, as in published checkpoints and those of earlier versions.
 
     Raises:
-        UserError: something of it is missing, damaged or of a newer version; names the key.
+        UserError: an entry is missing, damaged or of a newer version; the message names its key.
     """
     ours = content.get("2dpass")
     if not isinstance(ours, Mapping) or DESCRIPTION not in ours:
@@ -136,7 +136,7 @@ def _config(found: dict[str, Any], path: str | Path) -> Config:
 
 def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:
     def each(key: str, check: Check, number: int | None = None) -> tuple[Any, ...]:
-        """The entry of each class, or a list of any length."""
+        """Returns a checked list with `number` values, or with any number of them."""
         return entry(found, key, lambda value: _all(value, check, number), where)
 
     names, raw_ids = each("class_names", _name, classes), each("raw_ids", _raw_id, classes)
@@ -188,11 +188,11 @@ def _statistics(found: Mapping[str, Any], classes: int, where: str) -> Statistic
 
 
 Check = Callable[[Any], Any]
-"""From a value to what is taken of it; None: it is none of these values."""
+"""A function that returns the checked form of a value, or None if the value is wrong."""
 
 
 def _all(values: Any, check: Check, number: int | None = None) -> tuple[Any, ...] | None:
-    """Check every entry of a list, which has so many; None: one is wrong."""
+    """Checks every entry of a list of `number` entries; returns None if one is wrong or the number differs."""
     if type(values) is not list or (number is not None and len(values) != number):
         return None
     checked = tuple(map(check, values))
@@ -200,7 +200,7 @@ def _all(values: Any, check: Check, number: int | None = None) -> tuple[Any, ...
 
 
 def _pair(check: Check) -> Check:
-    """A check of a list of a raw id and something else."""
+    """Returns a check of a list of two: a raw id, and a value that `check` accepts."""
 
     def both(value: Any) -> tuple[Any, ...] | None:
         if type(value) is not list or len(value) != 2:

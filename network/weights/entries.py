@@ -1,4 +1,4 @@
-"""Entries of a checkpoint's nested dicts, each checked before it is used; what is wrong is named by its key."""
+"""Checked access to the nested dicts of a checkpoint; an error names the key of the wrong entry."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from network.weights.pickled import shown
 
 _T = TypeVar("_T")
 _MAX_COUNT = 1 << 53
-_MAX_VALUES = 10_000  # of all plain values of a section
+_MAX_VALUES = 10_000  # plain values in a section
 _MAX_TEXT = 4096  # characters
 _MAX_KEY = 128
-_MAX_DEPTH = 8  # of lists and dicts in each other
+_MAX_DEPTH = 8  # nesting of lists and dicts
 
 
 class Wrong(Exception):
-    """An entry of a checkpoint is missing or cannot be; the text is its key."""
+    """An error about a missing or wrong entry of a checkpoint; its text is the key."""
 
 
 def section(content: Mapping[Any, Any], key: str, where: str = "") -> Mapping[Any, Any]:
-    """Return the dict at a key.
+    """Returns the dict at a key.
 
     Raises:
-        Wrong: there is none.
+        Wrong: there is no dict at the key.
     """
     found = content.get(key)
     if not isinstance(found, Mapping):
@@ -32,10 +32,10 @@ def section(content: Mapping[Any, Any], key: str, where: str = "") -> Mapping[An
 
 
 def entry(content: Mapping[Any, Any], key: str, check: Callable[[Any], _T | None], where: str = "") -> _T:
-    """Return the value at a key, as `check` gives it back; `check` returns None for what is no such value.
+    """Returns the value at a key, as `check` returns it; `check` returns None for a wrong value.
 
     Raises:
-        Wrong: it is missing or not what it should be.
+        Wrong: the value is missing or wrong.
     """
     value = check(content[key]) if key in content else None
     if value is None:
@@ -44,20 +44,20 @@ def entry(content: Mapping[Any, Any], key: str, check: Callable[[Any], _T | None
 
 
 def count(value: Any) -> int | None:
-    """Return a number of things, if the value is one."""
+    """Returns the value if it is a count, an int of 0 or more; else None."""
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
 
 
 def plain_values(found: Mapping[Any, Any], where: str, most: int = _MAX_VALUES) -> dict[str, Any]:
-    """Copy a section that holds nothing but texts, numbers, truth values, None, and lists and dicts of them.
+    """Copies a section that may hold texts, numbers, truth values, None, and lists and dicts of them.
 
     Args:
-        found: from a file. Its lists may hold themselves, or one list a billion times.
-        where: its key.
-        most: so many values may be in it, at all depths.
+        found: section of a file. Its lists may hold themselves, or one list a billion times.
+        where: key of the section.
+        most: largest number of values in it, at all depths.
 
     Raises:
-        Wrong: it holds something else, or more than any section has.
+        Wrong: it holds values of other types, or too many.
     """
     left = most
 

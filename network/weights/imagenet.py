@@ -1,4 +1,4 @@
-"""ResNet-34's ImageNet weights, as torchvision publishes them."""
+"""The ImageNet weights of ResNet-34, as torchvision publishes them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from utils.files import sha256_of
 
 URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 NAME = URL.rpartition("/")[2]
-DIGEST = NAME.removesuffix(".pth").rpartition("-")[2]  # how the SHA-256 of the file begins
+DIGEST = NAME.removesuffix(".pth").rpartition("-")[2]  # the first digits of the SHA-256 of the file
 
 
 def load_imagenet_weights(network: nn.Module) -> None:
-    """Give a ResNet-34 its ImageNet weights, downloading them into torch.hub's folder where they are not there yet.
+    """Loads the ImageNet weights into a ResNet-34, and downloads them first if torch.hub's folder has none.
 
     Args:
-        network: with the parameters of torchvision's ResNet-34, but for the classifier; its `decoders` keep theirs.
+        network: has the parameters of torchvision's ResNet-34 except the classifier; its `decoders` do not change.
 
     Raises:
         UserError: the weights cannot be downloaded, or the file there is another one.
@@ -33,13 +33,13 @@ def load_imagenet_weights(network: nn.Module) -> None:
 
 
 def read_imagenet_weights(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read the weights, downloading them into torch.hub's folder where they are not there yet.
+    """Reads the weights, and downloads them first if torch.hub's folder has none.
 
     Args:
-        wanted: the tensors of the network, by torchvision's names; all but the counters of BatchNorm have to be there.
+        wanted: tensors of the network, by torchvision's names; the file must have all but the counters of BatchNorm.
 
     Returns:
-        Those of the file, without its classifier.
+        The tensors of the file by name, without its classifier.
 
     Raises:
         UserError: they cannot be downloaded, or the file there is another one.
@@ -47,7 +47,7 @@ def read_imagenet_weights(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     path = _find()
     state = canonical_state(read_checkpoint(path), path)
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    # The file is of a time when BatchNorm did not count its batches.
+    # The file was written when BatchNorm did not count its batches yet.
     counters = {name: tensor for name, tensor in wanted.items() if name.endswith("num_batches_tracked")}
     check_fit(wanted, counters | state, path)
     return state

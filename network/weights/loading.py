@@ -1,4 +1,4 @@
-"""From the content of a checkpoint to the weights of a network, whoever wrote it: all of them fit, or none is taken."""
+"""Loading of weights from the content of a checkpoint, whoever wrote it: either all tensors fit, or none is loaded."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from network.weights.pickled import OddTensor, shown
 from network.weights.released import is_released, translate
 from utils.errors import UserError
 
-# Under which keys programs store weights; ours and Lightning's under the first.
+# The keys under which programs store weights; this one and Lightning use the first.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights")
-_MAX_WRAPPERS = 3  # one in the other
+_MAX_WRAPPERS = 3  # nested in each other
 _PREFIXES = ("module.", "model.", "network.", "net.")
-_COMPILED = "_orig_mod."  # torch.compile's, anywhere in a name
-_SHARED = 4  # of how many tensors, on average, one value may be
-_MAX_NUMBERS = 16  # of one entry of the geometry
+_COMPILED = "_orig_mod."  # torch.compile puts it anywhere in a name
+_SHARED = 4  # number of tensors that may share a value, on average
+_MAX_NUMBERS = 16  # in one entry of the geometry
 
 _Entry = Tensor | OddTensor
 
 
 def canonical_state(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Find the network's tensors in a checkpoint, whoever wrote it, and give them our names.
+    """Finds the network's tensors in a checkpoint, whoever wrote it, and gives them the names of this project.
 
     Returns:
-        Plain dense tensors under the names of `Arch2DPASS` in full, also if only its 3D network was stored.
+        Plain dense tensors under the full names of `Arch2DPASS`, also if only its 3D network was stored.
 
     Raises:
-        UserError: there are none, one is not plain, or it is not clear which are meant.
+        UserError: there are none, one is not plain, or several places hold tensors.
     """
     entries = _entries(content)
     for _ in range(_MAX_WRAPPERS):
@@ -64,14 +64,14 @@ def _entries(content: Any) -> dict[str, _Entry]:
 
 
 def _holds_tensors(content: Any, depth: int = _MAX_WRAPPERS) -> bool:
-    """Whether tensors are in there, or in a wrapper in there."""
+    """Returns whether a value holds tensors, itself or in a wrapper."""
     if not isinstance(content, Mapping) or depth == 0:
         return False
     return bool(_entries(content)) or any(_holds_tensors(content.get(key), depth - 1) for key in _WRAPPERS)
 
 
 def _plain(entries: Mapping[str, _Entry], path: str | Path) -> dict[str, Tensor]:
-    """Refuse what is no plain dense tensor of numbers, or one that stands there again and again."""
+    """Refuses tensors that are not plain and dense, and values that stand under many names."""
     plain = {}
     for name, tensor in entries.items():
         kind = _oddity(tensor)
@@ -96,7 +96,7 @@ def _oddity(tensor: _Entry) -> str | None:
 
 
 def _unprefixed(tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Names without what a wrapper around the network put before all of them."""
+    """Removes from the names what wrappers around the network have put before all of them."""
     names = {name: name.replace(_COMPILED, "") for name in tensors}
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in names.values())), None):
         names = {name: short.removeprefix(prefix) for name, short in names.items()}
@@ -106,25 +106,25 @@ def _unprefixed(tensors: Mapping[str, Tensor], path: str | Path) -> dict[str, Te
 
 
 def _is_baseline(names: Iterable[str]) -> bool:
-    """Whether these are the tensors of 2DPASS's 3D network alone."""
+    """Returns whether these are names of the tensors of 2DPASS's 3D network alone."""
     return any(name.startswith("encoder.") for name in names)
 
 
 def has_image_branch(content: Mapping[str, Any], path: str | Path) -> bool:
-    """Whether the network of a checkpoint was trained with camera images."""
+    """Returns whether the network of a checkpoint was trained with camera images."""
     return any(name.startswith("image_branch.") for name in canonical_state(content, path))
 
 
 def check_geometry(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse weights that were trained with other voxels than the network has, where the checkpoint says with which.
+    """Refuses weights that were trained with other voxels than those of the network, if the checkpoint names them.
 
     Raises:
-        UserError: they differ; says in what.
+        UserError: the voxels differ; the message says how.
     """
     ours = content.get("2dpass")
     before = ours.get("geometry") if isinstance(ours, Mapping) else None
     if not isinstance(before, Mapping):
-        return  # a published checkpoint does not say
+        return  # a published checkpoint does not name its voxels
     now = network.geometry()
     for key in now:
         numbers = before.get(key, [])
@@ -137,33 +137,33 @@ def check_geometry(network: SegmentationNetwork, content: Mapping[str, Any], pat
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite int or float."""
+    """Returns whether a value is a finite int or float."""
     return type(value) in (int, float) and math.isfinite(value)
 
 
 def _listed(value: Iterable[float]) -> str:
-    """A list as the config has it, one number as itself."""
+    """Returns the numbers as a text, as a config has them."""
     return ", ".join(f"{number:g}" for number in value)
 
 
 def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> None:
-    """Put a checkpoint's weights into a network, all or nothing.
+    """Loads the weights of a checkpoint into a network, all or none.
 
     Args:
         network: any network; a `Network3D` takes the 3D part of an `Arch2DPASS` checkpoint.
         content: from `read_checkpoint`.
-        path: for error messages.
+        path: path of the checkpoint, for error messages.
 
     Raises:
-        UserError: tensors are missing, left over, of another shape or kind, or not finite; says which.
+        UserError: tensors are missing, left over, of another shape or type, or not finite; the message names them.
     """
     network.load_state_dict(fitting_weights(network, content, path), strict=False)
 
 
 def fitting_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Return what `load_weights` puts into a network, which may itself be without values (on the device `meta`).
+    """Returns the tensors that `load_weights` would load into a network, which may be on the device `meta`.
 
-    Args, Raises: those of `load_weights`.
+    Arguments and errors are those of `load_weights`.
     """
     state = canonical_state(content, path)
     own = network.state_dict()
@@ -175,10 +175,10 @@ def fitting_weights(network: nn.Module, content: Mapping[str, Any], path: str | 
 
 
 def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> str:
-    """Take the tensors of the 2D branch that fit (--pretrain2d), from a 2DPASS or a torchvision ResNet-34 checkpoint.
+    """Loads the tensors of the 2D branch that fit (--pretrain2d), from a 2DPASS or a torchvision ResNet-34 checkpoint.
 
     Returns:
-        One line that says what was taken.
+        One line that says what was loaded.
 
     Raises:
         UserError: the network has no 2D branch, nothing fits, or what fits has no finite values.
@@ -198,21 +198,21 @@ def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str 
 
 
 def config_beside(path: str | Path) -> str:
-    """Say where the config lies of the training that has left this checkpoint; "" if it is not there."""
+    """Returns ": <path>" of the config beside a checkpoint, written by its training; "" if there is none."""
     config = Path(path).with_name("config.yaml")
     return f": {config}" if config.is_file() else ""
 
 
 def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse tensors that are not exactly those of a network.
+    """Refuses tensors that are not exactly those of a network.
 
     Args:
-        wanted: those of the network, by name.
+        wanted: tensors of the network, by name.
         found: plain dense tensors of the checkpoint, by name.
-        path: for error messages.
+        path: path of the checkpoint, for error messages.
 
     Raises:
-        UserError: some are missing, left over, of another shape or kind of number, or hold values that cannot be.
+        UserError: tensors are missing, left over, of another shape or type, or hold impossible values.
     """
     shapes = [
         f"{k} is {list(found[k].shape)} in the file, {list(wanted[k].shape)} by the config"
@@ -236,18 +236,18 @@ def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: s
 
 
 def _fault(name: str, found: Tensor, dtype: torch.dtype) -> str | None:
-    """What keeps a tensor of the right shape from being taken."""
+    """Describes why a tensor of the right shape cannot be loaded; None if it can."""
     whole = found.dtype not in (torch.bool,) and not found.is_floating_point() and not found.is_complex()
     if not (found.is_floating_point() if dtype.is_floating_point else whole):
         return f"is {plain_name(found.dtype)}, not {plain_name(dtype)}"
     if dtype.is_floating_point and not bool(torch.isfinite(found.to(dtype)).all()):
         return "holds NaN or inf"
-    # Of BatchNorm: a variance, and a number of batches.
+    # These are a variance and a number of batches, of BatchNorm.
     if name.endswith(("running_var", "num_batches_tracked")) and bool((found < 0).any()):
         return "is negative"
     return None
 
 
 def plain_name(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`."""
+    """Returns the name of a dtype without its module: "float32" for `torch.float32`."""
     return str(dtype).removeprefix("torch.")

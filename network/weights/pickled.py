@@ -1,8 +1,8 @@
-"""Pickles as data: what a pickle says is built here from plain values, and nothing in it is ever looked up or called.
+"""A reader of pickles that builds plain values only, and never imports or calls what a pickle names.
 
-A pickle is a program for a machine with a stack. This machine knows the instructions that torch's files are made of.
-Classes and functions are names to it: for a few of them it knows what data they stand for (a tensor, an ordered dict,
-a number of numpy), a few more may stand there as themselves, and any other name ends the reading.
+A pickle is a program for a machine with a stack. This machine knows the instructions that occur in torch's files.
+Classes and functions are only names to it. For a few names it builds the data they stand for (a tensor, an ordered
+dict, a numpy number), a few more are kept as names, and any other name ends the reading with `Refused`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-MAX_PICKLE = 8 << 20  # bytes; that of a checkpoint with its optimiser has some hundred thousand
+MAX_PICKLE = 8 << 20  # bytes; the pickle of a checkpoint with its optimiser has some hundred thousand
 _MAX_STEPS = 2_000_000  # instructions; a tensor takes thirty
 _MAX_INTEGER = 32  # bytes
-_SHOWN = 80  # characters of a name
+_SHOWN = 80  # characters of a name in a message
 _MAX_KEY = 8  # elements of a tuple that is a key
 _MAX_COPIED = 4 << 20  # elements and bytes that all calls together copy: a call may name one large list again and again
 
 
 class Refused(Exception):
-    """A pickle names something that is neither weights nor settings; the text is the name."""
+    """An error about a pickle that holds more than weights and settings; its text is the refused name."""
 
 
 def shown(name: Any) -> str:
-    """A name from a file as a message shows it: short, and without characters that a terminal would obey."""
+    """Returns a name from a file for a message: short, and without control characters."""
     text = str(name)[:_SHOWN]
     text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return text if len(str(name)) <= _SHOWN else f"{text}…"
@@ -44,14 +44,14 @@ class Name:
 
 @dataclass(frozen=True)
 class StandIn:
-    """An object of a foreign class: its name, and none of its powers."""
+    """A placeholder for an object of a class outside the known ones, which keeps the name of the class only."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class OddTensor:
-    """A tensor of a kind that no network here has, such as a sparse or a quantised one; its values are not read."""
+    """A placeholder for a tensor that no network here has, such as a sparse or quantised one, without its values."""
 
     kind: str
 
@@ -63,7 +63,7 @@ class _NumberType:
     dtype: np.dtype
 
 
-# Objects of these are left out, whatever they hold. Python 3.13 calls the module of paths by another name.
+# Objects of these classes become a `StandIn`, whatever they hold. In Python 3.13 the module of paths has another name.
 FOREIGN_CLASSES = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
@@ -80,7 +80,7 @@ FOREIGN_CLASSES = (
 )
 FOREIGN_RECORDS = ("easydict.EasyDict", "pytorch_lightning.utilities.parsing.AttributeDict")  # dicts with attributes
 NUMPY_NAMES = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
-# Names that stand for themselves: kinds of storages and numbers, quantisation schemes, classes of tensors.
+# Names that are kept as names: types of storages and numbers, quantisation schemes, classes of tensors.
 _BARE = {
     "torch.Tensor", "torch.nn.parameter.Parameter", "torch.storage.UntypedStorage",
     *(f"torch.{kind}Storage" for kind in (
@@ -104,26 +104,26 @@ _ODD_TENSORS = {
 }
 
 Storage = Callable[[Any], Tensor]
-"""From the persistent id of a storage to its (n,) values."""
+"""A function that returns the (n,) values of a storage, given its persistent id."""
 View = Callable[..., Tensor]
-"""From (storage, offset, size, stride) to a tensor."""
+"""A function that makes a tensor from (storage, offset, size, stride)."""
 
 
 def read_pickle(data: bytes, start: int, storage: Storage | None = None, view: View | None = None) -> tuple[Any, int]:
-    """Read one pickle.
+    """Reads one pickle.
 
     Args:
-        data: holds it.
-        start: where it begins.
-        storage, view: make the tensors; None: there may be none.
+        data: bytes that hold the pickle.
+        start: index of its first byte.
+        storage, view: functions that make the tensors; None: a pickle with tensors is an error.
 
     Returns:
-        The value: dicts, lists, tuples, numbers, texts, tensors and the records of this module. And where the pickle
-        ends.
+        The value, made of dicts, lists, tuples, numbers, texts, tensors and the records of this module, and the index
+        behind the last byte of the pickle.
 
     Raises:
-        Refused: it names something else.
-        Exception: it is damaged.
+        Refused: the pickle names another class or function.
+        Exception: the pickle is damaged; this can be any exception.
     """
     machine = _Machine(data, start, storage, view)
     return machine.run(), machine.position
@@ -146,7 +146,7 @@ def _sequence(items: Any = ()) -> list[Any]:
 
 
 def _key(key: Any) -> Any:
-    """A key of a dict; deep tuples would exhaust the C stack when they are hashed."""
+    """Returns a key of a dict after a check: hashing a deep tuple would exhaust the C stack."""
     flat = key if type(key) is tuple else (key,)
     if len(flat) > _MAX_KEY or not all(type(part) in (str, bytes, int, float, bool, type(None), Name) for part in flat):
         raise ValueError(f"a key of type {type(key).__name__}")
@@ -154,7 +154,7 @@ def _key(key: Any) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How old protocols write bytes."""
+    """Encodes a text as bytes: old protocols store bytes as a text."""
     if encoding not in ("latin1", "latin-1"):
         raise ValueError("an unusual encoding")
     return text.encode("latin-1")
@@ -178,7 +178,7 @@ def _first(*arguments: Any) -> Any:
 
 
 class _Machine:
-    """Executes a pickle; see the module."""
+    """The machine that executes a pickle; the docstring of the module describes it."""
 
     def __init__(self, data: bytes, start: int, storage: Storage | None, view: View | None) -> None:
         self.data, self.position = data, start
@@ -233,7 +233,7 @@ class _Machine:
 
     def _integer(self, length: int) -> int:
         if length > _MAX_INTEGER:
-            raise ValueError("a number beyond all measure")
+            raise ValueError("a number that is too long")
         return pickle.decode_long(self._take(length))
 
     # ---- the stack
@@ -295,7 +295,7 @@ class _Machine:
         self.stack[-1] = self._call(self.stack[-1], arguments)
 
     def _build(self) -> None:
-        """The state of an object: only a numpy dtype has one that matters, its byte order."""
+        """Applies the state of an object: only a numpy dtype uses it, for its byte order."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, _NumberType):
             if len(state) < 2 or state[1] not in ("<", ">", "|", "="):

@@ -1,8 +1,8 @@
-"""Reading checkpoint files, ours and published ones, as the untrusted input they are.
+"""Reading of checkpoint files, our own and published ones, as untrusted input.
 
-The formats are those of `torch.save`: a zip archive with a pickle and one record per storage, or, before torch 1.6, a
-chain of pickles with the storages behind it. Sizes are checked against the file before memory is asked for, records
-against their checksums, and the pickle is data (`network/weights/pickled.py`).
+`torch.save` has two formats: a zip archive with a pickle and one record per storage, and, before torch 1.6, several
+pickles followed by the storages. Sizes are compared with the size of the file before memory is allocated, records with
+their checksums, and pickles are read without running them (`network/weights/pickled.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from utils.files import require_regular
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_FILE = 8 << 30  # bytes
 _SHARED = 4  # tensors may share storages, so that all of them hold up to this many times the bytes of the file
-_LEAST_TENSOR = 256  # bytes that any tensor is counted as
+_LEAST_TENSOR = 256  # bytes; a smaller tensor counts as much
 _MAX_DIMENSIONS, _MAX_EXTENT = 8, 1 << 40
 _DTYPES = {
     "torch.DoubleStorage": torch.float64,
@@ -42,13 +42,13 @@ _ODD = OddTensor("of an unusual type")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read the content of a checkpoint file, on the CPU, without running any code in it.
+    """Reads the content of a checkpoint file, on the CPU, without running any code in it.
 
     Returns:
-        Plain values, tensors, and the records of `network.weights.pickled` for what is neither.
+        The content by key: plain values, tensors, and records of `network.weights.pickled` in place of other objects.
 
     Raises:
-        UserError: no such file, not readable, not a checkpoint, damaged, or it holds something other than weights and
+        UserError: the file does not exist, cannot be read, is no checkpoint, is damaged, or holds more than weights and
             settings.
     """
     try:
@@ -77,7 +77,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 class _Damaged(Exception):
-    """A file that is not what it should be; says in what."""
+    """An error about a damaged file; its text says what is wrong."""
 
 
 def _read(file: BinaryIO) -> Any:
@@ -89,25 +89,26 @@ def _read(file: BinaryIO) -> Any:
 
 
 class _Tensors:
-    """Makes the tensors of a file, as many as a file of its size can hold.
+    """A maker of the tensors of a file, which stops when they are larger than a file of this size can hold.
 
     Args:
-        file_size: bytes.
+        file_size: size of the file in bytes.
     """
 
     def __init__(self, file_size: int) -> None:
         self._left = max(_SHARED * file_size, 1 << 16)
 
     def view(self, storage: Tensor, offset: Any, size: Any, stride: Any) -> Tensor:
-        """Make a tensor of a storage.
+        """Makes a tensor that views a storage.
 
         Args:
-            storage: (n,) its values.
+            storage: (n,) values of the storage.
             offset: index of the first element.
-            size, stride: tuples, in elements.
+            size, stride: sizes and strides of the dimensions, tuples, in elements.
 
         Raises:
-            ValueError: it would reach beyond its storage, or hold more elements than that.
+            ValueError: sizes, strides or offset are not valid numbers.
+            _Damaged: the tensor would reach beyond its storage, or the file cannot hold so many tensors.
         """
         if type(size) is not tuple or type(stride) is not tuple:
             raise ValueError("sizes that are none")
@@ -128,7 +129,7 @@ class _Tensors:
 
 
 def _storage_id(persistent_id: Any) -> tuple[torch.dtype | None, str, int]:
-    """The kind of the numbers of a storage (None: an unusual one), its key, and how many they are."""
+    """Returns the dtype of a storage (None: an unusual one), its key, and the number of its values."""
     tag, kind, key, _, count = persistent_id[:5]
     view = persistent_id[5] if len(persistent_id) > 5 else None
     if tag != "storage" or not isinstance(kind, Name) or view is not None:
@@ -167,8 +168,8 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
 
 
 def _record(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Read a record; one with another checksum than it was written with is a `BadZipFile`."""
-    if info.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing, and what is not could be of any size
+    """Reads a record; raises `BadZipFile` if its checksum is wrong."""
+    if info.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing, and this could be of any size
         raise _Damaged("compressed values")
     return archive.read(info)
 
@@ -188,7 +189,7 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
     magic, position = read_pickle(head, 0)
     if magic != _LEGACY_MAGIC:
         raise ValueError("no checkpoint")
-    _, position = read_pickle(head, position)  # the version of the protocol: there has been one
+    _, position = read_pickle(head, position)  # the version of the protocol: there is only one
     system, position = read_pickle(head, position)
     if not system.get("little_endian", True):
         raise _Damaged("written on a big-endian machine")

@@ -1,4 +1,4 @@
-"""Tensor names and layouts of published checkpoints (2DPASS, MinkowskiNet, SPVCNN), and ours."""
+"""Translation of tensor names and layouts from published checkpoints (2DPASS, MinkowskiNet, SPVCNN) to ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-# (released name, ours); `#` is a number kept as it is. First match wins.
+# (released name, our name); `#` stands for a number that stays the same. The first match counts.
 _RENAMES = [
     ("model_3d.voxel_3d_generator.PPmodel.0.", "network_3d.embed_points."),
     ("model_3d.voxel_3d_generator.PPmodel.2.", "network_3d.embed_voxels."),
@@ -75,10 +75,10 @@ _LOSS_BUFFERS = re.compile(r"criterion|ce_loss")
 
 
 def our_name(released: str) -> str | None:
-    """Our canonical name of a released tensor; None for the buffers of the losses, which follow from the config.
+    """Returns our name of a released tensor; None for the buffers of the losses, which follow from the config.
 
     Raises:
-        KeyError: not a released name.
+        KeyError: no published model has a tensor of this name.
     """
     if _LOSS_BUFFERS.search(released):
         return None
@@ -91,7 +91,7 @@ def our_name(released: str) -> str | None:
 
 
 def our_layout(released: str, tensor: Tensor) -> Tensor:
-    """A released tensor as (kernel volume, in, out), offsets z slowest, if it is a sparse kernel; else as it is.
+    """Returns a sparse kernel as (kernel volume, in, out) with the offsets z slowest; any other tensor unchanged.
 
     Released kernels are [out, kz, ky, kx, in] (2DPASS, spconv 2.x), or "kernel" [offsets, in, out] with the offsets z
     slowest at size 3 but x slowest at size 2, and [in, out] at size 1 (the voxel models, torchsparse 1.4).
@@ -108,15 +108,15 @@ def our_layout(released: str, tensor: Tensor) -> Tensor:
 
 
 def is_released(state: Mapping[str, Any]) -> bool:
-    """Whether a state dict has the names of a published model."""
+    """Returns whether a state dict has the names of a published model."""
     return any(name.startswith("model_3d.") or name == "stem.0.kernel" for name in state)
 
 
 def translate(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Give a released state dict our canonical names and layouts.
+    """Translates a released state dict to our names and layouts.
 
     Raises:
-        UserError: a name is not of a known published model, or two are of the same tensor.
+        UserError: a name is not of a known published model, or two names are of the same tensor.
     """
     translated = {}
     for name, tensor in state.items():

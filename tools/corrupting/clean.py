@@ -61,7 +61,7 @@ class CleanSet:
     about: dict[str, Any]
 
     def read(self, frame: CleanFrame) -> tuple[Sweep, np.ndarray]:
-        """Read a frame.
+        """Reads a frame.
 
         Returns:
             The scan with its learning ids, without the points that have a coordinate which is not finite; and the
@@ -91,7 +91,7 @@ class CleanSet:
         return sweep if finite.all() else sweep.select(finite), entries
 
     def count(self, frame: CleanFrame) -> int:
-        """Count the points in the scan, from the size of its file."""
+        """Counts the points in the scan, from the size of its file."""
         return frame.scan.stat().st_size // (4 * self.columns)
 
     def _read_labels(self, path: Path, count: int) -> np.ndarray:
@@ -113,22 +113,22 @@ class CleanSet:
 
     @property
     def ignored_id(self) -> int:
-        """Return the raw id of class 0."""
+        """The raw id of class 0."""
         return int(self.label_map.to_raw[0])
 
     def learning_ids(self, entries: np.ndarray) -> np.ndarray:
-        """Return the learning ids of label file entries, (N,) uint8; 0 where the label mapping does not know the id."""
+        """Returns the learning ids of label file entries, (N,) uint8; 0 where the label mapping does not know the id."""
         learning = self.label_map.to_learning[semantic(entries)]
         return np.where(learning == UNKNOWN, 0, learning).astype(np.uint8)
 
 
 def semantic(entries: np.ndarray) -> np.ndarray:
-    """Return the raw ids of label file entries: the low half of SemanticKITTI's, the whole of nuScenes'."""
+    """Returns the raw ids of label file entries: the low half of SemanticKITTI's, the whole of nuScenes'."""
     return entries & 0xFFFF if entries.dtype.itemsize == 4 else entries
 
 
 def semantickitti(data_path: Path, sequence: str) -> CleanSet:
-    """Find a sequence of SemanticKITTI.
+    """Finds a sequence of SemanticKITTI.
 
     Args:
         data_path: the folder of the sequences.
@@ -158,7 +158,7 @@ def semantickitti(data_path: Path, sequence: str) -> CleanSet:
 
 
 def nuscenes(data_path: Path, version: str | None) -> CleanSet:
-    """Find the validation split of nuScenes-lidarseg.
+    """Finds the validation split of nuScenes-lidarseg.
 
     Args:
         data_path: the folder that holds the tables' folder and samples.

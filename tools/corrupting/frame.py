@@ -53,11 +53,11 @@ class Corruptor:
         return FrameResult(len(after) / before - 1, ignored / len(after), drawn)
 
     def files(self, name: str, frame: CleanFrame) -> tuple[Path, Path]:
-        """Return the files of scan and labels of a frame in a subset."""
+        """Returns the files of scan and labels of a frame in a subset."""
         return self.output / name / frame.scan_to, self.output / name / frame.labels_to
 
     def generator(self, name: str, frame: CleanFrame) -> np.random.Generator:
-        """Make a frame's own random numbers, whichever process makes it and whatever was made before."""
+        """Makes a frame's own random numbers, whichever process makes it and whatever was made before."""
         words = (self.family, self.clean.sensor.name, name, frame.key)
         return np.random.default_rng([self.seed, *(zlib.crc32(word.encode()) for word in words)])
 

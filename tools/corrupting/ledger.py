@@ -59,12 +59,12 @@ class Ledger:
         return note
 
     def finished(self, name: str, frames: Sequence[CleanFrame]) -> bool:
-        """Say whether the subset was completed, and all of its files are there still."""
+        """Says whether the subset was completed, and all of its files are there still."""
         files = [path for frame in frames for path in (frame.scan_to, frame.labels_to)]
         return name in self.note["subsets"] and not missing_files(self.path.parent / name, files)
 
     def complete(self, name: str, subset: CorruptedSubset | None, results: dict[str, FrameResult]) -> None:
-        """Note that a subset is complete.
+        """Notes that a subset is complete.
 
         Args:
             name: of the subset.
@@ -91,7 +91,7 @@ class Ledger:
             write_note(self.path, self.note)
 
     def line(self, name: str) -> str:
-        """Describe a completed subset in one line."""
+        """Describes a completed subset in one line."""
         entry = self.note["subsets"][name]
         points, ignored = entry["points_change_percent"], entry["ignored_percent"]
         what = "untouched" if name == CLEAN_FOLDER else f"{points:+7.2f} % points"

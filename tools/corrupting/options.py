@@ -30,7 +30,7 @@ SEQUENCE = "08"
 
 
 def add_corruption_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --family, --mode and --seed, for the tools that make and that draw corruptions."""
+    """Adds --family, --mode and --seed, for the tools that make and that draw corruptions."""
     add = parser.add_argument
     add("--family", choices=sorted(CORRUPTED_SETS), required=True, help="whose corruptions: Yan et al. or Robo3D")
     add("--mode", choices=("physical", "reference"), default="physical",
@@ -39,7 +39,7 @@ def add_corruption_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of tools/make_corruptions.py."""
+    """Adds the flags of tools/make_corruptions.py."""
     add = parser.add_argument
     add_corruption_flags(parser)
     add_dataset_flag(parser, "what --data_path holds")
@@ -54,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def complete(flags: argparse.Namespace) -> argparse.Namespace:
-    """Fill in `data_path` and `output`; open choices that were not given are None."""
+    """Fills in `data_path` and `output`; open choices that were not given are None."""
     flags.data_path = flags.data_path or DEMO_FOLDERS[flags.dataset]
     flags.output = flags.output or _output(flags)
     return flags
@@ -94,7 +94,7 @@ def _output(flags: argparse.Namespace) -> Path:
 
 
 def check(flags: argparse.Namespace) -> None:
-    """Check the flags that can be judged without looking into the data.
+    """Checks the flags that can be judged without looking into the data.
 
     Raises:
         UserError: a flag is of the other data set, or a file is in the way of --output.
@@ -108,7 +108,7 @@ def check(flags: argparse.Namespace) -> None:
 
 
 def chosen(flags: argparse.Namespace) -> Choices:
-    """Choose what the papers leave open, by flags or defaults.
+    """Chooses what the papers leave open, by flags or defaults.
 
     Raises:
         UserError: a value makes no sense, or a flag is of another family or data set.
@@ -161,7 +161,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[CorruptedSubset, ...], tuple[str, ...]]:
-    """Return all subsets of the family for the data set, and the names of those to make, in order.
+    """Returns all subsets of the family for the data set, and the names of those to make, in order.
 
     `CLEAN_FOLDER` is always among the latter for Yan et al., whose evaluation starts from it; `CLEAN_NAMES` ask for
     nothing else.

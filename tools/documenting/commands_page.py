@@ -28,7 +28,7 @@ _EXIT_CODES = (
 
 
 def commands_page() -> str:
-    """Return the page."""
+    """Returns the page."""
     blocks = [_INTRODUCTION]
     for path in programs():
         if path in FORMER_NAMES:

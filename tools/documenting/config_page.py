@@ -20,7 +20,7 @@ _CHOOSERS = ("model_architecture", "dataset_type", "optimizer", "lr_scheduler")
 
 
 def config_page() -> str:
-    """Return the page."""
+    """Returns the page."""
     keys: dict[str, dict[tuple[str, ...], list[Key]]] = {}
     choosers: dict[str, str] = {}
     for key in reference():

@@ -21,7 +21,7 @@ _TITLES = {"yan": "Yan et al.", "robo3d": "Robo3D"}
 
 
 def corruptions_page() -> str:
-    """Return the page."""
+    """Returns the page."""
     blocks = [_INTRODUCTION]
     for family, datasets in CORRUPTED_SETS.items():
         for dataset, subsets in datasets.items():

@@ -16,7 +16,7 @@ Each data set has a label mapping: which learning id each raw id becomes, and ho
 
 
 def data_sets_page() -> str:
-    """Return the page."""
+    """Returns the page."""
     return page("Data sets", _INTRODUCTION, *(block for data_set in DATA_SETS.values() for block in _blocks(data_set)))
 
 

@@ -34,7 +34,7 @@ QUOTED = {
 
 
 def models_page() -> str:
-    """Return the page."""
+    """Returns the page."""
     header = ("config", "data set", "network", "parameters at test", "in training", "mIoU, one view", "mIoU, TTA")
     paths = sorted((REPOSITORY / "config").glob("*.yaml"), key=lambda path: ("demo" in path.stem, path.stem))
     return page("Models", _INTRODUCTION, table(header, map(_row, paths), right=(3, 4, 5, 6)))
@@ -48,7 +48,7 @@ def _row(path: Path) -> tuple[str, ...]:
 
 
 def millions(config: Config, baseline_only: bool) -> float:
-    """Return the millions of trainable parameters of the network of a config; nothing of it takes memory."""
+    """Returns the millions of trainable parameters of the network of a config; nothing of it takes memory."""
     with torch.device("meta"):
         return parameter_count(build_network(config, baseline_only, imagenet=False)) / 1e6
 

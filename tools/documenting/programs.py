@@ -14,14 +14,14 @@ FORMER_NAMES = {"tools/visualize.py": "tools/view.py"}
 
 
 def programs() -> list[str]:
-    """Return the paths of all programs below the repository's root: main.py and its like first, then the tools."""
+    """Returns the paths of all programs below the repository's root: main.py and its like first, then the tools."""
     tools = (path for path in (REPOSITORY / "tools").glob("*.py") if not path.name.startswith("_"))
     return [path.relative_to(REPOSITORY).as_posix() for path in (*sorted(REPOSITORY.glob("*.py")), *sorted(tools))]
 
 
 @cache
 def parser_of(path: str) -> argparse.ArgumentParser:
-    """Return the parser that the program at a path below the root parses its command line with.
+    """Returns the parser that the program at a path below the root parses its command line with.
 
     Every program has a function `build_parser`. The programs do not import each other, and nothing imports them by
     name; this one place does, since it describes them.
@@ -30,7 +30,7 @@ def parser_of(path: str) -> argparse.ArgumentParser:
 
 
 def commands(path: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Yield what is typed behind `python` and its parser: one for a program, one for each subcommand if it has any."""
+    """Yields what is typed behind `python` and its parser: one for a program, one for each subcommand if it has any."""
     parser = parser_of(path)
     subcommands = {
         name: subparser

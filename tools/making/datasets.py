@@ -12,5 +12,5 @@ DEMO_FOLDERS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Pat
 
 
 def add_dataset_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
-    """Add --dataset, one of `DATASETS`."""
+    """Adds --dataset, one of `DATASETS`."""
     parser.add_argument("--dataset", choices=DATASETS, default="semantickitti", help=f"{meaning} (%(default)s)")

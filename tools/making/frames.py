@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --workers, the number of processes that make frames."""
+    """Adds --workers, the number of processes that make frames."""
     usual = os.cpu_count() or 1
     parser.add_argument(
         "--workers", type=count(1), default=usual, metavar="N", help="processes (one for each processor)"
@@ -34,7 +34,7 @@ def add_workers_flag(parser: argparse.ArgumentParser) -> None:
 def map_frames(
     write: Callable[[Frame], Result], frames: Sequence[Frame], workers: int, progress: Progress | None = None
 ) -> Iterator[tuple[Frame, Result]]:
-    """Write frames, in this process or in several; yield each with what `write` returns for it, in order."""
+    """Writes frames, in this process or in several; yield each with what `write` returns for it, in order."""
     for done, pair in enumerate(zip(frames, _results(write, frames, workers), strict=True), start=1):
         if progress is not None:
             progress(done, len(frames))
@@ -62,7 +62,7 @@ def _results(write: Callable[[Frame], Result], frames: Sequence[Frame], workers:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """Show a bar on stderr, which is gone when the work is done."""
+    """Shows a bar on stderr, which is gone when the work is done."""
     columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("frames", total=None)

@@ -14,7 +14,7 @@ Note = dict[str, Any]
 
 
 def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], bool] | None = None) -> Note | None:
-    """Read the note at `path`; None if there is none.
+    """Reads the note at `path`; None if there is none.
 
     Args:
         path: the file.
@@ -38,7 +38,7 @@ def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], 
 
 
 def refuse_others(folders: Iterable[Path]) -> None:
-    """Refuse to write where something lies without a note of the tool: it is somebody else's.
+    """Refuses to write where something lies without a note of the tool: it is somebody else's.
 
     Raises:
         UserError: one of the folders is there.
@@ -49,5 +49,5 @@ def refuse_others(folders: Iterable[Path]) -> None:
 
 
 def write_note(path: Path, note: Note) -> None:
-    """Write the note, complete or not at all."""
+    """Writes the note, complete or not at all."""
     write_text(path, json.dumps(note, indent=1) + "\n")

@@ -33,7 +33,7 @@ def read_scan(
     label_map: LabelMap,
     subset: tuple[Path, str] | None = None,
 ) -> ShownScan:
-    """Read a scan of nuScenes.
+    """Reads a scan of nuScenes.
 
     Args:
         data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their

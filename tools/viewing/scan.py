@@ -41,7 +41,7 @@ class ShownScan:
     cameras: Sequence[Sequence[CameraPicture]] = ()
 
     def draw(self, output: Path) -> None:
-        """Draw the scan from above, as the sensor sees it, and over the camera pictures, into a PNG."""
+        """Draws the scan from above, as the sensor sees it, and over the camera pictures, into a PNG."""
         draw_scan(
             self.xyz,
             self.sensor,
@@ -57,7 +57,7 @@ class ShownScan:
 
 
 def naming_added(label_map: LabelMap, dataset: str) -> LabelMap:
-    """Give the points that corruptions of `dataset` add ids of their own, behind those of the classes.
+    """Gives the points that corruptions of `dataset` add ids of their own, behind those of the classes.
 
     In white, and with names for the legend that say that they are not judged.
     """
@@ -66,7 +66,7 @@ def naming_added(label_map: LabelMap, dataset: str) -> LabelMap:
 
 
 def find_prediction(folder: Path, names: Sequence[str], subset: str = "") -> Path:
-    """Find the file with the prediction of a scan.
+    """Finds the file with the prediction of a scan.
 
     Args:
         folder: where to look.

@@ -25,7 +25,7 @@ def read_scan(
     label_map: LabelMap,
     is_subset: bool = False,
 ) -> ShownScan:
-    """Read a scan of a sequence of SemanticKITTI, or of a subset of a corrupted set, which has the same files.
+    """Reads a scan of a sequence of SemanticKITTI, or of a subset of a corrupted set, which has the same files.
 
     Args:
         data_path: the folder of the sequences or of the subsets.

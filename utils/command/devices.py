@@ -85,7 +85,7 @@ def loader_notice(config: Config, fit: bool, debug: bool) -> str | None:
 
 
 def _checked(devices: Devices) -> Devices:
-    """Refuse what would run apart or wait for ever: flags that differ from how the processes were started."""
+    """Refuses what would run apart or wait for ever: flags that differ from how the processes were started."""
     if (problem := odd_variable()) is not None:
         raise UserError(problem)
     started, tasks, nodes = _started()

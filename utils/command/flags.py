@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"epilog": EXIT_CODES, "formatter_class": shown_as_written, **kwargs})
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """Refuse empty arguments: a variable of a script that is not set would be a flag that was not given."""
+        """Refuses empty arguments: a variable of a script that is not set would be a flag that was not given."""
         arguments = list(sys.argv[1:] if args is None else args)
         for number, text in enumerate(arguments):
             if not text or re.fullmatch(r"--\w+=", text):
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(arguments, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and message to stderr, and exit with code 2."""
+        """Prints usage and message to stderr, and exit with code 2."""
         super().error(printable(message))
 
 

@@ -22,7 +22,7 @@ Explain = Callable[[BaseException], str | None]
 
 
 def run_command(main: Callable[[], None], resume: str = "", explain: Explain = lambda _: None) -> int:
-    """Run a command; what the user can mend ends as one line on stderr.
+    """Runs a command; what the user can mend ends as one line on stderr.
 
     Args:
         main: the command, its arguments bound.
@@ -141,7 +141,7 @@ CONTINUES = "--checkpoint last continues after the last finished epoch"
 
 
 def run_program(main: Callable[[], None], resume: str = "") -> int:
-    """Run a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
+    """Runs a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
 
     Args:
         main: the command, its arguments bound.
@@ -153,7 +153,7 @@ def run_program(main: Callable[[], None], resume: str = "") -> int:
 
 
 def _quiet_libraries() -> None:
-    """Keep the output to what tells the user something: our lines, progress bars, real warnings."""
+    """Keeps the output to what tells the user something: our lines, progress bars, real warnings."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for message in (

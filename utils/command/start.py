@@ -26,7 +26,7 @@ _NUMBERS = {
 
 
 def begin() -> None:
-    """Take over streams and signals, set what the libraries read when they are imported, and end with a line where
+    """Takes over streams and signals, set what the libraries read when they are imported, and end with a line where
     the environment makes no sense.
 
     PyTorch Lightning reads the variables of launchers when it is imported, OpenMP its own when torch is.

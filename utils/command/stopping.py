@@ -102,7 +102,7 @@ class _Guard:
             os.write(self._cord, b"\0")
 
     def leave(self) -> NoReturn:
-        """End this process here, and those that it has started."""
+        """Ends this process here, and those that it has started."""
         ending = self.ending or Ending(1, "")
         if ending.line:
             with suppress(OSError):  # not print: the main thread may hold the lock of the stream
@@ -180,7 +180,7 @@ _guard: _Guard | None = None
 
 
 def begin() -> None:
-    """Take over the signals that end a process, for the rest of its life; for programs, in their first lines.
+    """Takes over the signals that end a process, for the rest of its life; for programs, in their first lines.
 
     SIGINT, SIGTERM and SIGHUP then end it with a line and the exit code 128 + number: at once as long as nothing runs,
     by `Stopped` inside of `running`. A process that another one started (`launching`, torchrun) ends with that one.
@@ -274,7 +274,7 @@ def launching() -> Iterator[None]:
 
 
 def watch(children: Sequence[Process]) -> bool:
-    """End this process when one of its children fails, and them with it; False if nobody watches (see `begin`)."""
+    """Ends this process when one of its children fails, and them with it; False if nobody watches (see `begin`)."""
     if _guard is None:
         return False
     _guard.children = children

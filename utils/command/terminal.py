@@ -13,7 +13,7 @@ from utils.text import printable
 
 
 def prepare_streams() -> None:
-    """Make the standard streams safe to print to, whatever the caller has made of them.
+    """Makes the standard streams safe to print to, whatever the caller has made of them.
 
     A closed one is replaced by the null device: the next file to be opened would take its number, and what a library
     prints would end up in that file. A character that the encoding does not have is written as an escape, and a
@@ -35,7 +35,7 @@ def prepare_streams() -> None:
 
 
 def say(text: str) -> None:
-    """Print lines to stdout, each of them harmless.
+    """Prints lines to stdout, each of them harmless.
 
     Raises:
         OSError: they cannot be written; `filename` says that it is stdout.
@@ -47,7 +47,7 @@ def say(text: str) -> None:
 
 
 def say_error(line: str, below_a_bar: bool = False) -> None:
-    """Print a line to stderr, harmless, if anybody still reads it.
+    """Prints a line to stderr, harmless, if anybody still reads it.
 
     Args:
         line: the line.

@@ -12,7 +12,7 @@ from utils.errors import UserError
 
 
 def refuse_idle(config: Config, baseline_only: bool, averaging: bool) -> None:
-    """Refuse a training whose flags leave out what its config asks for.
+    """Refuses a training whose flags leave out what its config asks for.
 
     The image keys of the data set are not among them: published files hold them, and --baseline_only is for such files.
 

@@ -33,7 +33,7 @@ class SectionOfKinds(Section):
     @check_all(mode="before")
     @classmethod
     def _sort(cls, raw: Any) -> Any:
-        """Move the keys of flat kinds from the section into records of their own."""
+        """Moves the keys of flat kinds from the section into records of their own."""
         if not isinstance(raw, Mapping):
             return raw
         sorted_ = dict(raw)

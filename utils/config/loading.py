@@ -31,7 +31,7 @@ _Dumper.add_representer(
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), note: Callable[[str], object] | None = None) -> Config:
-    """Read and check a configuration file.
+    """Reads and check a configuration file.
 
     Args:
         path: the YAML file.
@@ -55,7 +55,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), note: Callable[
 def check_config(
     raw: dict[Any, Any], path: str | Path, overrides: Sequence[str] = (), label_mapping: bool = False
 ) -> Config:
-    """Check a configuration that was read already.
+    """Checks a configuration that was read already.
 
     Args:
         raw: plain values; overrides are written into it.
@@ -83,7 +83,7 @@ def check_config(
 
 
 def save_config(config: Config, path: str | Path) -> None:
-    """Write the configuration, defaults included, as YAML that `load_config` reads back to an equal one.
+    """Writes the configuration, defaults included, as YAML that `load_config` reads back to an equal one.
 
     Raises:
         UserError: the file cannot be written.
@@ -120,7 +120,7 @@ def _read_mapping(path: str | Path) -> dict[Any, Any]:
 
 
 def _override(raw: dict[Any, Any], text: str) -> str | None:
-    """Write one "dotted.key=value" into `raw`; returns what is wrong with it, if anything."""
+    """Writes one "dotted.key=value" into `raw`; returns what is wrong with it, if anything."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals:

@@ -50,7 +50,7 @@ class Config(Section):
     @check_all(mode="before")
     @classmethod
     def _drop_idle(cls, raw: Any) -> Any:
-        """Drop the keys of another kind of section where they ask for nothing (`pretrained2d: false`)."""
+        """Drops the keys of another kind of section where they ask for nothing (`pretrained2d: false`)."""
         if not isinstance(raw, dict):
             return raw
         kept = dict(raw)

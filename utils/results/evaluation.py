@@ -57,11 +57,11 @@ class EvaluationOutput:
         self._drawn = 0
 
     def make_folder(self) -> Path:
-        """Make the folder, which no other test has; called by one process."""
+        """Makes the folder, which no other test has; called by one process."""
         return new_folder(self.folder)
 
     def open(self, folder: Path) -> None:
-        """Start to write, into the folder that all processes agreed on."""
+        """Starts to write, into the folder that all processes agreed on."""
         self.folder = folder
         self._drawn = 0
         self._sinks = {}
@@ -71,7 +71,7 @@ class EvaluationOutput:
             self._sinks["predictions"] = self._format.predictions(folder / "predictions")
 
     def write(self, segmentation: Segmentation) -> None:
-        """Take the result of one scan."""
+        """Takes the result of one scan."""
         for sink in self._sinks.values():
             sink.write(segmentation)
         if self._drawn < PICTURES:

@@ -28,7 +28,7 @@ class Sink(Protocol):
     """Takes the result of every scan, and closes once all are there."""
 
     def write(self, segmentation: Segmentation) -> None:
-        """Take one scan. Any process may call it, each for its own scans."""
+        """Takes one scan. Any process may call it, each for its own scans."""
         ...
 
     def finish(self, expected: Iterable[Expected]) -> Path:
@@ -78,7 +78,7 @@ class PredictionWriter:
         self._files = files
 
     def write(self, segmentation: Segmentation) -> None:
-        """Write the file of one scan; a reader sees the whole file or none."""
+        """Writes the file of one scan; a reader sees the whole file or none."""
         values = self._files.values[segmentation.prediction.cpu().numpy()]
         write_bytes(self._path(segmentation.whole.frame), values.tobytes())
 
@@ -91,13 +91,13 @@ class PredictionWriter:
         return self.directory / self._files.path(frame)
 
     def _complete(self, expected: list[Expected]) -> None:
-        """Check the scans' files, then add those of the whole."""
+        """Checks the scans' files, then add those of the whole."""
         self._check_sizes(expected)
         for name, content in self._files.extra.items():
             write_bytes(self.directory / name, content)
 
     def _check_sizes(self, expected: list[Expected]) -> None:
-        """Raise UserError unless every expected frame has a file of the right size."""
+        """Raises UserError unless every expected frame has a file of the right size."""
         if not expected:
             raise UserError(f"{self.directory}: the split has no frames; check data_path of the val_data_loader")
         missing = [frame for frame, _ in expected if not self._path(frame).is_file()]
@@ -126,7 +126,7 @@ class SubmissionWriter(PredictionWriter):
     """
 
     def finish(self, expected: Iterable[Expected]) -> Path:
-        """Check the files and zip exactly the expected ones. The same files give the same zip, byte by byte.
+        """Checks the files and zip exactly the expected ones. The same files give the same zip, byte by byte.
 
         Args:
             expected: every frame of the split, with its number of points (None: any number).
@@ -164,7 +164,7 @@ class SubmissionWriter(PredictionWriter):
 
 
 def _add(archive: zipfile.ZipFile, members: Iterable[tuple[str, bytes]]) -> None:
-    """Add files, and before the first file in a folder an entry for that folder."""
+    """Adds files, and before the first file in a folder an entry for that folder."""
     folders: set[str] = set()
     for name, content in members:
         above = [f"{folder}/" for folder in reversed(PurePosixPath(name).parents) if folder.name]

@@ -24,7 +24,7 @@ def _versions(root: Path) -> list[Path]:
 
 
 def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print) -> Path:
-    """Find the checkpoint that --checkpoint names.
+    """Finds the checkpoint that --checkpoint names.
 
     Args:
         name: a path, or `last` or `best`: that of the newest run below `root` that has one.
@@ -53,7 +53,7 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
 
 
 def root_with(name: str, log_dir: str) -> Path:
-    """Find the folder of --log_dir where the data set is not known: the one whose runs have the checkpoint.
+    """Finds the folder of --log_dir where the data set is not known: the one whose runs have the checkpoint.
 
     Args:
         name: as of `find_checkpoint`; a path needs no folder, which is then that of any data set.

@@ -107,7 +107,7 @@ def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Plai
 
 
 def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) -> list[str]:
-    """Compare the settings that a checkpoint was written with and those it is to be resumed with.
+    """Compares the settings that a checkpoint was written with and those it is to be resumed with.
 
     Args:
         content: of the checkpoint, one that `is_resumable`.
@@ -143,7 +143,7 @@ def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) 
 def refuse_changes(
     ours: Mapping[str, Any], now: Settings, path: str | Path, steps_per_epoch: int | None = None
 ) -> dict[str, str]:
-    """Compare settings with those of a checkpoint, as far as both have them.
+    """Compares settings with those of a checkpoint, as far as both have them.
 
     Args:
         ours: `settings` and `train_params` of the checkpoint, from earlier versions the latter alone; plain values.
