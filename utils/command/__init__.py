@@ -1,1 +1,1 @@
-"""How a program starts, reads its flags, picks its devices, and ends."""
+"""The start of a program, its flags, its devices, and its end."""

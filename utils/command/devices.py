@@ -1,4 +1,4 @@
-"""The commands: flags, devices, and how errors end."""
+"""The devices that a command runs on, as its flags and its launcher name them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Devices:
-    """Where to run.
+    """The devices to run on.
 
     Attributes:
         accelerator: "gpu" or "cpu".
         ids: CUDA device ids (one entry per process on the CPU).
-        num_nodes: machines.
+        num_nodes: number of machines.
         precision: "32", "tf32", "bf16" or "16".
     """
 
@@ -32,12 +32,12 @@ class Devices:
 
     @property
     def per_node(self) -> int:
-        """Processes on this machine."""
+        """The number of processes on this machine."""
         return len(self.ids)
 
     @property
     def count(self) -> int:
-        """Processes over all machines."""
+        """The number of processes on all machines."""
         return self.per_node * self.num_nodes
 
     def __str__(self) -> str:
@@ -50,11 +50,11 @@ class Devices:
 
 
 def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precision: str = "32") -> Devices:
-    """The devices that the flags ask for, as far as they are there; without CUDA, the CPU.
+    """Chooses the devices that the flags ask for; without CUDA, the CPU.
 
     Raises:
-        UserError: no such CUDA device, one named twice, a precision the device does not have, or another number of
-            processes than the launcher started.
+        UserError: a CUDA device does not exist or is named twice, the device does not have the precision, or the
+            launcher started another number of processes.
     """
     if cpu is None and torch.cuda.is_available():
         present = torch.cuda.device_count()
@@ -69,13 +69,16 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
 
 
 def device_notice(devices: Devices, cpu: int | None) -> str:
-    """The line that says where a command runs, and why there if that was not asked for (--cpu)."""
+    """Returns the line that says where a command runs, and that there is no CUDA device if --cpu was not given."""
     no_cuda = "no CUDA device found, " if cpu is None and devices.accelerator == "cpu" else ""
     return f"{no_cuda}running on {devices}"
 
 
 def loader_notice(config: Config, fit: bool, debug: bool) -> str | None:
-    """A line where a config asks for more loader processes than there are cores; torch says it twice, at length."""
+    """Returns a line if a config asks for more loader processes than there are cores, else None.
+
+    It takes the place of two long warnings of torch.
+    """
     data = config.dataset_params
     workers = max(data.val_data_loader.num_workers, data.train_data_loader.num_workers if fit else 0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -85,7 +88,7 @@ def loader_notice(config: Config, fit: bool, debug: bool) -> str | None:
 
 
 def _checked(devices: Devices) -> Devices:
-    """Refuses what would run apart or wait for ever: flags that differ from how the processes were started."""
+    """Refuses flags that differ from how the processes were started: these would wait for each other for ever."""
     if (problem := odd_variable()) is not None:
         raise UserError(problem)
     started, tasks, nodes = _started()
@@ -113,14 +116,15 @@ def _checked(devices: Devices) -> Devices:
 
 
 def _started() -> tuple[int | None, int | None, int | None]:
-    """Processes that a launcher has started; of SLURM also those of each machine, and the machines; None: unknown."""
+    """Returns the number of processes that a launcher has started; under SLURM also their number per machine, and the
+    number of machines. None: unknown."""
 
     def number(name: str) -> int | None:
         return int(os.environ[name]) if name in os.environ else None
 
     if "LOCAL_RANK" in os.environ:  # torchrun
         return number("WORLD_SIZE"), None, None
-    # As PyTorch Lightning finds out that srun is used.
+    # PyTorch Lightning uses the same condition to find out that srun is used.
     if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         return number("SLURM_NTASKS"), number("SLURM_NTASKS_PER_NODE"), number("SLURM_NNODES")
     return None, None, None

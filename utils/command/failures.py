@@ -1,4 +1,4 @@
-"""What torch says where memory runs out, a loader process is lost, or the processes of a run lose each other."""
+"""Plain messages for errors of torch: no memory left, a lost loader process, or a lost process of the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_SHARED_MEMORY = "shared memory (/dev/shm) is used up; give it more (docker r
 
 
 def explain(error: BaseException) -> str | None:
-    """The line about an exception of torch that is not a fault of the program, and what to do; None for any other."""
+    """Returns a line about an error of torch that is no fault of the program, with a remedy; None for any other."""
     if isinstance(error, MemoryError):
         return _shortage(error)
     if not isinstance(error, RuntimeError):
@@ -41,7 +41,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def lost_peer(error: BaseException) -> str | None:
-    """The line about an exception that comes of another process of the run; None for any other."""
+    """Returns a line about an exception that another process of the run has caused; None for any other."""
     if not isinstance(error, RuntimeError) or not torch.distributed.is_available():
         return None
     text = str(error)
@@ -56,7 +56,7 @@ def lost_peer(error: BaseException) -> str | None:
 
 
 def _shortage(error: BaseException) -> str:
-    """Memory ran out: what takes less of it."""
+    """Returns a line that says which memory is used up, and how to need less."""
     text = str(error)
     on_gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in text or "CUBLAS" in text
     where = "of the GPU" if on_gpu else "of this machine"

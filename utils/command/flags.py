@@ -1,4 +1,4 @@
-"""Flags of the commands: what argparse lacks."""
+"""Flags of the commands, and what argparse lacks for them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 from utils.text import printable, shortened
 
 DEFAULT_CONFIG = "config/2DPASS-semantickitti.yaml"
-"""Of a training."""
+"""The config of a training without --config."""
 
 LARGEST = 10**9
 MAX_SEED = 2**32 - 1
-"""What numpy, torch and Lightning take."""
+"""The largest seed that numpy, torch and Lightning all accept."""
 
 
 EXIT_CODES = """\
@@ -24,15 +24,17 @@ the signal's number); 141 nobody reads the output any more; 1 a fault of the pro
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, which refuses an empty text as a value, quotes what was typed without control characters, and
-    says in its help what the exit codes mean. Description and epilog are shown as they are written."""
+    """A parser of argparse that refuses empty values and explains the exit codes in its help.
+
+    Its messages quote what was typed without control characters. Description and epilog are shown as they are written.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         shown_as_written = argparse.RawDescriptionHelpFormatter
         super().__init__(*args, **{"epilog": EXIT_CODES, "formatter_class": shown_as_written, **kwargs})
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """Refuses empty arguments: a variable of a script that is not set would be a flag that was not given."""
+        """Parses the arguments, and refuses empty ones, which come from unset variables in scripts."""
         arguments = list(sys.argv[1:] if args is None else args)
         for number, text in enumerate(arguments):
             if not text or re.fullmatch(r"--\w+=", text):
@@ -41,12 +43,12 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(arguments, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Prints usage and message to stderr, and exit with code 2."""
+        """Prints usage and message to stderr, and exits with code 2."""
         super().error(printable(message))
 
 
 def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
-    """An argparse type: a whole number from `lowest` to `highest`."""
+    """Returns an argparse type for whole numbers from `lowest` to `highest`."""
 
     def parse(text: str) -> int:
         digits = text.removeprefix("-")
@@ -63,7 +65,7 @@ def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
 
 
 def add_shared_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of every command that runs a network."""
+    """Adds the flags of every command that runs a network."""
     parser.add_argument(
         "--config",
         "--config_path",
@@ -82,9 +84,10 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
     )
-    precisions, cuda_only = ("32", "tf32", "bf16", "16"), "of the arithmetic; tf32 and 16 for CUDA"
+    precisions, cuda_only = ("32", "tf32", "bf16", "16"), "precision of the arithmetic; tf32 and 16 need CUDA"
     parser.add_argument("--precision", choices=precisions, default="32", help=cuda_only)
-    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0, help="of weights, order and augmentation")
+    seeded = "seed of the weights, the order of the scans and the augmentation"
+    parser.add_argument("--seed", type=count(0, MAX_SEED), default=0, help=seeded)
     parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     parser.add_argument(
         "--debug",
@@ -92,6 +95,8 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         help="the first hundred items of each split, without loader processes; nuScenes: v1.0-mini",
     )
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="resume from it or test it; `last` and `best` mean those of --log_dir"
+        "--checkpoint",
+        metavar="PATH",
+        help="checkpoint to resume from or to test: a path, or `last` or `best` of --log_dir",
     )
-    parser.add_argument("--baseline_only", action="store_true", help="the 3D network alone")
+    parser.add_argument("--baseline_only", action="store_true", help="use the 3D network alone")

@@ -1,4 +1,4 @@
-"""How a command runs and ends: one line for what its user can correct, an exit code, no traceback."""
+"""The run of a command and its end: an exit code, and one line without traceback for what the user can correct."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from utils.command.terminal import output_failed, say_error
 from utils.errors import UserError, one_line
 
 Explain = Callable[[BaseException], str | None]
-"""The line about an exception that is not a fault of the program; None for any other."""
+"""A function that returns the line about an exception that is no fault of the program, and None for any other."""
 
 
 def run_command(main: Callable[[], None], resume: str = "", explain: Explain = lambda _: None) -> int:
-    """Runs a command; what the user can mend ends as one line on stderr.
+    """Runs a command; an error that the user can correct becomes one line on stderr.
 
     Args:
         main: the command, its arguments bound.
-        resume: how to go on after an interruption, for the line about it.
-        explain: what is known of exceptions beside what this module knows.
+        resume: how to continue after an interruption, for the line about it.
+        explain: returns lines about exceptions that this module does not know.
 
     Returns:
         The exit code: 0; 2 after a `UserError`, or where the system refuses something; 128 + number after a signal
         (Ctrl-C: 130); 141 if nobody reads the output any more. Any other exception passes through: it is a fault of
-        the program, and its traceback is wanted.
+        the program, and the traceback helps to find it.
     """
     ending = stopping.Ending(0, "")
     try:
@@ -58,10 +58,10 @@ _PATIENCE = 1.5  # seconds
 
 
 def _ending(error: BaseException, resume: str, explain: Explain) -> stopping.Ending | None:
-    """How a command ends after an exception; None: by passing it on."""
+    """Returns the ending of a command after an exception; None: the exception is a fault of the program."""
     # Lightning turns Ctrl-C into exit(1).
     interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
-    # What loses another process fails in many ways, and maybe before it is told why.
+    # A process that loses another one fails in many ways, perhaps before it hears of the reason.
     told_soon = isinstance(error, Exception) and not isinstance(error, UserError)
     if (known := stopping.ending(_PATIENCE if told_soon else 0.0)) is not None:
         return known
@@ -76,7 +76,7 @@ def _ending(error: BaseException, resume: str, explain: Explain) -> stopping.End
 
 
 def _explained(error: BaseException) -> str | None:
-    """What this module can say about an exception."""
+    """Returns the line of this module about an exception; None if it has none."""
     if isinstance(error, UserError):
         return one_line(error)
     if isinstance(error, OSError):
@@ -109,14 +109,14 @@ _REMEDIES = {
     errno.EAGAIN: "no more processes can be started: raise the limit (ulimit -u), or lower num_workers",
     errno.ESTALE: "the network drive was lost; mount it again",
 }
-"""What helps where the system refuses something. An error without a file name and not of these is a fault of ours."""
+"""Remedies where the system refuses something. Other errors are faults of the program if they name no file."""
 
 
 _FROM_A_WORKER = re.compile(r"^\w+: \[Errno (\d+)\] (.*?)(?:: ['\"](.*)['\"])?$", re.MULTILINE)
 
 
 def _refused(error: OSError) -> str | None:
-    """The line about what the system refused; None if it is a fault of the program."""
+    """Returns the line about what the system refused; None if it is a fault of the program."""
     number, reason, name = error.errno, error.strerror, error.filename
     if number is None:  # from a loader process: the text alone is left
         found = _FROM_A_WORKER.findall(str(error))
@@ -141,11 +141,13 @@ CONTINUES = "--checkpoint last continues after the last finished epoch"
 
 
 def run_program(main: Callable[[], None], resume: str = "") -> int:
-    """Runs a command on a network; what the user can mend ends as one line and exit code 2, a signal as 128 + number.
+    """Runs a command on a network; errors that the user can correct become one line and exit code 2.
+
+    A signal ends it with exit code 128 + number of the signal.
 
     Args:
         main: the command, its arguments bound.
-        resume: how to go on after an interruption.
+        resume: how to continue after an interruption.
     """
     _quiet_libraries()
     _keep_memory()
@@ -153,12 +155,12 @@ def run_program(main: Callable[[], None], resume: str = "") -> int:
 
 
 def _quiet_libraries() -> None:
-    """Keeps the output to what tells the user something: our lines, progress bars, real warnings."""
+    """Limits the output to what helps the user: our lines, progress bars, real warnings."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
-        ".*This DataLoader will create .* worker processes.*",  # `loader_notice` says it
+        ".*This DataLoader will create .* worker processes.*",  # `loader_notice` says this
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The number of training batches .* is smaller than the logging interval.*",
         ".*was configured without a learning rate.*",
@@ -169,18 +171,18 @@ def _quiet_libraries() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
-    if sys.unraisablehook is sys.__unraisablehook__:  # and not that of a test
+    if sys.unraisablehook is sys.__unraisablehook__:  # pytest sets its own hook
         sys.unraisablehook = _quiet_unraisable
 
 
 def _quiet_unraisable(problem: sys.UnraisableHookArgs) -> None:
-    """A loader whose processes could not be started complains once more when it is thrown away."""
+    """Drops the second error of a loader whose processes could not be started, which comes when it is deleted."""
     if not getattr(problem.object, "__qualname__", "").startswith("_MultiProcessingDataLoaderIter."):
         sys.__unraisablehook__(problem)
 
 
 def _keep_memory() -> None:
-    """Have the C library keep freed memory: giving it back and faulting it in again costs a third of a step."""
+    """Makes the C library keep freed memory: to return it and map it again takes a third of a step."""
     if sys.platform != "linux":
         return
     m_trim_threshold, m_mmap_max = -1, -4

@@ -1,4 +1,4 @@
-"""The first thing a program does, before it imports what takes seconds.
+"""The first steps of a program, before the imports that take seconds.
 
     if __name__ == "__main__":
         from utils.command.start import begin
@@ -26,8 +26,9 @@ _NUMBERS = {
 
 
 def begin() -> None:
-    """Takes over streams and signals, set what the libraries read when they are imported, and end with a line where
-    the environment makes no sense.
+    """Prepares streams, signals and the environment variables that libraries read when they are imported.
+
+    Ends the program with a line if variables of the environment have impossible values.
 
     PyTorch Lightning reads the variables of launchers when it is imported, OpenMP its own when torch is.
     """
@@ -43,7 +44,7 @@ def begin() -> None:
 
 
 def odd_variable() -> str | None:
-    """What is wrong with the variables that a launcher of processes sets, in a line; None if nothing is."""
+    """Describes in a line what is wrong with the variables that a launcher of processes sets; None if nothing is."""
     for name, setter in _NUMBERS.items():
         value = os.environ.get(name)
         if value is None:

@@ -1,8 +1,8 @@
-"""How a command ends before its time: Ctrl-C, a signal from outside, or the end of another process of its run.
+"""The early end of a command: by Ctrl-C, by a signal from outside, or by the end of another process of its run.
 
-Python runs a signal handler between two steps of the main thread, and that thread may wait inside of a library for
-minutes: for a process that is gone, or for a disk. So a second thread looks on. What has not ended `GRACE` seconds
-after it was told to is ended hard, and so are the processes that it has started.
+Python runs a signal handler between two steps of the main thread, and that thread may wait inside a library for
+minutes: for a process that is gone, or for a disk. So a second thread watches. A command that has not ended `GRACE`
+seconds after it was told to is killed, and so are the processes that it has started.
 """
 
 from __future__ import annotations
@@ -23,25 +23,30 @@ from typing import NoReturn, Protocol
 from utils.text import printable
 
 GRACE = 5.0
-"""Seconds to clean up in."""
+"""The time for cleaning up, in seconds."""
 
 LAUNCHER = "TWODPASS_LAUNCHER"
-"""Environment variable: the process that started this one, and without which it has nothing to do."""
+"""The environment variable with the id of the process that started this one; the two end together."""
 
-_POLL = 0.5  # seconds between two looks at other processes
+_POLL = 0.5  # seconds between two checks of other processes
 _LAST = 1.0  # seconds for the interpreter, once all is said; torch may wait there for processes that are gone
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """The command is to end now. What cleans up after Ctrl-C, in libraries too, does so after this."""
+    """An exception that ends the command. Code that cleans up after Ctrl-C, in libraries too, does so after it."""
 
 
 class Process(Protocol):
-    """A started process, as `subprocess.Popen`."""
+    """A started process, such as a `subprocess.Popen`."""
 
-    def poll(self) -> int | None: ...
-    def send_signal(self, sig: int, /) -> None: ...
+    def poll(self) -> int | None:
+        """Returns the exit code, or None while the process runs."""
+        ...
+
+    def send_signal(self, sig: int, /) -> None:
+        """Sends a signal to the process."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,9 @@ class Ending:
     """The end of a command.
 
     Attributes:
-        code: its exit code.
-        line: why it ends; "" where that has been said.
-        alone: the process that would have ended the line of a progress bar is gone.
+        code: exit code.
+        line: reason for the end, for the user; "" if it has been printed.
+        alone: the process is gone that would have ended the line of a progress bar.
     """
 
     code: int
@@ -67,7 +72,7 @@ class _Phase(Enum):
 
 
 class _Guard:
-    """The signal handlers and the watching thread of this process, for the whole of its life."""
+    """The signal handlers and the watching thread of this process, from its start to its end."""
 
     def __init__(self) -> None:
         self.phase = _Phase.STARTING
@@ -78,11 +83,11 @@ class _Guard:
         self.failing = False
         self._main = threading.get_ident()
         launcher = os.environ.pop(LAUNCHER, "")
-        self._launched = launcher.isdecimal()  # it may have ended since
+        self._launched = launcher.isdecimal()  # that process may have ended since
         self._launcher = int(launcher) if self._launched else _parent_of_torchrun()
         self._bell, self._cord = os.pipe()
         os.set_blocking(self._cord, False)
-        # What is ignored stays so: nohup does that to SIGHUP, and a shell to SIGINT of its background jobs.
+        # Ignored signals stay ignored: nohup ignores SIGHUP, and a shell ignores SIGINT for its background jobs.
         ignored = {number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_IGN}
         self._numbers = {int(number) for number in _SIGNALS if number not in ignored}
         for number in self._numbers:
@@ -91,18 +96,18 @@ class _Guard:
         threading.Thread(target=self._watch, daemon=True, name="stopping").start()
 
     def end(self, ending: Ending) -> None:
-        """There are `GRACE` seconds from now on. The first reason counts."""
+        """Starts the end of this process, which has `GRACE` seconds from now on. The first reason counts."""
         if self.ending is None:
             self.ending = ending
             self.wake()
 
     def wake(self) -> None:
-        """Have the thread look at what has changed."""
+        """Wakes the watching thread, so that it sees what has changed."""
         with suppress(OSError):
             os.write(self._cord, b"\0")
 
     def leave(self) -> NoReturn:
-        """Ends this process here, and those that it has started."""
+        """Ends this process at once, and those that it has started."""
         ending = self.ending or Ending(1, "")
         if ending.line:
             with suppress(OSError):  # not print: the main thread may hold the lock of the stream
@@ -113,6 +118,7 @@ class _Guard:
         os._exit(ending.code)
 
     def tell_children(self, number: int) -> None:
+        """Sends a signal to the processes that this one has started."""
         for child in self.children:
             with suppress(OSError):
                 child.send_signal(number)
@@ -134,18 +140,18 @@ class _Guard:
                     self.end(self._of_signal(number))
             if self.ending is None and (lost := self._lost_process()) is not None:
                 self.end(lost)
-                signal.pthread_kill(self._main, signal.SIGTERM)  # has the main thread run the handler
+                signal.pthread_kill(self._main, signal.SIGTERM)  # makes the main thread run the handler
         self.tell_children(signal.SIGTERM)
-        # One that was started for a run ends before the process that waits for it.
+        # A process that was started for a run ends before the process that waits for it.
         if self.done.wait(GRACE / 2 if self._launched else GRACE):
             time.sleep(_LAST)
         self.leave()
 
     def _of_signal(self, number: int) -> Ending:
-        return Ending(128 + number, "" if self._launched else f"interrupted{self.hint}")  # the first process says it
+        return Ending(128 + number, "" if self._launched else f"interrupted{self.hint}")  # the first process prints it
 
     def _lost_process(self) -> Ending | None:
-        if self.failing or self.phase is _Phase.DONE:  # it ends them itself
+        if self.failing or self.phase is _Phase.DONE:  # this process ends them itself
             return None
         for number, child in enumerate(self.children, start=1):
             if code := child.poll():
@@ -180,10 +186,10 @@ _guard: _Guard | None = None
 
 
 def begin() -> None:
-    """Takes over the signals that end a process, for the rest of its life; for programs, in their first lines.
+    """Handles the signals that end a process from now on; programs call it in their first lines.
 
     SIGINT, SIGTERM and SIGHUP then end it with a line and the exit code 128 + number: at once as long as nothing runs,
-    by `Stopped` inside of `running`. A process that another one started (`launching`, torchrun) ends with that one.
+    by `Stopped` inside `running`. A process that another one started (`launching`, torchrun) ends with that one.
     """
     global _guard
     if _guard is None and threading.current_thread() is threading.main_thread():
@@ -192,7 +198,7 @@ def begin() -> None:
 
 
 def _forget() -> None:
-    """A forked worker ends with its parent, which tells it or is watched by it; Ctrl-C reaches both at once."""
+    """Removes the handlers in a forked worker, which its parent ends; Ctrl-C, which reaches both, is ignored there."""
     global _guard
     if _guard is not None:
         _guard = None
@@ -203,7 +209,7 @@ def _forget() -> None:
 
 
 def end_with_parent() -> None:
-    """Have a worker process end when its parent does: it would wait for work for ever, with all its memory."""
+    """Makes a worker process end with its parent: it would wait for work for ever, and keep its memory."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -211,10 +217,10 @@ def end_with_parent() -> None:
 
 @contextmanager
 def running(hint: str = "") -> Iterator[None]:
-    """What is done inside can be interrupted by `Stopped`.
+    """Lets `Stopped` interrupt the code inside.
 
     Args:
-        hint: how to go on later, for the line that is printed.
+        hint: how to continue later, for the line that is printed.
     """
     guard = _guard
     if guard is not None:
@@ -228,7 +234,7 @@ def running(hint: str = "") -> Iterator[None]:
 
 
 def ending(within: float = 0.0) -> Ending | None:
-    """Why this process is to end, if that is known, or gets known in so many seconds."""
+    """Returns the reason for the end of this process, if it is known within so many seconds; else None."""
     until = time.monotonic() + within
     while _guard is not None and _guard.ending is None and time.monotonic() < until:
         time.sleep(0.05)
@@ -236,23 +242,23 @@ def ending(within: float = 0.0) -> Ending | None:
 
 
 def end_others() -> None:
-    """The command fails, and not for want of them: processes that it has started end while this one cleans up."""
+    """Ends the processes that this one has started, after a failure that they did not cause."""
     if _guard is not None:
         _guard.failing = True
         _guard.tell_children(signal.SIGTERM)
 
 
 def finish(code: int) -> None:
-    """The command is through, and what there is to say is said; waits for the processes that it has started.
+    """Ends a command that has printed all its lines: waits for the processes that it has started.
 
-    After a failure they are told to end, and this process ends a second later, whatever is left of it.
+    After a failure they are told to end, and this process ends a second later in any case.
     """
     guard = _guard
     if guard is None:
         return
     guard.phase = _Phase.DONE
     if code:
-        guard.ending = Ending(code, "")  # it is said, also if the thread ends this process
+        guard.ending = Ending(code, "")  # its line is printed already, also if the thread ends this process
         guard.wake()
         guard.tell_children(signal.SIGTERM)
     until = time.monotonic() + GRACE
@@ -265,7 +271,7 @@ def finish(code: int) -> None:
 
 @contextmanager
 def launching() -> Iterator[None]:
-    """Processes of ours that are started inside end when this one does."""
+    """Makes the processes of this program that are started inside end together with this one."""
     os.environ[LAUNCHER] = str(os.getpid())
     try:
         yield
@@ -274,7 +280,7 @@ def launching() -> Iterator[None]:
 
 
 def watch(children: Sequence[Process]) -> bool:
-    """Ends this process when one of its children fails, and them with it; False if nobody watches (see `begin`)."""
+    """Ends this process and its children when one of them fails; returns False if no thread watches (see `begin`)."""
     if _guard is None:
         return False
     _guard.children = children
@@ -284,7 +290,7 @@ def watch(children: Sequence[Process]) -> bool:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Processes that are started inside take no notice of Ctrl-C and a closed terminal; this one hears of it later."""
+    """Makes processes that are started inside ignore Ctrl-C and a closed terminal; this one gets both afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     try:
         yield

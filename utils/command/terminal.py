@@ -1,4 +1,4 @@
-"""What a command prints: text from files made harmless, and streams that are closed, full, or know ASCII only."""
+"""Printing: text from files without control characters, and streams that are closed, full, or ASCII only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from utils.text import printable
 
 
 def prepare_streams() -> None:
-    """Makes the standard streams safe to print to, whatever the caller has made of them.
+    """Prepares the standard streams for printing, whatever state the caller left them in.
 
     A closed one is replaced by the null device: the next file to be opened would take its number, and what a library
     prints would end up in that file. A character that the encoding does not have is written as an escape, and a
@@ -35,7 +35,7 @@ def prepare_streams() -> None:
 
 
 def say(text: str) -> None:
-    """Prints lines to stdout, each of them harmless.
+    """Prints lines to stdout, without control characters.
 
     Raises:
         OSError: they cannot be written; `filename` says that it is stdout.
@@ -47,11 +47,11 @@ def say(text: str) -> None:
 
 
 def say_error(line: str, below_a_bar: bool = False) -> None:
-    """Prints a line to stderr, harmless, if anybody still reads it.
+    """Prints a line to stderr, without control characters, if stderr is open.
 
     Args:
         line: the line.
-        below_a_bar: the cursor may stand behind a progress bar.
+        below_a_bar: whether the cursor may be behind a progress bar, so that the line needs a new one.
     """
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
@@ -59,9 +59,9 @@ def say_error(line: str, below_a_bar: bool = False) -> None:
 
 
 def output_failed() -> OSError | None:
-    """What keeps stdout from being written (a closed pipe, a full disk), or None.
+    """Returns the error that prevents writing to stdout (a closed pipe, a full disk), or None.
 
-    What is still to be written is given up then; else Python would try again, and complain, when it ends.
+    After an error, unwritten output is dropped; otherwise Python would try again at its end, and print a traceback.
     """
     if sys.stdout is None:
         return None
@@ -76,7 +76,7 @@ def output_failed() -> OSError | None:
 
 
 def _reader_is_gone(stream: TextIO) -> bool:
-    """Whether the stream is a pipe that nobody reads any more."""
+    """Returns whether the stream is a pipe that nobody reads any more."""
     try:
         poll = select.poll()
         poll.register(stream.fileno(), 0)

@@ -1,1 +1,1 @@
-"""A configuration file: what it may hold, and how it is read."""
+"""Configuration files: their keys, their checks, and their reading and writing."""

@@ -23,15 +23,15 @@ from utils.config.loaders import TrainingLoader, ValidationLoader
 from utils.corruptions import DRAWN
 
 CORRUPTIONS = tuple(DRAWN)
-"""What `corruption_aug` can name; `dataloader.augment.weather` has the functions."""
+"""The names that `corruption_aug` may hold; `dataloader.augment.weather` has their functions."""
 
 
 class CorruptionAugmentation(Section):
     """Training scans with weather, noise, or beams missing."""
 
-    chance: Share = Field(default=0.5, description="Chance of a training scan to be corrupted.")
+    chance: Share = Field(default=0.5, description="Probability that a training scan is corrupted.")
     corruptions: Annotated[tuple[Text, ...], list_of()] = Field(
-        description=f"One of these is drawn, at a random severity; there are {', '.join(CORRUPTIONS)}."
+        description=f"Names to draw one from, at a random severity; possible are {', '.join(CORRUPTIONS)}."
     )
 
     @check("corruptions")
@@ -47,21 +47,21 @@ class CorruptionAugmentation(Section):
 
 
 class DatasetParams(Section):
-    """What every kind of data set has: its files, its labels and its loaders. The kinds are the classes below."""
+    """The keys of every kind of data set: its files, its labels and its loaders. The kinds are the classes below."""
 
-    fixed: ClassVar[dict[str, str]] = {}  # keys of which this kind of data set takes one value only
+    fixed: ClassVar[dict[str, str]] = {}  # keys for which this kind of data set allows one value only
 
     training_size: PositiveInt | None = Field(
         default=None,
         description=(
             "Number of training scans, for the length of CosineAnnealingWarmRestarts (the other schedules count "
-            "epochs); null: counted. With --debug they are counted."
+            "epochs); null: the scans are counted, as with --debug."
         ),
     )
-    dataset_type: str = Field(description="What an item holds; each kind of data set says which names it has.")
+    dataset_type: str = Field(description="Content of an item; each kind of data set has its own names.")
     pc_dataset_type: Text = Field(
-        description="The data set, which says how its files lie on disk: SemanticKITTI, nuScenes, or a further one of "
-        "dataloader/datasets/catalogue.py."
+        description="Name of the data set, which decides how its files lie on disk: SemanticKITTI, nuScenes, or another one "
+        "of dataloader/datasets/catalogue.py."
     )
     version: Literal["v1.0-trainval", "v1.0-mini"] | None = Field(
         default=None,
@@ -71,12 +71,14 @@ class DatasetParams(Section):
         ),
     )
     collate_type: Literal["collate_fn_default", "collate_fn_voxel"] = Field(
-        default="collate_fn_default", description="How scans batch; it follows from dataset_type."
+        default="collate_fn_default", description="How scans are batched; it follows from dataset_type."
     )
     ignore_label: Annotated[int, Field(ge=-(10**9), le=10**9)] = Field(
         default=0, description="The learning id left out of loss and mIoU; it must be 0."
     )
-    label_mapping: Text = Field(description="YAML of label ids and names, from here or from the repository root.")
+    label_mapping: Text = Field(
+        description="YAML of label ids and names; its path is relative to the current folder or the repository."
+    )
     seg_labelweights: Annotated[tuple[PointCount, ...], list_of()] | None = Field(
         default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
     )
@@ -122,13 +124,13 @@ class DatasetParams(Section):
 
 
 class PointImageDataset(DatasetParams):
-    """Points of a volume with a camera image: what the point_image data sets share."""
+    """The keys that the data sets with points of a volume and a camera image share."""
 
     color_jitter: Annotated[tuple[NotNegative, NotNegative, NotNegative], list_of(3)] | None = Field(
         default=None,
         description="Strength of the brightness, contrast and saturation jitter of training images; null: none.",
     )
-    flip2d: Share = Field(default=0.5, description="Chance of a horizontal flip of a training image.")
+    flip2d: Share = Field(default=0.5, description="Probability of a horizontal flip of a training image.")
     image_normalizer: Annotated[tuple[Triple, Triple], list_of(2)] | None = Field(
         default=None, description="Mean and standard deviation of the RGB channels, on a 0..1 scale; null: none."
     )
@@ -171,7 +173,7 @@ class NuScenesImages(PointImageDataset):
 
     dataset_type: Literal["point_image_dataset_nus"] = Field(description="Points with the image of a random camera.")
     resize: Annotated[tuple[Multiple16, Multiple16], list_of(2)] = Field(
-        description="Width and height in pixels that the camera image is brought to."
+        description="Width and height in pixels to which the camera image is resized."
     )
 
 
@@ -182,5 +184,5 @@ class VoxelDataset(DatasetParams):
 
     dataset_type: Literal["voxel_dataset"] = Field(description="Points without images, not cropped to a volume.")
     collate_type: Literal["collate_fn_default", "collate_fn_voxel"] = Field(
-        default="collate_fn_voxel", description="How scans batch; it follows from dataset_type."
+        default="collate_fn_voxel", description="How scans are batched; it follows from dataset_type."
     )

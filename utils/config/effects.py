@@ -18,11 +18,11 @@ def refuse_idle(config: Config, baseline_only: bool, averaging: bool) -> None:
 
     Args:
         config: the experiment.
-        baseline_only: --baseline_only, the 3D network alone.
-        averaging: --SWA.
+        baseline_only: whether --baseline_only was given, for the 3D network alone.
+        averaging: whether --SWA was given.
 
     Raises:
-        UserError: names the keys, and the flags that they need or that they do not go with.
+        UserError: there are such keys; the message names them, and the flags that they need or exclude.
     """
     if problems := [*_of_the_image_branch(config, baseline_only), *_of_averaging(config, averaging)]:
         raise UserError("; ".join(problems))

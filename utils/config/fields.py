@@ -1,7 +1,7 @@
-"""What the sections of a configuration are made of: their base class and the types of their values.
+"""The base class of the sections of a configuration, and the types of their values.
 
-Values are strict: `8` is an integer, `"8"` and `8.0` are not, `true` is no number; an integer is accepted where a
-number is asked for. Records are frozen.
+Values are strict: `8` is an integer, `"8"` and `8.0` are not, and `true` is no number. An integer is accepted in place
+of a number. Records are frozen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def only(value: int) -> AfterValidator:
-    """The format knows the key, this program one value of it: refuse the others rather than ignore them."""
+    """Returns a check for a key of the format for which this program supports a single value; others are refused."""
 
     def verify(found: int) -> int:
         if found != value:
@@ -24,7 +24,7 @@ def only(value: int) -> AfterValidator:
 
 
 def list_of(length: int | None = None) -> BeforeValidator:
-    """A YAML list as a tuple (so that records stay frozen), of `length` entries when that is given."""
+    """Returns a converter of a YAML list to a tuple, as frozen records need, with `length` entries if that is given."""
 
     def convert(found: Any) -> Any:
         if not isinstance(found, list | tuple):
@@ -38,7 +38,7 @@ def list_of(length: int | None = None) -> BeforeValidator:
 
 @dataclass(frozen=True, init=False)
 class ForKinds:
-    """Annotates a key that has an effect with some architectures only.
+    """An annotation of a key that has an effect with some architectures only.
 
     Attributes:
         names: values of `model_params.model_architecture`.
@@ -50,7 +50,7 @@ class ForKinds:
         object.__setattr__(self, "names", names)
 
 
-# Bounds far above any use: what lies beyond is a slip, or overflows somewhere in the arithmetic.
+# Bounds far above any use: a larger value is a mistake, or overflows somewhere in the arithmetic.
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 Epochs = Annotated[int, Field(gt=0, le=10**6)]
 Channels = Annotated[int, Field(gt=0, le=4096)]
@@ -66,7 +66,7 @@ Triple = Annotated[tuple[Bounded, Bounded, Bounded], list_of(3)]
 
 
 class Section(BaseModel):
-    """One mapping of the YAML: frozen, strict, and closed to keys it does not know."""
+    """A mapping of the YAML: frozen, strict, and without unknown keys."""
 
     model_config = ConfigDict(
         strict=True, frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=()

@@ -4,8 +4,8 @@ A kind of section has its chooser among its keys (`model_params` by `model_archi
 section whose keys stand among the section's own, as the published files have them: in `train_params`, `momentum`
 beside `optimizer: SGD`. In Python it is a record of its own, `train_params.optimizer.momentum`.
 
-A key of another kind is refused where its value asks for something, since that would not happen. It is dropped where
-the value asks for nothing, since published files and those of earlier versions hold such keys.
+A key of another kind is refused where its value asks for something, since that would not happen. Where its value asks
+for nothing, it is dropped, since published files and those of earlier versions hold such keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHOOSER = "name"
 
 
 class FlatKind(Section):
-    """One form of a part of a section; its keys stand in the section. Subclasses have a `name`, a `Literal`."""
+    """One form of a part of a section; its keys are in the section. Subclasses have a `name`, a `Literal`."""
 
 
 class SectionOfKinds(Section):
@@ -50,7 +50,7 @@ class SectionOfKinds(Section):
 
     @model_serializer(mode="wrap")
     def _flatten(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The section as a file has it: the keys of a kind behind its name."""
+        """Returns the section as a file has it: the keys of a kind behind its name."""
         flat: dict[str, Any] = {}
         kinds = flat_kinds(type(self))
         for key, value in dump(self).items():
@@ -66,8 +66,8 @@ class IdleKeysAllowed(Section):
     """A section that may hold the keys of another one as long as they ask for nothing.
 
     Attributes:
-        other: the section whose keys they are.
-        remark: why they have no effect here, and what to do, for messages.
+        other: the section that has those keys.
+        remark: why the keys have no effect here, and what to do, for messages.
     """
 
     other: ClassVar[type[Section]]
@@ -80,7 +80,7 @@ class IdleKeysAllowed(Section):
 
 
 def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
-    """The section classes a field may hold, by the value that chooses each; by "" where there is only one."""
+    """Returns the section classes that a field may hold, by the value that chooses each; by "" if there is only one."""
     kinds: dict[str, type[Section]] = {}
     for kind in get_args(field.annotation) or (field.annotation,):  # one section class, or several joined by |
         if isinstance(kind, type) and issubclass(kind, Section):
@@ -91,26 +91,26 @@ def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
 
 
 def is_flat(field: FieldInfo) -> bool:
-    """Whether a field holds a flat kind."""
+    """Returns whether a field holds a flat kind."""
     return any(issubclass(kind, FlatKind) for kind in kinds_of(field).values())
 
 
 def flat_kinds(section: type[Section]) -> dict[str, dict[str, type[Section]]]:
-    """The fields of a section that hold flat kinds, and what each may hold."""
+    """Returns the fields of a section that hold flat kinds, with the kinds that each may hold."""
     return {name: kinds_of(field) for name, field in section.model_fields.items() if is_flat(field)}
 
 
 def without_idle(
     raw: Mapping[Any, Any], chosen: type[Section], others: Iterable[type[Section]], defaults: bool = True
 ) -> dict[Any, Any]:
-    """A mapping without the keys of other kinds whose value asks for nothing.
+    """Returns a mapping without the keys of other kinds whose value asks for nothing.
 
     Args:
         raw: keys and values of a file.
-        chosen: the kind at hand.
+        chosen: the chosen kind.
         others: all kinds.
-        defaults: the default of a key asks for nothing either. Files that earlier versions have saved hold the
-            defaults of all keys that were then in one section.
+        defaults: whether the default of a key counts as asking for nothing too. Files that earlier versions have saved
+            hold the defaults of all keys that were then in one section.
     """
     fields = [(name, field) for kind in others for name, field in kind.model_fields.items()]
 
@@ -122,13 +122,13 @@ def without_idle(
 
 
 def asks_nothing(value: Any) -> bool:
-    """Whether a value switches its key off: null, false, 0, or a list of nothing else."""
+    """Returns whether a value switches its key off: null, false, 0, or a list of only these."""
     if isinstance(value, list | tuple):
         return all(map(asks_nothing, value))
     return value is None or (isinstance(value, bool | int | float) and value == 0)
 
 
 def is_default(value: Any, field: FieldInfo) -> bool:
-    """Whether a value is the default of its key; a required key has none."""
+    """Returns whether a value is the default of its key; a required key has none."""
     default = field.get_default()
     return isinstance(value, bool) == isinstance(default, bool) and bool(value == default)

@@ -11,7 +11,7 @@ from utils.config.kinds import IdleKeysAllowed
 
 
 class LoaderParams(Section):
-    """What both loaders have: where the scans lie, and how they are batched."""
+    """The keys of both loaders: where the scans lie, and how they are batched."""
 
     data_path: Text = Field(
         description="Folder of the sequences (00, 01, ...), or of the nuScenes tables (v1.0-trainval, ...)."

@@ -1,4 +1,7 @@
-"""A configuration file: YAML -> overrides -> `Config`, checked once, with every mistake named in one line."""
+"""Reading and writing of configuration files: YAML, then overrides, then a `Config`, checked once.
+
+An error names all mistakes in one line.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from utils.yaml_file import YamlError, add_exponents, parse_yaml, read_yaml
 
 
 class _Dumper(yaml.SafeDumper):
-    """Lists on one line; what it writes, `utils.yaml_file` reads."""
+    """A writer of YAML with lists on one line, in a form that `utils.yaml_file` reads."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -36,14 +39,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), note: Callable[
     Args:
         path: the YAML file.
         overrides: "dotted.key=value" each, the value in YAML ("train_params.max_num_epochs=2"); applied in order.
-        note: takes a line about keys without an effect, which hold defaults; None: it is left out.
+        note: called with a line about keys that have no effect and hold their defaults; None: no such line.
 
     Returns:
         The configuration, with defaults filled in; paths stay as they are written.
 
     Raises:
-        UserError: the file cannot be read, is no mapping, or holds keys or values that are not known, wrong or
-            missing (all of them in one line); or the file of label_mapping does not exist.
+        UserError: the file cannot be read, is no mapping, or has unknown or missing keys or wrong values (the message
+            names all of them in one line); or the file of label_mapping does not exist.
     """
     raw = _read_mapping(path)
     config = check_config(raw, path, overrides, label_mapping=True)
@@ -59,9 +62,9 @@ def check_config(
 
     Args:
         raw: plain values; overrides are written into it.
-        path: where it comes from, the beginning of an error message.
+        path: where the values come from, for the beginning of error messages.
         overrides: see `load_config`.
-        label_mapping: the file that it names must exist.
+        label_mapping: whether the file that label_mapping names must exist.
 
     Raises:
         UserError: see `load_config`.
@@ -103,7 +106,7 @@ def _error(path: str | Path, problem: str) -> UserError:
 
 
 def _read_mapping(path: str | Path) -> dict[Any, Any]:
-    """The file as a mapping. Raises UserError if it is anything else."""
+    """Reads the file as a mapping; raises a UserError if it is anything else."""
     try:
         raw = read_yaml(path)
     except FileNotFoundError as error:
@@ -120,13 +123,13 @@ def _read_mapping(path: str | Path) -> dict[Any, Any]:
 
 
 def _override(raw: dict[Any, Any], text: str) -> str | None:
-    """Writes one "dotted.key=value" into `raw`; returns what is wrong with it, if anything."""
+    """Writes one "dotted.key=value" into `raw`; returns a phrase about what is wrong with it, or None."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals:
         return f"override {shown(text)} must read key=value"
     names = spellings(key, raw)
-    if not names and key not in known_keys():  # a key of another kind is for the check of the whole to refuse
+    if not names and key not in known_keys():  # the check of the whole refuses keys of other kinds
         return unknown_key(key, raw, [key])
     try:
         parsed = parse_yaml(value)
@@ -136,7 +139,7 @@ def _override(raw: dict[Any, Any], text: str) -> str | None:
     mapping = raw
     for section in sections:
         below = mapping.get(section)
-        below = {} if below is None else below  # null: nothing so far
+        below = {} if below is None else below  # null: the section is empty
         if not isinstance(below, dict):
             return None  # the section itself is wrong, and the check of the whole says so
         mapping[section] = dict(below)  # a YAML alias may share it with another section

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in the words of its author: every key as it is written, and a remedy."""
+"""Messages about a wrong configuration, with every key as the file spells it, and a remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utils.text import shortened
 
 
 def nearest_key(unknown: str, known: Sequence[str]) -> str | None:
-    """The key that `unknown` was most likely meant to be, or None if nothing is near.
+    """Returns the known key that `unknown` was most likely meant to be, or None if none is similar.
 
     Keys are dotted. The last part decides ("hidden_size" finds "model_params.hiden_size" from any section); between
     equals, the key whose sections are the nearest, then the first.
@@ -58,11 +58,11 @@ _EXPECTED = {
 
 
 def describe(error: ValidationError, raw: dict[Any, Any], overridden: Sequence[str]) -> list[str]:
-    """Everything pydantic found wrong, a phrase each, without line breaks of our own.
+    """Describes every mistake that pydantic found, in a phrase each; line breaks may come only from keys and values.
 
     Args:
         error: from the check of `raw`.
-        raw: the configuration as its file and the overrides have it.
+        raw: the configuration with the overrides, before any check.
         overridden: the keys that come from the command line.
     """
     phrases: list[str] = []
@@ -84,10 +84,12 @@ def describe(error: ValidationError, raw: dict[Any, Any], overridden: Sequence[s
 
 
 def idle_keys(raw: dict[str, Any]) -> list[str]:
-    """The keys that are of other kinds than those chosen, and have more than an empty value: they hold defaults.
+    """Lists the keys of other kinds than the chosen ones that hold their defaults.
+
+    Keys that hold null, false or 0 are left out.
 
     Args:
-        raw: a configuration without mistakes, as its file and the overrides have it.
+        raw: a configuration without mistakes, with the overrides.
     """
     return [key for key, value in _values(raw, "") if not asks_nothing(value) and not spellings(key, raw)]
 
@@ -101,16 +103,16 @@ def _values(section: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def unknown_key(key: str, raw: Any, overridden: Sequence[str]) -> str:
-    """The phrase for a key that no kind of section has, with the nearest key of the kinds that `raw` chooses."""
+    """Returns the phrase for a key that no kind has, with the most similar key of the kinds that `raw` chooses."""
     nearest = nearest_key(key, known_keys(raw))
     return f"unknown key {key}" + (f", did you mean {nearest}?" if nearest else "") + _origin(key, overridden)
 
 
 def shown(value: Any) -> str:
-    """A value as the author wrote it, shortened to fit in a line."""
+    """Returns a value as its author wrote it, shortened to fit in a line."""
     if value is None:
         return "nothing"
-    if isinstance(value, tuple):  # a list of the file, on its way into the record
+    if isinstance(value, tuple):  # a list of the file, which has been converted already
         value = list(value)
     try:
         text = str(value).lower() if isinstance(value, bool) else repr(value)
@@ -121,13 +123,13 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in a configuration something was found.
+    """The place in a configuration where something was found.
 
     Attributes:
         section: the class of the section or of the flat kind; None below a key.
         chooser: the key that chose it, "lr_scheduler"; "" where there is no choice.
         choice: the value of that key.
-        others: what could have been chosen.
+        others: the possible values of that key, with their classes.
     """
 
     section: type[Section] | None = Config
@@ -137,7 +139,7 @@ class _Place:
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[_Place, tuple[int | str, ...]]:
-    """The place of a `loc` of pydantic, and the key as it is written: pydantic adds the kinds it has gone through."""
+    """Returns the place and the key of a `loc` of pydantic, which also names the kinds on the way to the key."""
     place, parts, left = _Place(), [], list(loc)
     while left:
         parts.append(left.pop(0))
@@ -174,11 +176,11 @@ def _wrong_value(place: _Place, parts: tuple[int | str, ...], detail: Any, overr
 
 
 def _no_kind(where: str, raw: dict[Any, Any], overridden: Sequence[str]) -> list[str]:
-    """Phrases for something that does not say, or not rightly, of which kind it is; the rest goes unchecked then.
+    """Lists the phrases for a section or flat kind whose choosing key is missing or wrong; its values are not checked.
 
     Args:
         where: the key of the section, or of the flat kind.
-        raw, overridden: as of `describe`.
+        raw, overridden: see `describe`.
     """
     *sections, name = where.split(".")
     section, content = Config, raw
@@ -201,7 +203,7 @@ def _no_kind(where: str, raw: dict[Any, Any], overridden: Sequence[str]) -> list
 
 
 def _of_another_kind(place: _Place, keys: Sequence[str], overridden: Sequence[str]) -> list[str]:
-    """Phrases for keys that ask for what the kind at hand does not do."""
+    """Lists the phrases for keys that ask for something that the chosen kind does not do."""
     named = [key + _origin(key, overridden) for key in keys]
     verb, them = ("is no key", "it") if len(keys) == 1 else ("are no keys", "them")
     if place.section is not None and issubclass(place.section, IdleKeysAllowed):
@@ -217,10 +219,10 @@ def _of_another_kind(place: _Place, keys: Sequence[str], overridden: Sequence[st
 
 
 def _owners(kinds: Sequence[tuple[str, type[Section]]], key: str) -> str:
-    """The names of the kinds that have a key, for a sentence."""
+    """Returns the names of the kinds that have a key, for a sentence."""
     return " and ".join(name for name, kind in kinds if key.rpartition(".")[2] in kind.model_fields)
 
 
 def _origin(key: str, overridden: Sequence[str]) -> str:
-    """A note where the value comes from the command line and not from the file."""
+    """Returns a note if the value comes from the command line and not from the file, else ""."""
     return " (from an override)" if any(re.match(re.escape(name) + r"(?![\w])", key) for name in overridden) else ""

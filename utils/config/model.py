@@ -18,7 +18,9 @@ InputDims = Annotated[int, Field(ge=-(10**9), le=10**9), only(4)]
 Backend = Literal["auto", "torch", "triton", "spconv", "spconv-triton"]
 _INPUT_DIMS = "Numbers per point; it must be 4: x, y, z, intensity."
 _NUM_CLASSES = "Classes K, the ignored class 0 among them."
-_SPARSE_BACKEND = "Sparse convolutions: PyTorch, our Triton kernels, spconv, spconv-triton, or the best at hand."
+_SPARSE_BACKEND = (
+    "Backend of the sparse convolutions; auto: triton (kernels of this project) on a GPU where they work, else torch."
+)
 
 
 class ModelParams(Section):
@@ -74,7 +76,7 @@ class VoxelModelParams(Section):
     @check_all(mode="before")
     @classmethod
     def _one_number_of_classes(cls, raw: Any) -> Any:
-        """Both spellings are fine where they agree."""
+        """Merges the two spellings of the number of classes; raises a ValueError if they differ."""
         if not isinstance(raw, dict) or not {"num_class", "num_classes"} <= set(raw):
             return raw
         ours, published = raw["num_classes"], raw["num_class"]

@@ -1,5 +1,7 @@
-"""The optimisers: the kinds of `train_params.optimizer`. Another one is a class here and an entry of
-`OptimizerParams`."""
+"""The kinds of `train_params.optimizer`.
+
+A new optimiser is a class here, an entry of `OptimizerParams`, and a case in `network.training.optimizers`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ class SGDParams(FlatKind):
 
     name: Literal["SGD"] = Field(default="SGD", description=_NAME)
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.9, description="Share of the last step that the next one keeps."
+        default=0.9, description="Share of the last step that is added to the next one."
     )
     nesterov: bool = Field(default=True, description="Nesterov momentum; it needs a momentum above 0.")
     weight_decay: NotNegative = Field(default=1e-4, description="L2 penalty on the weights.")

@@ -1,4 +1,4 @@
-"""The vocabulary as a list of records, from which the reference pages are made."""
+"""The keys of a configuration as a list of records, from which the reference page is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from utils.config.kinds import CHOOSER, FlatKind, is_flat, kinds_of
 from utils.config.schema import Config, architectures
 
 _HUGE = 1e6
-"""Upper bounds from here on are there against slips only; they are not worth a word."""
+"""Bounds of this size or more only catch mistakes, so the page does not show them."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Key:
     """A key of the vocabulary, as the reference pages show it.
 
     Attributes:
-        name: dotted, "train_params.momentum".
-        type: in words, "number from 0 to below 1".
-        default: as YAML has it, "0.9"; None where the key is required.
-        meaning: sentences.
-        kinds: the values of the chooser with which the key has an effect, "SGD"; none where it always has.
+        name: dotted key, "train_params.momentum".
+        type: type in words, "number from 0 to below 1".
+        default: default as YAML writes it, "0.9"; None if the key is required.
+        meaning: its description, whole sentences.
+        kinds: values of the choosing key with which the key has an effect, such as "SGD"; empty: with all.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Key:
 
 
 def reference() -> list[Key]:
-    """The keys that can be given a value, in the order of the sections.
+    """Lists the keys that can be given a value, in the order of the sections.
 
     A key that differs between kinds comes once for each meaning. So do `model_architecture` and `dataset_type`, once
     for each family of kinds.
@@ -52,11 +52,11 @@ def reference() -> list[Key]:
 
 
 def _keys(section: type[Section], prefix: str, kinds: tuple[str, ...]) -> Iterator[Key]:
-    """The keys of a section, with those of all its kinds.
+    """Yields the keys of a section, with those of all its kinds.
 
     Args:
-        section: its class.
-        prefix: of the dotted keys, "train_params.".
+        section: class of the section.
+        prefix: beginning of the dotted keys, "train_params.".
         kinds: the values that choose this section.
     """
     for name, field in section.model_fields.items():
@@ -73,7 +73,7 @@ def _keys(section: type[Section], prefix: str, kinds: tuple[str, ...]) -> Iterat
 
 
 def _choices(section: type[Section]) -> Iterator[tuple[str, ...]]:
-    """What can be chosen at each field that holds kinds."""
+    """Yields the possible choices at each field that holds kinds."""
     for field in section.model_fields.values():
         kinds = kinds_of(field)
         if kinds and "" not in kinds:
@@ -83,7 +83,7 @@ def _choices(section: type[Section]) -> Iterator[tuple[str, ...]]:
 
 
 def default_in_words(field: FieldInfo) -> str | None:
-    """The default of a key as YAML has it; None where the key is required."""
+    """Returns the default of a key as YAML writes it; None if the key is required."""
     if field.is_required():
         return None
     default = field.get_default()
@@ -93,17 +93,17 @@ def default_in_words(field: FieldInfo) -> str | None:
 
 
 def type_in_words(field: FieldInfo) -> str:
-    """What a key may be set to: "integer above 0", "list of 3 numbers, or null"."""
+    """Describes the values that a key may have: "integer above 0", "list of 3 numbers, or null"."""
     return _words(field.annotation, list(field.metadata))
 
 
 def _words(kind: Any, metadata: list[Any], plural: str = "") -> str:
-    """A type in words.
+    """Describes a type in words.
 
     Args:
         kind: the type.
-        metadata: its bounds.
-        plural: "s" for several of it.
+        metadata: bounds of its values.
+        plural: "s" for the plural, else "".
     """
     if get_origin(kind) is Annotated:
         kind, *inner = get_args(kind)
@@ -124,7 +124,7 @@ def _words(kind: Any, metadata: list[Any], plural: str = "") -> str:
 
 
 def _bounds_in(item: Any) -> list[Any]:
-    """The bounds within an annotation: a `Field(...)` holds several."""
+    """Lists the bounds in an annotation; a `Field(...)` holds several."""
     return list(item.metadata) if isinstance(item, FieldInfo) else [item]
 
 

@@ -1,5 +1,7 @@
-"""The learning-rate schedules: the kinds of `train_params.lr_scheduler`, by their published names. Another one is a
-class here and an entry of `ScheduleParams`."""
+"""The kinds of `train_params.lr_scheduler`, by their published names.
+
+A new schedule is a class here, an entry of `ScheduleParams`, and a case in `network.training.schedules`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class PlateauParams(FlatKind):
     """A decay when the monitored score has not risen for so many epochs."""
 
     name: Literal["ReduceLROnPlateau"] = Field(default="ReduceLROnPlateau", description=_NAME)
-    decay_step: Epochs = Field(description="Validations without a better score that are waited for before a decay.")
+    decay_step: Epochs = Field(description="Number of validations without a better score before a decay.")
     decay_rate: _FACTOR = Field(description="Factor of each decay.")
 
 

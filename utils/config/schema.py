@@ -1,11 +1,11 @@
-"""Every key a configuration file may hold: its type, its default and what it does.
+"""The keys that a configuration file may hold: their types, defaults and meanings.
 
-The key names are those of the published 2DPASS configurations, so that the YAML beside a published checkpoint loads
-as it is; spellings such as `hiden_size` are therefore part of the format.
+The key names are those of the published 2DPASS configurations, so that the YAML of a published checkpoint loads
+unchanged; spellings such as `hiden_size` are therefore part of the format.
 
-`model_params` and `dataset_params` come in several kinds, told apart by `model_architecture` and `dataset_type`: they
-are in `model.py` and `data.py`. Another architecture or data set is another section class there, joined by `|` at the
-field of `Config`. Optimisers and schedules are kinds as well (`optimizers.py`, `schedules.py`); `kinds.py` says how.
+`model_params` and `dataset_params` come in kinds, which `model_architecture` and `dataset_type` choose. They are
+in `model.py` and `data.py`: a new architecture or data set is a new section class there, joined by `|` at the field of
+`Config`. Optimisers and schedules are kinds as well (`optimizers.py`, `schedules.py`); `kinds.py` explains kinds.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Config(Section):
         default=1, description="Version of this vocabulary; it must be 1."
     )
     model_params: ModelParams | VoxelModelParams = Field(
-        discriminator="model_architecture", description="The network; its kind by model_architecture."
+        discriminator="model_architecture", description="The network; model_architecture chooses its kind."
     )
     dataset_params: SemanticKITTIImages | NuScenesImages | VoxelDataset = Field(
-        discriminator="dataset_type", description="The data; its kind by dataset_type."
+        discriminator="dataset_type", description="The data; dataset_type chooses its kind."
     )
-    train_params: TrainParams = Field(description="Optimisation.")
+    train_params: TrainParams = Field(description="The optimisation.")
 
     @check_all(mode="before")
     @classmethod
@@ -100,7 +100,7 @@ class Config(Section):
         )
 
     def _keys_of_other_architectures(self) -> Iterator[str]:
-        """Of keys that only some architectures look at: those that ask another one for something."""
+        """Yields a phrase for each key that asks something of an architecture that does not use it."""
         chosen = self.model_params.model_architecture
         for name, field in TrainParams.model_fields.items():
             value, owners = getattr(self.train_params, name), architectures(field)
@@ -112,26 +112,26 @@ class Config(Section):
 
 
 def architectures(field: FieldInfo) -> tuple[str, ...]:
-    """The architectures that look at a key; none: all do."""
+    """Returns the architectures that use a key; empty: all do."""
     return tuple(name for entry in field.metadata if isinstance(entry, ForKinds) for name in entry.names)
 
 
 def known_keys(raw: Any = None) -> list[str]:
-    """Every key of the vocabulary, dotted ("train_params.momentum"), sections before their keys.
+    """Lists all keys, dotted ("train_params.momentum"), sections before their keys.
 
     Args:
-        raw: a configuration as its file has it. Where it says of which kind a section is, the keys of the other kinds
+        raw: a configuration as its file has it. Where it chooses the kind of a section, the keys of the other kinds
             are left out. None: the keys of all kinds.
     """
     return list(dict.fromkeys(key for key, _ in _fields_with_effect(raw)))
 
 
 def spellings(key: str, raw: Any = None) -> tuple[str, ...]:
-    """All spellings of the last part of a dotted key, itself included; none if the key is not known.
+    """Returns all spellings of the last part of a dotted key, including its own; empty if the key is not known.
 
     Args:
-        key: in any of its spellings.
-        raw: as in `known_keys`.
+        key: dotted key, in any of its spellings.
+        raw: see `known_keys`.
     """
     section, _, leaf = key.rpartition(".")
     for known, field in _fields_with_effect(raw):
@@ -144,7 +144,7 @@ def spellings(key: str, raw: Any = None) -> tuple[str, ...]:
 
 
 def _fields_with_effect(raw: Any) -> Iterator[tuple[str, FieldInfo]]:
-    """Dotted keys and their fields, but for those that the architecture of `raw` does not look at."""
+    """Yields dotted keys and their fields, without those that the architecture of `raw` does not use."""
     model = raw.get("model_params") if isinstance(raw, dict) else None
     chosen = model.get("model_architecture") if isinstance(model, dict) else None
     if not isinstance(chosen, str) or chosen not in kinds_of(Config.model_fields["model_params"]):
@@ -155,7 +155,7 @@ def _fields_with_effect(raw: Any) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _fields(raw: Any, section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Dotted keys and their fields; one that several kinds of a section have comes several times."""
+    """Yields dotted keys and their fields; a key that several kinds of a section have comes several times."""
     for name, field in section.model_fields.items():
         if issubclass(section, FlatKind) and name == CHOOSER:
             continue  # in a file it is the value of the field that holds the kind
