@@ -117,7 +117,7 @@ class CleanSet:
         return int(self.label_map.to_raw[0])
 
     def learning_ids(self, entries: np.ndarray) -> np.ndarray:
-        """Returns the learning ids of label file entries, (N,) uint8; 0 where the label mapping does not know the id."""
+        """Returns the learning ids of label file entries, (N,) uint8; 0 for ids outside the label mapping."""
         learning = self.label_map.to_learning[semantic(entries)]
         return np.where(learning == UNKNOWN, 0, learning).astype(np.uint8)
 

@@ -1,1 +1,1 @@
-"""What the tools that make data sets share."""
+"""The parts that the tools that make data sets share."""

@@ -1,4 +1,4 @@
-"""The data sets as the flags of the tools call them."""
+"""The names of the data sets in the flags of the tools."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
-"""Flag -> name in `dataloader.datasets.catalogue`, which takes torch, and so too long, to import for making a demo."""
+"""Flag -> name in `dataloader.datasets.catalogue`, which imports torch: this takes too long for making a demo."""
 DEMO_FOLDERS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
-"""Where tools/make_demo_data.py puts its streets."""
+"""Flag -> folder in which tools/make_demo_data.py puts its streets."""
 
 
 def add_dataset_flag(parser: argparse.ArgumentParser, meaning: str) -> None:

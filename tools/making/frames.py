@@ -1,4 +1,4 @@
-"""What the makers of data sets share: frames made by several processes, under a progress bar."""
+"""The making of frames by several processes, under a progress bar, for the tools that make data sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from utils.command import stopping
 from utils.command.flags import count
 
 Progress = Callable[[int, int], None]
-"""Called with (frames done, frames in all) after each frame."""
+"""A function that is called with (finished frames, all frames) after each frame."""
 Frame = TypeVar("Frame")
 Result = TypeVar("Result")
 
@@ -34,7 +34,7 @@ def add_workers_flag(parser: argparse.ArgumentParser) -> None:
 def map_frames(
     write: Callable[[Frame], Result], frames: Sequence[Frame], workers: int, progress: Progress | None = None
 ) -> Iterator[tuple[Frame, Result]]:
-    """Writes frames, in this process or in several; yield each with what `write` returns for it, in order."""
+    """Writes frames, in this process or in several; yields each with the result of `write`, in order."""
     for done, pair in enumerate(zip(frames, _results(write, frames, workers), strict=True), start=1):
         if progress is not None:
             progress(done, len(frames))
@@ -55,7 +55,7 @@ def _results(write: Callable[[Frame], Result], frames: Sequence[Frame], workers:
             for result in results:
                 yield result.result()
         except BaseException:
-            for process in active_children():  # what they have begun is of no use: files are written whole
+            for process in active_children():  # no file breaks: files are written whole
                 process.terminate()
             raise
 

@@ -1,4 +1,4 @@
-"""Notes: small JSON files that a tool leaves beside what it made, and finds again on a later run."""
+"""Notes: small JSON files that a tool leaves beside its output, and reads again on a later run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Note = dict[str, Any]
 
 
 def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], bool] | None = None) -> Note | None:
-    """Reads the note at `path`; None if there is none.
+    """Reads the note at `path`; returns None if there is none.
 
     Args:
-        path: the file.
-        types: what it must hold.
-        harmless: whether its content can be trusted: a note is a file that anybody may have edited.
+        path: path of the file.
+        types: types of the entries that the note must have, by key.
+        harmless: returns whether the content can be trusted, since anybody may have edited the file.
 
     Raises:
-        UserError: it is not such a note.
-        OSError: it cannot be read, or is no ordinary file.
+        UserError: the file is no such note.
+        OSError: the file cannot be read, or is no ordinary file.
     """
     if not path.exists():
         return None
@@ -38,10 +38,10 @@ def read_note(path: Path, types: Mapping[str, type], harmless: Callable[[Note], 
 
 
 def refuse_others(folders: Iterable[Path]) -> None:
-    """Refuses to write where something lies without a note of the tool: it is somebody else's.
+    """Refuses to write into folders that exist without a note of the tool, since something else made them.
 
     Raises:
-        UserError: one of the folders is there.
+        UserError: one of the folders exists.
     """
     for folder in sorted(set(folders)):
         if folder.exists():
@@ -49,5 +49,5 @@ def refuse_others(folders: Iterable[Path]) -> None:
 
 
 def write_note(path: Path, note: Note) -> None:
-    """Writes the note, complete or not at all."""
+    """Writes the note; the file appears complete or not at all."""
     write_text(path, json.dumps(note, indent=1) + "\n")

@@ -1,1 +1,1 @@
-"""What tools/view.py shows: a scan of each data set, with whatever of it is on disk."""
+"""The scans that tools/view.py shows, with all that is on disk of them, for each data set."""

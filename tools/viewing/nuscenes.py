@@ -1,4 +1,4 @@
-"""A scan of nuScenes: with its labels, what was predicted, and the six cameras as they are on the car."""
+"""Reading of a nuScenes scan with its labels, its prediction, and the six cameras, laid out as on the car."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def read_scan(
             folders are in samples and the tables know them.
         version, split: see `dataloader.datasets.nuscenes.NuScenes`.
         frame: number of the scan in the split (or in the subset), from 0, or its LIDAR_TOP sample_data token.
-        predictions: folder of a submission or of kept predictions, or None.
+        predictions: folder of a submission or of saved predictions, or None.
         label_map: names and colours of the classes.
-        subset: of a corrupted set, in place of the clean scans, without cameras: the folder of the subsets,
-            and its name ("fog/light").
+        subset: folder of the corrupted subsets and name of one ("fog/light"), which is read in place of the clean
+            scans and has no cameras; None: the clean scans.
 
     Raises:
-        UserError: a file of the split is missing or broken, it has no such frame, a prediction does not fit the scan,
-            or there are neither labels nor predictions.
+        UserError: a file of the split is missing or broken, the split has no such frame, a prediction does not fit the
+            scan, or there are neither labels nor predictions.
     """
     shown = naming_added(label_map, "nuScenes")
     clean = NuScenes(data_path, version, split, shown)
@@ -63,7 +63,7 @@ def read_scan(
     token = scan.frame.name
     prediction = None
     if predictions is not None:
-        # robust_test.py files the predictions of a subset as its labels are: by the version.
+        # robust_test.py stores the predictions of a subset like its labels, by the version.
         names = [prediction_path(split if subset is None else version, token)]
         path = find_prediction(predictions, names, "" if subset is None else subset[1])
         prediction = _read_prediction(path, len(scan), len(label_map.names))
@@ -83,7 +83,7 @@ def _open_subset(subset: tuple[Path, str], clean: NuScenes, version: str) -> Cor
 
 
 def _find(source: NuScenes | CorruptedNuScenes, split: str, frame: str) -> int:
-    """The place in the split of a scan, given by that or by its token."""
+    """Returns the index of a scan in the split; `frame` is this index or the token of the scan."""
     tokens = [source.frame(index).name for index in range(len(source))]
     if frame in tokens:
         return tokens.index(frame)
@@ -108,7 +108,7 @@ def _cameras(source: NuScenes, index: int) -> list[list[CameraPicture]]:
 
 
 def _read_prediction(path: Path, count: int, num_classes: int) -> NDArray[np.uint8]:
-    """(count,) uint8 learning ids."""
+    """Reads the predictions of a scan, (count,) uint8 learning ids."""
     prediction = read_bytes(path, "predictions")
     if prediction.size != count:
         raise UserError(f"{path}: {prediction.size} predictions for {count} points; they belong to other data")

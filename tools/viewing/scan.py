@@ -1,4 +1,4 @@
-"""What is shown of a scan, of whatever data set: the record that is drawn, and what its makers share."""
+"""The record of a scan to draw, of any data set, and the functions that its readers share."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from utils.scan.sensor import Sensor
 
 @dataclass(frozen=True)
 class ShownScan:
-    """A scan with whatever is known of it; labels or a prediction at least.
+    """A scan with all that is known of it, at least labels or a prediction.
 
     Attributes:
-        title: which scan it is.
+        title: title of the picture, which names the scan.
         xyz: (N, 3) float32 metres, frame of the sensor.
-        sensor: what took the scan.
+        sensor: sensor of the scan.
         labels, prediction: (N,) learning ids, or None.
         label_map: names and colours; also of points that a corruption has added (`naming_added`).
-        num_classes: those that are judged.
-        cameras: rows of pictures, laid out as the cameras are on the car; none where they are not on disk.
+        num_classes: number K of classes, the ignored class 0 included.
+        cameras: rows of pictures, laid out like the cameras on the car; empty if they are not on disk.
     """
 
     title: str
@@ -57,9 +57,9 @@ class ShownScan:
 
 
 def naming_added(label_map: LabelMap, dataset: str) -> LabelMap:
-    """Gives the points that corruptions of `dataset` add ids of their own, behind those of the classes.
+    """Returns a label map in which points that corruptions of `dataset` add have own ids, after those of the classes.
 
-    In white, and with names for the legend that say that they are not judged.
+    Their colour is white, and their names in the legend say that they are ignored.
     """
     names = {raw: f"{name} (added, ignored)" for raw, name in added_labels(dataset).items()}
     return label_map.adding(names, ALTERED)
@@ -69,13 +69,13 @@ def find_prediction(folder: Path, names: Sequence[str], subset: str = "") -> Pat
     """Finds the file with the prediction of a scan.
 
     Args:
-        folder: where to look.
-        names: what the file may be called below the folder of one test; the first is the usual.
-        subset: of a corrupted set: robust_test.py has a folder of predictions for each, so `folder` may also be that
-            of its run, or `subsets` in it.
+        folder: folder to search.
+        names: possible paths of the file below the folder of one test, the usual one first.
+        subset: name of a subset of a corrupted set. robust_test.py has a folder of predictions for each, so `folder`
+            may also be the folder of its run, or `subsets` in it.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     of_subset = (folder / subset / "predictions", folder / "subsets" / subset / "predictions") if subset else ()
     for base in (folder, *of_subset):

@@ -1,4 +1,4 @@
-"""A scan in the SemanticKITTI layout: with its labels, what was predicted, and the camera picture."""
+"""Reading of a scan in the SemanticKITTI layout, with its labels, its prediction, and the camera picture."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def read_scan(
 
     Args:
         data_path: the folder of the sequences or of the subsets.
-        sequence: name of the folder in it ("08", "fog_light", "fog/light"), with velodyne/ and, where there are any,
+        sequence: name of the folder below it ("08", "fog_light", "fog/light"), with velodyne/ and, where there are any,
             labels/, image_2/ and calib.txt.
         frame: name of the scan, such as "000000".
-        predictions: folder of a submission or of kept predictions, or None.
+        predictions: folder of a submission or of saved predictions, or None.
         label_map: names, colours and ids of the classes.
-        is_subset: it is a subset, whose labels may have ids that the label mapping does not know; they are ignored.
+        is_subset: whether it is a subset, whose labels may have ids outside the label mapping; these are ignored.
 
     Raises:
         UserError: a file is missing or broken, or there are neither labels nor predictions.
@@ -58,7 +58,7 @@ def read_scan(
 
 
 def _cameras(folder: Path, frame: str, xyz: NDArray[np.float32]) -> list[list[CameraPicture]]:
-    """The left colour camera, where picture and calibration are on disk."""
+    """Reads the picture of the left colour camera; returns [] if picture or calibration are not on disk."""
     image_file, calibration_file = folder / "image_2" / f"{frame}.png", folder / "calib.txt"
     if not (image_file.is_file() and calibration_file.is_file()):
         return []

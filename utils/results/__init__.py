@@ -1,1 +1,1 @@
-"""What a test or a training leaves on disk, and where."""
+"""The files that a test or a training leaves, and their places."""

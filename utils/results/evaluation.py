@@ -1,4 +1,4 @@
-"""What a test leaves behind: scores, confusion matrix, pictures, and predictions or a submission if asked for."""
+"""The output of a test: scores, confusion matrix, pictures, and predictions or a submission if asked for."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ PICTURES = 4
 
 
 class EvaluationOutput:
-    """The one sink that a test feeds; every process feeds its own scans, the first one finishes.
+    """The writer of all results of a test; every process writes its own scans, and the first one finishes.
 
     Args:
-        folder: where everything goes.
-        label_map: names and colours.
-        expected: every frame of the test.
-        file_format: how the data set's predictions are filed.
-        sensor: what took the scans.
-        submit: make the zip for the benchmark server.
-        save_predictions: keep the prediction files.
-        settings: what was tested and how, kept beside the scores.
+        folder: folder of the results.
+        label_map: names and colours of the classes.
+        expected: returns every frame of the test.
+        file_format: file format of the data set's predictions.
+        sensor: sensor of the scans.
+        submit: whether to make the zip for the benchmark server.
+        save_predictions: whether to keep the prediction files.
+        settings: what was tested and how, stored beside the scores.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class EvaluationOutput:
         self._drawn = 0
 
     def make_folder(self) -> Path:
-        """Makes the folder, which no other test has; called by one process."""
+        """Makes the folder, which no other test uses; called by one process."""
         return new_folder(self.folder)
 
     def open(self, folder: Path) -> None:
-        """Starts to write, into the folder that all processes agreed on."""
+        """Starts to write, into the folder on which all processes agree."""
         self.folder = folder
         self._drawn = 0
         self._sinks = {}
@@ -79,7 +79,7 @@ class EvaluationOutput:
             self._draw(segmentation)
 
     def finish(self, scores: ScoreCard | None) -> list[str]:
-        """Close, on the first process; the lines to tell the user."""
+        """Closes all files, on the first process; returns the lines for the user."""
         lines = [f"pictures: {self.folder / 'pictures'}"]
         if scores is not None and scores.points:
             draw_confusion(scores, self._label_map.names[0], self.folder / "confusion.png")
@@ -115,5 +115,5 @@ class EvaluationOutput:
 
 
 def _by_class(names: Iterable[str], ious: NDArray[np.float64]) -> dict[str, float | None]:
-    """None for a class that does not count: NaN is not JSON."""
+    """Returns the IoU of each class by name; None for NaN, a class that does not count, since JSON has no NaN."""
     return {name: None if math.isnan(iou) else float(iou) for name, iou in zip(names, ious, strict=True)}

@@ -1,8 +1,8 @@
-"""Where predictions go: sinks that an evaluation feeds scan by scan.
+"""Writers of predictions, which an evaluation calls scan by scan.
 
-How a data set files its predictions is a `PredictionFormat`. That of SemanticKITTI is here:
-`sequences/<seq>/predictions/<frame>.label`, one uint32 raw class id per point of the scan, in file order; a submission
-is a zip with `sequences/` at its top, and with an entry for every folder, as the benchmark's validator asks.
+A `PredictionFormat` says how the predictions on a data set are stored in files. The format of SemanticKITTI has files
+`sequences/<seq>/predictions/<frame>.label` with one uint32 raw class id per point of the scan, in file order. A
+submission is a zip with `sequences/` at its top and an entry for every folder, as the benchmark's validator asks.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from utils.files import whole_file, write_bytes
 from utils.scan.records import Frame, Segmentation
 
 Expected = tuple[Frame, int | None]
-"""A frame that must be there, and its number of points where known."""
+"""A frame that must have a prediction, and its number of points; None: not known."""
 
 
 class Sink(Protocol):
-    """Takes the result of every scan, and closes once all are there."""
+    """A receiver of the results of all scans, closed after the last one."""
 
     def write(self, segmentation: Segmentation) -> None:
         """Takes one scan. Any process may call it, each for its own scans."""
         ...
 
     def finish(self, expected: Iterable[Expected]) -> Path:
-        """Close, on one process, after every process has written its scans. Returns what was made."""
+        """Closes, on one process, after every process has written its scans; returns the path of what was made."""
         ...
 
 
 class PredictionFormat(Protocol):
-    """How the predictions on a data set are filed."""
+    """The file format of the predictions on a data set."""
 
     def predictions(self, directory: Path) -> Sink:
-        """A sink that keeps them in `directory`."""
+        """Returns a sink that keeps the predictions in `directory`."""
         ...
 
     def submission(self, directory: Path) -> Sink:
-        """A sink that also checks them and makes of them what the benchmark server takes."""
+        """Returns a sink that also checks the predictions, and makes the archive for the benchmark server."""
         ...
 
 
@@ -53,9 +53,9 @@ class PredictionFiles:
     """The files of a format, all of them below one directory.
 
     Attributes:
-        path: relative path of a frame's file, which holds one value per point of the scan, in its order.
-        values: (K,) the value of each learning id; its dtype is the one on disk.
-        valid: the values that the benchmark accepts.
+        path: returns the relative path of a frame's file, which holds one value per point, in the order of the scan.
+        values: (K,) value of each learning id; its dtype is the one on disk.
+        valid: (n,) values that the benchmark accepts.
         extra: further files, relative path -> content.
     """
 
@@ -69,7 +69,7 @@ class PredictionWriter:
     """A sink that keeps one file per scan.
 
     Args:
-        directory: made if need be.
+        directory: folder of the files; it is made if it does not exist.
         files: the files to write below it.
     """
 
@@ -83,7 +83,7 @@ class PredictionWriter:
         write_bytes(self._path(segmentation.whole.frame), values.tobytes())
 
     def finish(self, expected: Iterable[Expected]) -> Path:
-        """The folder; raises UserError unless every expected frame is in it with its number of points."""
+        """Returns the folder; raises a UserError unless it has every expected frame with its number of points."""
         self._complete(list(expected))
         return self.directory
 
@@ -91,7 +91,7 @@ class PredictionWriter:
         return self.directory / self._files.path(frame)
 
     def _complete(self, expected: list[Expected]) -> None:
-        """Checks the scans' files, then add those of the whole."""
+        """Checks the files of the scans, then adds the further files."""
         self._check_sizes(expected)
         for name, content in self._files.extra.items():
             write_bytes(self.directory / name, content)
@@ -113,7 +113,7 @@ class PredictionWriter:
             if size == 0 or size % width or (points is not None and size != width * points):
                 wanted = "whole points" if points is None else f"{points} points"
                 raise UserError(
-                    f"{path}: {size} bytes, not {wanted} of {width} bytes; run the test again to write it anew"
+                    f"{path}: {size} bytes, not {wanted} of {width} bytes; run the test again to replace it"
                 )
 
 
@@ -121,12 +121,12 @@ class SubmissionWriter(PredictionWriter):
     """A sink that also makes `submission.zip`, for the benchmark server.
 
     Args:
-        directory: the files and the zip go here.
+        directory: folder of the files and of the zip.
         files: the files to write below it, and to zip.
     """
 
     def finish(self, expected: Iterable[Expected]) -> Path:
-        """Checks the files and zip exactly the expected ones. The same files give the same zip, byte by byte.
+        """Checks the files and zips exactly the expected ones. The same files give the same zip, byte by byte.
 
         Args:
             expected: every frame of the split, with its number of points (None: any number).
@@ -136,7 +136,7 @@ class SubmissionWriter(PredictionWriter):
 
         Raises:
             UserError: a frame is missing, has another number of points, or holds a point without a class.
-            OSError: the zip cannot be written; there is none then, or that of an earlier test.
+            OSError: the zip cannot be written; the zip of an earlier test stays as it was.
         """
         frames = list(expected)
         self._complete(frames)
@@ -146,7 +146,7 @@ class SubmissionWriter(PredictionWriter):
         return target
 
     def _members(self, frames: Iterable[Expected]) -> Iterator[tuple[str, bytes]]:
-        """Path and content of every file of the zip."""
+        """Yields path and content of every file of the zip."""
         for frame, _ in frames:
             content = self._path(frame).read_bytes()
             self._check_values(frame, content)
@@ -159,12 +159,12 @@ class SubmissionWriter(PredictionWriter):
         if len(invalid):
             raise UserError(
                 f"{self._path(frame)}: {len(invalid)} points have class id {invalid[0]}, which is none of the "
-                "benchmark's classes; run the test again to write the file anew"
+                "benchmark's classes; run the test again to replace the file"
             )
 
 
 def _add(archive: zipfile.ZipFile, members: Iterable[tuple[str, bytes]]) -> None:
-    """Adds files, and before the first file in a folder an entry for that folder."""
+    """Adds files to a zip, and before the first file in a folder an entry for that folder."""
     folders: set[str] = set()
     for name, content in members:
         above = [f"{folder}/" for folder in reversed(PurePosixPath(name).parents) if folder.name]
@@ -177,7 +177,7 @@ def _add(archive: zipfile.ZipFile, members: Iterable[tuple[str, bytes]]) -> None
 
 
 def _entry(name: str, mode: int) -> zipfile.ZipInfo:
-    """An entry with the date that stands for none, so that the time of day changes no byte of the zip."""
+    """Returns an entry with a fixed date, so that the time of day changes no byte of the zip."""
     entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     entry.external_attr = mode << 16 | (0x10 if entry.is_dir() else 0)
     return entry

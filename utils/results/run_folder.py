@@ -1,4 +1,4 @@
-"""Where a run's files lie: logs/<dataset>/<log_dir>/version_<n> for training, .../test_<date> for a test."""
+"""The folders of runs: logs/<dataset>/<log_dir>/version_<n> of a training, .../test_<date> of a test."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
     """Finds the checkpoint that --checkpoint names.
 
     Args:
-        name: a path, or `last` or `best`: that of the newest run below `root` that has one.
+        name: a path, or `last` or `best` for the newest run below `root` that has such a checkpoint.
         root: logs/<dataset>/<log_dir>.
-        note: takes a line for the user about checkpoints that are passed over.
+        note: called with a line for the user about each checkpoint that is skipped.
 
     Raises:
-        UserError: there is none, or `last` is damaged; then it names what else there is.
+        UserError: there is none, or `last` is damaged; the message then names another checkpoint, if there is one.
     """
     if name not in (LAST, "best"):
         path = expand_home(name)
@@ -53,10 +53,10 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
 
 
 def root_with(name: str, log_dir: str) -> Path:
-    """Finds the folder of --log_dir where the data set is not known: the one whose runs have the checkpoint.
+    """Finds the folder of --log_dir, where the data set is not known, by the runs that have the checkpoint.
 
     Args:
-        name: as of `find_checkpoint`; a path needs no folder, which is then that of any data set.
+        name: see `find_checkpoint`; for a path, the folder returned is a pattern for any data set.
         log_dir: the name of the run.
 
     Raises:
@@ -76,32 +76,32 @@ def root_with(name: str, log_dir: str) -> Path:
 
 
 def _in_folder(folder: Path, name: str) -> list[Path]:
-    """The checkpoints of a run whose names begin with `name`, the newest last."""
-    found = [path for path in folder.glob(f"{name}*.ckpt") if path.exists()]  # not a link to what is gone
+    """Lists the checkpoints of a run whose names begin with `name`, the newest last."""
+    found = [path for path in folder.glob(f"{name}*.ckpt") if path.exists()]  # not a broken link
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the list of contents at the end of the file is there: it is written last."""
+    """Returns whether a file is complete: its list of contents, which is written last, is there."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
 def _instead(folder: Path) -> str:
-    """What to do where the last checkpoint of a run cannot be read."""
+    """Returns a remedy for a run whose last checkpoint cannot be read."""
     whole = [path for path in _in_folder(folder, "best") if _is_whole(path)]
     if not whole:
-        return "the run has no other, so train anew"
+        return "the run has no other, so train again"
     return f"go on from the best one, of an earlier epoch: --checkpoint {shlex.quote(str(_best(whole)))}"
 
 
 def _best(checkpoints: list[Path]) -> Path:
-    """The highest score in the file names (best-epoch=03-val_mIoU=0.6871.ckpt); among equals the newest.
+    """Returns the checkpoint with the highest score in its name (best-epoch=03-val_mIoU=0.6871.ckpt).
 
-    A run that was resumed with another --monitor has files of both scores, which do not compare: the newest file's
-    counts.
+    Among equals it is the newest. A run that was resumed with another --monitor has files of both scores, which do not
+    compare: only files with the score of the newest one count.
 
     Args:
-        checkpoints: the newest last.
+        checkpoints: paths, the newest last.
     """
 
     def parts(path: Path) -> tuple[str, str]:
@@ -120,10 +120,10 @@ def _best(checkpoints: list[Path]) -> Path:
 
 
 def run_root(dataset: str, log_dir: str) -> Path:
-    """logs/<dataset>/<log_dir>.
+    """Returns logs/<dataset>/<log_dir>.
 
     Raises:
-        UserError: `log_dir` is empty, leads out of there, or cannot be written as text: TensorBoard wants that.
+        UserError: `log_dir` is empty, leads out of logs/<dataset>, or is no valid text, which TensorBoard needs.
     """
     if printable(log_dir) != log_dir:
         raise UserError(f"--log_dir {log_dir!r} holds what is no text in this shell's encoding; choose another name")
@@ -133,13 +133,13 @@ def run_root(dataset: str, log_dir: str) -> Path:
 
 
 def training_folder(root: Path, resumed: Path | None, make: bool = True) -> Path:
-    """The folder of a training run: that of the checkpoint it resumes if it lies below `root`, else a new version.
+    """Returns the folder of a training run: of the resumed checkpoint, if that is below `root`, else a new version.
 
     Args:
         root: logs/<dataset>/<log_dir>.
-        resumed: the checkpoint.
-        make: make the new folder, which no other run has then; otherwise it is only named. Of several processes one
-            makes it, and the others hear of it from that one.
+        resumed: the checkpoint to resume from, or None.
+        make: whether to make the new folder, which then belongs to this run alone, or only to name it. One process
+            makes it, and tells the others.
     """
     if resumed is not None and resumed.resolve().parent in [p.resolve() for p in _versions(root)]:
         return resumed.parent
@@ -156,14 +156,14 @@ def training_folder(root: Path, resumed: Path | None, make: bool = True) -> Path
 
 @contextmanager
 def only_training_in(folder: Path) -> Iterator[None]:
-    """No other training writes to the folder at the same time.
+    """Locks the folder, so that no other training writes to it at the same time.
 
     Raises:
-        UserError: one does.
+        UserError: another training has locked it.
     """
     lock = Lock(folder / ".lock")
     if not lock.acquire(wait=False):
-        raise UserError(f"{folder}: another training is running in it; wait for its end, or start anew elsewhere")
+        raise UserError(f"{folder}: another training is running in it; wait for its end, or start a new run")
     try:
         yield
     finally:
@@ -171,5 +171,5 @@ def only_training_in(folder: Path) -> Iterator[None]:
 
 
 def test_folder(root: Path) -> Path:
-    """Where the results of a test go, named by date and time; see `EvaluationOutput.make_folder`."""
+    """Returns the folder for the results of a test, named by date and time; see `EvaluationOutput.make_folder`."""
     return root / stamp("test_")

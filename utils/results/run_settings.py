@@ -1,4 +1,4 @@
-"""The settings of a training run: kept in its checkpoints, compared when it is resumed."""
+"""The settings of a training run, which are stored in its checkpoints and compared when it is resumed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from utils.text import shortened
 
 Plain = str | int | float | bool | None | list[Any]
 Settings = Mapping[str, Plain]
-"""By name: the dotted key of the config, or the flag, or what was found on disk."""
+"""The values by name: a dotted key of the config, a flag, or a fact about the data, such as "classes"."""
 
 
 class Rule(Enum):
-    """What becomes of a setting that has changed when a run is resumed."""
+    """The handling of a setting that has changed when a run is resumed."""
 
     REFUSE = "it would be another training: what has been learnt or counted so far would not fit"
     NOTE = "it is taken, and the user is told: losses or scores are not those of the run that was begun"
@@ -36,11 +36,11 @@ _LOADER = {
     "dropout_aug": Rule.NOTE,
 }
 RULES: dict[str, Rule] = {
-    # flags, and what was found
+    # flags, and facts about the data
     "--seed": Rule.NOTE,
     "--precision": Rule.NOTE,
-    "--monitor": Rule.NOTE,  # best checkpoint, early stopping and plateau begin anew with the other score
-    "--SWA": Rule.NOTE,  # but an average that was begun is not given up
+    "--monitor": Rule.NOTE,  # best checkpoint, early stopping and plateau start again with the other score
+    "--SWA": Rule.NOTE,  # but an average that was begun is not dropped
     "number of devices": Rule.NOTE,
     "steps per epoch": Rule.NOTE,
     "training scans": Rule.NOTE,
@@ -78,7 +78,7 @@ RULES: dict[str, Rule] = {
     "dataset_params.bottom_crop": Rule.NOTE,
     "dataset_params.resize": Rule.NOTE,
     "dataset_params.image_normalizer": Rule.REFUSE,
-    "dataset_params.max_volume_space": Rule.TAKE,  # these are looked at with the weights, as is all of model_params
+    "dataset_params.max_volume_space": Rule.TAKE,  # compared when the weights are loaded, as is all of model_params
     "dataset_params.min_volume_space": Rule.TAKE,
     **{f"dataset_params.train_data_loader.{key}": rule for key, rule in _LOADER.items()},
     "dataset_params.val_data_loader": Rule.TAKE,
@@ -86,14 +86,14 @@ RULES: dict[str, Rule] = {
     "format_version": Rule.TAKE,
 }
 
-# What the learning rate depends on beside the number of finished epochs.
+# The settings on which the learning rate depends, beside the number of finished epochs.
 _EPOCHS = {"train_params.max_num_epochs"}
 _STEPS = {"steps per epoch", "number of devices", "dataset_params.training_size"}
 _LENGTH = {"CosineAnnealingLR": _EPOCHS, "CosineAnnealingWarmRestarts": _EPOCHS | _STEPS}
 
 
 def config_settings(config: Config) -> dict[str, Plain]:
-    """The settings of a config, by dotted key, down to the keys that have a rule."""
+    """Returns the settings of a config by dotted key, down to the keys that have a rule."""
     return dict(_leaves(config.model_dump(mode="json"), ""))
 
 
@@ -107,26 +107,26 @@ def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Plai
 
 
 def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) -> list[str]:
-    """Compares the settings that a checkpoint was written with and those it is to be resumed with.
+    """Compares the settings in a checkpoint with those of the run that resumes from it.
 
     Args:
-        content: of the checkpoint, one that `is_resumable`.
-        now: of this run.
-        path: of the checkpoint, for messages.
+        content: content of the checkpoint, for which `is_resumable` is true.
+        now: settings of this run.
+        path: path of the checkpoint, for messages.
 
     Returns:
         Lines for the user: what has changed, and what that means for the learning rate.
 
     Raises:
-        UserError: what must not change has changed.
+        UserError: a setting has changed that must not change.
     """
     epochs, total = content["epoch"] + 1, now["train_params.max_num_epochs"]
     if isinstance(total, int) and epochs > total:
         raise UserError(f"{path}: {epochs} epochs are done already, train_params.max_num_epochs is {total}; raise it")
     if "averaging_state" in content and not now["--SWA"]:
         raise UserError(
-            f"{path}: holds averaged weights beside those in training; give --SWA again, or start anew from the "
-            "average with --fine_tune"
+            f"{path}: holds averaged weights beside those in training; give --SWA again, or start a new "
+            "training from the average with --fine_tune"
         )
     changed = refuse_changes(content["2dpass"], now, path, content["global_step"] // epochs)
     lines = []
@@ -143,19 +143,19 @@ def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) 
 def refuse_changes(
     ours: Mapping[str, Any], now: Settings, path: str | Path, steps_per_epoch: int | None = None
 ) -> dict[str, str]:
-    """Compares settings with those of a checkpoint, as far as both have them.
+    """Compares the settings of this run with those of a checkpoint, as far as both have them.
 
     Args:
-        ours: `settings` and `train_params` of the checkpoint, from earlier versions the latter alone; plain values.
-        now: of this run, all of them or some.
-        path: of the checkpoint, for messages.
-        steps_per_epoch: as far as it follows from what was done.
+        ours: `settings` and `train_params` of the checkpoint as plain values; earlier versions have the latter only.
+        now: settings of this run, all of them or some.
+        path: path of the checkpoint, for messages.
+        steps_per_epoch: steps per epoch of the training so far; None: not known.
 
     Returns:
-        What has changed and may, by name: a phrase each.
+        A phrase for each allowed change, by the name of the setting.
 
     Raises:
-        UserError: what must not change has changed.
+        UserError: a setting has changed that must not change.
     """
     before = {f"train_params.{key}": value for key, value in ours["train_params"].items()}
     if steps_per_epoch is not None:
@@ -168,21 +168,21 @@ def refuse_changes(
     }
     if refused := [text for key, text in changed.items() if RULES[key] is Rule.REFUSE]:
         raise UserError(
-            f"{path}: settings changed since: {'; '.join(refused)}; resume with the same, or start anew from its "
-            "weights with --fine_tune"
+            f"{path}: settings changed since: {'; '.join(refused)}; resume with the same, or start a new "
+            "training from its weights with --fine_tune"
         )
     return changed
 
 
 def _same(before: object, now: Plain) -> bool:
-    """Whether a stored value, of whatever type, is this one."""
+    """Returns whether a stored value, of any type, equals this one."""
     if isinstance(now, list):
         return isinstance(before, list) and len(before) == len(now) and all(map(_same, before, now))
     return isinstance(before, str | int | float | bool | None) and before == now
 
 
 def _shown(value: object) -> str:
-    """A value as one short piece of a line, whatever characters are in it."""
+    """Returns a value as a short text in one line, whatever characters are in it."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     text = text.encode("unicode_escape").decode("ascii")
     return shortened(text, 60)

@@ -30,7 +30,7 @@ def test_types_defaults_and_kinds_in_words() -> None:
         "train_params.momentum",
         "number from 0 to below 1",
         "0.9",
-        "Share of the last step that the next one keeps.",
+        "Share of the last step that is added to the next one.",
         ("SGD",),
     )
     (optimizer,) = named("train_params.optimizer")
