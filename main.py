@@ -58,7 +58,7 @@ def build_parser() -> Parser:
     every = "epochs from one validation to the next"
     add("--check_val_every_n_epoch", type=count(1), default=1, metavar="N", help=every)
     add("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
-    add("--fine_tune", action="store_true", help="take the checkpoint's weights, start anew otherwise")
+    add("--fine_tune", action="store_true", help="start a new training from the weights of --checkpoint")
     add("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
     add("--test", action="store_true", help="evaluate a checkpoint on the validation split")
     add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
@@ -227,10 +227,13 @@ def _take_weights(
         return None
     load_weights(network, content, checkpoint)
     if args.fine_tune:
-        say(f"fine-tuning: weights of {checkpoint}, optimiser and epochs start anew")
+        say(f"fine-tuning: weights of {checkpoint}, optimiser and epochs start from the beginning")
         return None
     if not is_resumable(content):
-        say(f"{checkpoint} has no optimiser state of ours: its weights are taken, optimiser and epochs start anew")
+        say(
+            f"{checkpoint} has no optimiser state of this program: its weights are used, optimiser and epochs "
+            "start from the beginning"
+        )
         return None
     state = check_resumable(network, content, training, checkpoint)
     notes = check_settings(state.content, settings, checkpoint)

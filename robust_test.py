@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
     settings = conditions.settings(family, experiment.config, args.save_prediction)
     run = None if args.restart else find_run(parent, settings, family)
     if run is not None and not run.lacking(scans):
-        say(f"all {len(sources)} subsets are finished in {run.folder}; --restart tests them anew")
+        say(f"all {len(sources)} subsets are finished in {run.folder}; --restart tests them again")
     else:
         # Before there is a folder: a checkpoint of another network leaves none.
         network, content = load_for_test(tested.config, tested.path, tested.content)

@@ -38,7 +38,7 @@ def measure_usable(dataset: SegmentationDataset, num_classes: int) -> Statistics
         num_classes: K.
 
     Raises:
-        UserError: as of `refuse_unusable`.
+        UserError: see `refuse_unusable`.
     """
     first, indices = _spread(dataset)
     return measure(_usable(dataset, first, indices), len(indices), num_classes)

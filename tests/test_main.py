@@ -358,7 +358,7 @@ def test_released_checkpoint_trains_on_and_tests(run_main, capsys, tmp_path) -> 
     settings = ("model_params.hiden_size=16", "train_params.max_num_epochs=1")
     assert run_main("--test", "--checkpoint", "best_model.ckpt", settings=settings) == 0
     assert run_main("--checkpoint", "best_model.ckpt", settings=settings) == 0
-    assert "optimiser and epochs start anew" in capsys.readouterr().out
+    assert "optimiser and epochs start from the beginning" in capsys.readouterr().out
 
 
 def test_early_stopping_and_validation_interval(run_main) -> None:

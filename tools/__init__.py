@@ -1,1 +1,1 @@
-"""Programs beside main.py: data to try things on, pictures, measurements."""
+"""Programs beside main.py: they make data for trials, draw pictures, measure speed, and write reference pages."""

@@ -1,4 +1,4 @@
-"""Puts the repository on the path of imports: for tools that are run as files, from any folder.
+"""Adds the repository to the path of imports, for tools that are run as files from any folder.
 
 A tool begins with
 

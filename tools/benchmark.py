@@ -1,10 +1,10 @@
-"""Measures this project on this machine.
+"""Measures the speed and the memory use of this project on this machine.
 
-    python tools/benchmark.py stages    # each stage beside the plain way of doing it, on the CPU
+    python tools/benchmark.py stages    # each stage compared with a plain implementation, on the CPU
     python tools/benchmark.py growth    # how time and memory grow with points, batch, hidden size and votes
     python tools/benchmark.py gpu       # evaluation and training with each sparse backend on a CUDA device
 
-Rows are shown, and written to --output, as they are finished; a run that is stopped ends with the tables of those.
+Each finished row is shown and written to --output; a run that is stopped still prints the tables of these rows.
 """
 
 from __future__ import annotations

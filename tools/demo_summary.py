@@ -1,4 +1,4 @@
-"""Ends `make demo`: prints the IoU of each class, draws the segmented street, and says where everything lies.
+"""The last step of `make demo`: prints the IoU of each class, draws the segmented street, and lists the results.
 
 python tools/demo_summary.py --log_dir demo
 """
@@ -36,15 +36,15 @@ FRAMES = ("000002", "000007")
 
 
 def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
-    """Prints the summary of the newest demo run and draw its street.
+    """Prints the summary of the newest demo run and draws its street.
 
     Args:
-        config_path: the demo's YAML.
-        log_dir: the run's name.
-        console: where to print.
+        config_path: config of the demo.
+        log_dir: name of the run.
+        console: console to print to.
 
     Raises:
-        UserError: there is no finished test of that run below logs/ of the current folder.
+        UserError: there is no finished test of that run below logs/ in the current folder.
     """
     config = load_config(config_path)
     root = run_root(config.dataset_params.pc_dataset_type, log_dir)
@@ -74,7 +74,7 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
 
 
 def iou_table(scores: dict) -> Table:
-    """Makes the table of per-class IoU, in the official convention beside that of the published code."""
+    """Makes the table of per-class IoU, in the official convention and in the convention of the published code."""
     table = Table(title=f"Demo street, validation split, {scores['num_vote']} votes", title_justify="left")
     for heading, justify in (("class", "left"), ("IoU %", "right"), ("published convention %", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def iou_table(scores: dict) -> Table:
 
 
 def progress_line(root: Path) -> str | None:
-    """Lists the validation mIoU after each epoch of the newest training; None if the network was trained elsewhere."""
+    """Returns a line with the validation mIoU after each epoch of the newest training; None if there is no training."""
     newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         return None

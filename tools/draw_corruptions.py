@@ -1,4 +1,4 @@
-"""Draw one scan of SemanticKITTI under every corruption of a family, and count what each does to its points.
+"""Draws one scan of SemanticKITTI under every corruption of a family, and counts the points that each changes.
 
     python tools/draw_corruptions.py --family yan --data_path dataset/demo/sequences --sequence 08 --output pictures
     python tools/draw_corruptions.py --family robo3d --data_path dataset/demo/sequences --sequence 08 --output pictures
@@ -44,11 +44,11 @@ from utils.pictures.scans import draw_panels
 from utils.scan.sensor import SEMANTICKITTI
 
 SIZE = 512
-"""Pixels, width of a panel."""
+"""The width of a panel in pixels."""
 TURN = 4 * SIZE
-"""Pixels of the whole turn as the sensor sees it: a panel shows a quarter of it, with a point of KITTI in each."""
+"""The width of the whole turn of the sensor in pixels, one for each point of KITTI; a panel shows a quarter of it."""
 TALL = 3
-"""Pixels, height of a beam."""
+"""The height of a beam in pixels."""
 TITLES = {"yan": "SemanticKITTI-C style of Yan et al.", "robo3d": "SemanticKITTI-C style of Robo3D"}
 
 
@@ -57,10 +57,10 @@ class Corrupted:
     """A scan after a corruption, or clean.
 
     Attributes:
-        name: of the subset.
-        severity: "light"; "clean".
-        parameters: those that the severities differ in, and those drawn for this scan: "sigma 0.05".
-        sweep: what is left.
+        name: name of the subset.
+        severity: severity, such as "light"; "clean" without corruption.
+        parameters: the parameters that differ between severities or were drawn for this scan: "sigma 0.05".
+        sweep: the scan after the corruption.
         before: number of points of the clean scan.
     """
 
@@ -89,7 +89,10 @@ class Corrupted:
 def corrupt(
     clean: CleanSet, frame: CleanFrame, family: str, subsets: Sequence[CorruptedSubset], seed: int
 ) -> tuple[Corrupted, list[tuple[str, list[Corrupted]]]]:
-    """Corrupts one frame by every subset, by type, as tools/make_corruptions.py would; the clean frame comes first.
+    """Corrupts one frame by every subset, as tools/make_corruptions.py does.
+
+    Returns:
+        The clean scan, and a pair for each type of corruption: its name and the scans of its severities.
 
     Raises:
         UserError: a file of the frame is missing or damaged.
@@ -114,8 +117,8 @@ def draw(columns: Sequence[Corrupted], label_map: LabelMap, title: str, path: Pa
     Args:
         columns: the scans.
         label_map: names and colours.
-        title: a line above.
-        path: the PNG to write.
+        title: line above the picture.
+        path: path of the PNG to write.
     """
     above, ahead = [], []
     for column in columns:
@@ -140,7 +143,7 @@ def _legend(columns: Sequence[Corrupted], label_map: LabelMap) -> Mapping[str, S
 def _shrink(path: Path) -> None:
     """Stores a picture with a palette of its 256 most frequent colours, at half the size.
 
-    Every class colour is among them, since the legend has a swatch of it; what is rounded are a few shades of letters.
+    Every class colour is among them, since the legend has a swatch of it; only a few shades of letters are rounded.
     """
     with Image.open(path) as file:
         pixels = np.asarray(file.convert("RGB")).reshape(-1, 3)
@@ -169,10 +172,10 @@ def table(rows: Sequence[Corrupted]) -> str:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Draws and count what the flags say.
+    """Draws the pictures and prints the table for the flags.
 
     Raises:
-        UserError: the scan is not there.
+        UserError: the scan does not exist.
     """
     clean = clean_sets.semantickitti(flags.data_path, flags.sequence)
     frame = next((frame for frame in clean.frames if frame.key == flags.frame), None)

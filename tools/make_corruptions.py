@@ -4,8 +4,8 @@
     python tools/make_corruptions.py --family robo3d                     # SemanticKITTI-C of Robo3D, ICCV 2023
     python tools/make_corruptions.py --family robo3d --dataset nuscenes  # nuScenes-C of Robo3D
 
-Made from the papers' equations, so in the style of those data sets: figures on it are not those on the published ones.
-A run that was stopped is taken up by the same command.
+The subsets follow the equations of the papers, in the style of those data sets: scores on them do not compare with
+scores on the published ones. The same command continues a run that was stopped.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from utils.corruptions import CLEAN_FOLDER
 
 
 def make(flags: argparse.Namespace) -> list[str]:
-    """Writes what the flags ask for, under a progress bar.
+    """Writes the subsets that the flags ask for, under a progress bar.
 
     Returns:
         A line about each subset.
 
     Raises:
-        UserError: a flag makes no sense, the clean set is missing or damaged, or something is in the way.
+        UserError: a flag is wrong, the clean set is missing or damaged, or other files are in the output folder.
     """
     check(flags)
     choices = chosen(flags)
@@ -73,7 +73,7 @@ def _clean_set(flags: argparse.Namespace) -> CleanSet:
 def _write_subsets(
     corrupt: Corruptor, names: Sequence[str], clean: CleanSet, flags: argparse.Namespace, ledger: Ledger
 ) -> None:
-    """All frames of the subsets `names`; the ledger hears of each subset when it is complete."""
+    """Writes all frames of the subsets `names`, and notes each finished subset in the ledger."""
     jobs: list[tuple[str, CleanFrame]] = [(name, frame) for name in names for frame in clean.frames]
     for folder in {path.parent for job in jobs for path in corrupt.files(*job)}:
         folder.mkdir(parents=True, exist_ok=True)

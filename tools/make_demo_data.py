@@ -1,10 +1,11 @@
-"""Makes a small SemanticKITTI or nuScenes data set of procedural streets: labelled LiDAR scans, camera pictures, poses.
+"""Makes a small SemanticKITTI or nuScenes data set of generated streets: labelled LiDAR scans, camera pictures, poses.
 
     python tools/make_demo_data.py                       # ./dataset/demo/sequences, about a minute
     python tools/make_demo_data.py --dataset nuscenes    # ./dataset/demo/nuscenes, about a minute
     python tools/make_demo_data.py --beams 64 --azimuth_steps 2048 --image_size 1241 376
 
-No download, no licence to sign; what it shows is simple, but files, label ids and geometry are the real data set's.
+It needs no download and no licence. The streets are simple, but files, label ids and geometry are as in the real data
+set.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def build_parser() -> Parser:
     """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add_dataset_flag(parser, "whose files to write")
+    add_dataset_flag(parser, "data set whose files to write")
     add("--output", type=Path, help=f"folder of the data set ({in_words(DEMO_FOLDERS)})")
     add_flags(parser)
     add("--reflectance", nargs="+", action="extend", metavar="MATERIAL=SHARE",
@@ -52,14 +53,14 @@ def build_parser() -> Parser:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the flags; what was not given is as in `DEFAULTS` of the data set."""
+    """Reads the flags, and fills in the default of --output."""
     flags = build_parser().parse_args(arguments)
     flags.output = flags.output or DEMO_FOLDERS[flags.dataset]
     return flags
 
 
 def _share(text: str) -> tuple[str, float]:
-    """A material and its reflectance, from NAME=VALUE."""
+    """Reads a material and its reflectance from NAME=VALUE."""
     name, _, value = text.partition("=")
     try:
         return name.strip(), float(value)
@@ -71,7 +72,7 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
     """Returns the data set's defaults, changed by the flags that were given.
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: a value is impossible.
     """
     given = {field.name: getattr(flags, field.name) for field in fields(DemoOptions)}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
@@ -81,7 +82,7 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
 
 
 def make(flags: argparse.Namespace) -> Summary:
-    """Writes what the flags ask for, under a progress bar."""
+    """Writes the data set that the flags ask for, under a progress bar."""
     options = chosen(flags)
     output: Path = flags.output
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(summary: Summary, output: Path) -> None:
-    """Says what lies in `output` now."""
+    """Prints what the folder `output` now holds."""
     state = "" if summary.fresh else "already complete, nothing to do: "
     classes = ", ".join(
         f"{len(names)} of {summary.benchmark} classes in {part}" for part, names in summary.classes.items()

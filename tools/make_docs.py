@@ -1,8 +1,8 @@
-"""Write docs/reference/ from the code: config keys, commands, corruptions, models, data sets.
+"""Writes docs/reference/ from the code: config keys, commands, corruptions, models, data sets.
 
 python tools/make_docs.py
 
-`make docs` does this and builds the site. The pages are committed; a test holds them against the code.
+`make docs` does this and builds the site. The pages are committed; a test compares them with the code.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ PAGES: dict[str, Callable[[], str]] = {
     "corruptions.md": corruptions_page,
     "rooms.md": rooms_page,
 }
-"""File in docs/reference/ -> what writes its text."""
+"""File in docs/reference/ -> function that writes its text."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of this tool's command line."""
     parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--output", type=Path, default=REFERENCE, metavar="FOLDER", help="of the pages (docs/reference)"
+        "--output", type=Path, default=REFERENCE, metavar="FOLDER", help="folder of the pages (docs/reference)"
     )
     return parser
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes every page, and say which ones have changed."""
+    """Writes every page, and prints which ones have changed."""
     folder: Path = build_parser().parse_args(arguments).output
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ((name, write()) for name, write in PAGES.items()):

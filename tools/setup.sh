@@ -43,9 +43,9 @@ if ! works; then
   echo "setting up .venv with $("$python" --version) (once; a few minutes)"
   "$python" -m venv --clear .venv
 fi
-rm -f .venv/installed # until all is done: a set-up that was stopped half-way begins anew
+rm -f .venv/installed # until all is done: after an interruption, the set-up starts again
 if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt; then
-  echo "error: pip could not install requirements.txt into .venv and says why above; mend that and run make again" >&2
+  echo "error: pip could not install requirements.txt into .venv and says why above; correct it and run make again" >&2
   exit 2
 fi
 touch .venv/installed

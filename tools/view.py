@@ -4,8 +4,8 @@
     python tools/view.py --dataset nuscenes --data_path dataset/demo/nuscenes --frame 0 --output scan.png
     python tools/view.py --data_path dataset/demo/sequences --subset fog/light --frame 000000 --output scan.png
 
-Labels and camera pictures are shown where they are on disk, predictions with `--predictions`. `--subset` draws a scan
-of a corrupted set, and `--predictions` then takes what robust_test.py has saved.
+Labels and camera pictures are shown if they are on disk, predictions with `--predictions`. `--subset` draws a scan of
+a corrupted set; `--predictions` then takes the folder of predictions that robust_test.py has saved.
 """
 
 from __future__ import annotations
@@ -41,21 +41,25 @@ def build_parser() -> Parser:
         "nuScenes: the folder of samples, lidarseg and the version folders",
     )  # fmt: skip
     parser.add_argument("--sequence", default="08", help="SemanticKITTI: name of the folder, default 08")
-    parser.add_argument("--version", default="v1.0-mini", help="nuScenes: default v1.0-mini")
+    parser.add_argument("--version", default="v1.0-mini", help="nuScenes: version of the tables, default v1.0-mini")
     parser.add_argument("--split", default="mini_val", help="nuScenes: split of the version, default mini_val")
     parser.add_argument(
-        "--frame", default="000000", help="such as 000000; nuScenes: number in the split, or token of the scan"
+        "--frame",
+        default="000000",
+        help="name of the scan, such as 000000; nuScenes: its number in the split, or its token",
     )
     parser.add_argument(
         "--predictions", type=Path, help="folder that a test has written with --save_prediction or --submit_to_server, "
-        "or that of a run of robust_test.py"
+        "or the folder of a run of robust_test.py"
     )  # fmt: skip
     parser.add_argument(
-        "--subset", metavar="NAME", help="of a corrupted set, in place of a sequence or of the clean scans: fog_light "
+        "--subset", metavar="NAME", help="corrupted subset, in place of a sequence or of the clean scans: fog_light "
         "(Yan et al.), fog/light (Robo3D)"
     )  # fmt: skip
-    parser.add_argument("--corruption_path", type=Path, metavar="FOLDER", help="that of the subsets, if not the usual")
-    parser.add_argument("--label_mapping", type=Path, help="names, colours and ids of the classes, if not the usual")
+    parser.add_argument(
+        "--corruption_path", type=Path, metavar="FOLDER", help="folder of the subsets, if not the default"
+    )
+    parser.add_argument("--label_mapping", type=Path, help="file of the classes, if not the default")
     parser.add_argument("--output", type=Path, required=True, help="the PNG to write")
     return parser
 
@@ -90,7 +94,7 @@ def subset_root(flags: argparse.Namespace) -> Path:
 
 
 def draw(flags: argparse.Namespace) -> None:
-    """Draws what the flags say."""
+    """Draws the scan that the flags name."""
     read_scan(flags).draw(flags.output)
     print(f"wrote {flags.output}")
 

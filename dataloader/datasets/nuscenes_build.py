@@ -21,8 +21,8 @@ def build_apart(root: Path, version: str) -> NuScenesIndex:
         UserError: a table is damaged, they do not fit together, or the process was stopped.
     """
     stopped = UserError(
-        f"{root / version}: reading the tables was stopped, probably for want of memory; free some, or open the data "
-        "set once on a larger machine: later starts need none"
+        f"{root / version}: reading the tables was stopped, probably because memory ran out; free some, or open the "
+        "data set once on a larger machine: later starts need none"
     )
     fork = multiprocessing.get_context("fork")  # from Python 3.14 on the default would import everything again
     try:

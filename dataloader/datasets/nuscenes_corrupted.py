@@ -44,7 +44,7 @@ class CorruptedNuScenes(CorruptedScans):
     Attributes:
         frames: every scan.
         takes_all: false: the scans of a smaller version may be tested on what a larger one was made into.
-        absent, notes, num_cameras: as of any source; none.
+        absent, notes, num_cameras: see `Source`; empty or 0 here.
 
     Raises:
         UserError: a scan is empty, or has no label file or one of another length.

@@ -7,7 +7,7 @@ once:
     <data_path>/<version>/2dpass_index.json    the tables it was made of, and the categories
 
 or, where the data cannot be written, in $XDG_CACHE_HOME/2dpass/<hash of the folder>/ (~/.cache if unset). The records
-are mapped into memory, so processes share them, and a process started afresh opens the file again.
+are mapped into memory, so processes share them, and a newly started process opens the file again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from utils.files import require_regular, whole_file, write_text
 from utils.locks import locked
 
 _FORMAT = 2
-"""To be raised when what an index holds changes; older ones are then built anew."""
+"""The version of the content of an index, raised with each change; an older index is built again."""
 
 _NAME = "2dpass_index"
 
@@ -70,7 +70,7 @@ class NuScenesIndex:
         return self.kept and self.kept[0] / f"{_NAME}.npy"
 
     def __reduce__(self) -> tuple[Callable[..., NuScenesIndex], tuple[Any, ...]]:
-        """Pickles the place of the file, not its content, for a process that is started afresh."""
+        """Pickles the place of the file, not its content, for a newly started process."""
         if self.kept is None:
             return NuScenesIndex, (self.records, self.categories)
         return _reopen, self.kept

@@ -34,7 +34,7 @@ class CorruptedKITTI(CorruptedScans):
     Attributes:
         frames: every scan.
         takes_all: true: a folder has one edition of the data set.
-        absent, notes, num_cameras: as of any source; none.
+        absent, notes, num_cameras: see `Source`; empty or 0 here.
 
     Raises:
         UserError: a scan is empty, or has no label file or one of another length.

@@ -108,7 +108,7 @@ def test_a_set_up_that_was_stopped_begins_anew(machine):
     machine.python("python3", "3.11.7", pip=1)
     done = machine.setup()
     assert done.returncode == 2 and done.stderr == (
-        "error: pip could not install requirements.txt into .venv and says why above; mend that and run make again\n"
+        "error: pip could not install requirements.txt into .venv and says why above; correct it and run make again\n"
     )
     (machine.folder / ".venv" / "half").mkdir()
     machine.python("python3", "3.11.7")

@@ -1,1 +1,1 @@
-"""Behind tools/make_corruptions.py: the clean frames, what is done to one, and the note of what was done."""
+"""The parts of tools/make_corruptions.py: the clean frames, their corruption, and the note about finished subsets."""

@@ -1,4 +1,4 @@
-"""The clean validation set: which frames there are, how one is read, and where its corrupted copy goes."""
+"""The clean validation set: its frames, their reading, and the places of their corrupted copies."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SPLITS = {"v1.0-trainval": "val", "v1.0-mini": "mini_val"}
 
 @dataclass(frozen=True)
 class CleanFrame:
-    """One frame of the clean set.
+    """A frame of the clean set.
 
     Attributes:
-        key: what it is called in notes, and what its random draws depend on.
-        scan, labels: its files.
-        scan_to, labels_to: where they go, below the folder of a subset.
+        key: name in notes, on which the frame's random numbers depend.
+        scan, labels: paths of its files.
+        scan_to, labels_to: paths of the corrupted files, below the folder of a subset.
     """
 
     key: str
@@ -45,12 +45,12 @@ class CleanSet:
     """The clean validation set.
 
     Attributes:
-        sensor: what took the scans.
-        columns: of a scan file, float32.
-        label_type: of a label file's entries.
-        label_map: raw ids to learning ids.
-        frames: in order.
-        about: which scans these are, for the note.
+        sensor: sensor of the scans.
+        columns: number of float32 columns of a scan file.
+        label_type: dtype of the entries of a label file.
+        label_map: map from raw ids to learning ids.
+        frames: the frames, in order.
+        about: plain values that identify the scans, for the note.
     """
 
     sensor: Sensor
@@ -95,7 +95,7 @@ class CleanSet:
         return frame.scan.stat().st_size // (4 * self.columns)
 
     def _read_labels(self, path: Path, count: int) -> np.ndarray:
-        """The entries of a label file, (count,); ids that the label mapping does not know become that of class 0.
+        """Reads the entries of a label file, (count,); ids outside the label mapping become the id of class 0.
 
         Raises:
             UserError: the file is missing, or has another number of points.
@@ -135,7 +135,7 @@ def semantickitti(data_path: Path, sequence: str) -> CleanSet:
         sequence: its name, "08" for the validation set.
 
     Raises:
-        UserError: it is not there, or has no scans or no labels.
+        UserError: the sequence does not exist, or has no scans or no labels.
     """
     label_map = LabelMap.load(DATA_SETS["SemanticKITTI"].label_mapping_path)
     if not (data_path / sequence / "velodyne").is_dir():
@@ -162,10 +162,10 @@ def nuscenes(data_path: Path, version: str | None) -> CleanSet:
 
     Args:
         data_path: the folder that holds the tables' folder and samples.
-        version: "v1.0-trainval" or "v1.0-mini"; None: the first of them that is there.
+        version: "v1.0-trainval" or "v1.0-mini"; None: the first of them that exists.
 
     Raises:
-        UserError: it is not there, or has no scans or no labels.
+        UserError: the split does not exist, or has no scans or no labels.
     """
     there = [name for name in _SPLITS if (data_path / name).is_dir()]
     if version is None and not there:
@@ -193,7 +193,7 @@ def _clean_set(
     frames: Sequence[CleanFrame],
     about: dict[str, Any],
 ) -> CleanSet:
-    # Names and sizes tell one set from another; reading gigabytes to be surer is not worth the minutes.
+    # Names and sizes distinguish the sets; to read gigabytes for more certainty would take minutes.
     sizes = "".join(f"{frame.key} {frame.scan.stat().st_size}\n" for frame in frames)
     about = {**about, "frames": len(frames), "fingerprint": f"{zlib.crc32(sizes.encode()):08x}"}
     return CleanSet(sensor, columns, label_type, label_map, tuple(frames), about)

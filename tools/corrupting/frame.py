@@ -1,4 +1,4 @@
-"""What is done to one frame: read, corrupted, written; or found finished, and only counted."""
+"""The corruption of one frame: it is read, corrupted and written, or only counted if its files exist."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from utils.files import write_bytes
 
 @dataclass(frozen=True)
 class Corruptor:
-    """Writes frames of corrupted subsets; what it does to one depends on nothing but its fields and the frame.
+    """A writer of frames of corrupted subsets; its output depends only on its fields and on the frame.
 
     Attributes:
         clean: the clean set, without its list of frames (it travels to the worker processes).
         family: "yan" or "robo3d".
-        seed: of all draws.
+        seed: seed of all random numbers.
         output: folder of the subsets.
-        subsets: by name; `CLEAN_FOLDER` is no key of it.
+        subsets: the subsets by name, without `CLEAN_FOLDER`.
     """
 
     clean: CleanSet
@@ -36,7 +36,7 @@ class Corruptor:
     subsets: dict[str, CorruptedSubset]
 
     def __call__(self, job: tuple[str, CleanFrame]) -> FrameResult:
-        """One frame of one subset, unless it is finished.
+        """Writes one frame of one subset, unless it is finished, and counts its points.
 
         Raises:
             UserError: a file of the clean set is damaged, or no point is left.
@@ -57,14 +57,14 @@ class Corruptor:
         return self.output / name / frame.scan_to, self.output / name / frame.labels_to
 
     def generator(self, name: str, frame: CleanFrame) -> np.random.Generator:
-        """Makes a frame's own random numbers, whichever process makes it and whatever was made before."""
+        """Makes the random number generator of a frame, which does not depend on processes or on other frames."""
         words = (self.family, self.clean.sensor.name, name, frame.key)
         return np.random.default_rng([self.seed, *(zlib.crc32(word.encode()) for word in words)])
 
     def _write_clean(self, name: str, frame: CleanFrame) -> None:
         scan, labels = self.files(name, frame)
-        _, entries = self.clean.read(frame)  # complains if a file is damaged
-        # A copy and no link: who writes into one tree does not change the other.
+        _, entries = self.clean.read(frame)  # raises a UserError if a file is damaged
+        # A copy and no link: a change of one file must not change the other.
         write_bytes(scan, read_bytes(frame.scan, "scan").data)
         _write(labels, entries, self.clean.label_type)
 
@@ -78,7 +78,7 @@ class Corruptor:
         if self.clean.columns == 5:
             columns.append(corrupted.ring)
         _write(scan, np.column_stack(columns), "<f4")
-        # The labels come last: where they are, the frame is finished.
+        # The labels are written last: if they exist, the frame is finished.
         _write(labels, self._raw_labels(subset, corrupted, entries), self.clean.label_type)
 
     def _raw_labels(self, subset: CorruptedSubset, corrupted: Sweep, entries: np.ndarray) -> np.ndarray:
@@ -88,12 +88,12 @@ class Corruptor:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What became of a frame.
+    """The counts of a finished frame.
 
     Attributes:
-        change: of the number of points, as a share of it.
-        ignored: share of the points left over that the metrics ignore.
-        drawn: parameters that were drawn for this frame.
+        change: relative change of the number of points; -0.1: a tenth is lost.
+        ignored: share of the remaining points that the metrics ignore, 0..1.
+        drawn: parameters that were drawn for this frame, by name.
     """
 
     change: float

@@ -1,5 +1,7 @@
-"""The note in the folder of the corrupted subsets: what they were made of and how, so that a run can be taken up again
-and nothing else is mixed in."""
+"""The note in the folder of the corrupted subsets, about their source and their options.
+
+With it, an interrupted run can be continued, and subsets with other options are not mixed in.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ from utils.locks import locked
 
 
 class Ledger:
-    """The note <output>/corruptions.json; made if there is none.
+    """The note <output>/corruptions.json, which is made if there is none.
 
     Args:
         output: folder of the subsets.
-        options: what decides the bytes of the files.
-        subsets: names of all subsets that the family has, wanted or not.
+        options: all options that the content of the files depends on.
+        subsets: names of all subsets of the family, also of those that are not asked for.
 
     Raises:
         UserError: the folder holds subsets made with other options, or not made by this tool.
@@ -40,14 +42,14 @@ class Ledger:
             self.note = self._begin(output, options, subsets)
 
     def _locked(self) -> AbstractContextManager[None]:
-        """Other processes may make other subsets, or the same, at this moment."""
+        """Locks the note, since other processes may make subsets at the same time."""
         return locked(self.path.with_name(f".{self.path.name}.lock"))
 
     def _read(self) -> Note | None:
         return read_note(self.path, {"options": dict, "subsets": dict})
 
     def _begin(self, output: Path, options: dict[str, Any], subsets: Iterable[str]) -> Note:
-        options = json.loads(json.dumps(options))  # tuples as JSON gives them back
+        options = json.loads(json.dumps(options))  # tuples become lists, as in the file
         note = self._read()
         if note is None:
             refuse_others(output / name.partition("/")[0] for name in subsets)
@@ -59,7 +61,7 @@ class Ledger:
         return note
 
     def finished(self, name: str, frames: Sequence[CleanFrame]) -> bool:
-        """Says whether the subset was completed, and all of its files are there still."""
+        """Returns whether the subset was completed and all of its files still exist."""
         files = [path for frame in frames for path in (frame.scan_to, frame.labels_to)]
         return name in self.note["subsets"] and not missing_files(self.path.parent / name, files)
 
@@ -67,9 +69,9 @@ class Ledger:
         """Notes that a subset is complete.
 
         Args:
-            name: of the subset.
-            subset: what was done; None for `CLEAN_FOLDER`.
-            results: by frame.
+            name: name of the subset.
+            subset: the subset; None for `CLEAN_FOLDER`.
+            results: results by the key of the frame.
         """
         entry: dict[str, Any] = {
             "frames": len(results),
@@ -99,7 +101,7 @@ class Ledger:
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The options that differ: "seed 0, now 1"."""
+    """Lists the options that differ: "seed 0, now 1"."""
     flat_before, flat_now = _flat(before), _flat(now)
     names = [name for name in {**flat_before, **flat_now} if flat_before.get(name) != flat_now.get(name)]
     return "; ".join(f"{name} {flat_before.get(name)}, now {flat_now.get(name)}" for name in names)

@@ -1,4 +1,4 @@
-"""The flags of tools/make_corruptions.py: which subsets, of what, and what the papers leave open."""
+"""The flags of tools/make_corruptions.py: the subsets, their source, and the choices that the papers leave open."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ from utils.corruptions import CLEAN_FOLDER, CLEAN_NAMES
 from utils.errors import UserError
 
 SEQUENCE = "08"
-"""Of SemanticKITTI: the validation split."""
+"""The sequence of SemanticKITTI's validation split."""
 
 
 def add_corruption_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --family, --mode and --seed, for the tools that make and that draw corruptions."""
     add = parser.add_argument
-    add("--family", choices=sorted(CORRUPTED_SETS), required=True, help="whose corruptions: Yan et al. or Robo3D")
+    add(
+        "--family",
+        choices=sorted(CORRUPTED_SETS),
+        required=True,
+        help="authors of the corruptions: Yan et al. or Robo3D",
+    )
     add("--mode", choices=("physical", "reference"), default="physical",
         help="weather by the papers' equations, or as the published generators compute it (%(default)s)")  # fmt: skip
-    add("--seed", type=count(0), default=0, metavar="N", help="of all draws (%(default)s)")
+    add("--seed", type=count(0), default=0, metavar="N", help="seed of all random numbers (%(default)s)")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -45,16 +50,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_dataset_flag(parser, "what --data_path holds")
     add("--data_path", type=Path, help="folder of the sequences, or of samples and lidarseg (the demo data)")
     add("--output", type=Path, help="folder of the subsets (SemanticKITTI-C, Robo3D/..., beside --data_path)")
-    add("--subsets", nargs="+", metavar="NAME", help="names, such as fog_light or fog/light, or types, such as fog "
-        "(all of the family)")  # fmt: skip
+    add("--subsets", nargs="+", metavar="NAME", help="names of subsets, such as fog_light or fog/light, or types, such "
+        "as fog (all of the family)")  # fmt: skip
     add_workers_flag(parser)
     add("--sequence", help=f"SemanticKITTI: the sequence to corrupt ({SEQUENCE})")
-    add("--version", choices=("v1.0-trainval", "v1.0-mini"), help="nuScenes: the tables (those that are there)")
+    add(
+        "--version",
+        choices=("v1.0-trainval", "v1.0-mini"),
+        help="nuScenes: version (the first that is there)",
+    )
     _add_choices(parser)
 
 
 def complete(flags: argparse.Namespace) -> argparse.Namespace:
-    """Fills in `data_path` and `output`; open choices that were not given are None."""
+    """Fills in `data_path` and `output`; choices that were not given stay None."""
     flags.data_path = flags.data_path or DEMO_FOLDERS[flags.dataset]
     flags.output = flags.output or _output(flags)
     return flags
@@ -68,15 +77,21 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", help=f"{text} ({shown})", **how)
 
     yans = parser.add_argument_group("what Yan et al. do not say (--family yan)")
-    add(yans, "fog_coefficient", "what their beta is", choices=("attenuation", "backscatter"))
+    add(yans, "fog_coefficient", "meaning of their beta", choices=("attenuation", "backscatter"))
     add(yans, "fog_beta", "backscatter of a fog given by its attenuation", choices=("mor", "fixed"))
     add(yans, "fog_alpha", "attenuation of a fog given by its backscatter, 1/m", type=float)
     add(yans, "fog_noise", "spread of the fog's returns", choices=("v1", "v2", "v3", "v4"))
-    add(yans, "snow_velocity", "of the flakes, m/s, by severity", type=float, nargs=3, metavar="V")
+    add(yans, "snow_velocity", "velocity of the flakes, m/s, by severity", type=float, nargs=3, metavar="V")
     add(yans, "snow_distribution", "sizes of the flakes", choices=("gunn", "sekhon"))
     add(yans, "snow_wet_ground", "snow falls on wet ground", action="store_true", default=None)
-    add(yans, "outlier_volume", "box, low x y z and high x y z (m), or: scan", nargs="+", metavar="M")
-    add(yans, "outlier_intensity", "what outliers report", choices=("uniform", "zero", "scan"))
+    add(
+        yans,
+        "outlier_volume",
+        "box in metres: low x y z and high x y z, or the word scan",
+        nargs="+",
+        metavar="M",
+    )
+    add(yans, "outlier_intensity", "intensity of outliers", choices=("uniform", "zero", "scan"))
     add(yans, "distortion_clip", "largest jitter, in standard deviations", type=float)
     add(yans, "distortion_intensity", "jitter the intensity too", action="store_true", default=None)
     add(yans, "beam_offset", "the first beam that is kept", type=int)
@@ -88,13 +103,13 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def _output(flags: argparse.Namespace) -> Path:
-    """Beside the data; the two data sets called SemanticKITTI-C are kept apart."""
+    """Returns the default folder, beside the data; the two data sets called SemanticKITTI-C have different ones."""
     name = f"{DATASETS[flags.dataset]}-C"
     return flags.data_path.parent / (name if flags.family == "yan" else f"Robo3D/{name}")
 
 
 def check(flags: argparse.Namespace) -> None:
-    """Checks the flags that can be judged without looking into the data.
+    """Checks the flags that can be checked without reading the data.
 
     Raises:
         UserError: a flag is of the other data set, or a file is in the way of --output.
@@ -108,10 +123,10 @@ def check(flags: argparse.Namespace) -> None:
 
 
 def chosen(flags: argparse.Namespace) -> Choices:
-    """Chooses what the papers leave open, by flags or defaults.
+    """Returns the choices that the papers leave open, from flags and defaults.
 
     Raises:
-        UserError: a value makes no sense, or a flag is of another family or data set.
+        UserError: a value is impossible, or a flag is of another family or data set.
     """
     kind = YanChoices if flags.family == "yan" else Robo3DChoices
     given = {
@@ -163,8 +178,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def wanted_subsets(flags: argparse.Namespace, choices: Choices) -> tuple[tuple[CorruptedSubset, ...], tuple[str, ...]]:
     """Returns all subsets of the family for the data set, and the names of those to make, in order.
 
-    `CLEAN_FOLDER` is always among the latter for Yan et al., whose evaluation starts from it; `CLEAN_NAMES` ask for
-    nothing else.
+    For Yan et al., whose evaluation starts from the clean scans, `CLEAN_FOLDER` is always among the names. The flag
+    value `CLEAN_NAMES` asks for that folder alone.
 
     Raises:
         UserError: the family has no such data set or no such subset.

@@ -1,4 +1,4 @@
-"""docs/reference/commands.md: every flag of every program, and how a command ends."""
+"""The page docs/reference/commands.md: every flag of every program, and the exit codes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _sentence(text: str | None) -> str:
 
 
 def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """The table of the flags; those of a group with a title of its own in a table below it."""
+    """Yields the table of the flags, then a table for each group of flags with a title of its own."""
     general, special = parser._action_groups[:2], parser._action_groups[2:]
     header = ("flag", "default", "meaning")
     if rows := [_row(action, parser) for group in general for action in _shown(group)]:
@@ -67,13 +67,13 @@ def _row(action: argparse.Action, parser: argparse.ArgumentParser) -> tuple[str,
     meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
     default = _default(action)
     bracket = meaning.rpartition("(")[2] if meaning.endswith(")") else ""
-    # Some of the tools name their defaults in brackets; a number of processors is that of one machine.
+    # Some tools name their defaults in brackets; the number of processors differs between machines.
     said = default and (default.strip("`") in bracket or "processor" in bracket)
     return _flag(action), "" if said else default, _with_choices(meaning, action)
 
 
 def _flag(action: argparse.Action) -> str:
-    """The spellings of a flag and its value; of a positional argument the value alone."""
+    """Returns the spellings of a flag with its value; for a positional argument the value alone."""
     if action.nargs == 0:
         return ", ".join(map(code, action.option_strings))
     names = [action.metavar] if isinstance(action.metavar, str) else list(action.metavar or ())
@@ -96,7 +96,7 @@ def _default(action: argparse.Action) -> str:
 
 
 def _plain(value: object) -> str:
-    """A default as one would type it; a path of this repository from its root on."""
+    """Returns a default as one would type it; a path in this repository is relative to its root."""
     if isinstance(value, tuple):  # beams and steps of a sweep
         return "x".join(map(_plain, value))
     if isinstance(value, PurePath):

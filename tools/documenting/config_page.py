@@ -1,4 +1,4 @@
-"""docs/reference/config.md: every key of a configuration file, from the models that check it."""
+"""The page docs/reference/config.md: every key of a configuration file, from the models that check it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tools.documenting.markdown import code, page, table
 from utils.config.reference import Key, reference
 
 _INTRODUCTION = """\
-A config is one YAML file with three sections: `model_params`, `dataset_params` and `train_params`. The vocabulary is
-that of the published configs, spelling (`hiden_size`) included. A section comes in kinds, which one of its keys
+A config is one YAML file with three sections: `model_params`, `dataset_params` and `train_params`. The keys are
+those of the published configs, spelling (`hiden_size`) included. A section comes in kinds, which one of its keys
 chooses: `model_architecture` the network, `dataset_type` the items, `optimizer` and `lr_scheduler` the training. A kind
 has just the keys that it uses: a table without a remark is for all kinds.
 
@@ -34,7 +34,7 @@ def config_page() -> str:
 
 
 def _section(name: str, by_kinds: dict[tuple[str, ...], list[Key]], choosers: dict[str, str]) -> Iterator[str]:
-    """The heading and the tables of a section: first the keys of all kinds, then those of some."""
+    """Yields the heading and the tables of a section: first the keys of all kinds, then those of some."""
     yield f"## {name}"
     for kinds in sorted(by_kinds, key=bool):
         if kinds:

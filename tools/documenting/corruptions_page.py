@@ -1,4 +1,4 @@
-"""docs/reference/corruptions.md: both families, subset by subset, with the parameters of their functions."""
+"""The page docs/reference/corruptions.md: both families, subset by subset, with the parameters of their functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from utils.corruptions import CLEAN_FOLDER
 from utils.robustness.family import load_family
 
 _INTRODUCTION = f"""\
-What `tools/make_corruptions.py` makes with its defaults (`--mode physical`), and what `corruption_aug` draws from.
+These are the subsets that `tools/make_corruptions.py` makes with its defaults (`--mode physical`); `corruption_aug`
+draws from them.
 [Corruptions](../guides/corruptions.md) shows them picture by picture, and says what the papers leave open.
 
 Yan et al. have the untouched scans beside the subsets, in `{CLEAN_FOLDER}`."""
@@ -39,7 +40,7 @@ def corruptions_page() -> str:
 
 
 def _drawn_in_training() -> list[str]:
-    """The names that `corruption_aug` takes, with the number of severities on each data set."""
+    """Lists the names that `corruption_aug` takes, with the number of severities on each data set."""
     found = [severities_of(data_set.sensor) for data_set in DATA_SETS.values()]
     names = dict.fromkeys(name for severities in found for name in severities)
     rows = [(code(name), *(str(len(severities.get(name, ()))) for severities in found)) for name in names]

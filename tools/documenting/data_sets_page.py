@@ -1,4 +1,4 @@
-"""docs/reference/data-sets.md: sensor, splits and classes of each data set."""
+"""The page docs/reference/data-sets.md: sensor, splits and classes of each data set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _blocks(data_set: DataSet) -> list[str]:
         ("`dataset_params.pc_dataset_type`", code(data_set.name)),
         ("label mapping", code(data_set.label_mapping)),
         ("classes", f"{len(labels.names) - 1}, and the ignored one"),
-        ("splits", splits or "those that its devkit defines"),
+        ("splits", splits or "as its devkit defines them"),
         ("a class that neither occurs nor is predicted", unseen),
         ("LiDAR", f"{sensor.beams} beams, {sensor.top:g} to {sensor.bottom:g} degrees, {sensor.forward} ahead"),
         ("intensity", f"0 to {sensor.intensity_max:g}"),

@@ -1,4 +1,4 @@
-"""docs/reference/models.md: what each configuration file builds, its parameters counted by building it."""
+"""The page docs/reference/models.md: what each configuration file builds, its parameters counted by building it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from utils.config.schema import Config
 from utils.paths import REPOSITORY
 
 _INTRODUCTION = """\
-One row for each file in `config/`. Parameters are counted on the networks that the files make: what a test needs, and
-what is trained. 2DPASS trains an image branch beside its 3D network; at test time that branch is gone.
+One row for each file in `config/`. The parameters are counted on the networks that the files build: those that a
+test needs, and those that are trained. 2DPASS trains an image branch beside its 3D network, which a test does not need.
 
 **The mIoU are quoted** from the README of the published code (validation split, %). None of them has been measured with
 this code; [Measured](../results/measured.md) says what has."""
@@ -48,7 +48,7 @@ def _row(path: Path) -> tuple[str, ...]:
 
 
 def millions(config: Config, baseline_only: bool) -> float:
-    """Returns the millions of trainable parameters of the network of a config; nothing of it takes memory."""
+    """Returns the millions of trainable parameters of the network of a config, without allocating it."""
     with torch.device("meta"):
         return parameter_count(build_network(config, baseline_only, imagenet=False)) / 1e6
 

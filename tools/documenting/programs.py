@@ -10,11 +10,11 @@ from functools import cache
 from utils.paths import REPOSITORY
 
 FORMER_NAMES = {"tools/visualize.py": "tools/view.py"}
-"""Programs that only call another one."""
+"""Former names of programs -> present names; a former name only calls the present program."""
 
 
 def programs() -> list[str]:
-    """Returns the paths of all programs below the repository's root: main.py and its like first, then the tools."""
+    """Returns the paths of all programs below the repository's root: those at the root first, then the tools."""
     tools = (path for path in (REPOSITORY / "tools").glob("*.py") if not path.name.startswith("_"))
     return [path.relative_to(REPOSITORY).as_posix() for path in (*sorted(REPOSITORY.glob("*.py")), *sorted(tools))]
 

@@ -94,13 +94,13 @@ def _checked(devices: Devices) -> Devices:
     started, tasks, nodes = _started()
     if started is not None and started != devices.count:
         raise UserError(
-            f"{started} processes were started, but the flags speak of {devices.count}: "
+            f"{started} processes were started, but the flags ask for {devices.count}: "
             "--gpu (or --cpu) names the devices of one machine, --num_nodes the machines"
         )
     for name, found, wanted in (("ntasks-per-node", tasks, devices.per_node), ("nodes", nodes, devices.num_nodes)):
         if found is not None and found != wanted:
             raise UserError(
-                f"SLURM was given --{name}={found}, but the flags speak of {wanted}: --gpu (or --cpu) names the "
+                f"SLURM was given --{name}={found}, but the flags ask for {wanted}: --gpu (or --cpu) names the "
                 "devices of one machine, --num_nodes the machines"
             )
     if devices.num_nodes > 1 and started is None and "MASTER_ADDR" not in os.environ:

@@ -118,7 +118,7 @@ _FROM_A_WORKER = re.compile(r"^\w+: \[Errno (\d+)\] (.*?)(?:: ['\"](.*)['\"])?$"
 def _refused(error: OSError) -> str | None:
     """Returns the line about what the system refused; None if it is a fault of the program."""
     number, reason, name = error.errno, error.strerror, error.filename
-    if number is None:  # from a loader process: the text alone is left
+    if number is None:  # from a loader process, which passes on only the text
         found = _FROM_A_WORKER.findall(str(error))
         if not found:
             return None

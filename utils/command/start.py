@@ -34,8 +34,8 @@ def begin() -> None:
     """
     prepare_streams()
     stopping.begin()
-    # Threads of torch that wait for each other give way after some microseconds. By default they hold their cores for
-    # milliseconds, and another process on the machine makes a step take ten to fifty times as long.
+    # Threads of torch that wait for each other release their cores after some microseconds. By default they hold them
+    # for milliseconds, and another process on the machine makes a step take ten to fifty times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's backend, or none, would fail the import
     if (problem := odd_variable()) is not None:

@@ -39,7 +39,7 @@ class CosineParams(FlatKind):
 
 
 class WarmCosineParams(FlatKind):
-    """A cosine per step after a linear warm-up (none on one GPU); there are no restarts, in spite of the name."""
+    """A cosine per step after a linear warm-up (none on one GPU); despite the name there are no restarts."""
 
     name: Literal["CosineAnnealingWarmRestarts"] = Field(default="CosineAnnealingWarmRestarts", description=_NAME)
 

@@ -46,7 +46,7 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
             raise UserError(f"{found[-1]}: damaged or incomplete; {_instead(folder)}")
         if name != LAST and len(whole) < len(found):
             damaged = next(path for path in found if path not in whole)
-            note(f"note: {damaged} is damaged or incomplete and passed over ({len(found) - len(whole)} in {folder})")
+            note(f"note: {damaged} is damaged or incomplete and is skipped ({len(found) - len(whole)} in {folder})")
         if whole:
             return whole[-1] if name == LAST else _best(whole)
     raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")

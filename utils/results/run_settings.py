@@ -19,9 +19,9 @@ Settings = Mapping[str, Plain]
 class Rule(Enum):
     """The handling of a setting that has changed when a run is resumed."""
 
-    REFUSE = "it would be another training: what has been learnt or counted so far would not fit"
-    NOTE = "it is taken, and the user is told: losses or scores are not those of the run that was begun"
-    TAKE = "it is taken: the losses do not depend on it, or something else looks at it"
+    REFUSE = "refused: it would be another training, and the weights and counts of this one would not fit"
+    NOTE = "accepted with a note to the user: losses or scores change with it"
+    TAKE = "accepted: the losses do not depend on it, or it is checked elsewhere"
 
 
 _LOADER = {

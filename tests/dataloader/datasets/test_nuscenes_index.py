@@ -449,7 +449,7 @@ def test_a_worker_started_afresh_gets_the_place_only(tree):
 
 def test_a_killed_reader_is_one_clear_line(tree, monkeypatch):
     monkeypatch.setattr("dataloader.datasets.nuscenes_build.build_index", _die)
-    with pytest.raises(UserError, match=r"v1\.0-mini: reading the tables was stopped, probably for want of memory"):
+    with pytest.raises(UserError, match=r"v1\.0-mini: reading the tables was stopped, probably because memory ran out"):
         NuScenes(tree, VERSION, "mini_train", LabelMap.load(LABEL_MAPPING))
 
 

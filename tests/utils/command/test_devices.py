@@ -75,7 +75,7 @@ def test_other_runtime_errors_keep_their_traceback() -> None:
 @pytest.mark.parametrize(
     ("variables", "cpu", "nodes", "said"),
     [
-        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, 1, 1, "2 processes were started, but the flags speak of 1"),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, 1, 1, "2 processes were started, but the flags ask for 1"),
         ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, 1, 1, "2 processes were started"),
         ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}, 2, 1, "SLURM was given --ntasks-per-node=1"),
         ({"SLURM_NTASKS": "2", "SLURM_NNODES": "2"}, 2, 1, "SLURM was given --nodes=2"),

@@ -82,7 +82,7 @@ def test_a_damaged_last_names_the_best(tmp_path) -> None:
         find_checkpoint("last", tmp_path)
     make(tmp_path / "version_1", "last.ckpt")
     (tmp_path / "version_1/last.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match="train anew"):
+    with pytest.raises(UserError, match="train again"):
         find_checkpoint("last", tmp_path)
 
 
