@@ -53,16 +53,22 @@ def build_parser() -> Parser:
     add_shared_flags(parser)
     add = parser.add_argument
     add("--monitor", choices=SCORES, default=SCORES[0], help="the score to maximise")
-    add("--stop_patience", type=count(0), default=50, metavar="N", help="validations without a better score")
+    add(
+        "--stop_patience",
+        type=count(0),
+        default=50,
+        metavar="N",
+        help="validations without a better score before the training stops",
+    )
     add("--save_top_k", type=count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all")
     every = "epochs from one validation to the next"
     add("--check_val_every_n_epoch", type=count(1), default=1, metavar="N", help=every)
     add("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
     add("--fine_tune", action="store_true", help="start a new training from the weights of --checkpoint")
-    add("--pretrain2d", action="store_true", help="take what fits the 2D branch from the checkpoint")
+    add("--pretrain2d", action="store_true", help="load the tensors of --checkpoint that fit the 2D branch")
     add("--test", action="store_true", help="evaluate a checkpoint on the validation split")
     add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
-    add("--submit_to_server", action="store_true", help="with --test: the test split, as a submission")
+    add("--submit_to_server", action="store_true", help="with --test: make a submission of the test split")
     add("--save_prediction", action="store_true", help="with --test: keep the predicted label files")
     return parser
 

@@ -46,22 +46,22 @@ def build_parser() -> Parser:
     parser = Parser(description="2DPASS: how much of the mIoU corrupted scans leave")
     add_shared_flags(parser)
     add = parser.add_argument
-    add("--family", choices=FAMILIES, default="yan", help="whose corruptions: Yan et al. (IJCV 2024) or Robo3D (2023)")
+    add("--family", choices=FAMILIES, default="yan", help="corruptions of Yan et al. (IJCV 2024) or Robo3D (2023)")
     add(
         "--corruption_path",
         metavar="FOLDER",
         help="the corrupted scans; default: the data_path of val_data_loader with `sequences` replaced by "
         "SemanticKITTI-C (yan) or Robo3D/SemanticKITTI-C, or for nuScenes Robo3D/nuScenes-C beside it",
     )
-    add("--subsets", nargs="+", metavar="NAME", help="only these: corruptions (fog) or subsets (fog_light)")
-    add("--allow_missing", action="store_true", help="go on without the subsets that are not there")
+    add("--subsets", nargs="+", metavar="NAME", help="corruptions (fog) or subsets (fog_light) to test; default: all")
+    add("--allow_missing", action="store_true", help="leave out subsets that are not on disk")
     votes = ", ".join(f"{protocol.num_vote} ({family})" for family, protocol in PROTOCOLS.items())
     add("--num_vote", type=count(1, 1000), metavar="N", help=f"views per scan; default: {votes}")
-    add("--convention", choices=CONVENTIONS, default="official", help="which reading of the mIoU the report is about")
-    add("--baseline", metavar="NAME", help="what to compare with: a published row, a summary.csv of ours, or `none`")
+    add("--convention", choices=CONVENTIONS, default="official", help="convention of the mIoU in the report")
+    add("--baseline", metavar="NAME", help="reference: a published row, a summary.csv of this program, or `none`")
     add("--save_prediction", action="store_true", help="keep the predicted label files")
-    add("--output", metavar="FOLDER", help="where robust_test_<date> goes; default: beside the checkpoint")
-    add("--restart", action="store_true", help="a new folder, even if there is one to go on with")
+    add("--output", metavar="FOLDER", help="parent folder of robust_test_<date>; default: beside the checkpoint")
+    add("--restart", action="store_true", help="start in a new folder, even if an earlier run could be continued")
     return parser
 
 

@@ -70,7 +70,7 @@ def _opened(path: str | Path) -> Iterator[PIL.ImageFile.ImageFile]:
         raise UserError(f"{path}: images must be {' or '.join(_FORMATS)} files")
     try:
         require_regular(path)
-        # Only this format, whatever else Pillow knows: other decoders are slower, laxer, or run other programs.
+        # Only this format, whatever else Pillow knows: other decoders are slower, check less, or run other programs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged EXIF entries, which are not looked at
             opened = _FORMATS[suffix](path)

@@ -82,7 +82,11 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         "--cpu", type=count(1), nargs="?", const=1, metavar="N", help="run on the CPU, in N processes (default 1)"
     )
     parser.add_argument(
-        "--num_nodes", type=count(1), default=1, metavar="N", help="machines (torchrun or SLURM starts them)"
+        "--num_nodes",
+        type=count(1),
+        default=1,
+        metavar="N",
+        help="machines; torchrun or SLURM starts the processes",
     )
     precisions, cuda_only = ("32", "tf32", "bf16", "16"), "precision of the arithmetic; tf32 and 16 need CUDA"
     parser.add_argument("--precision", choices=precisions, default="32", help=cuda_only)

@@ -32,7 +32,7 @@ class RobustReport:
     Attributes:
         family: the corruptions.
         results: of the finished subsets, in order.
-        convention: the reading of the mIoU that the tables are about.
+        convention: the convention of the mIoU in the tables.
         baseline: what it is compared with, or None.
         conditions: what was tested, and how.
         remarks: what is to be known about the baseline.
