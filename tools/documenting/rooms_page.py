@@ -1,4 +1,4 @@
-"""docs/reference/rooms.md: the folders of the code from the top down, and which imports which."""
+"""The page docs/reference/rooms.md: the folders of the code from the top down, and which imports which."""
 
 from __future__ import annotations
 
