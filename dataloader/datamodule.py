@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, severities_of
+from dataloader.catalogue import data_set_of, request
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.catalogue import data_set_of, request
 from dataloader.datasets.data_set import Part
 from dataloader.datasets.source import Source
 from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unusable

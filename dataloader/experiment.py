@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from dataloader.catalogue import data_set_of, load_label_map, request
 from dataloader.datamodule import DEBUG_ITEMS, DataModule
-from dataloader.datasets.catalogue import data_set_of, load_label_map, request
 from dataloader.datasets.data_set import DataSet, Part, Request
 from dataloader.datasets.source import Source
 from utils.command.devices import Devices, choose_devices, device_notice, loader_notice

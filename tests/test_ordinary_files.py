@@ -11,7 +11,7 @@ import pytest
 
 from dataloader.datasets.camera import read_image
 from dataloader.datasets.corrupted import Origin
-from dataloader.datasets.kitti_calibration import read_calibration
+from dataloader.datasets.semantickitti.calibration import read_calibration
 from dataloader.formats.files import read_bytes
 from dataloader.formats.json_records import read_records
 from network.training.callbacks import read_history

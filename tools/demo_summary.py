@@ -19,7 +19,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 from rich.console import Console
 from rich.table import Table
 
-from dataloader.datasets.kitti_sequences import sequences_of
+from dataloader.datasets.semantickitti.sequences import sequences_of
 from network.training.callbacks import read_history
 from tools.making.notes import read_note
 from tools.viewing.semantickitti import read_scan

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from dataloader.datasets.catalogue import DATA_SETS
+from dataloader.catalogue import DATA_SETS
 from tools.making.datasets import DATASETS, add_dataset_flag
 from tools.viewing import nuscenes, semantickitti
 from tools.viewing.scan import ShownScan

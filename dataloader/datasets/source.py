@@ -8,7 +8,7 @@ from utils.scan.records import Frame, Scan
 
 
 class Source(Protocol):
-    """A source of scans on disk; see `dataloader.datasets.semantickitti.SemanticKITTI`."""
+    """A source of scans on disk; see `dataloader.datasets.semantickitti.source.SemanticKITTI`."""
 
     @property
     def num_cameras(self) -> int:

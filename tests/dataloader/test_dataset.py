@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from dataloader.augment.options import AugmentOptions
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.semantickitti import SemanticKITTI
+from dataloader.datasets.semantickitti.source import SemanticKITTI
 from dataloader.sampler import EpochSampler
 from utils.scan.records import Sample
 
@@ -81,7 +81,7 @@ def test_image_and_pixels_stay_together_through_a_whole_item(train, monkeypatch)
     painted = np.zeros((96, 320, 3), np.uint8)
     painted[..., 0] = np.arange(96)[:, None]
     painted[..., 1], painted[..., 2] = np.arange(320) // 256, np.arange(320) % 256
-    monkeypatch.setattr("dataloader.datasets.semantickitti.read_image", lambda path: painted)
+    monkeypatch.setattr("dataloader.datasets.semantickitti.source.read_image", lambda path: painted)
     options = AugmentOptions(True, True, True, True, True, bottom_crop=(200, 80), flip2d=0.5)
     measured = train.read(1).pixels
     for epoch in range(8):

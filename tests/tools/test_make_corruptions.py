@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataloader.catalogue import DATA_SETS
 from dataloader.corruptions.families import CORRUPTED_SETS
 from dataloader.corruptions.fog import ALPHAS
-from dataloader.datasets.catalogue import DATA_SETS
-from dataloader.datasets.nuscenes import NuScenes
-from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
-from dataloader.datasets.semantickitti_corrupted import CorruptedKITTI
+from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
+from dataloader.datasets.nuscenes.source import NuScenes
+from dataloader.datasets.semantickitti.corrupted import CorruptedKITTI
 from tests.support.demo import file_bytes
 from tools import make_corruptions
 from tools.corrupting.frame import FrameResult
@@ -346,7 +346,7 @@ def test_a_truncated_scan_is_named_before_anything_is_made(clean, tmp_path, caps
 
 def test_a_scan_that_cannot_be_read_is_named_and_what_is_finished_stays(clean, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        "dataloader.datasets.semantickitti.look_at_scans", lambda *_: None
+        "dataloader.datasets.semantickitti.source.look_at_scans", lambda *_: None
     )  # as if it were another scan
     path = clean / "08" / "velodyne" / "000001.bin"
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dataloader.datasets.catalogue import DATA_SETS
+from dataloader.catalogue import DATA_SETS
 from tools.making.datasets import DATASETS, DEMO_FOLDERS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataloader.datasets.catalogue import DATA_SETS
+from dataloader.catalogue import DATA_SETS
 from tools import view
 from utils.labels import LabelMap
 from utils.pictures.raster import NOT_JUDGED

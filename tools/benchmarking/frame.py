@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataloader.datasets.kitti_sequences import sequences_of
+from dataloader.datasets.semantickitti.sequences import sequences_of
 from tools.benchmarking.subject import Subject
 from tools.demo_world.options import DemoOptions
 from tools.demo_world.semantickitti import write_tree

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from dataloader.catalogue import DATA_SETS
 from dataloader.corruptions.beams import rings_of
 from dataloader.corruptions.sweep import Sweep
-from dataloader.datasets.catalogue import DATA_SETS
-from dataloader.datasets.nuscenes import NuScenes
-from dataloader.datasets.semantickitti import SemanticKITTI
+from dataloader.datasets.nuscenes.source import NuScenes
+from dataloader.datasets.semantickitti.source import SemanticKITTI
 from dataloader.formats.files import read_bytes, read_point_file
 from utils.errors import UserError
 from utils.labels import UNKNOWN, LabelMap

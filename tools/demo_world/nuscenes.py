@@ -127,7 +127,7 @@ def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
 
 
 def _indices(output: Path) -> list[Path]:
-    """Lists the files that dataloader/datasets/nuscenes_index.py keeps beside the tables."""
+    """Lists the files that dataloader/datasets/nuscenes/index.py keeps beside the tables."""
     return [output / version / f"2dpass_index.{kind}" for version in VERSIONS for kind in ("npy", "json")]
 
 

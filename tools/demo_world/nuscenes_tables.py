@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dataloader.datasets.nuscenes_splits import scenes_of
+from dataloader.datasets.nuscenes.splits import scenes_of
 from tools.demo_world.geometry.poses import quaternion, turn
 from tools.demo_world.nuscenes_labels import ATTRIBUTES, CATEGORIES, NAMES, attribute
 from tools.demo_world.nuscenes_rig import LIDAR, SENSORS, Drive, Sensor, intrinsics

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dataloader.augment.weather import severities_of
+from dataloader.catalogue import DATA_SETS
 from dataloader.corruptions.families import CORRUPTED_SETS, CorruptedSubset
-from dataloader.datasets.catalogue import DATA_SETS
 from tools.documenting.markdown import code, page, table
 from utils.corruptions import CLEAN_FOLDER
 from utils.robustness.family import load_family

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dataloader.catalogue import DATA_SETS
 from dataloader.corruptions.families import added_labels
-from dataloader.datasets.catalogue import DATA_SETS
 from dataloader.datasets.data_set import DataSet
 from tools.documenting.markdown import code, page, table
 from utils.labels import LabelMap

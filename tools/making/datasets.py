@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 DATASETS = {"semantickitti": "SemanticKITTI", "nuscenes": "nuScenes"}
-"""Flag -> name in `dataloader.datasets.catalogue`, which imports torch: this takes too long for making a demo."""
+"""Flag -> name in `dataloader.catalogue`, which imports torch: this takes too long for making a demo."""
 DEMO_FOLDERS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Path("dataset/demo/nuscenes")}
 """Flag -> folder in which tools/make_demo_data.py puts its streets."""
 

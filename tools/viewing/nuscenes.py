@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.datasets.nuscenes import CAMERAS, NuScenes
-from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
-from dataloader.datasets.nuscenes_predictions import prediction_path
+from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
+from dataloader.datasets.nuscenes.predictions import prediction_path
+from dataloader.datasets.nuscenes.source import CAMERAS, NuScenes
 from dataloader.formats.files import read_bytes
 from tools.viewing.scan import ShownScan, find_prediction, naming_added
 from utils.errors import UserError
@@ -38,7 +38,7 @@ def read_scan(
     Args:
         data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their
             folders are in samples and the tables know them.
-        version, split: see `dataloader.datasets.nuscenes.NuScenes`.
+        version, split: see `dataloader.datasets.nuscenes.source.NuScenes`.
         frame: number of the scan in the split (or in the subset), from 0, or its LIDAR_TOP sample_data token.
         predictions: folder of a submission or of saved predictions, or None.
         label_map: names and colours of the classes.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.datasets.camera import project, read_image
-from dataloader.datasets.kitti_calibration import read_calibration
-from dataloader.datasets.semantickitti import read_labels, read_points
+from dataloader.datasets.semantickitti.calibration import read_calibration
+from dataloader.datasets.semantickitti.source import read_labels, read_points
 from tools.viewing.scan import ShownScan, find_prediction, naming_added
 from utils.errors import UserError
 from utils.labels import LabelMap

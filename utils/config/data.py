@@ -61,7 +61,7 @@ class DatasetParams(Section):
     dataset_type: str = Field(description="Content of an item; each kind of data set has its own names.")
     pc_dataset_type: Text = Field(
         description="Name of the data set; it decides how its files lie on disk: SemanticKITTI, nuScenes, or another "
-        "one of dataloader/datasets/catalogue.py."
+        "one of dataloader/catalogue.py."
     )
     version: Literal["v1.0-trainval", "v1.0-mini"] | None = Field(
         default=None,

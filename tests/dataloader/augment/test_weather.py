@@ -14,7 +14,7 @@ from dataloader.augment.weather import CorruptionOptions, corrupt_scan, severiti
 from dataloader.corruptions.sweep import Sweep
 from dataloader.datamodule import DataModule, _augmentation
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.semantickitti import SemanticKITTI
+from dataloader.datasets.semantickitti.source import SemanticKITTI
 from tests.support.configs import RAW_NUSCENES, set_key
 from utils.config.data import CORRUPTIONS
 from utils.config.loading import load_config

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dataloader.catalogue import DATA_SETS
 from dataloader.corruptions.families import CORRUPTED_SETS, Robo3DChoices, YanChoices, robo3d, yan
 from dataloader.corruptions.fog import ALPHAS
-from dataloader.datasets.catalogue import DATA_SETS
 from tests.support.corruptions import made_up_sweep, same
 from tests.support.robustness import ROBO3D, YAN
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dataloader.datasets.corrupted import Origin, SubsetFormat
-from dataloader.datasets.nuscenes import NuScenes
-from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
-from dataloader.datasets.semantickitti_corrupted import CorruptedKITTI
+from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
+from dataloader.datasets.nuscenes.source import NuScenes
+from dataloader.datasets.semantickitti.corrupted import CorruptedKITTI
 from tests.support.robustness import kept_rows, token_of_scans, write_nuscenes, write_semantickitti
 from utils.errors import UserError
 from utils.labels import LabelMap

@@ -12,7 +12,7 @@ import yaml
 
 import main as program
 import robust_test
-from dataloader.datasets.catalogue import DATA_SETS
+from dataloader.catalogue import DATA_SETS
 from dataloader.datasets.data_set import DataSet, Request
 from utils.command.process import run_program
 from utils.errors import UserError

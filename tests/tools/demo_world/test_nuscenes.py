@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pyquaternion import Quaternion
 
-from dataloader.datasets.nuscenes import NuScenes as Reader
+from dataloader.datasets.nuscenes.source import NuScenes as Reader
 from tests.support.demo import EXACT_NUSCENES, TINY_NUSCENES, file_bytes, read_table, samples_of, sweep_of
 from tools.demo_world import manifest, nuscenes
 from tools.demo_world.nuscenes_rig import SENSORS, drives

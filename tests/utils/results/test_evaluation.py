@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from dataloader.datasets.nuscenes_predictions import NuScenesFormat
-from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
+from dataloader.datasets.nuscenes.predictions import NuScenesFormat
+from dataloader.datasets.semantickitti.predictions import SemanticKITTIFormat
 from utils.labels import LabelMap
 from utils.metrics import SegmentationMetrics
 from utils.results.evaluation import EvaluationOutput

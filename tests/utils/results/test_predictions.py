@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
+from dataloader.datasets.semantickitti.predictions import SemanticKITTIFormat
 from tests.support.full_disk import files_of_at_most
 from tests.support.submissions import expected, segmentation_of
 from utils.errors import UserError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.semantickitti import SemanticKITTI
+from dataloader.datasets.semantickitti.source import SemanticKITTI
 from utils.scan.batch import collate
 from utils.scan.records import Sample
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from dataloader.datasets.kitti_calibration import read_calibration
+from dataloader.datasets.semantickitti.calibration import read_calibration
 from utils.scan.records import Frame, Scan
 from utils.scan.volume import Volume
 

@@ -12,8 +12,8 @@ import pytest
 from pyquaternion import Quaternion
 
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.nuscenes import CAMERAS, NuScenes
-from dataloader.datasets.nuscenes_splits import scenes_of
+from dataloader.datasets.nuscenes.source import CAMERAS, NuScenes
+from dataloader.datasets.nuscenes.splits import scenes_of
 from dataloader.datasets.source import Source
 from tests.support.nuscenes import (
     IMAGE_SIZE,

@@ -17,13 +17,19 @@ from numpy.typing import NDArray
 
 from dataloader.datasets.camera import project, read_image
 from dataloader.datasets.data_set import DataSet, Part
-from dataloader.datasets.kitti_calibration import read_calibration
-from dataloader.datasets.kitti_files import read_labels, read_points
-from dataloader.datasets.kitti_frames import TEST_SCANS, is_number, missing_numbers, some_of, unlike_the_benchmark
-from dataloader.datasets.kitti_sequences import none_there, sequences_of, unlisted
-from dataloader.datasets.kitti_view import check_view
-from dataloader.datasets.semantickitti_corrupted import CorruptedKITTI
-from dataloader.datasets.semantickitti_predictions import SemanticKITTIFormat
+from dataloader.datasets.semantickitti.calibration import read_calibration
+from dataloader.datasets.semantickitti.corrupted import CorruptedKITTI
+from dataloader.datasets.semantickitti.files import read_labels, read_points
+from dataloader.datasets.semantickitti.frames import (
+    TEST_SCANS,
+    is_number,
+    missing_numbers,
+    some_of,
+    unlike_the_benchmark,
+)
+from dataloader.datasets.semantickitti.predictions import SemanticKITTIFormat
+from dataloader.datasets.semantickitti.sequences import none_there, sequences_of, unlisted
+from dataloader.datasets.semantickitti.view import check_view
 from dataloader.formats.files import list_sizes, read_bytes
 from dataloader.formats.scan_check import (
     KITTI,

@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from dataloader.datasets import nuscenes_tables as tables
-from dataloader.datasets.nuscenes_index import NuScenesIndex
+from dataloader.datasets.nuscenes import tables
+from dataloader.datasets.nuscenes.index import NuScenesIndex
 from utils.command import stopping
 from utils.errors import UserError
 

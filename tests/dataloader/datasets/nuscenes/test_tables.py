@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloader.datasets.nuscenes_build import build_index
+from dataloader.datasets.nuscenes.build import build_index
 from tests.support.nuscenes import Tables, read_table, write_table, write_tree
 from utils.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dataloader.datasets.kitti_frames import some_of
+from dataloader.datasets.semantickitti.frames import some_of
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.names import is_folder_name, shown

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dataloader.datasets.corrupted import CorruptedScans, no_labels
-from dataloader.datasets.kitti_files import read_labels, read_points
+from dataloader.datasets.semantickitti.files import read_labels, read_points
 from dataloader.formats.files import list_sizes
 from dataloader.formats.scan_check import KITTI, check_sizes
 from utils.labels import LabelMap

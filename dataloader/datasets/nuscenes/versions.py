@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataloader.datasets import nuscenes_tables as tables
 from dataloader.datasets.data_set import Request
+from dataloader.datasets.nuscenes import tables
 from utils.errors import UserError
 
 _SPLITS = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.datasets.camera import image_size, project
-from dataloader.datasets.kitti_calibration import axis_of, is_upright, middle_of
+from dataloader.datasets.semantickitti.calibration import axis_of, is_upright, middle_of
 from dataloader.formats.scan_check import Notes
 from utils.errors import UserError
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from dataloader.datasets.corrupted import CorruptedScans, no_labels
-from dataloader.datasets.nuscenes_files import read_labels
+from dataloader.datasets.nuscenes.files import read_labels
 from dataloader.datasets.source import Source
 from dataloader.formats.files import list_sizes, read_point_file
 from dataloader.formats.scan_check import NUSCENES, check_sizes

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.datasets.nuscenes_poses import Poses, lidar_to_pixels, numbers
+from dataloader.datasets.nuscenes.poses import Poses, lidar_to_pixels, numbers
 from dataloader.formats.json_records import Fields, Record, read_records
 from utils.errors import UserError
 from utils.names import checked_name, checked_path, shown

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloader.datasets import nuscenes_index
-from dataloader.datasets.nuscenes import NuScenes
-from dataloader.datasets.nuscenes_build import build_index
-from dataloader.datasets.nuscenes_index import NuScenesIndex, open_index
-from dataloader.datasets.nuscenes_tables import CAMERAS
+from dataloader.datasets.nuscenes import index as nuscenes_index
+from dataloader.datasets.nuscenes.build import build_index
+from dataloader.datasets.nuscenes.index import NuScenesIndex, open_index
+from dataloader.datasets.nuscenes.source import NuScenes
+from dataloader.datasets.nuscenes.tables import CAMERAS
 from tests.support.nuscenes import IMAGE_SIZE, LABEL_MAPPING, ROOT, category_names, read_table, write_table, write_tree
 from utils import locks
 from utils.errors import UserError
@@ -106,7 +106,7 @@ def test_built_once_then_opened(tree, capsys):
 def test_no_devkit_is_needed(tree):
     program = (
         "import sys\n"
-        "from dataloader.datasets.nuscenes import NuScenes\n"
+        "from dataloader.datasets.nuscenes.source import NuScenes\n"
         "from utils.labels import LabelMap\n"
         f"labels = LabelMap.load({str(LABEL_MAPPING)!r})\n"
         f"source = NuScenes({str(tree)!r}, {VERSION!r}, 'mini_val', labels, (48, 32))\n"
@@ -398,8 +398,8 @@ def test_a_killed_start_keeps_nobody_waiting(tree, tmp_path):
     """Neither the lock nor the process that reads the tables outlives it."""
     program = (
         "import os, sys, time\n"
-        "import dataloader.datasets.nuscenes_build as module\n"
-        "from dataloader.datasets.nuscenes import NuScenes\n"
+        "import dataloader.datasets.nuscenes.build as module\n"
+        "from dataloader.datasets.nuscenes.source import NuScenes\n"
         "from utils.labels import LabelMap\n"
         "def build_index(root, version):\n"
         f"    open({str(tmp_path / 'reader')!r}, 'w').write(str(os.getpid()))\n"
@@ -448,7 +448,7 @@ def test_a_worker_started_afresh_gets_the_place_only(tree):
 
 
 def test_a_killed_reader_is_one_clear_line(tree, monkeypatch):
-    monkeypatch.setattr("dataloader.datasets.nuscenes_build.build_index", _die)
+    monkeypatch.setattr("dataloader.datasets.nuscenes.build.build_index", _die)
     with pytest.raises(UserError, match=r"v1\.0-mini: reading the tables was stopped, probably because memory ran out"):
         NuScenes(tree, VERSION, "mini_train", LabelMap.load(LABEL_MAPPING))
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloader.datasets.catalogue import load_label_map
-from dataloader.datasets.nuscenes import CAMERAS, NuScenes
+from dataloader.catalogue import load_label_map
+from dataloader.datasets.nuscenes.source import CAMERAS, NuScenes
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataloader.catalogue import load_label_map
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.catalogue import load_label_map
 from dataloader.datasets.data_set import Part
-from dataloader.datasets.kitti_calibration import read_calibration
-from dataloader.datasets.kitti_frames import TEST_SCANS, unlike_the_benchmark
-from dataloader.datasets.semantickitti import SemanticKITTI
+from dataloader.datasets.semantickitti.calibration import read_calibration
+from dataloader.datasets.semantickitti.frames import TEST_SCANS, unlike_the_benchmark
+from dataloader.datasets.semantickitti.source import SemanticKITTI
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.scan.records import Frame
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
 
 
@@ -117,7 +117,7 @@ def test_without_images_neither_image_nor_calibration_is_needed(tree, label_map,
     def refuse(*args, **kwargs):
         raise AssertionError("an image was opened")
 
-    monkeypatch.setattr("dataloader.datasets.semantickitti.read_image", refuse)
+    monkeypatch.setattr("dataloader.datasets.semantickitti.source.read_image", refuse)
     sample = SegmentationDataset(SemanticKITTI(tree, "valid", label_map), LOW, HIGH, num_vote=3)[0]
     assert sample.scan.image is None
 
@@ -128,7 +128,7 @@ def test_evaluation_opens_no_image_even_if_the_source_could(tree, label_map, mon
     def refuse(*args, **kwargs):
         raise AssertionError("an image was opened")
 
-    monkeypatch.setattr("dataloader.datasets.semantickitti.read_image", refuse)
+    monkeypatch.setattr("dataloader.datasets.semantickitti.source.read_image", refuse)
     assert SegmentationDataset(source, LOW, HIGH, num_vote=3)[0].scan.image is None
     with pytest.raises(AssertionError):  # the trap works
         source.read(0)

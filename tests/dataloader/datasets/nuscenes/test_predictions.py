@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from dataloader.datasets.nuscenes_predictions import NuScenesFormat
+from dataloader.datasets.nuscenes.predictions import NuScenesFormat
 from tests.support.submissions import expected, segmentation_of
 from utils.errors import UserError
 from utils.results.predictions import Sink

@@ -3,7 +3,7 @@
 The tables are JSON of more than a gigabyte. What is needed of them is a few dozen megabytes of equal records, written
 once:
 
-    <data_path>/<version>/2dpass_index.npy     one record per key frame (`nuscenes_tables.key_frames`)
+    <data_path>/<version>/2dpass_index.npy     one record per key frame (`tables.key_frames`)
     <data_path>/<version>/2dpass_index.json    the tables it was made of, and the categories
 
 or, where the data cannot be written, in $XDG_CACHE_HOME/2dpass/<hash of the folder>/ (~/.cache if unset). The records
@@ -55,7 +55,7 @@ class NuScenesIndex:
     """The part of one version's tables that is kept.
 
     Attributes:
-        records: (key frames,) structured, sorted by scene name, then time; see `nuscenes_tables.key_frames`.
+        records: (key frames,) structured, sorted by scene name, then time; see `tables.key_frames`.
         categories: raw label id -> category name; empty if category.json has no index (it came without lidarseg).
         kept: (folder, checksum) of the file that `records` is mapped from; None if they are in memory only.
     """
@@ -188,7 +188,7 @@ def _load(folder: Path, stamps: Stamps | None) -> NuScenesIndex | None:
 
 
 def _are_key_frames(records: NDArray[Any]) -> bool:
-    """Returns whether this can be what `nuscenes_tables.key_frames` gives: the file may come with a data set."""
+    """Returns whether this can be what `tables.key_frames` gives: the file may come with a data set."""
     if records.ndim != 1 or records.dtype.names != tuple(_COLUMNS):
         return False
     columns = {name: (records[name].dtype.kind, records[name].shape[1:]) for name in _COLUMNS}

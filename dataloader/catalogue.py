@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataloader.corruptions.families import added_labels
-from dataloader.datasets import nuscenes, semantickitti
 from dataloader.datasets.data_set import DataSet, Part, Request
+from dataloader.datasets.nuscenes import source as nuscenes
+from dataloader.datasets.semantickitti import source as semantickitti
 from utils.config.loaders import LoaderParams
 from utils.config.messages import nearest_key
 from utils.config.schema import Config

@@ -8,7 +8,7 @@ import pytest
 from dataloader.augment.options import AugmentOptions
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.data_set import Part
-from dataloader.datasets.semantickitti import SemanticKITTI
+from dataloader.datasets.semantickitti.source import SemanticKITTI
 from network.teachers.resnet34 import ImageBranch
 from utils.scan.batch import collate
 

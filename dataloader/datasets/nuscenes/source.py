@@ -1,11 +1,11 @@
 """nuScenes-lidarseg on disk -> `Scan` (Caesar et al., CVPR 2020; Fong et al., RA-L 2022).
 
-<data_path>/<version>/*.json                                 tables; see `dataloader.datasets.nuscenes_tables`
+<data_path>/<version>/*.json                                 tables; see `dataloader.datasets.nuscenes.tables`
 <data_path>/samples/LIDAR_TOP/*.pcd.bin                      float32 N x 5: x, y, z (m), intensity 0..255, ring
 <data_path>/samples/CAM_*/*.jpg                              six cameras, 1600 x 900
 <data_path>/lidarseg/<version>/<token>_lidarseg.bin          uint8 N: index in category.json
 
-Key frames only. The tables are read once for a version; see `dataloader.datasets.nuscenes_index`.
+Key frames only. The tables are read once for a version; see `dataloader.datasets.nuscenes.index`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.datasets import nuscenes_tables as tables
 from dataloader.datasets.camera import project, read_image
 from dataloader.datasets.data_set import DataSet, Request
-from dataloader.datasets.nuscenes_build import build_apart
-from dataloader.datasets.nuscenes_corrupted import CorruptedNuScenes
-from dataloader.datasets.nuscenes_files import read_labels
-from dataloader.datasets.nuscenes_index import open_index
-from dataloader.datasets.nuscenes_predictions import NuScenesFormat
-from dataloader.datasets.nuscenes_splits import scenes_of
-from dataloader.datasets.nuscenes_versions import WHERE, version_and_split, version_folder
+from dataloader.datasets.nuscenes import tables
+from dataloader.datasets.nuscenes.build import build_apart
+from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
+from dataloader.datasets.nuscenes.files import read_labels
+from dataloader.datasets.nuscenes.index import open_index
+from dataloader.datasets.nuscenes.predictions import NuScenesFormat
+from dataloader.datasets.nuscenes.splits import scenes_of
+from dataloader.datasets.nuscenes.versions import WHERE, version_and_split, version_folder
 from dataloader.datasets.source import Source
 from dataloader.formats.files import file_sizes, missing_files, read_bytes, read_point_file
 from dataloader.formats.scan_check import (

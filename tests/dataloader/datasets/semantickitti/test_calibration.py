@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloader.datasets.kitti_calibration import RAW_FILES, axis_of, is_upright, middle_of, read_calibration
+from dataloader.datasets.semantickitti.calibration import RAW_FILES, axis_of, is_upright, middle_of, read_calibration
 from utils.errors import UserError
 
 FOCAL, CENTRE, SHIFT = 700.0, (600.0, 180.0), (45.0, 0.2, 0.003)
