@@ -46,6 +46,9 @@ from utils.results.run_settings import Settings, check_settings, config_settings
 
 say = rank_zero_only(say)
 
+_OF_TRAINING = ("monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch", "SWA", "fine_tune", "pretrain2d")
+"""Flags that a test does not look at."""
+
 
 def build_parser() -> Parser:
     """Builds the parser of the flags."""
@@ -178,6 +181,9 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--submit_to_server and --save_prediction go with --test")
     if args.num_vote > 1 and not args.test:
         raise UserError("--num_vote goes with --test; validation during training looks at each scan once")
+    default = build_parser().get_default
+    if args.test and (idle := [f"--{name}" for name in _OF_TRAINING if getattr(args, name) != default(name)]):
+        raise UserError(f"{' '.join(idle)}: for a training, without an effect on --test; leave out one or the other")
     if args.submit_to_server and args.debug:
         raise UserError("--submit_to_server wants every frame: leave out --debug")
 

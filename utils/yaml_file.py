@@ -16,7 +16,8 @@ MAX_NODES = 20_000
 MAX_DEPTH = 32
 
 _EXPONENT = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-_UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, and those that turn the direction of a text."""
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -119,7 +120,7 @@ class _Check:
             raise _problem(node, "nested too deeply")
         self._sizes[key] = None
         if isinstance(node, yaml.ScalarNode):
-            if _UNSAFE.search(node.value):
+            if UNSAFE.search(node.value):
                 raise _problem(node, "a control character")
             parts: list[yaml.Node] = []
         elif isinstance(node, yaml.MappingNode):

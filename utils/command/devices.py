@@ -63,6 +63,8 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
         if len(set(gpu)) < len(gpu):
             raise UserError(f"--gpu {' '.join(map(str, gpu))}: a device is named twice")
         return _checked(Devices("gpu", list(gpu), num_nodes, precision))
+    if cpu is not None and any(gpu):  # 0 is the default, and what the commands of the guides have
+        raise UserError(f"--gpu {' '.join(map(str, gpu))} has no effect beside --cpu; give one of them")
     if precision in ("16", "tf32"):
         raise UserError(f"--precision {precision} needs a CUDA device; use bf16 or 32 on the CPU")
     return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision))

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from utils.yaml_file import UNSAFE
+
 
 def only(value: int) -> AfterValidator:
     """Returns a check for a key of the format for which this program supports a single value; others are refused."""
@@ -34,6 +36,13 @@ def list_of(length: int | None = None) -> BeforeValidator:
         return tuple(found)
 
     return BeforeValidator(convert)
+
+
+def _harmless(found: str) -> str:
+    """Refuses in the config of a checkpoint what `parse_yaml` refuses in a file."""
+    if UNSAFE.search(found):
+        raise ValueError(f"must not hold control characters, found {found!r}")
+    return found
 
 
 @dataclass(frozen=True, init=False)
@@ -60,7 +69,7 @@ NotNegative = Annotated[float, Field(ge=0, le=1e6)]
 PointCount = Annotated[float, Field(ge=0, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Multiple16 = Annotated[int, Field(gt=0, le=8192, multiple_of=16)]
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_harmless)]
 Bounded = Annotated[float, Field(ge=-1e6, le=1e6)]
 Triple = Annotated[tuple[Bounded, Bounded, Bounded], list_of(3)]
 

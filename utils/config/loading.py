@@ -92,6 +92,8 @@ def save_config(config: Config, path: str | Path) -> None:
         UserError: the file cannot be written.
     """
     content = config.model_dump(mode="json")
+    training = content["train_params"].items()  # without the keys that its architecture does not look at
+    content["train_params"] = {key: value for key, value in training if spellings(f"train_params.{key}", content)}
     data = content["dataset_params"].items()
     content["dataset_params"] = dict(sorted(data, key=lambda item: isinstance(item[1], dict)))  # the loaders last
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

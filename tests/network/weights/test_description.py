@@ -104,6 +104,12 @@ WRONG: dict[str, tuple[list[Any], Any, str]] = {
     "a newer format": (["format"], 2, "2dpass.description.format is 2, but this version of the program knows up to 1"),
     "an unknown key": (["config", "train_params", "momentun"], 0.9, "did you mean train_params.momentum?"),
     "a value out of bounds": (["config", "train_params", "momentum"], 2, "train_params.momentum must be less than 1"),
+    "an escape in the config": (
+        ["config", "dataset_params", "label_mapping"], "x\x1b[2J", "label_mapping must not hold control characters"
+    ),
+    "a text turned round": (
+        ["config", "dataset_params", "val_data_loader", "data_path"], "\u202e", "data_path must not hold control"
+    ),
     "a thousand keys": (["config", "x"], {f"key {n}": n for n in range(2000)}, "description.config"),
     "long keys": (["config", "train_params", "x" * 100_000], 1, "description.config.train_params"),
     "a control character": (["class_names", 3], "car\x1b[2J", "description.class_names"),

@@ -187,15 +187,23 @@ def test_numbers_with_an_exponent_are_numbers(text: str, write) -> None:
     assert load_config(path).train_params.learning_rate == pytest.approx(0.001, rel=1e-12)
 
 
+LOSSES_OF_2DPASS = ("lambda_seg2d", "lambda_xm")
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_saved_configuration_loads_as_the_same(path: Path, tmp_path: Path) -> None:
     config = load_config(path, ["train_params.learning_rate=1e-7", "dataset_params.train_data_loader.data_path='1e-3'"])
     save_config(config, tmp_path / "runs" / "saved.yaml")
-    assert load_config(tmp_path / "runs" / "saved.yaml") == config
+    notes: list[str] = []
+    assert load_config(tmp_path / "runs" / "saved.yaml", note=notes.append) == config
+    assert notes == []  # no key in it is without an effect
     assert isinstance(config, Config)
     saved = yaml.safe_load((tmp_path / "runs" / "saved.yaml").read_text())
     assert list(saved["dataset_params"])[-2:] == ["train_data_loader", "val_data_loader"]  # as in what is shipped
-    assert contained(saved, plain(config)) and contained(plain(config), saved)
+    wanted = plain(config)
+    if config.model_params.model_architecture != "arch_2dpass":
+        wanted["train_params"] = {k: v for k, v in wanted["train_params"].items() if k not in LOSSES_OF_2DPASS}
+    assert contained(saved, wanted) and contained(wanted, saved)
 
 
 def test_a_configuration_that_cannot_be_saved_says_where(write, tmp_path: Path) -> None:
