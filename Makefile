@@ -1,7 +1,7 @@
-# make demo   set up, make a street, train on it, test, draw pictures     (under 10 minutes on 2 cores)
+# make demo   set up, make a street, train on it, test, draw pictures     (three minutes on 2 idle cores)
 # make test   set up, check style, types and import directions, run the tests (in two processes; JOBS=n for others)
 # make docs   write docs/reference/ from the code, and build the pages of docs/ into site/
-# make benchmark | format | clean
+# make setup | lint | benchmark | format | clean
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
@@ -13,7 +13,7 @@ DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed '/^$$/q; s/^# //' Makefile
 
 setup:
 	@bash tools/setup.sh

@@ -57,6 +57,12 @@ class RobustReport:
         """The metrics of the model."""
         return robustness(self.profile, self.family, self.baseline)
 
+    @property
+    def title(self) -> str:
+        """The scans that were tested; those made with tools/make_corruptions.py are not the published ones."""
+        made_here = self.conditions.made_with is not None
+        return f"scans in the style of {self.family.title}" if made_here else self.family.title
+
     def headline(self) -> str:
         """Writes the overall figures in one line."""
         figures, clean = self.figures, self.profile.clean
@@ -74,14 +80,14 @@ class RobustReport:
         write_text(folder / REPORT, self.markdown())
         unit = f"mIoU (%), {self.convention} convention"
         # A picture is easily parted from its text.
-        headlines = (self.family.title, self.headline(), *self.outside(), *self.remarks)
+        headlines = (self.title, self.headline(), *self.outside(), *self.remarks)
         picture = RobustPicture(self.family, self.profile, self.baseline, headlines, unit)
         draw_robustness(picture, folder / PICTURE)
         return [self.headline(), *(f"warning: {text}" for text in self.warnings()), f"report: {folder / REPORT}"]
 
     def markdown(self) -> str:
         """Writes the whole report."""
-        blocks = [f"# Robustness on {self.family.title}", _bullets(f"{name}: {text}" for name, text in self.facts())]
+        blocks = [f"# Robustness on {self.title}", _bullets(f"{name}: {text}" for name, text in self.facts())]
         if warnings := self.warnings():
             blocks += ["**Before using these figures:**", _bullets(warnings)]
         blocks += [f"![bars and radar]({PICTURE})", "All figures are in percent.", "## Overall", self._overall()]
