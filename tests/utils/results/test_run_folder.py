@@ -129,3 +129,9 @@ def test_the_data_set_of_a_run_need_not_be_named_where_one_has_it(tmp_path, monk
         find_checkpoint("best", root_with("best", "b"))
     with pytest.raises(UserError, match="must name a folder below logs"):
         root_with("last", "../../etc")
+
+
+@pytest.mark.parametrize("dataset", ["../elsewhere", "/tmp", "", "a/b", "x\x1b[2J"])
+def test_a_data_set_that_is_no_name_leads_nowhere(dataset) -> None:
+    with pytest.raises(UserError, match="pc_dataset_type"):
+        run_root(dataset, "default")
