@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from utils.config.kinds import asks_nothing, is_default
+from utils.config.kinds import asks_something, is_default
 from utils.config.model import ModelParams
 from utils.config.schema import Config, architectures
 from utils.config.train import TrainParams
@@ -36,7 +36,7 @@ def _of_the_image_branch(config: Config, baseline_only: bool) -> Iterator[str]:
         yield _with_baseline_only("model_params.pretrained2d", "true")
     for name, field in TrainParams.model_fields.items():
         value = getattr(training, name)
-        if architectures(field) and not (asks_nothing(value) or is_default(value, field)):
+        if architectures(field) and asks_something(value, field):
             yield _with_baseline_only(f"train_params.{name}", f"{value:g}")
 
 

@@ -116,7 +116,9 @@ def without_idle(
 
     def idle(key: Any, value: Any) -> bool:
         found = [field for name, field in fields if name == key]
-        return bool(found) and (asks_nothing(value) or (defaults and any(is_default(value, f) for f in found)))
+        if not defaults:
+            return bool(found) and asks_nothing(value)
+        return any(not asks_something(value, field) for field in found)
 
     return {key: value for key, value in raw.items() if key in chosen.model_fields or not idle(key, value)}
 
@@ -126,6 +128,11 @@ def asks_nothing(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(asks_nothing, value))
     return value is None or (isinstance(value, bool | int | float) and value == 0)
+
+
+def asks_something(value: Any, field: FieldInfo) -> bool:
+    """Returns whether a value asks for more than its key does by default, or switched off."""
+    return not (asks_nothing(value) or is_default(value, field))
 
 
 def is_default(value: Any, field: FieldInfo) -> bool:

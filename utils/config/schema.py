@@ -23,8 +23,7 @@ from utils.config.kinds import (
     CHOOSER,
     FlatKind,
     IdleKeysAllowed,
-    asks_nothing,
-    is_default,
+    asks_something,
     is_flat,
     kinds_of,
     without_idle,
@@ -104,7 +103,7 @@ class Config(Section):
         chosen = self.model_params.model_architecture
         for name, field in TrainParams.model_fields.items():
             value, owners = getattr(self.train_params, name), architectures(field)
-            if owners and chosen not in owners and not (asks_nothing(value) or is_default(value, field)):
+            if owners and chosen not in owners and asks_something(value, field):
                 yield (
                     f"train_params.{name} is a key of model_architecture {' and '.join(owners)}, not of {chosen}: it "
                     "has no effect, remove it"

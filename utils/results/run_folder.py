@@ -53,10 +53,6 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
     raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")
 
 
-_ANY = "*"
-"""Stands for the data set in the pattern of a run's folder."""
-
-
 def root_with(name: str, log_dir: str) -> Path:
     """Finds the folder of --log_dir, where the data set is not known, by the runs that have the checkpoint.
 
@@ -67,10 +63,10 @@ def root_with(name: str, log_dir: str) -> Path:
     Raises:
         UserError: no data set has a run of that name with such a checkpoint, or several have.
     """
-    anywhere = run_root(_ANY, log_dir)
+    anywhere = _root("*", log_dir)
     if name not in (LAST, "best"):
         return anywhere
-    roots = [run_root(dataset.name, log_dir) for dataset in sorted(Path("logs").glob("*")) if _is_root(dataset)]
+    roots = [_root(dataset.name, log_dir) for dataset in sorted(Path("logs").glob("*")) if dataset.is_dir()]
     found = [root for root in roots if any(_in_folder(folder, name) for folder in _versions(root))]
     if len(found) > 1:
         raise UserError(
@@ -78,11 +74,6 @@ def root_with(name: str, log_dir: str) -> Path:
             "--config, or the path of a checkpoint"
         )
     return found[0] if found else anywhere
-
-
-def _is_root(folder: Path) -> bool:
-    """Returns whether a folder in logs/ can be the one of a data set."""
-    return folder.is_dir() and is_folder_name(folder.name)
 
 
 def _in_folder(folder: Path, name: str) -> list[Path]:
@@ -136,8 +127,13 @@ def run_root(dataset: str, log_dir: str) -> Path:
         UserError: `log_dir` is empty, leads out of logs/<dataset>, or is no valid text, which TensorBoard needs; or
             `dataset`, which a config may hold unchecked, cannot be the name of a folder.
     """
-    if dataset != _ANY and not is_folder_name(dataset):
+    if not is_folder_name(dataset):
         raise UserError(f"dataset_params.pc_dataset_type: {dataset!r} is not the name of a data set")
+    return _root(dataset, log_dir)
+
+
+def _root(dataset: str, log_dir: str) -> Path:
+    """Returns logs/<dataset>/<log_dir> after a check of `log_dir` alone; `dataset` may be a pattern."""
     if printable(log_dir) != log_dir:
         raise UserError(f"--log_dir {log_dir!r} holds what is no text in this shell's encoding; choose another name")
     if not log_dir.strip() or Path(log_dir).is_absolute() or ".." in Path(log_dir).parts:

@@ -11,17 +11,16 @@ import pytest
 import torch
 
 from network.sparse import torch_backend
-from network.sparse.coordinates import halve
 from network.sparse.layers import SparseBackend
 from tests.network.models.test_golden_2dpass import case  # noqa: F401  (a fixture)
 from tests.network.models.test_golden_2dpass import relative_error as golden_error
 from tests.network.sparse.test_convolution import VOXEL_SETS, dense_convolution
 from tests.support.networks import relative_error
+from tests.support.sparse import KINDS, make_map
 from utils.fp32 import set_fp32_arithmetic
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = torch.device("cuda", 0)
-KINDS = {"submanifold": 3, "strided": 2, "transposed": 2}
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 CHANNELS = ((4, 32), (64, 64), (20, 24))
 
@@ -47,21 +46,13 @@ def backend(request) -> SparseBackend:
     return spconv_backend.BACKEND
 
 
-def make_map(backend: SparseBackend, kind: str, keys: torch.Tensor):
-    """Builds the map on the device, and the keys of its input and output rows on the CPU."""
-    if kind == "submanifold":
-        return backend.submanifold_map(keys.to(CUDA), 3), keys, keys
-    coarse, parent = torch.unique(halve(keys), return_inverse=True)
-    kernel_map = backend.halving_map(keys.to(CUDA), parent.to(CUDA), len(coarse))
-    return (kernel_map, keys, coarse) if kind == "strided" else (kernel_map.transposed(), coarse, keys)
-
-
 @pytest.mark.parametrize("channels", CHANNELS, ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("voxels", VOXEL_SETS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_dense_convolution_forward_and_backward(backend, kind, voxels, dtype, channels) -> None:
-    kernel_map, keys_in, keys_out = make_map(backend, kind, VOXEL_SETS[voxels])
+    kernel_map, *keys = make_map(backend, kind, VOXEL_SETS[voxels].to(CUDA))
+    keys_in, keys_out = (rows.cpu() for rows in keys)
     generator, k = torch.Generator().manual_seed(3), KINDS[kind]
     shapes = [(len(keys_in), channels[0]), (k**3, *channels), (channels[1],)]
     exact = [torch.randn(shape, generator=generator).to(dtype).double().requires_grad_() for shape in shapes]

@@ -29,6 +29,7 @@ from tests.network.sparse.test_convolution import (
     random_keys,
 )
 from tests.support.networks import relative_error
+from tests.support.sparse import KINDS, make_map
 from tests.support.triton import interpreted_library, interpreted_modules, interpreter_asked_for
 from utils.errors import UserError
 from utils.fp32 import set_fp32_arithmetic
@@ -38,7 +39,6 @@ triton = MODULES["triton_backend"]
 kernels, geometry = MODULES["triton_kernels"], MODULES["triton_geometry"]
 
 CPU = torch.device("cpu")
-KINDS = {"submanifold": 3, "strided": 2, "transposed": 2}
 REFUSED = {  # operations that wait for the device, or tell the host what is on it
     *("nonzero", "_local_scalar_dense", "item", "masked_select", "_unique2", "unique_dim", "unique_consecutive"),
     *("bincount", "equal", "repeat_interleave", "is_nonzero", "tolist", "histc", "argwhere"),
@@ -49,15 +49,6 @@ REFUSED = {  # operations that wait for the device, or tell the host what is on 
 def interpreter():
     with interpreted_library():
         yield
-
-
-def make_map(backend, kind: str, keys: Tensor):
-    """Builds the map, and the keys of its input and output rows."""
-    if kind == "submanifold":
-        return backend.submanifold_map(keys, 3), keys, keys
-    coarse, parent = torch.unique(halve(keys), return_inverse=True)
-    kernel_map = backend.halving_map(keys, parent, len(coarse))
-    return (kernel_map, keys, coarse) if kind == "strided" else (kernel_map.transposed(), coarse, keys)
 
 
 def inputs_for(kernel_map, kind: str, dtype=torch.float32, c_in: int = 5, c_out: int = 7) -> list[Tensor]:
