@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -32,7 +31,6 @@ from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics
 
 DEBUG_ITEMS = 100
-_EVERYWHERE = (-math.inf,) * 3, (math.inf,) * 3
 
 
 class LazyLoader(DataLoader[Sample]):
@@ -87,9 +85,7 @@ class DataModule(pl.LightningDataModule):
         data, data_set = config.dataset_params, data_set_of(config)
         self.images = images and isinstance(data, PointImageDataset)
         self.evaluated_part: Part = "test" if submit else "valid"
-        low, high = _EVERYWHERE
-        if isinstance(data, PointImageDataset):
-            low, high = data.min_volume_space, data.max_volume_space
+        low, high = data.bounds
         make = partial(SegmentationDataset, low=low, high=high, seed=seed, limit=DEBUG_ITEMS if debug else None)
         if source is None:
             part = self.evaluated_part

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
-from dataloader.augment.geometry import augment_points, drop_rows, in_volume
+from dataloader.augment.geometry import augment_points, drop_rows
 from dataloader.augment.image import bottom_crop, color_jitter, flip_horizontally, random_left
 from dataloader.augment.mixing import mix_instances
 from dataloader.augment.options import AugmentOptions
-from dataloader.augment.views import random_views as draw_views
 from dataloader.augment.weather import CorruptionOptions, corrupt_scan
 from dataloader.datasets.source import Source
 from utils.errors import UserError
-from utils.scan.nearest import nearest_inside
-from utils.scan.records import Sample, Scan, WholeScan
+from utils.scan.evaluation import evaluation_sample
+from utils.scan.records import Sample, Scan
+from utils.scan.views import random_views
+from utils.scan.volume import in_volume
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -106,15 +106,8 @@ class SegmentationDataset(Dataset[Sample]):
         inside = in_volume(scan.xyz, self.low, self.high)
         if not inside.any():
             raise self.nothing_inside(scan)
-        whole = WholeScan(
-            frame=scan.frame,
-            xyz=torch.from_numpy(scan.xyz),
-            labels=torch.from_numpy(scan.labels),
-            inside=torch.from_numpy(inside),
-            donor=torch.from_numpy(nearest_inside(scan.xyz, inside)),
-        )
-        views = draw_views(self.num_vote, np.random.default_rng([self.seed, index]))
-        return Sample(scan.select(inside), whole, views)
+        views = random_views(self.num_vote, np.random.default_rng([self.seed, index]))
+        return evaluation_sample(scan, inside, views)
 
     def nothing_inside(self, scan: Scan) -> UserError:
         """Makes the error about a scan that has no point for the network."""

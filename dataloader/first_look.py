@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dataloader.augment.geometry import in_volume
 from dataloader.dataset import SegmentationDataset
 from utils.errors import UserError
 from utils.scan.records import Scan
 from utils.scan.statistics import Statistics, measure
+from utils.scan.volume import in_volume
 
 READ_AT_MOST = 256_000_000  # bytes; about a second's work
 _POINT_BYTES = 16

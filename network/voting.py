@@ -23,17 +23,31 @@ def vote(network: SegmentationNetwork, batch: Batch) -> Tensor:
     return total
 
 
-def segment(network: SegmentationNetwork, batch: Batch) -> list[Segmentation]:
+def segment(network: SegmentationNetwork, batch: Batch, with_confidence: bool = False) -> list[Segmentation]:
     """Predicts the class of every point of every file in the batch; a point outside the volume takes its donor's class.
 
     Class 0 is never predicted: it means "ignored", and benchmark servers reject it or count it as wrong.
+
+    Args:
+        network: the network.
+        batch: scans for evaluation, with their views if there are votes.
+        with_confidence: compute `Segmentation.confidence`, the softmax of the mean logits of the views over the
+            classes 1..K-1. Those of class 0 are left out, since no loss has trained them.
 
     Returns:
         One `Segmentation` per scan, in the order of the batch.
     """
     logits = vote(network, batch)
     finite = logits.isfinite().all()
-    per_scan = (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8).split(batch.lengths)
+    votes = 1 if batch.views is None else batch.views.shape[1]
+    classes = (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8).split(batch.lengths)
+    confidences = (logits[:, 1:] / votes).softmax(dim=1).amax(dim=1).split(batch.lengths) if with_confidence else None
     return [
-        Segmentation(whole, classes[whole.donor], finite) for whole, classes in zip(batch.whole, per_scan, strict=True)
+        Segmentation(
+            whole,
+            classes[number][whole.donor],
+            finite,
+            None if confidences is None else confidences[number][whole.donor],
+        )
+        for number, whole in enumerate(batch.whole)
     ]

@@ -29,6 +29,12 @@ WALLS = {
         "dataloader/datamodule.py",
         "network/training/*.py",
     ],
+    "viser": ["utils/viewer/*.py"],
+    "pypcd4": ["dataloader/formats/pcd.py"],
+    "plyfile": ["dataloader/formats/ply.py"],
+    "laspy": ["dataloader/formats/las.py", "utils/results/*.py"],
+    "rosbags": ["dataloader/formats/bag.py"],
+    "fsspec": ["utils/locations.py"],
     "torchvision": [],  # not among the dependencies
     "torch_scatter": [],
     "torchsparse": [],

@@ -6,7 +6,6 @@ is a small function from a random generator to an affine map; the product of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,29 +13,13 @@ from numpy.typing import NDArray
 
 from dataloader.augment.options import AugmentOptions
 from utils.scan.records import Scan
+from utils.scan.views import TRANSLATION_STD, rotation_z
 
 Affine = NDArray[np.float64]
 """(3, 4) [matrix | translation in metres]."""
 
-_TRANSLATION_STD = 0.1  # metres
 _SCALE = (0.95, 1.05)
 _MAX_DROP = 0.2
-
-
-def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[float]) -> NDArray[np.bool_]:
-    """Computes an (N,) bool mask of the points with low < xyz < high on every axis.
-
-    The bounds are exclusive: a point at `high` has no voxel. A point with a NaN is outside.
-
-    Args:
-        xyz: (N, 3) float32, metres.
-        low, high: 3 numbers each, metres.
-    """
-    inside = np.ones(len(xyz), dtype=bool)
-    for axis in range(3):
-        column = np.ascontiguousarray(xyz[:, axis])  # contiguous, because it is read twice
-        inside &= (column > np.float32(low[axis])) & (column < np.float32(high[axis]))
-    return inside
 
 
 def drop_rows(rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -54,7 +37,7 @@ def drop_rows(rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.i
 
 def rotation(rng: np.random.Generator) -> Affine:
     """Draws a rotation about the z axis by U(0, 360) degrees."""
-    return _linear(_rotation_z(rng.uniform(0.0, 2 * np.pi)))
+    return _linear(rotation_z(rng.uniform(0.0, 2 * np.pi)))
 
 
 def mirroring(rng: np.random.Generator) -> Affine:
@@ -72,13 +55,8 @@ def scaling(rng: np.random.Generator) -> Affine:
 def translation(rng: np.random.Generator) -> Affine:
     """Draws a translation by N(0, 0.1) metres per axis."""
     affine = np.eye(3, 4)
-    affine[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
+    affine[:, 3] = rng.normal(0.0, TRANSLATION_STD, 3)
     return affine
-
-
-def _rotation_z(angle: float) -> NDArray[np.float64]:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _linear(matrix: NDArray[np.float64]) -> Affine:

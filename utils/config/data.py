@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo
@@ -104,6 +105,11 @@ class DatasetParams(Section):
             raise ValueError(f"is for pc_dataset_type nuScenes, remove it from {found}, found {version}")
         return version
 
+    @property
+    def bounds(self) -> tuple[Triple, Triple]:
+        """The corners of the box whose points go through the network, metres; the voxel models take all points."""
+        return (-math.inf, -math.inf, -math.inf), (math.inf, math.inf, math.inf)
+
     @check("ignore_label")
     @classmethod
     def _zero_is_ignored(cls, found: int) -> int:
@@ -136,6 +142,11 @@ class PointImageDataset(DatasetParams):
     )
     max_volume_space: Triple = Field(description="Upper corner x, y, z of the voxel volume, metres.")
     min_volume_space: Triple = Field(description="Lower corner x, y, z of the voxel volume, metres.")
+
+    @property
+    def bounds(self) -> tuple[Triple, Triple]:
+        """The corners of the volume, metres."""
+        return self.min_volume_space, self.max_volume_space
 
     @check("image_normalizer")
     @classmethod

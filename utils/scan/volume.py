@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -22,3 +26,19 @@ class Volume:
     def voxel_size(self) -> tuple[float, ...]:
         """The edges (x, y, z) of a voxel at scale 1, metres."""
         return tuple((hi - lo) / g for lo, hi, g in zip(self.low, self.high, self.grid, strict=True))
+
+
+def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[float]) -> NDArray[np.bool_]:
+    """Computes an (N,) bool mask of the points with low < xyz < high on every axis.
+
+    The bounds are exclusive: a point at `high` has no voxel. A point with a NaN is outside.
+
+    Args:
+        xyz: (N, 3) float32, metres.
+        low, high: 3 numbers each, metres.
+    """
+    inside = np.ones(len(xyz), dtype=bool)
+    for axis in range(3):
+        column = np.ascontiguousarray(xyz[:, axis])  # contiguous, because it is read twice
+        inside &= (column > np.float32(low[axis])) & (column < np.float32(high[axis]))
+    return inside

@@ -9,7 +9,6 @@ import pytest
 from dataloader.augment import geometry as augment
 from dataloader.augment.mixing import mix_instances
 from dataloader.augment.options import AugmentOptions
-from dataloader.augment.views import random_views
 
 COLUMNS = ("intensity", "labels", "instances", "index", "pixels")
 
@@ -110,17 +109,6 @@ def test_all_steps_at_once_are_the_steps_one_by_one(make_scan):
         assert np.allclose(found.xyz, expected, rtol=0, atol=1e-5)
 
 
-def test_volume_is_open_and_excludes_nan(make_scan):
-    low, high = (-10, -8, -3), (10, 9, 2)
-    scan = make_scan()
-    scan.xyz[:8] = [
-        [10, 0, 0], [-10, 0, 0], [0, 9, 0], [0, -8, 0], [0, 0, 2], [0, 0, -3], [np.nan, 0, 0], [9.999, 8.999, 1.999],
-    ]  # fmt: skip
-    wanted = [all(low[a] < p[a] < high[a] for a in range(3)) for p in scan.xyz.tolist()]
-    assert np.array_equal(augment.in_volume(scan.xyz, low, high), wanted)
-    assert wanted[7] and not any(wanted[:7])
-
-
 def test_flags_choose_the_steps(make_scan):
     scan = make_scan()
     rng = np.random.default_rng(0)
@@ -150,19 +138,3 @@ def test_mixing_a_scan_without_instances_changes_nothing(make_scan):
     other = replace(scan, instances=np.zeros_like(scan.instances))
     mixed = mix_instances(scan, other)
     assert untouched(mixed, scan) and np.array_equal(mixed.xyz, scan.xyz)
-
-
-def test_views_are_rotations_about_z_and_small_moves():
-    views = random_views(200, np.random.default_rng(0))
-    assert views is not None and views.shape == (200, 3, 4) and views.dtype == np.float32
-    rotations = views[:, :, :3].astype(np.float64)
-    assert np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3), atol=1e-6)
-    assert np.allclose(np.linalg.det(rotations), 1) and np.array_equal(rotations[:, 2], np.tile([0, 0, 1], (200, 1)))
-    assert abs(views[:, :, 3].std() - 0.1) < 0.02
-    assert abs(rotations[:, 0, 0].mean()) < 0.15
-
-
-def test_one_vote_is_the_scan_as_it_is():
-    assert random_views(1, np.random.default_rng(0)) is None
-    with pytest.raises(ValueError):
-        random_views(0, np.random.default_rng(0))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.augment.geometry import _TRANSLATION_STD, _rotation_z
+TRANSLATION_STD = 0.1
+"""Standard deviation of the random translation along each axis, metres; in training, too."""
 
 
 def random_views(num_vote: int, rng: np.random.Generator) -> NDArray[np.float32] | None:
@@ -27,6 +28,12 @@ def random_views(num_vote: int, rng: np.random.Generator) -> NDArray[np.float32]
         return None
     views = np.empty((num_vote, 3, 4), dtype=np.float32)
     for view in views:
-        view[:, :3] = _rotation_z(rng.uniform(0.0, 2 * np.pi))
-        view[:, 3] = rng.normal(0.0, _TRANSLATION_STD, 3)
+        view[:, :3] = rotation_z(rng.uniform(0.0, 2 * np.pi))
+        view[:, 3] = rng.normal(0.0, TRANSLATION_STD, 3)
     return views
+
+
+def rotation_z(angle: float) -> NDArray[np.float64]:
+    """Returns the (3, 3) matrix of a rotation about the z axis by `angle`, radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])

@@ -1,0 +1,107 @@
+"""The records that the viewer and the pictures of tools/view.py show, and where they come from.
+
+The viewer knows no data set, no file format and no network: whoever wants to show scans gives it `Frames`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.pictures.raster import CameraPicture
+from utils.scan.sensor import Sensor
+
+
+@dataclass(frozen=True)
+class CameraPose:
+    """A frozen record of where a camera is, and how much it sees.
+
+    Attributes:
+        matrix: (4, 4) float64, camera frame (x right, y down, z forward) to the frame of the scan, metres.
+        focal: focal lengths (x, y), pixels of `size`.
+        size: width and height of the image that `focal` belongs to, pixels.
+    """
+
+    matrix: NDArray[np.float64]
+    focal: tuple[float, float]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ShownCamera:
+    """A frozen record of a camera picture of a scan.
+
+    Attributes:
+        picture: the image, and the pixel of each point in it.
+        pose: where the camera is; None: not known, and there is no frustum.
+    """
+
+    picture: CameraPicture
+    pose: CameraPose | None = None
+
+
+@dataclass(frozen=True)
+class ShownScan:
+    """A frozen record of a scan with all that is known of it; row i of every column is the same point.
+
+    Attributes:
+        title: what it is, for people: "Sequence 08, scan 000012", or a path.
+        xyz: (N, 3) float32 metres, frame of the sensor, z up. A row that is not finite is not shown.
+        intensity: (N,) float32, in any unit; None: not known.
+        labels: (N,) learning ids of the truth, 0 where a point does not count; None: not known.
+        predictions: name -> (N,) learning ids. None, one, or two to be shown side by side.
+        confidences: name as in `predictions` -> (N,) float32, 0..1, where it is known.
+        age: (N,) float32, seconds before the sweep of the scan, for points of past sweeps; None: one sweep alone.
+        cameras: rows of pictures, laid out like the cameras on the car; empty if there are none.
+    """
+
+    title: str
+    xyz: NDArray[np.float32]
+    intensity: NDArray[np.float32] | None = None
+    labels: NDArray[np.integer] | None = None
+    predictions: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
+    confidences: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    age: NDArray[np.float32] | None = None
+    cameras: Sequence[Sequence[ShownCamera]] = ()
+
+
+class Frames(Protocol):
+    """The scans that are shown, in their order. `read` is called from several threads at once."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The K names of the classes and, after them, of points that a corruption has added."""
+        ...
+
+    @property
+    def colors(self) -> NDArray[np.uint8]:
+        """The colours of `names`, (K + added, 3) uint8 RGB."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """The number K, the ignored class 0 included; labels from K on are shown and not judged."""
+        ...
+
+    @property
+    def sensor(self) -> Sensor:
+        """The LiDAR of the scans, or that of the training data for scans of another one."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def title(self, index: int) -> str:
+        """Returns the title of a scan, without reading it."""
+        ...
+
+    def read(self, index: int) -> ShownScan:
+        """Reads a scan.
+
+        Raises:
+            UserError: a file of it is missing or damaged.
+        """
+        ...
