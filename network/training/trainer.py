@@ -37,6 +37,7 @@ def build_trainer(
     folder: Path | None = None,
     callbacks: Sequence[Callback] = (),
     resumed: TrainingState | None = None,
+    bar: bool = True,
     **settings: Any,
 ) -> pl.Trainer:
     """Builds a trainer that runs on `devices`; with `folder` it logs to TensorBoard there.
@@ -46,6 +47,7 @@ def build_trainer(
         folder: the run's folder; None for a test.
         callbacks: callbacks beside the progress bar, see `training_callbacks`.
         resumed: state of the training to resume; its path must also be given to `fit`.
+        bar: show a progress bar.
         settings: further arguments of `pl.Trainer`.
     """
     set_fp32_arithmetic(tf32=devices.precision == "tf32")
@@ -71,7 +73,8 @@ def build_trainer(
         num_sanity_val_steps=0,
         default_root_dir=folder,  # under SLURM, Lightning resumes from any hpc_ckpt_<n>.ckpt that it finds there
         logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
-        callbacks=[ProgressBar(refresh_rate=1 if watched else 10), *callbacks],
+        callbacks=[*([ProgressBar(refresh_rate=1 if watched else 10)] if bar else []), *callbacks],
+        enable_progress_bar=bar,
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
         **settings,

@@ -70,6 +70,12 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
     return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision))
 
 
+def is_first_process() -> bool:
+    """Returns whether this is the process of a run that speaks, by what its launcher has set."""
+    number = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    return number == "0"
+
+
 def device_notice(devices: Devices, cpu: int | None) -> str:
     """Returns the line that says where a command runs, and that there is no CUDA device if --cpu was not given."""
     no_cuda = "no CUDA device found, " if cpu is None and devices.accelerator == "cpu" else ""

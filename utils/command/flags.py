@@ -40,7 +40,45 @@ class Parser(argparse.ArgumentParser):
             if not text or re.fullmatch(r"--\w+=", text):
                 before = arguments[number - 1] if not text and number else text.rstrip("=")
                 self.error(f"an empty text behind {before or 'the command'}; give a value, or leave out the flag")
-        return super().parse_known_args(arguments, namespace)
+        has_files = any(not action.option_strings for action in self._actions)
+        return super().parse_known_args(self._files_last(arguments) if has_files else arguments, namespace)
+
+    def _files_last(self, arguments: Sequence[str]) -> list[str]:
+        """Moves the arguments that belong to no flag to the end, in their order.
+
+        By itself argparse takes all texts behind `--gpu 0` for further devices, also the name of a file, and takes
+        files in one place only.
+        """
+        flags, files, rest = [], [], list(arguments)
+        while rest:
+            text = rest.pop(0)
+            if text == "--":
+                files += rest
+                break
+            action = self._option_string_actions.get(text.partition("=")[0])
+            if action is None:
+                (flags if text.startswith("-") and text != "-" else files).append(text)
+                continue
+            flags.append(text)
+            taken, most = 0, {None: 1, "?": 1, "+": len(rest), "*": len(rest), 0: 0}.get(action.nargs, 0)
+            while "=" not in text and rest and taken < most and not self._is_flag(rest[0]):
+                needed = action.nargs is None or (action.nargs == "+" and not taken)
+                if not needed and not self._accepts(action, rest[0]):
+                    break
+                flags.append(rest.pop(0))
+                taken += 1
+        return [*flags, "--", *files] if files else flags
+
+    def _is_flag(self, text: str) -> bool:
+        return text.startswith("--") or text in self._option_string_actions
+
+    def _accepts(self, action: argparse.Action, text: str) -> bool:
+        """Returns whether a text can be a value of a flag."""
+        try:
+            value = self._get_value(action, text)
+        except argparse.ArgumentError:
+            return False
+        return action.choices is None or value in action.choices
 
     def error(self, message: str) -> NoReturn:
         """Prints usage and message to stderr, and exits with code 2."""
@@ -65,6 +103,17 @@ def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
 
 
 def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the commands that run a network on a data set."""
+    add_network_flags(parser)
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="the first hundred items of each split, without loader processes; nuScenes: v1.0-mini",
+    )
+    parser.add_argument("--baseline_only", action="store_true", help="use the 3D network alone")
+
+
+def add_network_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of every command that runs a network."""
     parser.add_argument(
         "--config",
@@ -73,7 +122,12 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         help=f"the experiment; default: for a test the config in the checkpoint, else {DEFAULT_CONFIG}",
     )
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the config"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override keys of the config",
     )
     parser.add_argument(
         "--gpu", type=count(0), nargs="+", default=[0], metavar="ID", help="CUDA devices, one process each"
@@ -94,13 +148,7 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=count(0, MAX_SEED), default=0, help=seeded)
     parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     parser.add_argument(
-        "--debug",
-        action="store_true",
-        help="the first hundred items of each split, without loader processes; nuScenes: v1.0-mini",
-    )
-    parser.add_argument(
         "--checkpoint",
         metavar="PATH",
         help="checkpoint to resume from or to test: a path, or `last` or `best` of --log_dir",
     )
-    parser.add_argument("--baseline_only", action="store_true", help="use the 3D network alone")

@@ -66,3 +66,11 @@ NUSCENES = Sensor(
     margin=(10.67 + 30.67) / 31 / 2,  # half the angle between two beams: each beam is in the middle of its row
 )
 """Velodyne HDL-32E with the 16 classes of nuScenes-lidarseg."""
+
+
+SENSORS = {sensor.name: sensor for sensor in (SEMANTICKITTI, NUSCENES)}
+
+
+def sensor_called(dataset: str) -> Sensor:
+    """Returns the sensor of a data set by its name; for one that is not known here, that of SemanticKITTI."""
+    return SENSORS.get(dataset, SEMANTICKITTI)

@@ -1,0 +1,257 @@
+"""The scans that a command line names: files, folders, patterns, URLs and bags, as one list with a name for each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from threading import Lock
+
+from dataloader.formats.open import Clouds, Layout, is_bag, is_bag_folder, is_point_file, open_clouds
+from utils import locations
+from utils.errors import UserError, one_line
+from utils.scan.point_cloud import PointCloud
+
+_OPEN_FILES = 4
+_TEXT = {".txt", ".csv", ".asc", ".pts"}
+"""Suffixes of tables that lie beside scans for other reasons (poses.txt, times.txt)."""
+
+
+@dataclass(frozen=True)
+class InputScan:
+    """A frozen record of a scan to be labelled.
+
+    Attributes:
+        location: its file, or folder of a ROS 2 bag: a path or a URL.
+        index: number of the scan in the file, 0 but for bags.
+        target: where its results go below the output folder, without a suffix: "drive/000012".
+        group: what was recorded together, a folder or a bag; its scans are compared with the training together.
+    """
+
+    location: str
+    index: int
+    target: str
+    group: str
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return f"{self.location}, scan {self.index}" if self.index else self.location
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A frozen record of what a command line names.
+
+    Attributes:
+        scans: the scans, in the order of the command line, those of a folder by name; no two have the same target.
+        problems: lines about what cannot be used, each naming a file or an argument.
+    """
+
+    scans: tuple[InputScan, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _File:
+    """A frozen record of a file: its location, and the parts of its name below the argument that led to it."""
+
+    location: str
+    below: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All parts of the location, for names that tell it apart from others."""
+        text = self.location if locations.is_url(self.location) else Path(self.location).absolute().as_posix()
+        return tuple(part for part in text.replace("://", "/").split("/") if part not in ("", ".", ".."))
+
+    @property
+    def group(self) -> str:
+        """The folder of the file."""
+        return self.location.replace("\\", "/").rpartition("/")[0] or "."
+
+
+class OpenFiles:
+    """The files that scans are read from; the last few stay open, since a bag is read message by message.
+
+    Args:
+        layout: what the user has said about the files.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._open: OrderedDict[str, tuple[Clouds, ExitStack]] = OrderedDict()
+        self._lock = Lock()
+        self._siblings: dict[str, tuple[str, ...]] = {}
+
+    def beside(self, files: Iterable[str]) -> None:
+        """Remembers files that were recorded together; their sizes may tell the layout of all."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for file in files:
+            groups[_File(file, ()).group].append(file)
+        self._siblings.update({group: tuple(names) for group, names in groups.items()})
+
+    def clouds(self, location: str) -> Clouds:
+        """Opens a file, or returns it if it is open.
+
+        Raises:
+            UserError: it cannot be read, or is damaged.
+        """
+        with self._lock:
+            if location in self._open:
+                self._open.move_to_end(location)
+                return self._open[location][0]
+        stack = ExitStack()
+        path = stack.enter_context(locations.on_disk(location))
+        try:
+            clouds = open_clouds(path, self._layout, iter(self._of_same_folder(location)))
+        except UserError as error:
+            stack.close()
+            raise _at(location, path, error) from error
+        with self._lock:
+            self._open[location] = clouds, stack
+            while len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)[1][1].close()
+        return clouds
+
+    def read(self, scan: InputScan) -> PointCloud:
+        """Reads a scan; its cloud is called by its location.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        clouds = self.clouds(scan.location)
+        try:
+            return replace(clouds.read(scan.index), name=scan.name)
+        except UserError as error:
+            if locations.is_url(scan.location):
+                raise UserError(f"{scan.location}: {one_line(error)}") from error
+            raise
+
+    def _of_same_folder(self, location: str) -> Iterator[Path]:
+        if not locations.is_url(location):
+            yield from map(Path, self._siblings.get(_File(location, ()).group, ()))
+
+
+def _at(location: str, path: Path, error: UserError) -> UserError:
+    """Returns an error that names the location, where it names the temporary copy."""
+    return UserError(one_line(error).replace(str(path), location)) if locations.is_url(location) else error
+
+
+def find_inputs(arguments: Sequence[str], files: OpenFiles, without: str | None = None) -> Inputs:
+    """Lists the scans that arguments name.
+
+    A folder stands for all point files in it and below; its structure is kept in the targets. A file is called by its
+    name. Where two would write the same file, more of their paths is kept, as much as tells them apart, and then the
+    suffix.
+
+    Args:
+        arguments: paths, URLs and glob patterns.
+        files: opens bags, to count their scans.
+        without: a folder whose files do not count: that of the results.
+    """
+    found: dict[tuple[str, ...], _File] = {}
+    problems: list[str] = []
+    for argument in arguments:
+        try:
+            for file in _files(argument, without):
+                found.setdefault(file.parts, file)
+        except UserError as error:
+            problems.append(one_line(error))
+    files.beside(file.location for file in found.values())
+    scans: list[InputScan] = []
+    for file, target in zip(found.values(), _targets(list(found.values())), strict=True):
+        if not is_bag(file.location):
+            scans.append(InputScan(file.location, 0, target, file.group))
+            continue
+        try:
+            clouds = files.clouds(file.location)
+        except UserError as error:
+            problems.append(one_line(error))
+            continue
+        names = [f"{target}/{clouds.label(number)}" for number in range(len(clouds))]
+        scans += [InputScan(file.location, number, name, file.location) for number, name in enumerate(names)]
+    for numbers in _clashes([scan.target for scan in scans]):  # as of drive.mcap and of the folder drive
+        for place, number in enumerate(numbers[1:], start=2):
+            scans[number] = replace(scans[number], target=f"{scans[number].target}-{place}")
+    return Inputs(tuple(scans), tuple(problems))
+
+
+def _files(argument: str, without: str | None) -> list[_File]:
+    """Lists the files that an argument names.
+
+    Raises:
+        UserError: it names none.
+    """
+    named = locations.matches(argument)
+    if not named:
+        raise UserError(f"{argument}: no such file, folder or pattern; correct the argument")
+    several, found = len(named) > 1 or named != [argument], []
+    for location in named:
+        if locations.is_folder(location) and not is_bag_folder(location):
+            below = _in_folder(location, without)
+            if not below and not several:
+                raise UserError(f"{location}: no point files in the folder or below; name the folder that has them")
+            found += below
+        elif not several or is_point_file(location) or is_bag_folder(location):
+            found.append(_File(location, (_File(location, ()).parts[-1],)))
+    if not found:
+        raise UserError(f"{argument}: nothing that it matches is a point file; correct the pattern")
+    return found
+
+
+def _in_folder(folder: str, without: str | None) -> list[_File]:
+    """Lists the point files in a folder and below; tables of text count only where there is nothing else."""
+    own = _File(folder, ()).parts[-1:]
+    all_below = locations.files_below(folder)
+    if without is not None:
+        excluded = without if locations.is_url(without) else str(Path(without).absolute())
+        all_below = [name for name in all_below if not _is_below(name, excluded)]
+    bags = sorted({base for name in all_below if is_bag_folder(base := _File(name, ()).group)})
+    files = [name for name in all_below if is_point_file(name) and not any(_is_below(name, bag) for bag in bags)]
+    clouds = [name for name in files if PurePosixPath(name).suffix.lower() not in _TEXT]
+    start = len(folder.rstrip("/")) + 1
+    return [_File(name, (*own, *name[start:].split("/"))) for name in sorted([*(clouds or files), *bags])]
+
+
+def _is_below(name: str, folder: str) -> bool:
+    full = name if locations.is_url(name) or locations.is_url(folder) else str(Path(name).absolute())
+    full_folder = folder if locations.is_url(folder) else str(Path(folder).absolute())
+    return full.startswith(full_folder.rstrip("/") + "/")
+
+
+def _targets(files: Sequence[_File]) -> list[str]:
+    """Names the results of files so that no two have the same name, whatever the case of its letters."""
+    lengths, with_suffix = [len(file.below) for file in files], [False] * len(files)
+
+    def name(number: int) -> str:
+        parts = files[number].parts[-lengths[number] :]
+        stem = _stem(parts[-1])
+        # The confidences of a.bin are in a.confidence.npy.
+        keep = with_suffix[number] or stem.lower().endswith(".confidence")
+        return "/".join(parts if keep else (*parts[:-1], stem))
+
+    for _ in range(2 + max((len(file.parts) for file in files), default=0)):
+        for numbers in _clashes([name(number) for number in range(len(files))]):
+            in_one_folder = len({files[number].parts[:-1] for number in numbers}) == 1
+            for number in numbers:  # in one folder the suffix tells files apart, otherwise more of the path
+                if in_one_folder:
+                    with_suffix[number] = True
+                else:
+                    lengths[number] = min(lengths[number] + 1, len(files[number].parts))
+    return [name(number) for number in range(len(files))]
+
+
+def _clashes(names: Sequence[str]) -> list[list[int]]:
+    """Returns the numbers of the names that are the same, whatever the case of their letters."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(names):
+        same[name.lower()].append(number)
+    return [numbers for numbers in same.values() if len(numbers) > 1]
+
+
+def _stem(name: str) -> str:
+    stem = name[: -len(".bin")] if name.lower().endswith(".pcd.bin") else name
+    return PurePosixPath(stem).stem or stem

@@ -1,0 +1,240 @@
+"""The labelling of a list of scans: read ahead, fitted to the training, segmented, and written file by file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Protocol, TypeVar
+
+from network.result import Result
+from network.segmenter import Fit, Prepared, Segmenter
+from utils import locations
+from utils.errors import UserError, one_line
+from utils.results.point_files import FORMATS, confidence_file
+from utils.results.prediction_records import PredictionRecords
+from utils.scan.alignment import Alignment
+from utils.scan.point_cloud import PointCloud
+
+_COMPARED = 8  # scans of a group that are compared with the training
+_THREADS = {"cpu": 1, "cuda": 4}  # that read and prepare scans while the network runs
+_BATCH = {"cpu": 1, "cuda": 4}
+CONFIDENCE = "confidence.npy"
+
+
+class ListedScan(Protocol):
+    """A scan to be labelled; `dataloader.inputs.InputScan` is one."""
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """The place of its results below the output folder, without a suffix."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """What it was recorded with."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What has become of the scans of one process.
+
+    Attributes:
+        labelled, skipped: number of scans that were labelled, and that were done already.
+        seconds: time for those that were labelled, seconds.
+        problems: a line for each scan that could not be labelled.
+    """
+
+    labelled: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+Progress = Callable[[ListedScan, "Result | str | None"], object]
+
+
+class Fits:
+    """How the scans of each group are aligned with the training data; found when the first of a group is wanted.
+
+    Args:
+        segmenter: compares scans with its training.
+        scans: all scans of the run.
+        read: reads a scan.
+        fit: what is done about scans that do not fit.
+        say: takes a line for the user, and the number of the scan of `scans` that it is about.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        scans: Sequence[ListedScan],
+        read: Callable[[ListedScan], PointCloud],
+        fit: Fit,
+        say: Callable[[str, int], object],
+    ) -> None:
+        self._segmenter, self._read, self._fit, self._say = segmenter, read, fit, say
+        self._scans = scans
+        self._members: dict[str, list[int]] = {}
+        for number, scan in enumerate(scans):
+            self._members.setdefault(scan.group, []).append(number)
+        self._found: dict[str, Alignment] = {}
+        self._lock = Lock()  # several threads prepare scans
+
+    def of(self, scan: ListedScan) -> Alignment:
+        """Returns the alignment of a scan's group."""
+        with self._lock:
+            if scan.group not in self._found:
+                self._found[scan.group] = self._compare(scan.group)
+            return self._found[scan.group]
+
+    def _compare(self, group: str) -> Alignment:
+        given = self._segmenter.alignment
+        if self._fit == "off" or self._segmenter.statistics is None:
+            return given
+        members = self._members[group]
+        clouds = []
+        for number in members[:: max(1, len(members) // _COMPARED)][:_COMPARED]:
+            with suppress(UserError):  # it is named when its turn comes
+                clouds.append(self._read(self._scans[number]))
+        if not clouds:
+            return given
+        misfits, fitted = self._segmenter.diagnose(clouds)
+        if not misfits:
+            return given
+        what = clouds[0].name if len(members) == 1 else f"{group} ({len(members)} scans)"
+        found = "; ".join(misfit.text for misfit in misfits)
+        remedy = " ".join(misfit.remedy for misfit in misfits if misfit.remedy)
+        if self._fit == "auto":
+            done = f"; aligned with {fitted.flags()}" if remedy else "; nothing puts that right"
+            self._say(f"{what}: {found}{done}", members[0])
+            return fitted
+        advice = f"; put it right with {remedy} (or with --fit auto)" if remedy else ""
+        self._say(f"warning: {what} does not fit the training: {found}{advice}", members[0])
+        return given
+
+
+class Labelling:
+    """The work on a list of scans, which several processes may share.
+
+    Args:
+        segmenter: the network.
+        read: reads a scan.
+        fits: how scans are aligned.
+        records: what is done already, and where files go; None: nothing is written.
+        formats: names of the formats to write, of `FORMATS`.
+        confidence: write the confidence of each point, too.
+        keep: takes each result, for whoever shows it later; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        read: Callable[[ListedScan], PointCloud],
+        fits: Fits,
+        records: PredictionRecords,
+        formats: Sequence[str],
+        confidence: bool,
+        keep: Callable[[ListedScan, Result], object] | None = None,
+    ) -> None:
+        self._segmenter, self._read, self._fits = segmenter, read, fits
+        self._records, self._formats, self._confidence, self._keep = records, formats, confidence, keep
+
+    def run(self, scans: Iterable[ListedScan], progress: Progress) -> Outcome:
+        """Labels scans and writes their files. A scan that cannot be read is one line of `Outcome.problems`.
+
+        Args:
+            scans: the scans, in order.
+            progress: called after each scan, with its result, with the line about what is wrong with it, or with None
+                if it was done already.
+
+        Raises:
+            UserError: results cannot be written, are there already of other scans, or the network's outputs are NaN.
+            OSError: results cannot be written.
+        """
+        outcome, kind = Outcome(), self._segmenter.device.type
+        waiting: list[tuple[ListedScan, Prepared]] = []
+        began = time.perf_counter()
+        for scan, ready in _ahead(self._ready, self._todo(scans, outcome, progress), _THREADS.get(kind, 1)):
+            if isinstance(ready, UserError):
+                outcome.problems.append(one_line(ready))
+                progress(scan, one_line(ready))
+                continue
+            waiting.append((scan, ready))
+            if len(waiting) == _BATCH.get(kind, 1):
+                self._segment(waiting, outcome, progress)
+        if waiting:
+            self._segment(waiting, outcome, progress)
+        outcome.seconds = time.perf_counter() - began
+        return outcome
+
+    def _todo(self, scans: Iterable[ListedScan], outcome: Outcome, progress: Progress) -> Iterator[ListedScan]:
+        for scan in scans:
+            if self._records.is_done(scan.target, scan.name):
+                outcome.skipped += 1
+                progress(scan, None)
+            else:
+                yield scan
+
+    def _ready(self, scan: ListedScan) -> Prepared | UserError:
+        try:
+            return self._segmenter.prepare(self._read(scan), self._fits.of(scan))
+        except UserError as error:
+            return error
+
+    def _segment(self, waiting: list[tuple[ListedScan, Prepared]], outcome: Outcome, progress: Progress) -> None:
+        began = time.perf_counter()
+        results = self._segmenter.segment([ready for _, ready in waiting])
+        seconds = (time.perf_counter() - began) / len(waiting)
+        for (scan, _), result in zip(waiting, results, strict=True):
+            self._write(scan, result, seconds)
+            if self._keep is not None:
+                self._keep(scan, result)
+            outcome.labelled += 1
+            progress(scan, result)
+        waiting.clear()
+
+    def _write(self, scan: ListedScan, result: Result, seconds: float) -> None:
+        began, records = time.perf_counter(), self._records
+        records.begin(scan.target, scan.name)
+        contents = [FORMATS[name](result, self._confidence) for name in self._formats]
+        if self._confidence:
+            contents.append(confidence_file(result))
+        for location, content in zip(records.files(scan.target), contents, strict=True):
+            locations.write(location, content)
+        seconds += time.perf_counter() - began
+        records.finish(scan.target, scan.name, len(result), seconds, result.counts(), self._fits.of(scan).flags())
+
+
+def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:
+    """Returns the suffixes of the files of each scan."""
+    return [*formats, CONFIDENCE] if confidence else list(formats)
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def _ahead(make: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[tuple[Item, Made]]:
+    """Yields each item with what `make` makes of it, in order; the next ones are made meanwhile."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+    pending: list[tuple[Item, Future[Made]]] = []
+    try:
+        for item in items:
+            pending.append((item, pool.submit(make, item)))
+            if len(pending) > 2 * threads:
+                first, future = pending.pop(0)
+                yield first, future.result()
+        for first, future in pending:
+            yield first, future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,302 @@
+"""Labels for scans of your own: files, folders and bags in, labels out, or a look at them in the browser.
+
+python predict.py --checkpoint best.ckpt scan.bin street.las drive/ bag.mcap --output out/
+python predict.py --checkpoint best.ckpt scan.pcd --view
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from utils.command.start import begin
+
+    begin()
+
+import torch
+from utils.command.alignment_flags import add_alignment_flags, alignment_of
+
+from dataloader.formats.open import Layout, parse_columns, parse_dtype
+from dataloader.inputs import Inputs, OpenFiles, find_inputs
+from network.labelling import Fits, Labelling, ListedScan, Outcome, suffixes
+from network.result import Result
+from network.segmenter import Segmenter
+from network.viewed import ViewedResults
+from network.weights.configuration import Tested, open_for_test
+from utils import locations
+from utils.command.devices import Devices, choose_devices, device_notice, is_first_process
+from utils.command.flags import Parser, add_network_flags, count
+from utils.command.process import run_program
+from utils.command.terminal import say as print_lines
+from utils.command.terminal import say_error
+from utils.errors import UserError
+from utils.files import sha256_of
+from utils.fp32 import set_fp32_arithmetic
+from utils.pictures.scans import drawable
+from utils.results.point_files import FORMATS
+from utils.results.prediction_records import PredictionRecords
+
+SUMMARY = "summary.json"
+RESUME = "the same command goes on with the scans that are not done"
+
+_LINES, _QUIET = 20, 5.0  # scans that get a line each; of longer lists there is a line every 5 seconds
+_CLASSES = 3  # most frequent classes that are named
+_NAMED = 5  # problems that the last line repeats
+
+
+def say(line: str) -> None:
+    """Prints a line for the user, in the first process of a run."""
+    if is_first_process():
+        print_lines(line)
+
+
+def say_problem(line: str) -> None:
+    """Prints what is wrong with an input, in the first process of a run."""
+    if is_first_process():
+        say_error(f"error: {line}")
+
+
+def build_parser() -> Parser:
+    """Builds the parser of the flags."""
+    parser = Parser(description=__doc__)
+    add = parser.add_argument
+    add(
+        "inputs", nargs="+", metavar="SCAN", help="files, folders (all point files in and below), patterns and URLs: "
+        ".bin .pcd .ply .las .laz .npy .npz, text, ROS 1 and 2 bags, .mcap"
+    )  # fmt: skip
+    add("--output", metavar="FOLDER", help="where the labels go, a path or a URL; folders are mirrored there")
+    add(
+        "--format", nargs="+", choices=tuple(FORMATS), default=["label"], help="of the labels; default label: raw ids "
+        "as uint32, in the order of the points"
+    )  # fmt: skip
+    add("--confidence", action="store_true", help="also write the confidence of each point (and into .ply)")
+    add("--overwrite", action="store_true", help="label scans again whose results are there already")
+    add("--view", action="store_true", help="look at the result in the browser")
+    add("--host", default="127.0.0.1", help="address of the viewer; others may look on with 0.0.0.0")
+    add("--port", type=count(1, 65535), default=8080, help="port of the viewer, or the next free one")
+    columns = "columns of .bin, .npy and text that do not say them, _ for one to leave out: x,y,z,i,_"
+    add("--columns", type=parse_columns, metavar="NAMES", help=columns)
+    add("--dtype", type=parse_dtype, metavar="TYPE", help="type of the numbers of a .bin with --columns: float64")
+    add("--topic", metavar="NAME", help="topic of the points in a bag; default: the only one")
+    add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan (test-time augmentation)")
+    add_alignment_flags(parser)
+    add_network_flags(parser)
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    args = build_parser().parse_args(argv)
+    _check_flags(args)
+    tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say)
+    devices = choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
+    if args.view and devices.count > 1:
+        raise UserError("--view shows the scans of one process; leave it out, or name one device")
+    say(device_notice(devices, args.cpu))
+    files = OpenFiles(Layout(args.columns, args.dtype or "<f4", args.topic))
+    inputs = find_inputs(args.inputs, files, args.output)
+    for problem in inputs.problems:
+        say_problem(problem)
+    if not inputs.scans:
+        raise UserError("nothing to label: none of the inputs can be used")
+    set_fp32_arithmetic(tf32=args.precision == "tf32")
+    problems, results = list(inputs.problems), None
+    if args.output:
+        found, results = label(args, tested, devices, inputs, files)
+        problems += found
+    if args.view:
+        show(args, tested, devices, inputs, files, results)
+    if problems:
+        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        total = len(inputs.scans) + len(inputs.problems)
+        raise UserError(f"{len(problems)} of {total} inputs could not be used: {'; '.join(problems[:_NAMED])}{more}")
+
+
+def show(
+    args: argparse.Namespace,
+    tested: Tested,
+    devices: Devices,
+    inputs: Inputs,
+    files: OpenFiles,
+    results: ViewedResults | None,
+) -> None:
+    """Shows the scans in the browser until Ctrl-C; without results yet, each is labelled when it is wanted."""
+    from utils.viewer.server import view
+
+    if results is None:
+        segmenter, fits = open_network(args, tested, _device_of(devices), inputs, files)
+        results = ViewedResults(segmenter, inputs.scans, files.read, fits)
+    view(results, args.host, args.port)
+
+
+def label(
+    args: argparse.Namespace, tested: Tested, devices: Devices, inputs: Inputs, files: OpenFiles
+) -> tuple[list[str], ViewedResults | None]:
+    """Labels the scans that are not done, and writes the summary.
+
+    Returns:
+        A line for each scan that cannot be labelled; and the results for the viewer, if they are wanted.
+    """
+    say(f"labelling {_scans(len(inputs.scans))} with {tested.path}, {args.num_vote} vote(s) each")
+    records = PredictionRecords(
+        args.output, _settings(args, tested), suffixes(args.format, args.confidence), args.overwrite
+    )
+    shown: list[ViewedResults] = []
+
+    def share(device: torch.device, rank: int, world_size: int) -> Outcome:
+        segmenter, fits = open_network(args, tested, device, inputs, files, rank, world_size)
+        own = inputs.scans[rank::world_size]
+        keep = None
+        if args.view:
+            shown.append(ViewedResults(segmenter, inputs.scans, files.read, fits))
+            keep = shown[0].keep
+        work = Labelling(segmenter, files.read, fits, records, args.format, args.confidence, keep)
+        return work.run(own, Progress(len(own), first=rank == 0))
+
+    if devices.count == 1:
+        outcomes = [share(_device_of(devices), 0, 1)]
+    else:
+        from network.training.sharing import share_out  # here: Lightning takes seconds to import
+
+        outcomes = share_out(devices, share)
+    if is_first_process():
+        summarise(args.output, records, inputs, outcomes, tested)
+    return [problem for outcome in outcomes for problem in outcome.problems], shown[0] if shown else None
+
+
+def open_network(
+    args: argparse.Namespace,
+    tested: Tested,
+    device: torch.device,
+    inputs: Inputs,
+    files: OpenFiles,
+    rank: int = 0,
+    world_size: int = 1,
+) -> tuple[Segmenter, Fits]:
+    """Builds the network, and what compares scans with its training; a process speaks of the scans that are its own."""
+    segmenter = Segmenter.of(
+        tested,
+        device=device,
+        precision="32" if args.precision == "tf32" else args.precision,
+        votes=args.num_vote,
+        alignment=alignment_of(args),
+        seed=args.seed,
+    )
+    if segmenter.statistics is None and args.fit != "off":
+        say(
+            f"note: {tested.path} has no statistics of its training scans (published checkpoints and those of earlier "
+            "versions have none), so whether these scans fit is not known"
+        )
+
+    def speak(line: str, number: int) -> None:
+        if number % world_size == rank:
+            print_lines(line)
+
+    return segmenter, Fits(segmenter, inputs.scans, files.read, args.fit, speak)
+
+
+class Progress:
+    """The lines about the scans of this process, as they are done.
+
+    Args:
+        total: number of its scans.
+        first: whether it is the process that speaks; what is wrong with a scan is said by all.
+    """
+
+    def __init__(self, total: int, first: bool) -> None:
+        self._total, self._first, self._done, self._said = total, first, 0, time.monotonic()
+
+    def __call__(self, scan: ListedScan, result: Result | str | None) -> None:
+        """Takes a scan with its result, with what is wrong with it, or with None if it was done already."""
+        self._done += 1
+        if isinstance(result, str):
+            say_error(f"error: {result}")
+        elif self._first and self._is_due():
+            self._said = time.monotonic()
+            place = f"[{self._done} of {self._total}] {scan.name}: "
+            print_lines(place + ("is done already" if result is None else _described(result)))
+
+    def _is_due(self) -> bool:
+        return self._total <= _LINES or self._done == self._total or time.monotonic() > self._said + _QUIET
+
+
+def _described(result: Result) -> str:
+    """Returns the number of points of a scan and its most frequent classes."""
+    counts = result.counts()
+    share = (f"{name} {100 * points / len(result):.0f} %" for name, points in list(counts.items())[:_CLASSES])
+    return f"{len(result):,} points, {', '.join(share)}"
+
+
+def summarise(
+    output: str, records: PredictionRecords, inputs: Inputs, outcomes: Sequence[Outcome], tested: Tested
+) -> None:
+    """Writes `summary.json` beside the results, and prints the classes and the time."""
+    done = {scan.target: record for scan in inputs.scans if (record := records.find(scan.target)) and record.complete}
+    classes: Counter[str] = Counter()
+    for record in done.values():
+        classes.update(record.classes)
+    labelled, skipped = sum(o.labelled for o in outcomes), sum(o.skipped for o in outcomes)
+    seconds = max(outcome.seconds for outcome in outcomes)
+    problems = [*inputs.problems, *(problem for outcome in outcomes for problem in outcome.problems)]
+    summary = {
+        "checkpoint": str(tested.path),
+        "scans": len(done),
+        "labelled": labelled,
+        "done_before": skipped,
+        "points": classes.total(),
+        "seconds_per_scan": seconds / labelled if labelled else None,
+        "classes": dict(classes.most_common()),
+        "problems": problems,
+        "files": {target: asdict(record) for target, record in done.items()},
+    }
+    locations.write(locations.join(output, SUMMARY), (json.dumps(summary, indent=2) + "\n").encode())
+    total = max(1, classes.total())
+    for name, points in classes.most_common():
+        print_lines(f"  {drawable(name):24} {points:14,} {100 * points / total:6.2f} %")
+    before = f", {skipped} were done already" if skipped else ""
+    pace = f", {seconds / labelled:.2f} s per scan" if labelled else ""
+    print_lines(f"{labelled} of {_scans(len(inputs.scans))} labelled{pace}{before}; results: {output}")
+
+
+def _settings(args: argparse.Namespace, tested: Tested) -> dict[str, Any]:
+    """Lists what decides the labels of a scan, for a run that goes on with an earlier one."""
+    return {
+        "checkpoint": sha256_of(tested.path),
+        "config": f"{args.config or ''} {' '.join(args.set)}".strip(),
+        "num_vote": args.num_vote,
+        "seed": args.seed if args.num_vote > 1 else 0,
+        "precision": args.precision,
+        "alignment": alignment_of(args).flags(),
+        "fit": args.fit == "auto",
+        "layout": f"{','.join(args.columns or ())} {args.dtype or ''} {args.topic or ''}".strip(),
+    }
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    if not args.checkpoint:
+        raise UserError("predict.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
+    if not args.output and not args.view:
+        raise UserError("give --output FOLDER for the labels, or --view to look at them in the browser, or both")
+    if args.overwrite and not args.output:
+        raise UserError("--overwrite goes with --output")
+    if args.dtype and not args.columns:
+        raise UserError("--dtype goes with --columns, which says what the numbers are")
+
+
+def _device_of(devices: Devices) -> torch.device:
+    return torch.device("cuda", devices.ids[0]) if devices.accelerator == "gpu" else torch.device("cpu")
+
+
+def _scans(number: int) -> str:
+    return f"{number} scan{'s' if number != 1 else ''}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(lambda: main(sys.argv[1:]), resume=RESUME))

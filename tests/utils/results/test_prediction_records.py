@@ -1,0 +1,62 @@
+"""Which scans a second run takes as done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.networks import refusal
+from utils import locations
+from utils.results.prediction_records import FOLDER, PredictionRecords
+
+SETTINGS = {"checkpoint": "abc", "num_vote": 1}
+
+
+@pytest.fixture(params=["path", "url"])
+def output(request, tmp_path) -> str:
+    return str(tmp_path) if request.param == "path" else f"memory://{tmp_path.name}"
+
+
+def records(output, settings=SETTINGS, suffixes=("label", "ply"), overwrite=False) -> PredictionRecords:
+    return PredictionRecords(output, settings, suffixes, overwrite)
+
+
+def make(output, target="drive/0", source="drive/0.bin", files=("label", "ply"), finish=True) -> None:
+    known = records(output)
+    known.begin(target, source)
+    for suffix in files:
+        locations.write(locations.join(output, f"{target}.{suffix}"), b"x")
+    if finish:
+        known.finish(target, source, 5, 0.5, {"car": 5}, "")
+
+
+def test_only_a_finished_scan_with_all_its_files_is_done(output):
+    assert not records(output).is_done("drive/0", "drive/0.bin")
+    make(output, finish=False)  # killed at the end
+    assert not records(output).is_done("drive/0", "drive/0.bin")
+    make(output, files=("label",))  # another run wants more formats
+    assert records(output, suffixes=("label",)).is_done("drive/0", "drive/0.bin")
+    assert not records(output, suffixes=("label", "las")).is_done("drive/0", "drive/0.bin")
+    make(output)
+    assert records(output).is_done("drive/0", "drive/0.bin")
+    assert not records(output, overwrite=True).is_done("drive/0", "drive/0.bin")
+    found = records(output).find("drive/0")
+    assert found is not None and found.classes == {"car": 5} and found.points == 5 and found.complete
+
+
+def test_results_of_others_are_not_overwritten(output):
+    make(output)
+    assert "of drive/0.bin" in refusal(records(output).is_done, "drive/0", "drive/0.pcd")
+    for settings, key in (({"checkpoint": "other", "num_vote": 1}, "checkpoint"), ({**SETTINGS, "fit": True}, "fit")):
+        line = refusal(records(output, settings).is_done, "drive/0", "drive/0.bin")
+        assert f"another {key}" in line and "--overwrite" in line
+    locations.write(locations.join(output, "mine.label"), b"precious")
+    assert "not from predict.py" in refusal(records(output).is_done, "mine", "mine.bin")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"source": 1}', b"\xff\xfe", b"[" * 100000])
+def test_a_damaged_note_is_none(tmp_path, content):
+    make(str(tmp_path))
+    Path(tmp_path, FOLDER, "drive/0.json").write_bytes(content)
+    assert records(str(tmp_path)).find("drive/0") is None
