@@ -18,17 +18,56 @@ from utils.scan.sensor import Sensor
 
 @dataclass(frozen=True)
 class CameraPose:
-    """A frozen record of where a camera is, and how much it sees.
+    """A frozen record of where a pinhole camera is, and how much it sees.
 
     Attributes:
         matrix: (4, 4) float64, camera frame (x right, y down, z forward) to the frame of the scan, metres.
         focal: focal lengths (x, y), pixels of `size`.
         size: width and height of the image that `focal` belongs to, pixels.
+        center: where the axis of the camera meets the image (x, y), pixels of `size`; None: in its middle.
     """
 
     matrix: NDArray[np.float64]
     focal: tuple[float, float]
     size: tuple[int, int]
+    center: tuple[float, float] | None = None
+
+    @staticmethod
+    def of(projection: NDArray[np.float64], size: tuple[int, int]) -> CameraPose | None:
+        """Takes a projection apart into the camera's numbers and its place (Hartley and Zisserman, section 6.2.4).
+
+        Args:
+            projection: (3, 4) float64, from (x, y, z, 1) in the frame of the scan to (u, v, w), in metres; u / w and
+                v / w are the column and the row in an image of `size`. A positive multiple of it is the same
+                camera.
+            size: width and height of the image, pixels.
+
+        Returns:
+            The pose; a skew of the pixels is left out. None if there is no such camera: the projection mirrors what it
+            sees, or sends it onto a line.
+        """
+        left, shift = projection[:, :3], projection[:, 3]
+        if not np.isfinite(projection).all() or not np.linalg.det(left) > 0:
+            return None
+        # The rows are those of K R, K triangular and R a rotation: R row by row from the last one on.
+        scale = np.linalg.norm(left[2])
+        across, down, ahead = left / scale
+        middle = float(across @ ahead), float(down @ ahead)
+        y = _unit(down - middle[1] * ahead)
+        skew = float(across @ y)
+        x = _unit(across - middle[0] * ahead - skew * y)
+        focal = float(across @ x), float(down @ y)
+        depth = shift[2] / scale
+        from_y = (shift[1] / scale - middle[1] * depth) / focal[1]
+        from_x = (shift[0] / scale - middle[0] * depth - skew * from_y) / focal[0]
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.stack([x, y, ahead], axis=1)
+        matrix[:3, 3] = -matrix[:3, :3] @ [from_x, from_y, depth]
+        return CameraPose(matrix, focal, size, middle)
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    return vector / np.linalg.norm(vector)
 
 
 @dataclass(frozen=True)
