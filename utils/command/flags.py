@@ -102,6 +102,13 @@ def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:
     return parse
 
 
+def override(text: str) -> str:
+    """Checks that a value of --set is KEY=VALUE, as far as can be seen without a config; it is an argparse type."""
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{shortened(text, 40)!r} is not KEY=VALUE; write the key, = and the value")
+    return text
+
+
 def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the commands that run a network on a data set."""
     add_network_flags(parser)
@@ -123,6 +130,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--set",
+        type=override,
         nargs="+",
         action="extend",
         default=[],

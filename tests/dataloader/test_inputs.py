@@ -1,0 +1,128 @@
+"""Which scans a command line names, and where their results go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataloader.formats.open import Layout
+from dataloader.inputs import OpenFiles, find_inputs
+from utils import locations
+
+POINTS = np.random.default_rng(0).uniform(-9, 9, (30, 3)).astype(np.float32)
+
+
+def put(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        suffix = Path(name).suffix.lower()
+        if suffix == ".npy":
+            np.save(name, POINTS)
+        elif suffix in (".txt", ".csv"):
+            np.savetxt(name, POINTS)
+        else:
+            np.column_stack([POINTS, POINTS[:, 0]]).astype("<f4").tofile(name)
+
+
+def found(*arguments: str, without: str | None = None):
+    return find_inputs(arguments, OpenFiles(Layout()), without)
+
+
+def targets(*arguments: str, without: str | None = None) -> list[str]:
+    inputs = found(*arguments, without=without)
+    assert not inputs.problems
+    return [scan.target for scan in inputs.scans]
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_files_are_called_by_their_names_and_folders_are_mirrored():
+    put("a.bin", "far/b.npy", "drive/10.bin", "drive/9.bin", "drive/left/9.bin", "drive/.hidden.bin", "drive/9.label")
+    assert targets("a.bin", "far/b.npy", "drive") == ["a", "b", "drive/10", "drive/9", "drive/left/9"]
+    assert targets("./drive/", "a.bin", "drive/9.bin", "drive") == ["drive/10", "drive/9", "drive/left/9", "a"]
+    assert targets(os.path.abspath("drive/left"), "*.bin") == ["left/9", "a"]
+    assert targets("drive/**/*.bin") == ["10", "drive/9", "left/9"]
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (("a.bin", "a.npy"), ["a.bin", "a.npy"]),
+        (("x/a.bin", "y/a.bin", "b.bin"), ["x/a", "y/a", "b"]),
+        (("x/a.bin", "y/a.bin", "y/a.npy"), ["x/a", "y/a.bin", "y/a.npy"]),
+        (("p/x/a.bin", "q/x/a.bin"), ["p/x/a", "q/x/a"]),
+        (("a.bin", "A.bin"), ["a.bin", "A.bin-2"]),
+        (("a.bin", "a.confidence.bin"), ["a", "a.confidence.bin"]),
+    ],
+)
+def test_no_two_scans_have_the_same_name(names, expected):
+    put(*names)
+    assert targets(*names) == expected
+
+
+def test_two_folders_of_one_name_are_told_apart():
+    put("one/lidar/1.bin", "one/lidar/2.bin", "two/lidar/1.bin")
+    found = targets("one/lidar", "two/lidar")
+    assert len(set(found)) == 3 and {"one/lidar/1", "two/lidar/1"} <= set(found)
+
+
+def test_many_names_never_clash(tmp_path):
+    rng = np.random.default_rng(1)
+    names = {f"{'/'.join(rng.choice(['a', 'b'], rng.integers(0, 4)))}/{rng.choice(['1', '2'])}{rng.choice(['.bin', '.npy'])}"
+             for _ in range(200)}  # fmt: skip
+    put(*(name.lstrip("/") for name in names))
+    for arguments in ([*sorted(name.lstrip("/") for name in names)], ["a", "b", "."], [".", "a/b"]):
+        found = targets(*arguments)
+        assert len({target.lower() for target in found}) == len(found) == len(names)
+
+
+def test_tables_of_text_count_only_where_nothing_else_does():
+    put("kitti/velodyne/0.bin", "kitti/poses.txt", "texts/1.txt", "texts/2.csv")
+    assert targets("kitti") == ["kitti/velodyne/0"]
+    assert targets("texts") == ["texts/1", "texts/2"]
+    assert targets("kitti/poses.txt") == ["poses"]
+
+
+def test_results_are_no_input():
+    put("drive/1.bin", "drive/out/1.npy")
+    assert targets("drive", without="drive/out") == ["drive/1"]
+    assert targets("drive", without=os.path.abspath("drive/out")) == ["drive/1"]
+
+
+@pytest.mark.parametrize("argument", ["nothing.bin", "no*.bin", "empty", "/none/at/all"])
+def test_what_names_nothing_is_a_problem_and_the_others_go_on(argument):
+    Path("empty").mkdir()
+    put("a.bin")
+    inputs = found(argument, "a.bin")
+    assert [scan.target for scan in inputs.scans] == ["a"] and len(inputs.problems) == 1
+    assert inputs.problems[0].startswith(argument)
+
+
+def test_scans_at_urls():
+    put("a.npy")
+    for name in ("d/1.npy", "d/e/2.npy", "other/1.npy"):
+        locations.write(f"memory://scans/{name}", Path("a.npy").read_bytes())
+    files = OpenFiles(Layout())
+    inputs = find_inputs(["memory://scans/d", "memory://scans/other/*.npy", "a.npy"], files)
+    assert not inputs.problems
+    assert [scan.target for scan in inputs.scans] == ["d/1", "d/e/2", "other/1", "a"]
+    for scan in inputs.scans:
+        cloud = files.read(scan)
+        assert np.array_equal(cloud.xyz, POINTS) and cloud.name == scan.location
+    inputs = find_inputs(["memory://scans/none"], files)
+    assert not inputs.scans and "memory://scans/none" in inputs.problems[0]
+
+
+def test_a_damaged_file_at_a_url_is_named_by_its_url():
+    locations.write("memory://bad/x.npy", b"\x93NUMPY nothing")
+    files = OpenFiles(Layout())
+    (scan,) = find_inputs(["memory://bad/x.npy"], files).scans
+    with pytest.raises(Exception, match="memory://bad/x.npy") as caught:
+        files.read(scan)
+    assert "/tmp" not in str(caught.value)
