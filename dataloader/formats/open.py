@@ -2,50 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
+from dataloader.formats import bag, bin, las, npy, pcd, ply, text
+from dataloader.formats.clouds import Clouds, OneCloud, check_file
+from dataloader.formats.layout import Layout, parse_columns, parse_dtype
+from utils.errors import UserError
 from utils.scan.point_cloud import PointCloud
 
+__all__ = [
+    "SUFFIXES",
+    "Clouds",
+    "Layout",
+    "is_bag_folder",
+    "is_point_file",
+    "open_clouds",
+    "parse_columns",
+    "parse_dtype",
+]
 
-@dataclass(frozen=True)
-class Layout:
-    """A frozen record of what the user says about files that do not say it themselves.
-
-    Attributes:
-        columns: names of the columns of tables without a header (`x`, `y`, `z`, `i`, and `_` for one to be left out),
-            of `.bin`, `.npy`, `.npz` and text; None: found out where it is certain.
-        dtype: type of the numbers of `.bin`, a NumPy name such as "<f4"; with `columns` only.
-        topic: the topic of a bag; None: the only one with points.
-    """
-
-    columns: tuple[str, ...] | None = None
-    dtype: str = "<f4"
-    topic: str | None = None
+Opener = Callable[[Path, Layout, Iterator[Path] | None], Clouds]
 
 
-class Clouds(Protocol):
-    """The point clouds of one file: one, or for a bag as many as the topic has messages."""
+def _one(
+    reader: Callable[[Path, Layout], PointCloud], path: Path, layout: Layout, beside: Iterator[Path] | None
+) -> Clouds:
+    return OneCloud(path, layout, reader)
 
-    def __len__(self) -> int: ...
 
-    def label(self, index: int) -> str:
-        """Returns what tells cloud `index` from the others of the file: "" for the only one, "000012" in a bag."""
-        ...
+OPENERS: dict[str, Opener] = {
+    ".pcd.bin": bin.open_nuscenes,
+    ".bin": bin.open_bin,
+    ".pcd": partial(_one, pcd.read_pcd),
+    ".ply": partial(_one, ply.read_ply),
+    ".las": partial(_one, las.read_las),
+    ".laz": partial(_one, las.read_las),
+    ".npy": partial(_one, npy.read_npy),
+    ".npz": partial(_one, npy.read_npz),
+    ".txt": partial(_one, text.read_text),
+    ".csv": partial(_one, text.read_text),
+    ".xyz": partial(_one, text.read_text),
+    ".asc": partial(_one, text.read_text),
+    ".pts": partial(_one, text.read_text),
+    ".bag": bag.open_bag,
+    ".mcap": bag.open_bag,
+    ".db3": bag.open_bag,
+}
+"""Suffix -> what opens such a file; a longer suffix stands before a shorter one that it ends with."""
 
-    def read(self, index: int) -> PointCloud:
-        """Reads a cloud; ascending numbers are fastest. It may be called from several threads, one call at a time.
+SUFFIXES = tuple(OPENERS)
+"""The known suffixes, in small letters; those of files may have capital letters."""
 
-        Raises:
-            UserError: the file is damaged there.
-        """
-        ...
+
+def _suffix(path: Path) -> str | None:
+    """Returns the known suffix of a file; None if there is none."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+
+
+def is_point_file(path: Path) -> bool:
+    """Returns whether a name is that of a file of points, as far as its suffix tells; hidden files are none."""
+    return _suffix(path) is not None and not path.name.startswith(".")
+
+
+def is_bag_folder(path: Path) -> bool:
+    """Returns whether a path is a folder that is a ROS 2 bag, and therefore one input."""
+    return bag.is_bag_folder(path)
 
 
 def open_clouds(path: Path, layout: Layout, beside: Iterator[Path] | None = None) -> Clouds:
     """Opens a file of point clouds by its suffix; its content is untrusted.
+
+    The points are read, and their damage is found, when they are asked for. The result can be given to other processes.
 
     Args:
         path: the file; a folder for a ROS 2 bag.
@@ -53,7 +82,16 @@ def open_clouds(path: Path, layout: Layout, beside: Iterator[Path] | None = None
         beside: further files of the same recording, whose sizes may tell the layout of a `.bin`.
 
     Raises:
-        UserError: no reader knows the suffix, the library of the format is not installed, the file cannot be read or
-            is damaged, it holds no point, or its layout is not certain and has to be said.
+        UserError: no reader knows the suffix, the file cannot be read, or its layout is not certain and has to be
+            said; for a bag also: the library is not installed, or the index is damaged.
     """
-    raise NotImplementedError
+    if bag.is_bag_folder(path):
+        return bag.open_bag(path, layout, beside)
+    suffix = _suffix(path)
+    if suffix is None:
+        known = " ".join(dict.fromkeys(SUFFIXES))
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, but no ROS 2 bag (it has no metadata.yaml of one)")
+        raise UserError(f"{path}: no format of points has this suffix; known are {known} and folders of ROS 2 bags")
+    check_file(path)
+    return OPENERS[suffix](path, layout, beside)
