@@ -39,8 +39,8 @@ def read_las(path: Path, layout: Layout) -> PointCloud:
         if points == 0:
             no_points(path)
         file.seek(0)
-        backend = laspy.LazBackend.Lazrs  # the sequential one takes memory only for the points that are there
-        with laspy.open(file, read_evlrs=False, laz_backend=backend) as reader:
+        # The backend that is not parallel takes memory only for the points that are there.
+        with laspy.LasReader(file, read_evlrs=False, laz_backend=laspy.LazBackend.Lazrs) as reader:
             if reader.header.are_points_compressed:
                 _check_packing(path, reader.header)
             coordinates, intensity = _read_points(reader, points)
@@ -65,10 +65,10 @@ def _check(path: Path, head: bytes, size: int) -> int:
 def _check_packing(path: Path, header: Any) -> None:
     """Checks that the sizes of a compressed point are those of the header: they are taken for its memory."""
     try:
-        import lazrs
+        from lazrs import LazVlr  # pyright: ignore[reportAttributeAccessIssue]  (it is made in Rust)
     except ImportError as error:
         raise missing_library(path, ".laz file", "'laspy[lazrs]'", error) from error
-    packing = lazrs.LazVlr(header.vlrs[header.vlrs.index("LasZipVlr")].record_data)
+    packing = LazVlr(header.vlrs[header.vlrs.index("LasZipVlr")].record_data)
     if packing.item_size() != header.point_format.size:
         raise ValueError("its points have another size than its header says")
 

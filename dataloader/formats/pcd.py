@@ -68,7 +68,7 @@ def read_pcd(path: Path, layout: Layout) -> PointCloud:
             rows = parse_rows(body.tobytes(), [int(starts[position]) for position in fields.used])
             if len(rows) != header.points:
                 raise ValueError(f"its header says {header.points} points, and it has {len(rows)}")
-            return point_cloud(path, rows.T[:3], *rows.T[3:])
+            return point_cloud(path, list(rows.T[:3]), *rows.T[3:])
         table = _binary(body, header) if header.data == "binary" else _compressed(path, body, header)
         columns = [table[f"f{position}"] for position in fields.used]
         return point_cloud(path, columns[:3], *columns[3:])
@@ -135,7 +135,7 @@ def _compressed(path: Path, body: NDArray[np.uint8], header: _Header) -> NDArray
     if unpacked != needed or unpacked > _MOST_EXPANDED * packed:
         raise ValueError(f"its points unpack to {unpacked} bytes, and {header.points} of its header need {needed}")
     try:
-        from pypcd4 import PointCloud as Pcd
+        from pypcd4.pypcd4 import PointCloud as Pcd
     except ImportError as error:
         raise missing_library(path, "compressed .pcd file", "pypcd4", error) from error
     lines = {

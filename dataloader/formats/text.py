@@ -50,7 +50,7 @@ def read_text(path: Path, layout: Layout) -> PointCloud:
         rows = parse_rows(content[head.end :], fields.used, head.delimiter)
         if head.count is not None and head.count != len(rows):
             raise ValueError(f"its first line says {head.count} points, and it has {len(rows)}")
-        return point_cloud(path, rows.T[:3], *rows.T[3:])
+        return point_cloud(path, list(rows.T[:3]), *rows.T[3:])
 
 
 def _parse_head(head: bytes) -> _Head:
