@@ -104,7 +104,7 @@ class DataModule(pl.LightningDataModule):
             part = "trainval" if config.train_params.trainval else "train"
             wanted = request(config, part, data.train_data_loader, label_map, self.images, debug)
             self.training_set = make(source=data_set.open(wanted), augment=_augmentation(config, self.images))
-            self.statistics = measure_usable(self.training_set, config.model_params.num_classes)
+            self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
             refuse_unlabelled(self.training_set, "train_data_loader")
             size = len(self.training_set) if debug or data.training_size is None else data.training_size
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataloader.dataset import SegmentationDataset
 from utils.errors import UserError
 from utils.scan.records import Scan
+from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics, measure
 from utils.scan.volume import in_volume
 
@@ -27,7 +28,7 @@ def refuse_unusable(dataset: SegmentationDataset) -> None:
         pass
 
 
-def measure_usable(dataset: SegmentationDataset, num_classes: int) -> Statistics:
+def measure_usable(dataset: SegmentationDataset, num_classes: int, sensor: Sensor) -> Statistics:
     """Gathers the statistics of the scans that are read to do what `refuse_unusable` does.
 
     The scans depend on the data set alone, and what is gathered on the scans: every process and every resumed run has
@@ -36,12 +37,13 @@ def measure_usable(dataset: SegmentationDataset, num_classes: int) -> Statistics
     Args:
         dataset: training scans.
         num_classes: K.
+        sensor: of the data set.
 
     Raises:
         UserError: see `refuse_unusable`.
     """
     first, indices = _spread(dataset)
-    return measure(_usable(dataset, first, indices), len(indices), num_classes)
+    return measure(_usable(dataset, first, indices), len(indices), num_classes, sensor)
 
 
 def _spread(dataset: SegmentationDataset) -> tuple[Scan, range]:

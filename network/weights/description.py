@@ -12,7 +12,8 @@ The layout, under the key `2dpass` of the checkpoint, with plain values only:
         raw_names       pairs [raw id, name] of all ids on disk
         learning_map    pairs [raw id, learning id]; ids that the training did not know are left out
         split           train, valid and test -> names of sequences; empty where the data set has its own splits
-        statistics      of the training scans, or None; see `utils.scan.statistics.Statistics`
+        statistics      of the training scans, or None; see `utils.scan.statistics.Statistics`; earlier versions have
+                        written it without `traits`
 
 Paths in the config are those of the machine of the training. Only a command that tests on that data opens them. The
 label map is here as a whole, so that the file of `dataset_params.label_mapping` need not exist.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ from utils.errors import UserError
 from utils.label_files import RAW_IDS, SPLITS
 from utils.labels import UNKNOWN, LabelMap
 from utils.names import is_folder_name
-from utils.scan.statistics import PERCENTAGES, Statistics
+from utils.scan.statistics import Statistics
+from utils.scan.traits import PERCENTAGES, TRAITS
 from utils.text import shortened
 
 FORMAT = 1
@@ -83,7 +86,12 @@ def describe(config: Config, label_map: LabelMap, statistics: Statistics | None)
 
 
 def _listed(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    def listed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _listed(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    return {key: listed(value) for key, value in values.items()}
 
 
 def read_description(content: Mapping[str, Any], path: str | Path) -> Description | None:
@@ -165,13 +173,23 @@ def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:
     )
 
 
-def _statistics(found: Mapping[str, Any], classes: int, where: str) -> Statistics:
-    def quantiles(key: str, lowest: float = float("-inf")) -> tuple[float, ...]:
-        numbers = entry(found, key, lambda value: _all(value, _real, len(PERCENTAGES)), where)
-        if list(numbers) != sorted(numbers) or numbers[0] < lowest:
-            raise Wrong(where + key)
-        return numbers
+def _quantiles(
+    found: Mapping[str, Any], key: str, where: str, lowest: float = float("-inf")
+) -> tuple[float, ...]:
+    numbers = entry(found, key, lambda value: _all(value, _real, len(PERCENTAGES)), where)
+    if list(numbers) != sorted(numbers) or numbers[0] < lowest:
+        raise Wrong(where + key)
+    return numbers
 
+
+def _traits(found: Mapping[str, Any], where: str) -> dict[str, tuple[float, ...]]:
+    """Checks the traits that this version knows; there are none in a checkpoint of an earlier one."""
+    traits = section(found, "traits", where) if "traits" in found else {}
+    return {name: _quantiles(traits, name, f"{where}traits.") for name in TRAITS if name in traits}
+
+
+def _statistics(found: Mapping[str, Any], classes: int, where: str) -> Statistics:
+    quantiles = partial(_quantiles, found, where=where)
     shares = entry(found, "class_shares", lambda value: _all(value, _real, classes), where)
     if min(shares) < 0 or abs(sum(shares) - 1) > _ROUNDING:
         raise Wrong(f"{where}class_shares")
@@ -180,10 +198,11 @@ def _statistics(found: Mapping[str, Any], classes: int, where: str) -> Statistic
         scans=entry(found, "scans", _positive, where),
         intensity=quantiles("intensity"),
         height=quantiles("height"),
-        range=quantiles("range", 0.0),
-        points_per_scan=quantiles("points_per_scan", 0.0),
+        range=quantiles("range", lowest=0.0),
+        points_per_scan=quantiles("points_per_scan", lowest=0.0),
         ground_height=ground,
         class_shares=shares,
+        traits=_traits(found, where),
     )
 
 

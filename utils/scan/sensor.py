@@ -25,6 +25,7 @@ class Sensor:
         margin: extent of the range image above the highest and below the lowest beam, degrees.
         ordered: whether scan files list the points beam by beam, from the highest beam on, so that the order gives the
             beam of a point; otherwise the elevation does.
+        ground_height: height z of flat ground below the sensor on its vehicle, metres.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Sensor:
     forward: Literal["x", "y"] = "x"
     margin: float = 0.0
     ordered: bool = False
+    ground_height: float = -1.73
 
     @property
     def picture_edges(self) -> tuple[float, float]:
@@ -64,6 +66,7 @@ NUSCENES = Sensor(
     vehicles=(2, 3, 4, 5, 6, 9, 10),
     forward="y",
     margin=(10.67 + 30.67) / 31 / 2,  # half the angle between two beams: each beam is in the middle of its row
+    ground_height=-1.84,
 )
 """Velodyne HDL-32E with the 16 classes of nuScenes-lidarseg."""
 

@@ -7,21 +7,17 @@ A network that was trained on intensities of 0..1 and a ground at -1.7 m gives m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.scan.records import Scan
-
-PERCENTAGES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
-"""The share of the numbers that is at or below each quantile of `Statistics`, percent."""
+from utils.scan.sensor import Sensor
+from utils.scan.traits import PERCENTAGES, Traits, ground_of, quantiles_of, traits_of
 
 _SAMPLE = 1 << 20  # points of all scans together: 12 MB
 _GROUND_SAMPLE = 8192  # points of one scan
-_NEAR = 3.0, 20.0  # metres; nearer points may be the vehicle itself, farther ground may slope
-_THICKNESS = 0.2  # metres; thickness of the layer that is taken for the ground
-_LEAST_POINTS = 50
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,8 @@ class Statistics:
         points_per_scan: quantiles over the scans.
         ground_height: median of `ground_height` over the scans, metres; None if no scan shows the ground.
         class_shares: share of each learning id in all points, K numbers with the sum 1; the ignored 0 first.
+        traits: quantiles over the scans of the traits of each, by name (`utils.scan.traits.Traits`); empty for a
+            checkpoint of an earlier version, and what no scan shows is left out.
     """
 
     scans: int
@@ -48,20 +46,23 @@ class Statistics:
     points_per_scan: tuple[float, ...]
     ground_height: float | None
     class_shares: tuple[float, ...]
+    traits: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
+def measure(scans: Iterable[Scan], number: int, num_classes: int, sensor: Sensor) -> Statistics:
     """Computes the statistics of scans in limited memory; the same scans give the same statistics.
 
     Args:
         scans: at least one scan; at least one point has finite coordinates.
         number: number of scans.
         num_classes: K; labels are 0..K-1.
+        sensor: of the scans; its forward axis counts.
     """
     each = max(1, _SAMPLE // number)
     sampled: list[NDArray[np.float32]] = []  # rows: intensity, height, range
     lowest, highest = np.full(3, np.inf), np.full(3, -np.inf)
     points, grounds, classes = [], [], np.zeros(num_classes, dtype=np.int64)
+    traits: list[Traits] = []
     for place, scan in enumerate(scans):
         if not np.isfinite(scan.xyz).all():
             scan = scan.select(np.isfinite(scan.xyz).all(axis=1))
@@ -76,6 +77,8 @@ def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
         sampled.append(_some(columns, each, rng))
         if (ground := ground_height(_some(xyz.T, _GROUND_SAMPLE, rng).T)) is not None:
             grounds.append(ground)
+        if (found := _traits(scan, sensor)) is not None:
+            traits.append(found)
     quantiles = np.percentile(np.concatenate(sampled, axis=1).astype(np.float64), PERCENTAGES, axis=1)
     quantiles[0], quantiles[-1] = lowest, highest
     intensities, heights, ranges = (tuple(map(float, column)) for column in quantiles.T)
@@ -87,14 +90,19 @@ def measure(scans: Iterable[Scan], number: int, num_classes: int) -> Statistics:
         points_per_scan=tuple(map(float, np.percentile(points, PERCENTAGES))),
         ground_height=float(np.median(grounds)) if grounds else None,
         class_shares=tuple(map(float, classes / classes.sum())),
+        traits=quantiles_of(traits),
     )
 
 
-def ground_height(xyz: NDArray[np.float32]) -> float | None:
-    """Finds the height z of the ground, metres, without labels, from the points 3 to 20 m from the sensor.
+def _traits(scan: Scan, sensor: Sensor) -> Traits | None:
+    """Measures the traits of a scan, without the points (0, 0, 0) that stand for beams without a return."""
+    if not (returns := scan.xyz.any(axis=1)).all():
+        scan = scan.select(returns)
+    return traits_of(*sensor.ahead_and_left(scan.xyz), scan.xyz[:, 2], scan.intensity)
 
-    The ground is the only large surface whose points have about the same height. So the result is the median of the
-    layer of 0.2 m that has the most points.
+
+def ground_height(xyz: NDArray[np.float32]) -> float | None:
+    """Finds the height z of the ground, metres, from the points 3 to 20 m from the sensor (`ground_of`).
 
     Args:
         xyz: (N, 3) float32, metres, the sensor at (0, 0), z up.
@@ -102,13 +110,8 @@ def ground_height(xyz: NDArray[np.float32]) -> float | None:
     Returns:
         The height; None if there are fewer than 50 points at that distance.
     """
-    beside = np.hypot(*xyz[:, :2].T.astype(np.float64))
-    z = np.sort(xyz[(beside > _NEAR[0]) & (beside < _NEAR[1]), 2].astype(np.float64))
-    if len(z) < _LEAST_POINTS:
-        return None
-    ends = np.searchsorted(z, z + _THICKNESS, side="right")
-    start = int(np.argmax(ends - np.arange(len(z))))
-    return float(np.median(z[start : ends[start]]))
+    x, y, z = xyz.T.astype(np.float64)
+    return ground_of(np.hypot(x, y), z)
 
 
 def distance(xyz: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ SCANS = [random_scan(count, count) for count in (300, 700, 50)]
 
 
 def test_small_scans_are_measured_exactly() -> None:
-    found = measure(iter(SCANS), 3, 6)
+    found = measure(iter(SCANS), 3, 6, SEMANTICKITTI)
     xyz = np.concatenate([scan.xyz for scan in SCANS]).astype(np.float64)
     columns = {
         "height": xyz[:, 2],
