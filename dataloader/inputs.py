@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
-from dataloader.formats.open import Clouds, Layout, is_bag, is_bag_folder, is_point_file, open_clouds
+from dataloader.formats import open as formats
+from dataloader.formats.open import Clouds, Layout, open_clouds
 from utils import locations
 from utils.errors import UserError, one_line
 from utils.scan.point_cloud import PointCloud
 
 _OPEN_FILES = 4
+_BAGS = (".bag", ".mcap", ".db3")
 _TEXT = {".txt", ".csv", ".asc", ".pts"}
 """Suffixes of tables that lie beside scans for other reasons (poses.txt, times.txt)."""
 
@@ -82,7 +84,7 @@ class OpenFiles:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._open: OrderedDict[str, tuple[Clouds, ExitStack]] = OrderedDict()
+        self._open: OrderedDict[str, tuple[Clouds, Path, ExitStack]] = OrderedDict()
         self._lock = Lock()
         self._siblings: dict[str, tuple[str, ...]] = {}
 
@@ -99,10 +101,13 @@ class OpenFiles:
         Raises:
             UserError: it cannot be read, or is damaged.
         """
+        return self._opened(location)[0]
+
+    def _opened(self, location: str) -> tuple[Clouds, Path]:
         with self._lock:
             if location in self._open:
                 self._open.move_to_end(location)
-                return self._open[location][0]
+                return self._open[location][:2]
         stack = ExitStack()
         path = stack.enter_context(locations.on_disk(location))
         try:
@@ -111,10 +116,10 @@ class OpenFiles:
             stack.close()
             raise _at(location, path, error) from error
         with self._lock:
-            self._open[location] = clouds, stack
+            self._open[location] = clouds, path, stack
             while len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)[1][1].close()
-        return clouds
+                self._open.popitem(last=False)[1][2].close()
+        return clouds, path
 
     def read(self, scan: InputScan) -> PointCloud:
         """Reads a scan; its cloud is called by its location.
@@ -122,13 +127,11 @@ class OpenFiles:
         Raises:
             UserError: the file is damaged.
         """
-        clouds = self.clouds(scan.location)
+        clouds, path = self._opened(scan.location)
         try:
             return replace(clouds.read(scan.index), name=scan.name)
         except UserError as error:
-            if locations.is_url(scan.location):
-                raise UserError(f"{scan.location}: {one_line(error)}") from error
-            raise
+            raise _at(scan.location, path, error) from error
 
     def _of_same_folder(self, location: str) -> Iterator[Path]:
         if not locations.is_url(location):
@@ -163,7 +166,7 @@ def find_inputs(arguments: Sequence[str], files: OpenFiles, without: str | None 
     files.beside(file.location for file in found.values())
     scans: list[InputScan] = []
     for file, target in zip(found.values(), _targets(list(found.values())), strict=True):
-        if not is_bag(file.location):
+        if not _is_bag(file.location):
             scans.append(InputScan(file.location, 0, target, file.group))
             continue
         try:
@@ -190,12 +193,12 @@ def _files(argument: str, without: str | None) -> list[_File]:
         raise UserError(f"{argument}: no such file, folder or pattern; correct the argument")
     several, found = len(named) > 1 or named != [argument], []
     for location in named:
-        if locations.is_folder(location) and not is_bag_folder(location):
+        if locations.is_folder(location) and not _is_bag_folder(location):
             below = _in_folder(location, without)
             if not below and not several:
                 raise UserError(f"{location}: no point files in the folder or below; name the folder that has them")
             found += below
-        elif not several or is_point_file(location) or is_bag_folder(location):
+        elif not several or _is_point_file(location) or _is_bag_folder(location):
             found.append(_File(location, (_File(location, ()).parts[-1],)))
     if not found:
         raise UserError(f"{argument}: nothing that it matches is a point file; correct the pattern")
@@ -209,11 +212,24 @@ def _in_folder(folder: str, without: str | None) -> list[_File]:
     if without is not None:
         excluded = without if locations.is_url(without) else str(Path(without).absolute())
         all_below = [name for name in all_below if not _is_below(name, excluded)]
-    bags = sorted({base for name in all_below if is_bag_folder(base := _File(name, ()).group)})
-    files = [name for name in all_below if is_point_file(name) and not any(_is_below(name, bag) for bag in bags)]
+    bags = sorted({base for name in all_below if _is_bag_folder(base := _File(name, ()).group)})
+    files = [name for name in all_below if _is_point_file(name) and not any(_is_below(name, bag) for bag in bags)]
     clouds = [name for name in files if PurePosixPath(name).suffix.lower() not in _TEXT]
     start = len(folder.rstrip("/")) + 1
     return [_File(name, (*own, *name[start:].split("/"))) for name in sorted([*(clouds or files), *bags])]
+
+
+def _is_point_file(location: str) -> bool:
+    return formats.is_point_file(Path(location.rstrip("/").rpartition("/")[2]))
+
+
+def _is_bag(location: str) -> bool:
+    """Returns whether a location holds several scans."""
+    return location.lower().endswith(_BAGS) or _is_bag_folder(location)
+
+
+def _is_bag_folder(location: str) -> bool:
+    return not locations.is_url(location) and formats.is_bag_folder(Path(location))
 
 
 def _is_below(name: str, folder: str) -> bool:

@@ -173,9 +173,7 @@ def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:
     )
 
 
-def _quantiles(
-    found: Mapping[str, Any], key: str, where: str, lowest: float = float("-inf")
-) -> tuple[float, ...]:
+def _quantiles(found: Mapping[str, Any], key: str, where: str, lowest: float = float("-inf")) -> tuple[float, ...]:
     numbers = entry(found, key, lambda value: _all(value, _real, len(PERCENTAGES)), where)
     if list(numbers) != sorted(numbers) or numbers[0] < lowest:
         raise Wrong(where + key)

@@ -74,8 +74,8 @@ def test_two_folders_of_one_name_are_told_apart():
 
 def test_many_names_never_clash(tmp_path):
     rng = np.random.default_rng(1)
-    names = {f"{'/'.join(rng.choice(['a', 'b'], rng.integers(0, 4)))}/{rng.choice(['1', '2'])}{rng.choice(['.bin', '.npy'])}"
-             for _ in range(200)}  # fmt: skip
+    folders = ["/".join(rng.choice(["a", "b"], rng.integers(0, 4))) for _ in range(200)]
+    names = {f"{folder}/{rng.choice(['1', '2'])}{rng.choice(['.bin', '.npy'])}" for folder in folders}
     put(*(name.lstrip("/") for name in names))
     for arguments in ([*sorted(name.lstrip("/") for name in names)], ["a", "b", "."], [".", "a/b"]):
         found = targets(*arguments)
@@ -111,7 +111,7 @@ def test_scans_at_urls():
     files = OpenFiles(Layout())
     inputs = find_inputs(["memory://scans/d", "memory://scans/other/*.npy", "a.npy"], files)
     assert not inputs.problems
-    assert [scan.target for scan in inputs.scans] == ["d/1", "d/e/2", "other/1", "a"]
+    assert [scan.target for scan in inputs.scans] == ["d/1", "d/e/2", "1", "a"]
     for scan in inputs.scans:
         cloud = files.read(scan)
         assert np.array_equal(cloud.xyz, POINTS) and cloud.name == scan.location
@@ -123,6 +123,6 @@ def test_a_damaged_file_at_a_url_is_named_by_its_url():
     locations.write("memory://bad/x.npy", b"\x93NUMPY nothing")
     files = OpenFiles(Layout())
     (scan,) = find_inputs(["memory://bad/x.npy"], files).scans
-    with pytest.raises(Exception, match="memory://bad/x.npy") as caught:
+    with pytest.raises(Exception, match=r"memory://bad/x\.npy") as caught:
         files.read(scan)
     assert "/tmp" not in str(caught.value)

@@ -106,8 +106,9 @@ def test_without_intensity_the_median_of_the_training_is_taken(segmenter):
 
 
 @pytest.mark.parametrize(
-    "points", [np.zeros((0, 4)), np.zeros(4), np.zeros((5, 2)), np.zeros((5, 5)), np.array([["a"] * 4]), np.zeros((2, 3), bool)]
-)  # fmt: skip
+    "points",
+    [np.zeros((0, 4)), np.zeros(4), np.zeros((5, 2)), np.zeros((5, 5)), np.array([["a"] * 4]), np.zeros((2, 3), bool)],
+)
 def test_other_shapes_are_refused(segmenter, points):
     with pytest.raises(ValueError, match="points must"):
         segmenter(points)
@@ -122,7 +123,9 @@ def test_votes_are_the_same_for_every_call_and_order(checkpoint):
     voting = Segmenter.load(checkpoint, device="cpu", votes=3)
     one, two = make_points(seed=1), make_points(500, seed=2)
     first, second = voting([one, two])
-    assert np.array_equal(voting(two).labels, second.labels) and np.array_equal(voting([two, one])[1].labels, first.labels)
+    assert np.array_equal(voting(two).labels, second.labels) and np.array_equal(
+        voting([two, one])[1].labels, first.labels
+    )
     assert (first.labels != Segmenter.load(checkpoint, device="cpu")(one).labels).any()
 
 

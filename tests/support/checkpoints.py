@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from network.assemble import build_network
 from network.weights.description import describe
@@ -29,6 +30,7 @@ def write_checkpoint(path: Path, config: Config, statistics: Statistics | None =
     torch.manual_seed(0)
     network = build_network(config, baseline_only=True)
     randomize_norms(network)
+    _spread_classes(network)
     label_map = LabelMap.load(REPOSITORY / config.dataset_params.label_mapping)
     ours: dict[str, object] = {"geometry": network.geometry()}
     if described:
@@ -36,3 +38,12 @@ def write_checkpoint(path: Path, config: Config, statistics: Statistics | None =
     weights = {f"network.{name}": value for name, value in network.state_dict().items()}
     torch.save({"state_dict": weights, "2dpass": ours}, path)
     return path
+
+
+def _spread_classes(network: nn.Module) -> None:
+    """Draws the last layer so that its features, which are positive, choose no class on average."""
+    (*_, last) = (module for module in network.modules() if isinstance(module, nn.Linear))
+    nn.init.normal_(last.weight)
+    with torch.no_grad():
+        last.weight -= last.weight.mean(dim=1, keepdim=True)
+        last.bias.zero_()

@@ -81,9 +81,7 @@ def _tangents(ground: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     return middles[straight], np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _where_normals_meet(
-    places: NDArray[np.float64], directions: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
+def _where_normals_meet(places: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Finds the (2,) point at right angles to the directions, by least squares in which what lies far off counts little.
 
     Returns:
