@@ -1,0 +1,207 @@
+"""predict.py, end to end: files of any format in, labels out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import laspy
+import numpy as np
+import plyfile
+import pytest
+
+import main as main_program
+import predict
+from tests.conftest import ROOT
+from tests.support.checkpoints import small_config, write_checkpoint
+from utils import locations
+from utils.command.process import run_program
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("predict") / "best.ckpt", small_config())
+
+
+@pytest.fixture
+def scans(demo_trees, tmp_path, monkeypatch) -> Path:
+    """A folder `drive` with two scans, which is the current one's child."""
+    monkeypatch.chdir(tmp_path)
+    Path("drive").mkdir()
+    for path in (demo_trees["SemanticKITTI"] / "00" / "velodyne").iterdir():
+        points = points_of(path)
+        # A size that fits five columns, too, would be asked about.
+        points[: len(points) // 5 * 5 - 1].tofile(Path("drive", path.name))
+    return Path("drive")
+
+
+def run(checkpoint: Path, *arguments: str | Path) -> int:
+    command = ["--checkpoint", str(checkpoint), "--cpu", "--fit", "off", *map(str, arguments)]
+    return run_program(lambda: predict.main(command))
+
+
+def labels(path: str | Path) -> np.ndarray:
+    return np.fromfile(path, "<u4")
+
+
+def points_of(path: Path) -> np.ndarray:
+    return np.fromfile(path, "<f4").reshape(-1, 4)
+
+
+def write_pcd(path: Path, points: np.ndarray) -> None:
+    head = f"VERSION 0.7\nFIELDS x y z intensity\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\nWIDTH {len(points)}\n"
+    head += f"HEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(points)}\nDATA binary\n"
+    path.write_bytes(head.encode() + points.astype("<f4").tobytes())
+
+
+def write_ply(path: Path, points: np.ndarray) -> None:
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n"
+    head += "".join(f"property float {name}\n" for name in ("x", "y", "z", "intensity")) + "end_header\n"
+    path.write_bytes(head.encode() + points.astype("<f4").tobytes())
+
+
+WRITERS = {
+    "bin": lambda path, points: points.tofile(path),
+    "npy": np.save,
+    "npz": lambda path, points: np.savez_compressed(path, points=points),
+    "pcd": write_pcd,
+    "ply": write_ply,
+    "txt": lambda path, points: np.savetxt(path, points, fmt="%.9g"),
+}
+
+
+def test_labels_are_those_of_a_test_whatever_the_format(checkpoint, scans, demo_trees, capsys):
+    scan = scans / "000000.bin"
+    points = points_of(scan)
+    for suffix, write in WRITERS.items():
+        write(Path(f"scan_{suffix}.{suffix}"), points)
+    assert run(checkpoint, *sorted(Path().glob("scan_*")), "--output", "out") == 0
+    found = {suffix: labels(f"out/scan_{suffix}.label") for suffix in WRITERS}
+    assert all(np.array_equal(each, found["bin"]) for each in found.values())
+
+    tree = Path(shutil.copytree(demo_trees["SemanticKITTI"], "sequences"))
+    arguments = ["--checkpoint", str(checkpoint), "--cpu", "--test", "--save_prediction", "--set"]
+    settings = [f"dataset_params.val_data_loader.data_path={tree}", "dataset_params.val_data_loader.num_workers=0"]
+    assert run_program(lambda: main_program.main([*arguments, *settings])) == 0
+    (tested,) = Path("logs").glob("*/*/test_*/predictions/sequences/08/predictions/000000.label")
+    assert run(checkpoint, tree / "08" / "velodyne" / "000000.bin", "--output", "again", "--columns", "x,y,z,i") == 0
+    assert np.array_equal(labels("again/000000.label"), labels(tested)) and len(set(labels(tested).tolist())) > 1
+    assert "scan_npz.npz: " in capsys.readouterr().out
+
+
+def test_all_formats_at_once_and_a_summary(checkpoint, scans, capsys):
+    formats = ("label", "npy", "ply", "las")
+    assert run(checkpoint, scans, "--output", "out", "--format", *formats, "--confidence") == 0
+    for name in ("000000", "000001"):
+        points, ids = points_of(scans / f"{name}.bin"), labels(f"out/drive/{name}.label")
+        confidence = np.load(f"out/drive/{name}.confidence.npy")
+        assert len(points) == len(ids) == len(confidence) and 0 < confidence.min() <= confidence.max() <= 1
+        assert np.array_equal(np.load(f"out/drive/{name}.npy"), ids)
+        vertex = plyfile.PlyData.read(f"out/drive/{name}.ply")["vertex"]
+        assert np.array_equal(vertex["label"], ids) and np.array_equal(vertex["confidence"], confidence)
+        assert np.array_equal(np.stack([vertex[axis] for axis in "xyz"], 1), points[:, :3])
+        las = laspy.read(f"out/drive/{name}.las")
+        assert np.array_equal(las["label"], ids) and np.array_equal(las["confidence"], confidence)
+        assert np.abs(las.xyz - points[:, :3]).max() < 1e-4
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["scans"] == summary["labelled"] == 2 and summary["problems"] == []
+    total = sum(len(labels(path)) for path in Path("out/drive").glob("*.label"))
+    assert summary["points"] == total == sum(summary["classes"].values())
+    assert "2 of 2 scans labelled" in capsys.readouterr().out
+    assert not list(Path("out").rglob("*.partial"))
+
+
+def test_a_second_run_does_what_is_missing(checkpoint, scans, capsys):
+    assert run(checkpoint, scans, "--output", "out") == 0
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in Path("out").rglob("*.label")}
+    Path("out/drive/000001.label").unlink()
+    capsys.readouterr()
+    assert run(checkpoint, scans, "--output", "out") == 0
+    assert "1 of 2 scans labelled" in capsys.readouterr().out
+    first = Path("out/drive/000000.label")
+    assert first.stat().st_mtime_ns == before[first][0]
+    assert all(path.read_bytes() == content for path, (_, content) in before.items())
+    # Another way to make them is refused, and nothing changes; --overwrite takes it.
+    assert run(checkpoint, scans, "--output", "out", "--num_vote", "2") == 2
+    assert "another num_vote; give --overwrite" in capsys.readouterr().err
+    assert first.read_bytes() == before[first][1]
+    assert run(checkpoint, scans, "--output", "out", "--num_vote", "2", "--overwrite") == 0
+    assert first.stat().st_mtime_ns != before[first][0]
+
+
+def test_bad_files_are_named_and_the_others_go_on(checkpoint, scans, capsys):
+    Path("drive/cut.bin").write_bytes(b"\0" * 37)
+    Path("drive/empty.npy").write_bytes(b"")
+    nothing = np.full((40, 4), np.nan, np.float32)
+    np.save("drive/nothing.npy", nothing)
+    far = points_of(scans / "000000.bin") + np.float32([1e4, 0, 0, 0])
+    np.save("drive/far.npy", far)
+    assert run(checkpoint, "nowhere.bin", scans, "--output", "out") == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    lines = captured.err.strip().splitlines()
+    for name in ("nowhere.bin", "cut.bin", "empty.npy", "nothing.npy", "far.npy"):
+        assert sum(name in line for line in lines[:-1]) == 1, name
+    assert "5 of 7 inputs could not be used" in lines[-1] and all(line.startswith("error: ") for line in lines)
+    assert {path.name for path in Path("out").rglob("*.label")} == {"000000.label", "000001.label"}
+    assert len(json.loads(Path("out/summary.json").read_text())["problems"]) == 5
+
+
+def test_points_without_a_return_are_ignored(checkpoint, scans):
+    points = points_of(scans / "000000.bin")
+    points[::3, :3] = np.nan
+    np.save("holes.npy", points)
+    np.save("without.npy", points[np.isfinite(points[:, 0])])
+    assert run(checkpoint, "holes.npy", "without.npy", "--output", "out", "--format", "label", "las") == 0
+    found = labels("out/holes.label")
+    assert not found[::3].any()
+    assert np.array_equal(found[np.isfinite(points[:, 0])], labels("out/without.label"))
+
+
+def test_urls_in_and_out(checkpoint, scans, tmp_path):
+    for path in scans.iterdir():
+        locations.write(f"memory://in/drive/{path.name}", path.read_bytes())
+    assert run(checkpoint, "memory://in/drive", "--output", "memory://out/labels") == 0
+    assert run(checkpoint, f"file://{tmp_path}/drive", "--output", f"file://{tmp_path}/there") == 0
+    assert run(checkpoint, "drive", "--output", "here") == 0
+    for name in ("000000", "000001"):
+        expected = Path(f"here/drive/{name}.label").read_bytes()
+        assert locations.read(f"memory://out/labels/drive/{name}.label") == expected
+        assert Path(f"there/drive/{name}.label").read_bytes() == expected
+    assert json.loads(locations.read("memory://out/labels/summary.json"))["labelled"] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["drive"], "--output"),
+        (["drive", "--output", "out", "--dtype", "f8"], "--dtype"),
+        (["drive", "--view", "--overwrite"], "--overwrite"),
+        (["drive", "--view", "--cpu", "2"], "--view"),
+        (["none.bin", "--output", "out"], "nothing to label"),
+    ],
+)
+def test_flags_that_do_not_go_together(checkpoint, scans, capsys, arguments, said):
+    assert run(checkpoint, *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and said in error and not Path("out").exists()
+
+
+def test_several_processes_make_what_one_makes(checkpoint, scans):
+    shutil.copy(scans / "000000.bin", scans / "000002.bin")
+    Path("drive/bad.bin").write_bytes(b"123")
+    assert run(checkpoint, scans, "--output", "one", "--format", "label", "ply") == 2
+    command = [sys.executable, str(ROOT / "predict.py"), "--checkpoint", str(checkpoint), "drive", "--output", "two"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    flags = ["--cpu", "2", "--format", "label", "ply", "--fit", "off"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stdout.count("3 of 4 scans labelled") == 1 and done.stderr.count("error: drive/bad.bin") == 1
+    for path in Path("one").rglob("*.[lp][al][by]*"):
+        assert path.read_bytes() == Path("two", *path.parts[1:]).read_bytes()
+    one, two = (json.loads(Path(name, "summary.json").read_text()) for name in ("one", "two"))
+    assert one["classes"] == two["classes"] and one["problems"] == two["problems"]
