@@ -15,7 +15,7 @@ below its own: no two folders import each other, not even by way of others (`tes
 number of imports on the longest way down. The tools stand beside the programs and import from all floors."""
 
 _TOPS = ("dataloader", "network", "utils")
-_PROGRAMS = ("main.py", "robust_test.py")
+_PROGRAMS = ("main.py", "robust_test.py", "predict.py")
 
 
 def rooms_page() -> str:
@@ -88,6 +88,6 @@ def _room_of(module: str) -> str | None:
 
 def _purpose(room: str) -> str:
     if room == "programs":
-        return "`main.py` and `robust_test.py`: flags, one experiment, and what is done with it."
+        return "`main.py`, `robust_test.py` and `predict.py`: flags, one experiment or a list of scans, and what is done with it."
     text = ast.get_docstring(ast.parse((REPOSITORY / room / "__init__.py").read_text(encoding="utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split())
