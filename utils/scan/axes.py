@@ -95,7 +95,8 @@ def completed(given: dict[str, str]) -> Axes:
 def write_axes(axes: Axes) -> str:
     """Writes axes as the shortest text that `parse_axes` reads back."""
     named = dict(zip(_DIRECTIONS, axes, strict=True))
-    for names in (("forward",), ("forward", "left"), ("forward", "up"), _DIRECTIONS):
+    two = ("forward", "left") if axes[2] == "z" else ("forward", "up")
+    for names in (("forward",), two, _DIRECTIONS):
         text = ",".join(f"{name}={named[name]}" for name in names)
         try:
             if parse_axes(text) == axes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
@@ -10,13 +12,77 @@ _REACH = 25.0  # metres around the middle of the points
 _LAYER = 0.3  # metres; thickness of the ground, which may slope
 _MOST = 300_000  # points of the ground; a map of many scans has more, and no rings
 _LEAST = 200
-_RINGS = 3000  # points at which the direction of a ring is measured
+_PIECES = 3000  # points at which the direction of a ring is measured
 _NEIGHBOURS = 8
 _STRAIGHT = 0.8  # (l1 - l2) / (l1 + l2) of the neighbours' covariance: they lie along a line
 _AGREEMENT = 0.3  # sine; directions that do not come from rings around one point are off by 0.5 or more
 _SHARPER = 1.2  # the sharpness of the beams has to grow by this factor to be believed
 _FARTHEST = 1.0  # metres between the two estimates
 _SAMPLE = 4000
+
+
+@dataclass(frozen=True)
+class Rings:
+    """A frozen record of M pieces of the rings that the beams of a LiDAR draw on the ground.
+
+    Attributes:
+        places: (M, 2) where they are, metres.
+        directions: (M, 2) unit vectors along them.
+        height: of the ground, metres.
+    """
+
+    places: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    height: float
+
+    @classmethod
+    def of(cls, xyz: NDArray[np.float64]) -> Rings | None:
+        """Looks for rings in the near ground: neighbours that lie along a line.
+
+        Args:
+            xyz: (N, 3), metres, z up; the middle (median) of the points is near the origin.
+
+        Returns:
+            The pieces; None if there are too few of them.
+        """
+        ground = _ground(xyz)
+        count = len(ground)
+        if not _LEAST <= count <= _MOST:
+            return None
+        tree = KDTree(ground[:, :2], balanced_tree=False, compact_nodes=False)
+        at = ground[np.random.default_rng(0).permutation(count)[:_PIECES], :2]
+        groups = ground[tree.query(at, k=_NEIGHBOURS)[1], :2]
+        middles = groups.mean(axis=1)
+        x, y = np.moveaxis(groups - middles[:, None], 2, 0)
+        xx, yy, xy = (x * x).sum(axis=1), (y * y).sum(axis=1), (x * y).sum(axis=1)
+        straight = np.hypot(xx - yy, 2 * xy) > _STRAIGHT * (xx + yy)
+        angle = 0.5 * np.arctan2(2 * xy, xx - yy)[straight]
+        directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return cls(middles[straight], directions, float(np.median(ground[:, 2]))) if len(angle) >= _LEAST else None
+
+    def sines(self, center: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Computes by how much each piece is off the right angle to the way to `center` (2,), as (M,) sines."""
+        away = np.maximum(np.linalg.norm(self.places - center, axis=1), 1.0)
+        return np.abs(((center - self.places) * self.directions).sum(axis=1)) / away
+
+    def center(self) -> NDArray[np.float64] | None:
+        """Finds the (2,) point that the rings go around, by least squares in which what lies far off counts little.
+
+        Returns:
+            The point; None if they do not agree on one.
+        """
+        center = np.zeros(2)
+        for _ in range(20):
+            away = np.maximum(np.linalg.norm(self.places - center, axis=1), 1.0)
+            sines = self.sines(center)
+            scale = max(1.5 * float(np.median(sines)), 0.02)
+            weighted = self.directions * (1 / (1 + (sines / scale) ** 2) / away**2)[:, None]
+            square = weighted.T @ self.directions
+            if np.linalg.cond(square) > 1e3:  # all directions are the same: walls, or the furrows of a field
+                return None
+            center = np.linalg.solve(square, weighted.T @ (self.places * self.directions).sum(axis=1))
+        agreed = np.median(self.sines(center)) < _AGREEMENT and np.linalg.norm(center) < _REACH
+        return center if agreed else None
 
 
 def find_sensor(xyz: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -32,13 +98,9 @@ def find_sensor(xyz: NDArray[np.float64]) -> NDArray[np.float64] | None:
     Returns:
         (2,) x and y of the sensor; None if there are no such rings.
     """
-    ground = _ground(xyz)
-    if not _LEAST <= len(ground) <= _MOST:
-        return None
-    rough = _where_normals_meet(*_tangents(ground))
-    if rough is None:
-        return None
-    return _sharpened(xyz, np.array([*rough, np.median(ground[:, 2])]))
+    rings = Rings.of(xyz)
+    rough = None if rings is None else rings.center()
+    return None if rings is None or rough is None else _sharpened(xyz, np.array([*rough, rings.height]))
 
 
 def sharpness(xyz: NDArray[np.float64], width: float) -> float:
@@ -65,41 +127,6 @@ def _ground(xyz: NDArray[np.float64]) -> NDArray[np.float64]:
     ends = np.searchsorted(z, z + _LAYER, side="right")
     low = z[np.argmax(ends - np.arange(len(z)))]
     return near[(near[:, 2] >= low) & (near[:, 2] <= low + _LAYER)]
-
-
-def _tangents(ground: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measures the (M, 2) places and (M, 2) directions of pieces of rings: neighbours that lie along a line."""
-    tree = KDTree(ground[:, :2], balanced_tree=False, compact_nodes=False)
-    count = len(ground)
-    at = ground[np.random.default_rng(0).permutation(count)[: min(_RINGS, count)], :2]
-    groups = ground[tree.query(at, k=_NEIGHBOURS)[1], :2]
-    middles = groups.mean(axis=1)
-    x, y = np.moveaxis(groups - middles[:, None], 2, 0)
-    xx, yy, xy = (x * x).sum(axis=1), (y * y).sum(axis=1), (x * y).sum(axis=1)
-    straight = np.hypot(xx - yy, 2 * xy) > _STRAIGHT * (xx + yy)
-    angle = 0.5 * np.arctan2(2 * xy, xx - yy)[straight]
-    return middles[straight], np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def _where_normals_meet(places: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Finds the (2,) point at right angles to the directions, by least squares in which what lies far off counts little.
-
-    Returns:
-        The point; None if the directions do not agree.
-    """
-    if len(places) < _LEAST:
-        return None
-    center, off = np.zeros(2), np.ones(1)
-    for _ in range(20):
-        away = np.maximum(np.linalg.norm(places - center, axis=1), 1.0)
-        off = np.abs(((center - places) * directions).sum(axis=1)) / away
-        scale = max(1.5 * float(np.median(off)), 0.02)
-        weighted = directions * (1 / (1 + (off / scale) ** 2) / away**2)[:, None]
-        square = weighted.T @ directions
-        if np.linalg.cond(square) > 1e3:  # all directions are the same: walls, or the furrows of a field
-            return None
-        center = np.linalg.solve(square, weighted.T @ (places * directions).sum(axis=1))
-    return center if np.median(off) < _AGREEMENT and np.linalg.norm(center) < _REACH else None
 
 
 def _sharpened(xyz: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[np.float64]:
