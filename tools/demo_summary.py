@@ -22,7 +22,8 @@ from rich.table import Table
 from dataloader.datasets.semantickitti.sequences import sequences_of
 from network.training.callbacks import read_history
 from tools.making.notes import read_note
-from tools.viewing.semantickitti import read_scan
+from tools.viewing.scan import draw
+from tools.viewing.semantickitti import SemanticKITTIFrames
 from utils.command.flags import Parser
 from utils.command.process import run_command
 from utils.config.loading import load_config
@@ -60,10 +61,13 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
     label_map = LabelMap.load(resolve_path(config.dataset_params.label_mapping))
     data_path = expand_home(config.dataset_params.val_data_loader.data_path, key="data_path")
     sequence = sequences_of("valid", label_map)[0]
-    for frame in FRAMES:
-        if (data_path / sequence / "velodyne" / f"{frame}.bin").is_file():
-            picture = folder / f"street_{frame}.png"
-            read_scan(data_path, sequence, frame, folder / "predictions", label_map).draw(picture)
+    there = [frame for frame in FRAMES if (data_path / sequence / "velodyne" / f"{frame}.bin").is_file()]
+    if there:
+        frames = SemanticKITTIFrames(data_path, sequence, label_map, [folder / "predictions"])
+        for frame in there:
+            index = frames.find(frame)
+            frames.require(index)
+            draw(frames.read(index), frames, folder / f"street_{frame}.png")
     console.print(
         f"\nLook at   {folder}/street_*.png (the street, from above, from the sensor, through the camera)\n"
         f"          {folder}/confusion.png, {folder}/pictures/\n"

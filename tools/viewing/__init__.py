@@ -1,1 +1,1 @@
-"""The scans that tools/view.py shows, with all that is on disk of them, for each data set."""
+"""The scans that tools/view.py shows, with all that is on disk of them; a file for each data set."""

@@ -1,21 +1,25 @@
-"""Reading of a nuScenes scan with its labels, its prediction, and the six cameras, laid out as on the car."""
+"""The scans of nuScenes with their labels, predictions, and the six cameras, laid out as on the car."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataloader.datasets.camera import project
 from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes.predictions import prediction_path
 from dataloader.datasets.nuscenes.source import CAMERAS, NuScenes
-from dataloader.formats.files import read_bytes
-from tools.viewing.scan import ShownScan, find_prediction, naming_added
+from tools.viewing.frames import DiskFrames, naming_added
+from tools.viewing.predictions import Places
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
+from utils.scan.records import Frame
 from utils.scan.sensor import NUSCENES
+from utils.viewer.records import CameraPose, ShownCamera, ShownScan
 
 ON_THE_CAR = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
@@ -24,54 +28,93 @@ ON_THE_CAR = (
 IMAGE_SIZE = (800, 450)  # a JPEG of 1600 x 900 is decoded at half its size in a third of the time
 
 
-def read_scan(
-    data_path: Path,
-    version: str,
-    split: str,
-    frame: str,
-    predictions: Path | None,
-    label_map: LabelMap,
-    subset: tuple[Path, str] | None = None,
-) -> ShownScan:
-    """Reads a scan of nuScenes.
+class NuScenesFrames(DiskFrames):
+    """The scans of a split of nuScenes, or of one of its scenes, or of a subset of a corrupted set; by scene and time.
 
     Args:
         data_path: the folder that holds the folder `version`, samples and lidarseg. The cameras are shown if all their
             folders are in samples and the tables know them.
         version, split: see `dataloader.datasets.nuscenes.source.NuScenes`.
-        frame: number of the scan in the split (or in the subset), from 0, or its LIDAR_TOP sample_data token.
-        predictions: folder of a submission or of saved predictions, or None.
         label_map: names and colours of the classes.
+        folders: folders of predictions.
+        scene: name of the only scene to show; None: all of the split.
         subset: folder of the corrupted subsets and name of one ("fog/light"), which is read in place of the clean
             scans and has no cameras; None: the clean scans.
 
     Raises:
-        UserError: a file of the split is missing or broken, the split has no such frame, a prediction does not fit the
-            scan, or there are neither labels nor predictions.
+        UserError: a file of the split is missing or broken, there is no such scene or subset, or there are no
+            predictions of the scans.
     """
-    shown = naming_added(label_map, "nuScenes")
-    clean = NuScenes(data_path, version, split, shown)
-    there = all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
-    with_images = subset is None and clean.knows_images and there
-    if with_images:
-        clean = NuScenes(data_path, version, split, shown, IMAGE_SIZE)
-    source = clean if subset is None else _open_subset(subset, clean, version)
-    if not clean.has_labels and predictions is None:
-        raise UserError(f"{data_path}: the split {split} has no labels; give --predictions to draw those alone")
-    index = _find(source, split, frame)
-    scan = source.read(index, camera=None)
-    token = scan.frame.name
-    prediction = None
-    if predictions is not None:
+
+    def __init__(
+        self,
+        data_path: Path,
+        version: str,
+        split: str,
+        label_map: LabelMap,
+        folders: Sequence[Path] = (),
+        scene: str | None = None,
+        subset: tuple[Path, str] | None = None,
+    ) -> None:
+        shown = naming_added(label_map, NUSCENES.name)
+        self._clean = NuScenes(data_path, version, split, shown)
+        there = all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
+        self._with_images = subset is None and self._clean.knows_images and there
+        if self._with_images:
+            self._clean = NuScenes(data_path, version, split, shown, IMAGE_SIZE)
+        self._source = self._clean if subset is None else _open_subset(subset, self._clean, version)
+        self._split = f"{data_path}: the split {split}"
+        kind, self._where = ("split", split) if subset is None else ("subset", subset[1])
+        if scene is not None:
+            kind, self._where = "scene", scene
+        self._called = f"the {kind} {self._where}"
+        frames = [self._source.frame(index) for index in range(len(self._source))]
+        self._rows = [row for row, frame in enumerate(frames) if scene in (None, frame.sequence)]
+        if not self._rows:
+            names = list(dict.fromkeys(frame.sequence for frame in frames))
+            raise UserError(f"--sequence {scene}: no scene of {split}, which has {', '.join(names)}; give one of them")
+        self._frames = [frames[row] for row in self._rows]
         # robust_test.py stores the predictions of a subset like its labels, by the version.
-        names = [prediction_path(split if subset is None else version, token)]
-        path = find_prediction(predictions, names, "" if subset is None else subset[1])
-        prediction = _read_prediction(path, len(scan), len(label_map.names))
-    where = split if subset is None else subset[1]
-    title = f"{scan.frame.sequence}, scan {index} of {where} ({token})"
-    labels = scan.labels if clean.has_labels else None
-    cameras = _cameras(clean, index) if with_images else ()
-    return ShownScan(title, scan.xyz, NUSCENES, labels, prediction, shown, len(label_map.names), cameras)
+        places = _places(self._frames, data_path, split if subset is None else version, subset)
+        paths = [frame.path for frame in self._frames]
+        super().__init__(NUSCENES, label_map, shown, paths, folders, places)
+
+    def title(self, index: int) -> str:
+        """Returns the title of a scan, with its scene, number and token."""
+        frame = self._frames[index]
+        return f"{frame.sequence}, scan {index} of {self._where} ({frame.name})"
+
+    def find(self, frame: str) -> int:
+        """Finds the number of a scan by its token; `frame` may be the number, too."""
+        tokens = [each.name for each in self._frames]
+        if frame in tokens:
+            return tokens.index(frame)
+        if frame.isascii() and frame.isdecimal() and len(frame) < 10 and int(frame) < len(tokens):
+            return int(frame)
+        raise UserError(
+            f"--frame {frame}: {self._called} has no such scan; give a number from 0 to {len(tokens) - 1} or the token "
+            "of a LIDAR_TOP sample_data of it"
+        )
+
+    def no_labels(self, index: int) -> str | None:
+        """Returns that a split has no labels; None if it has some."""
+        return None if self._clean.has_labels else f"{self._split} has no labels"
+
+    def _read(self, index: int) -> ShownScan:
+        row = self._rows[index]
+        scan = self._source.read(row, camera=None)
+        labels = scan.labels if self._clean.has_labels else None
+        cameras = self._cameras(row, scan.xyz) if self._with_images else ()
+        return ShownScan(self.title(index), scan.xyz, scan.intensity, labels, cameras=cameras)
+
+    def _cameras(self, row: int, xyz: NDArray[np.float32]) -> list[list[ShownCamera]]:
+        return [[self._camera(row, name, xyz) for name in beside] for beside in ON_THE_CAR]
+
+    def _camera(self, row: int, name: str, xyz: NDArray[np.float32]) -> ShownCamera:
+        camera = CAMERAS.index(name)
+        image, projection = self._clean.image(row, camera), self._clean.projection(row, camera)
+        picture = CameraPicture(name, image, project(xyz, projection, *IMAGE_SIZE, front="depth"))
+        return ShownCamera(picture, CameraPose.of(projection, IMAGE_SIZE))
 
 
 def _open_subset(subset: tuple[Path, str], clean: NuScenes, version: str) -> CorruptedNuScenes:
@@ -82,36 +125,13 @@ def _open_subset(subset: tuple[Path, str], clean: NuScenes, version: str) -> Cor
     return source
 
 
-def _find(source: NuScenes | CorruptedNuScenes, split: str, frame: str) -> int:
-    """Returns the index of a scan in the split; `frame` is this index or the token of the scan."""
-    tokens = [source.frame(index).name for index in range(len(source))]
-    if frame in tokens:
-        return tokens.index(frame)
-    if frame.isdecimal() and int(frame) < len(tokens):
-        return int(frame)
-    raise UserError(
-        f"--frame {frame}: the split {split} has no such scan; give a number from 0 to {len(tokens) - 1} or the token "
-        "of a LIDAR_TOP sample_data of the split"
-    )
-
-
-def _cameras(source: NuScenes, index: int) -> list[list[CameraPicture]]:
-    rows = []
-    for beside in ON_THE_CAR:
-        row = []
-        for camera in beside:
-            scan = source.read(index, CAMERAS.index(camera))
-            assert scan.image is not None  # since the source was opened with an image size
-            row.append(CameraPicture(camera, scan.image, scan.pixels))
-        rows.append(row)
-    return rows
-
-
-def _read_prediction(path: Path, count: int, num_classes: int) -> NDArray[np.uint8]:
-    """Reads the predictions of a scan, (count,) uint8 learning ids."""
-    prediction = read_bytes(path, "predictions")
-    if prediction.size != count:
-        raise UserError(f"{path}: {prediction.size} predictions for {count} points; they belong to other data")
-    if prediction.max() >= num_classes:
-        raise UserError(f"{path}: class {prediction.max()} is none of 1 to {num_classes - 1}; run the test again")
-    return prediction
+def _places(frames: Sequence[Frame], data_path: Path, eval_set: str, subset: tuple[Path, str] | None) -> Places:
+    tests = prediction_path(eval_set, "").rpartition("/")[0]
+    # predict.py keeps the names of folders, from the one on that it was given.
+    inputs = [f"{data_path.resolve().name}/samples/LIDAR_TOP", "samples/LIDAR_TOP", "LIDAR_TOP", ""]
+    files = []
+    for frame in frames:
+        stem = Path(frame.path).name.removesuffix(".bin").removesuffix(".pcd")
+        usual = prediction_path(eval_set, frame.name).rpartition("/")[2]
+        files.append((usual, f"{stem}.label", f"{stem}.npy"))
+    return Places([tests, *inputs], files, subset="" if subset is None else subset[1])

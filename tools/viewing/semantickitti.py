@@ -1,67 +1,96 @@
-"""Reading of a scan in the SemanticKITTI layout, with its labels, its prediction, and the camera picture."""
+"""The scans of a sequence in the SemanticKITTI layout, with their labels, predictions and camera pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.datasets.camera import project, read_image
-from dataloader.datasets.semantickitti.calibration import read_calibration
-from dataloader.datasets.semantickitti.source import read_labels, read_points
-from tools.viewing.scan import ShownScan, find_prediction, naming_added
+from dataloader.datasets.semantickitti.calibration import RAW_FILES, read_calibration
+from dataloader.datasets.semantickitti.files import read_labels, read_points
+from dataloader.formats.files import list_sizes
+from tools.viewing.frames import DiskFrames, naming_added
+from tools.viewing.predictions import Places
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
 from utils.scan.sensor import SEMANTICKITTI
+from utils.viewer.records import CameraPose, ShownCamera, ShownScan
 
 
-def read_scan(
-    data_path: Path,
-    sequence: str,
-    frame: str,
-    predictions: Path | None,
-    label_map: LabelMap,
-    is_subset: bool = False,
-) -> ShownScan:
-    """Reads a scan of a sequence of SemanticKITTI, or of a subset of a corrupted set, which has the same files.
+class SemanticKITTIFrames(DiskFrames):
+    """The scans of a sequence, or of a subset of a corrupted set, which has the same files; in order of their names.
 
     Args:
         data_path: the folder of the sequences or of the subsets.
         sequence: name of the folder below it ("08", "fog_light", "fog/light"), with velodyne/ and, where there are any,
             labels/, image_2/ and calib.txt.
-        frame: name of the scan, such as "000000".
-        predictions: folder of a submission or of saved predictions, or None.
         label_map: names, colours and ids of the classes.
+        folders: folders of predictions.
         is_subset: whether it is a subset, whose labels may have ids outside the label mapping; these are ignored.
 
     Raises:
-        UserError: a file is missing or broken, or there are neither labels nor predictions.
+        UserError: there are no scans, or no predictions of them.
     """
-    folder = data_path / sequence
-    xyz, _ = read_points(folder / "velodyne" / f"{frame}.bin")
-    label_file = folder / "labels" / f"{frame}.label"
-    shown = naming_added(label_map, "SemanticKITTI")
-    shown = shown.ignoring_unknown() if is_subset else shown
-    labels = read_labels(label_file, len(xyz), shown)[0] if label_file.is_file() else None
-    prediction = None
-    if predictions is not None:
-        below = f"{sequence}/predictions/{frame}.label"
-        path = find_prediction(predictions, [f"sequences/{below}", below, f"labels/{frame}.label"], subset=sequence)
-        prediction, _ = read_labels(path, len(xyz), label_map)
-    if labels is None and prediction is None:
-        raise UserError(f"{label_file}: missing; give --predictions to draw those alone")
-    title = f"{'Subset' if is_subset else 'Sequence'} {sequence}, scan {frame}"
-    cameras = _cameras(folder, frame, xyz)
-    return ShownScan(title, xyz, SEMANTICKITTI, labels, prediction, shown, len(label_map.names), cameras)
 
+    def __init__(
+        self, data_path: Path, sequence: str, label_map: LabelMap, folders: Sequence[Path] = (), is_subset: bool = False
+    ) -> None:
+        self._folder = data_path / sequence
+        self._scans = self._folder / "velodyne"
+        self._frames = sorted(list_sizes(self._scans, ".bin"))
+        if not self._frames:
+            remedy = "--subset or --corruption_path" if is_subset else "--data_path or --sequence"
+            raise UserError(f"{self._scans / '000000.bin'}: missing, and there are no other scans; correct {remedy}")
+        self._title = f"{'Subset' if is_subset else 'Sequence'} {sequence}"
+        shown = naming_added(label_map, SEMANTICKITTI.name)
+        self._label_map = shown.ignoring_unknown() if is_subset else shown
+        tests = [f"sequences/{sequence}/predictions", f"{sequence}/predictions", "labels"]
+        # predict.py keeps the names of folders, from the one on that it was given.
+        inputs = [f"{data_path.resolve().name}/{sequence}/velodyne", f"{sequence}/velodyne", "velodyne", ""]
+        files = [(f"{frame}.label", f"{frame}.npy") for frame in self._frames]
+        places = Places([*tests, *inputs], files, subset=sequence if is_subset else "")
+        paths = [str(self._scans / f"{frame}.bin") for frame in self._frames]
+        super().__init__(SEMANTICKITTI, label_map, shown, paths, folders, places)
 
-def _cameras(folder: Path, frame: str, xyz: NDArray[np.float32]) -> list[list[CameraPicture]]:
-    """Reads the picture of the left colour camera; returns [] if picture or calibration are not on disk."""
-    image_file, calibration_file = folder / "image_2" / f"{frame}.png", folder / "calib.txt"
-    if not (image_file.is_file() and calibration_file.is_file()):
-        return []
-    image = read_image(image_file)
-    pixels = project(xyz, read_calibration(calibration_file), image.shape[1], image.shape[0])
-    return [[CameraPicture("the camera", image, pixels)]]
+    def title(self, index: int) -> str:
+        """Returns the title of a scan, which names sequence and file."""
+        return f"{self._title}, scan {self._frames[index]}"
+
+    def find(self, frame: str) -> int:
+        """Finds the number of a scan by its name, such as "000012"."""
+        if frame not in self._frames:
+            raise UserError(
+                f"{self._scans / frame}.bin: missing; --frame must be a scan that is there, {self._frames[0]} to "
+                f"{self._frames[-1]}"
+            )
+        return self._frames.index(frame)
+
+    def no_labels(self, index: int) -> str | None:
+        """Returns which label file is missing; None if it is there."""
+        path = self._label_file(index)
+        return None if path.is_file() else f"{path}: missing"
+
+    def _read(self, index: int) -> ShownScan:
+        xyz, intensity = read_points(self._paths[index])
+        path = self._label_file(index)
+        labels = read_labels(path, len(xyz), self._label_map)[0] if path.is_file() else None
+        return ShownScan(self.title(index), xyz, intensity, labels, cameras=self._cameras(self._frames[index], xyz))
+
+    def _label_file(self, index: int) -> Path:
+        return self._folder / "labels" / f"{self._frames[index]}.label"
+
+    def _cameras(self, frame: str, xyz: NDArray[np.float32]) -> list[list[ShownCamera]]:
+        """Reads the picture of the left colour camera; returns [] if picture or calibration are not on disk."""
+        image_file = self._folder / "image_2" / f"{frame}.png"
+        calibrated = any(all((self._folder / name).is_file() for name in form) for form in (["calib.txt"], RAW_FILES))
+        if not (image_file.is_file() and calibrated):
+            return []
+        image = read_image(image_file)
+        height, width = image.shape[:2]
+        calibration = read_calibration(self._folder / "calib.txt")
+        picture = CameraPicture("the camera", image, project(xyz, calibration, width, height))
+        return [[ShownCamera(picture, CameraPose.of(calibration, (width, height)))]]

@@ -36,7 +36,8 @@ DPI = 100
 MARGIN, GAP, TITLE = 28, 16, 34  # pixels
 STRIP = 64  # pixels, height of a range image before it is enlarged
 TEXT = "#e8eaed"
-_LONGEST_NAME, _LONGEST_TITLE = 24, 120  # characters
+_MOST_ACROSS = 6  # camera images in a row, so that their captions have room
+_LONGEST_NAME, _LONGEST_CAPTION, _LONGEST_TITLE = 24, 36, 120  # characters
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def draw_scan(
     xyz: NDArray[np.float32],
     sensor: Sensor,
     labels: NDArray[np.integer] | None,
-    prediction: NDArray[np.integer] | None,
+    prediction: NDArray[np.integer] | Mapping[str, NDArray[np.integer]] | None,
     colors: NDArray[np.uint8],
     names: Sequence[str],
     path: str | Path,
@@ -72,13 +73,13 @@ def draw_scan(
     """Draws a scan from above, as the sensor sees it, and over the camera images if there are any.
 
     With labels and a prediction, ground truth, prediction and errors are drawn side by side. With one of them, that one
-    is drawn larger.
+    is drawn larger. The errors of several predictions are drawn below them.
 
     Args:
         xyz: (N, 3) metres, in the frame of `sensor`.
         sensor: the LiDAR that took the scan.
         labels: (N,) learning ids, or None.
-        prediction: (N,) learning ids, or None.
+        prediction: (N,) learning ids, or several of them by their names, or None.
         colors: (K, 3) uint8 RGB.
         names: K class names.
         path: the PNG to write; its folder is made.
@@ -90,27 +91,51 @@ def draw_scan(
     Raises:
         ValueError: neither labels nor a prediction is given.
     """
-    shown = {"Ground truth": labels, "Prediction": prediction}
-    painted = {name: paint(ids, colors) for name, ids in shown.items() if ids is not None}
+    predictions = _by_caption(prediction)
+    painted = [] if labels is None else [("Ground truth", paint(labels, colors))]
+    painted += [(caption, paint(ids, colors)) for caption, ids in predictions]
     if not painted:
         raise ValueError("draw_scan needs labels or a prediction")
+    errors = [] if labels is None else _errors(labels, predictions, num_classes)
+    above = [painted, errors] if len(errors) > 1 else [painted + errors]
 
-    content = 2 * RANGE_COLUMNS if len(painted) == 2 else RANGE_COLUMNS
-    above = dict(painted)
-    if labels is not None and prediction is not None:
-        truth = labels if num_classes is None else np.where(labels < num_classes, labels, 0)
-        judged = truth > 0
-        share = 100 * np.mean(truth[judged] == prediction[judged]) if judged.any() else 0.0
-        above[f"Errors (red): {share:.1f} % of the points are right"] = paint_errors(truth, prediction)
-    size = _width_of_each(len(above), content)
-    rows = [[(name, birds_eye_view(xyz, sensor, rgb, size)) for name, rgb in above.items()]]
-    for name, rgb in painted.items():
-        tall = STRIP * (len(painted) + 1) // sensor.beams
+    content = RANGE_COLUMNS if len(painted) == 1 else 2 * RANGE_COLUMNS
+    size = _width_of_each(len(above[0]), content)
+    rows = [[(caption, birds_eye_view(xyz, sensor, rgb, size)) for caption, rgb in row] for row in above]
+    for caption, rgb in painted:
+        tall = STRIP * (min(len(painted), 2) + 1) // sensor.beams
         strip = range_view(xyz, sensor, rgb).repeat(tall, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
-        rows.append([(f"{name}, as the sensor sees it", strip)])
+        rows.append([(f"{caption}, as the sensor sees it", strip)])
     rows += _camera_rows(painted, cameras, content)
-    present = np.unique(np.concatenate([ids for ids in shown.values() if ids is not None]))
+    every = [ids for _, ids in predictions] + ([] if labels is None else [labels])
+    present = np.unique(np.concatenate([np.unique(ids) for ids in every]))
     _save_rows(rows, content, title, _legend(present, colors, names), path)
+
+
+def _by_caption(
+    prediction: NDArray[np.integer] | Mapping[str, NDArray[np.integer]] | None,
+) -> list[tuple[str, NDArray[np.integer]]]:
+    """Returns the predictions, each with the caption of its pictures."""
+    if prediction is None:
+        return []
+    if not isinstance(prediction, Mapping):
+        return [("Prediction", prediction)]
+    return [(drawable(name, _LONGEST_CAPTION), ids) for name, ids in prediction.items()]
+
+
+def _errors(
+    labels: NDArray[np.integer], predictions: Sequence[tuple[str, NDArray[np.integer]]], num_classes: int | None
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Returns caption, and colours of right and wrong points, for each of the predictions."""
+    truth = labels if num_classes is None else np.where(labels < num_classes, labels, 0)
+    judged = truth > 0
+    found = []
+    for name, prediction in predictions:
+        share = 100 * np.mean(truth[judged] == prediction[judged]) if judged.any() else 0.0
+        whose = f" of {name}" if len(predictions) > 1 else ""
+        caption = f"Errors (red){whose}: {share:.1f} % of the points are right"
+        found.append((caption, paint_errors(truth, prediction)))
+    return found
 
 
 @plain_text()
@@ -130,20 +155,20 @@ def draw_panels(
 
 
 def _camera_rows(
-    painted: Mapping[str, NDArray[np.uint8]], cameras: Sequence[Sequence[CameraPicture]], content: int
+    painted: Sequence[tuple[str, NDArray[np.uint8]]], cameras: Sequence[Sequence[CameraPicture]], content: int
 ) -> list[list[tuple[str, Pixels]]]:
-    """Returns rows of captioned images: a row of cameras, repeated side by side for each way to paint the points."""
+    """Returns rows of captioned images: a row of cameras, repeated for each way to paint the points, side by side or,
+    where that would be too many, one below the other."""
     rows = []
     for beside in cameras:
-        width = _width_of_each(len(beside) * len(painted), content)
+        panels = [(caption, rgb, camera) for caption, rgb in painted for camera in beside]
+        across = len(panels) if len(panels) <= _MOST_ACROSS else len(beside)
+        width = _width_of_each(across, content)
         dot = 3 if width > 500 else 2
-        rows.append(
-            [
-                (f"{name} in {camera.name}", camera_view(camera, rgb, width, dot))
-                for name, rgb in painted.items()
-                for camera in beside
-            ]
-        )
+        drawn = [
+            (f"{caption} in {camera.name}", camera_view(camera, rgb, width, dot)) for caption, rgb, camera in panels
+        ]
+        rows += [drawn[start : start + across] for start in range(0, len(drawn), across)]
     return rows
 
 

@@ -63,7 +63,7 @@ class CameraPose:
         matrix = np.eye(4)
         matrix[:3, :3] = np.stack([x, y, ahead], axis=1)
         matrix[:3, 3] = -matrix[:3, :3] @ [from_x, from_y, depth]
-        return CameraPose(matrix, focal, size, middle)
+        return CameraPose(matrix, focal, size, middle) if np.isfinite(matrix).all() else None
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

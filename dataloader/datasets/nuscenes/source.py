@@ -136,11 +136,30 @@ class NuScenes:
         image = None
         pixels = no_pixels(count)
         if camera is not None and self._image_size is not None:
-            image = read_image(self.root / record["images"][camera].decode(), self._image_size)
-            scale = np.append(self._image_size / record["sizes"][camera], 1.0)
-            pixels = project(xyz, scale[:, None] * record["matrices"][camera], *self._image_size, front="depth")
+            image = self.image(index, camera)
+            pixels = project(xyz, self.projection(index, camera), *self._image_size, front="depth")
         instances = np.zeros(count, dtype=np.int32)
         return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels, image)
+
+    def image(self, index: int, camera: int) -> NDArray[np.uint8]:
+        """Reads the image of one of `CAMERAS`, (H, W, 3) uint8 RGB of `image_size`, which must have been given.
+
+        Raises:
+            UserError: the file is missing, truncated or no JPEG.
+        """
+        return read_image(self.root / self._record(index)["images"][camera].decode(), self._image_size)
+
+    def projection(self, index: int, camera: int) -> NDArray[np.float64]:
+        """Computes where a camera sees a point, in the image as `image` reads it.
+
+        Returns:
+            (3, 4) float64, from (x, y, z, 1) in the lidar frame to (u, v, depth): metres; u / depth and v / depth are
+            the column and the row.
+        """
+        record = self._record(index)
+        assert self._image_size is not None
+        scale = np.append(self._image_size / record["sizes"][camera], 1.0)
+        return scale[:, None] * record["matrices"][camera]
 
     def _look_at_scans(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
         """Looks at the `sizes` of all files and into some scans of the split; returns lines about what is doubtful."""
