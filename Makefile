@@ -1,4 +1,4 @@
-# make demo   set up, make a street, train on it, test, draw pictures     (three minutes on 2 idle cores)
+# make demo   set up, make a street, train on it, test, draw pictures, label scans    (three minutes on 2 idle cores)
 # make test   set up, check style, types and import directions, run the tests (in two processes; JOBS=n for others)
 # make docs   write docs/reference/ from the code, and build the pages of docs/ into site/
 # make setup | lint | benchmark | format | clean
@@ -23,6 +23,8 @@ demo: setup
 	@$(DEMO)
 	@$(DEMO) --test --num_vote 4 --checkpoint best --save_prediction
 	@$(PYTHON) tools/demo_summary.py --log_dir $(RUN)
+	@$(PYTHON) predict.py --log_dir $(RUN) --checkpoint best dataset/demo/sequences/11/velodyne --overwrite \
+		--output logs/SemanticKITTI/$(RUN)/predicted --format label ply
 
 lint: setup
 	@$(PYTHON) -m ruff check .

@@ -113,6 +113,8 @@ def main(argv: Sequence[str]) -> None:
         problems += found
     if args.view:
         show(args, tested, devices, inputs, files, results)
+    else:
+        say("look at them in the browser: the same command with --view")
     if problems:
         more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         total = len(inputs.scans) + len(inputs.problems)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.conftest import TREE
+from tests.support.checkpoints import small_config, write_checkpoint
 from tests.support.pages import ROOT, anchors, blocks, headings, links, name_of, pages, prose, spans
 from tools.documenting.models_page import QUOTED
 
@@ -102,7 +105,16 @@ def test_python_on_pages_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.language == "python" and block.runs:
+            _put_files(block.text)
             exec(compile(block.text, str(page), "exec"), {"__name__": "page"})
+
+
+def _put_files(example: str) -> None:
+    """Writes the checkpoint and the scan that an example opens."""
+    if "best.ckpt" in example:
+        write_checkpoint(Path("best.ckpt"), small_config())
+    if "scan.bin" in example:
+        shutil.copy(TREE / "08" / "velodyne" / "000000.bin", "scan.bin")
 
 
 def test_a_block_is_marked_as_not_to_be_run() -> None:

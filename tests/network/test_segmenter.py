@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +10,13 @@ import pytest
 import torch
 
 from network.assemble import load_for_test
-from network.segmenter import MisfitWarning, Segmenter
+from network.segmenter import Segmenter
 from tests.support.checkpoints import DEMO, small_config, write_checkpoint
 from tests.support.networks import refusal
 from utils.paths import REPOSITORY
+from utils.scan.batch import collate
 from utils.scan.point_cloud import PointCloud
+from utils.scan.records import Frame, Sample, Scan, no_pixels
 
 VOXELS = [REPOSITORY / "config" / f"{name}-demo.yaml" for name in ("SPVCNN", "MinkowskiNet")]
 
@@ -43,9 +43,6 @@ def slow_labels(segmenter: Segmenter, checkpoint: Path, points: np.ndarray) -> t
     network, _ = load_for_test(small_config(), checkpoint)
     network.eval()
     inside = ((points[:, :3] > [-50, -50, -4]) & (points[:, :3] < [50, 50, 2])).all(axis=1)
-    from utils.scan.batch import collate
-    from utils.scan.records import Frame, Sample, Scan, no_pixels
-
     kept = points[inside]
     none = np.zeros(len(kept))
     scan = Scan(Frame("", "", ""), kept[:, :3].copy(), kept[:, 3].copy(), none.astype(np.uint8),
@@ -174,19 +171,3 @@ def test_results_are_saved_and_drawn(segmenter, tmp_path):
     assert np.array_equal(np.fromfile(tmp_path / "x.label", "<u4"), result.raw_labels)
     assert (tmp_path / "x.png").stat().st_size > 5000
     assert ".label" in refusal(result.save, tmp_path / "x.xyz")
-
-
-def test_the_example_of_the_guide_runs(checkpoint, tmp_path, monkeypatch):
-    """README and docs show this; the code below is taken from there."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "best.ckpt").write_bytes(checkpoint.read_bytes())
-    make_points().tofile(tmp_path / "scan.bin")
-    for page in ("README.md", "docs/guides/predict.md"):
-        text = (REPOSITORY / page).read_text(encoding="utf-8")
-        blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Segmenter" in block]
-        assert blocks, page
-        for block in blocks:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", MisfitWarning)
-                exec(compile(block, page, "exec"), {})
-    assert (tmp_path / "out.ply").is_file() and (tmp_path / "out.png").is_file()
