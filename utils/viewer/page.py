@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from utils.errors import UserError, one_line
 from utils.text import printable
+from utils.viewer import legend, viewpoints
+from utils.viewer.actions import Actions
 from utils.viewer.choice import Choice
-from utils.viewer.coloring import Look, color, colorings, labellings, pick, points_of, visible
+from utils.viewer.coloring import colorings, pick
+from utils.viewer.compose import Shown, camera_picture, cameras, compose
+from utils.viewer.judging import Judge
 from utils.viewer.loading import Frame, Loader
 from utils.viewer.palette import class_colors
 from utils.viewer.panel import Panel
 from utils.viewer.records import Frames
-from utils.viewer.scene import Cloud, Scene, Setting, axes
+from utils.viewer.scene import Scene, Setting
 
 if TYPE_CHECKING:
     import viser
@@ -49,16 +49,38 @@ class Page:
         self._closed = False
         self._choice = Choice()
         self._drawn: tuple[Choice, Frame | str | None] | None = None
+        self._failed: tuple[int, str] | None = None
         self._due = 0.0
+        self._wide = False
         self._loader = Loader(frames, self._wake.set)
-        ahead, _ = axes(frames.sensor)
-        server.initial_camera.position = -16 * ahead + np.array([0.0, 0.0, 11.0])
-        server.initial_camera.look_at = 6 * ahead
+        self._judge = Judge(frames, self._loader, self._wake.set)
+        server.initial_camera.position, server.initial_camera.look_at = viewpoints.start(frames.sensor)
         self._scene = Scene(server, frames.sensor)
         self._panel = Panel(server, frames, self._choice, self.change)
-        self._bind()
+        self._actions = Actions(self, self._panel, self._judge)
         self._thread = threading.Thread(target=self._run, daemon=True, name="viewer-page")
         self._thread.start()
+
+    @property
+    def server(self) -> viser.ViserServer:
+        """The server of the page."""
+        return self._server
+
+    @property
+    def frames(self) -> Frames:
+        """The frames that can be shown."""
+        return self._frames
+
+    @property
+    def choice(self) -> Choice:
+        """What is chosen now."""
+        return self._choice
+
+    @property
+    def drawn(self) -> tuple[Choice, Frame | None]:
+        """What was chosen when the page was drawn the last time, and the frame that it shows, if it shows one."""
+        choice, content = self._drawn or (self._choice, None)
+        return choice, content if isinstance(content, Frame) else None
 
     def change(self, **choices: Any) -> None:
         """Chooses something else; arguments: attributes of `Choice`. Returns at once."""
@@ -71,21 +93,10 @@ class Page:
     def close(self) -> None:
         """Ends the threads of the page."""
         self._closed = True
+        self._judge.close()
         self._wake.set()
         self._thread.join(timeout=1.0)
         self._loader.close()
-
-    def _bind(self) -> None:
-        async def play(_: Any) -> None:
-            at_end = self._choice.frame >= len(self._frames) - 1
-            again = {"frame": 0} if at_end and not self._choice.playing else {}
-            self.change(playing=not self._choice.playing, **again)
-
-        async def step(event: Any) -> None:
-            self.change(frame=self._choice.frame + (1 if event.target.value == "Next" else -1), playing=False)
-
-        self._panel.play.on_click(play)
-        self._panel.step.on_click(step)
 
     def _run(self) -> None:
         while not self._closed:
@@ -94,6 +105,7 @@ class Page:
             if not self._closed:
                 self._advance()
                 self._draw(self._choice)
+                self._actions.show_judging()
 
     def _advance(self) -> None:
         """Goes on to the next frame if it is time to; a frame that is still read is waited for."""
@@ -101,8 +113,7 @@ class Page:
             choice = self._choice
             if not choice.playing or time.monotonic() < self._due:
                 return
-            shown = self._drawn is not None and self._drawn[0].frame == choice.frame and self._drawn[1] is not None
-            if not shown:
+            if self._drawn is None or self._drawn[0].frame != choice.frame or self._drawn[1] is None:
                 return
             if choice.frame + 1 >= len(self._frames):
                 self._choice = replace(choice, playing=False)
@@ -111,16 +122,8 @@ class Page:
             self._due = time.monotonic() + 1 / choice.speed
 
     def _draw(self, choice: Choice) -> None:
-        near = [choice.frame + ahead for ahead in range(1, _AHEAD + 1)] + [choice.frame - 1]
-        future = self._loader.ask(choice.frame, near)
-        content: Frame | str | None = None
-        if future.done():
-            try:
-                content = future.result()
-            except Exception as error:  # whatever one frame has, the others can be looked at
-                content = _line(error)
-                self._loader.drop(choice.frame)
-        if self._drawn == (choice, content):
+        content = self._content(choice.frame)
+        if self._drawn is not None and self._drawn[0] == choice and self._drawn[1] is content:
             return
         self._drawn = (choice, content)
         try:
@@ -128,55 +131,68 @@ class Page:
         except Exception as error:  # columns that do not fit each other, labels without a name
             self._show(choice, _line(error))
 
+    def _content(self, index: int) -> Frame | str | None:
+        """Returns a frame, or why it cannot be read; None while it is read. It is read again when one comes back."""
+        if self._failed is not None and self._failed[0] == index:
+            return self._failed[1]
+        self._failed = None
+        near = [index + ahead for ahead in range(1, _AHEAD + 1)] + [index - 1]
+        future = self._loader.ask(index, near)
+        if not future.done():
+            return None
+        try:
+            return future.result()
+        except Exception as error:  # whatever one frame has, the others can be looked at
+            self._loader.drop(index)
+            self._failed = (index, _line(error))
+            return self._failed[1]
+
     def _show(self, choice: Choice, content: Frame | str | None) -> None:
         panel = self._panel
-        panel.frame.value = choice.frame
-        panel.play.label = "Pause" if choice.playing else "Play"
-        heading = _text(self._frames.title(choice.frame))
-        self._server.gui.configure_theme(
-            dark_mode=choice.ground.name == "dark", show_logo=False, show_share_button=False, control_width="large"
-        )
-        if content is None:
-            panel.title.content = f"<p style='margin: 0 0.8em 0.6em'>{heading}<br>is read</p>"
-        elif isinstance(content, str):
-            panel.title.content = (
-                f"<p style='margin: 0 0.8em 0.6em'>{heading}<br><b style='color: #e03131'>{_text(content)}</b></p>"
-            )
-            self._scene.show([], Setting(choice.ground, choice.point_size, choice.rings, 0.0))
+        panel.show_choice(choice)
+        title = self._frames.title(choice.frame)
+        if isinstance(content, Frame):
+            self._show_frame(choice, content, title)
+        elif content is None:
+            panel.title.content = legend.heading(title)
         else:
-            panel.title.content = f"<p style='margin: 0 0.8em 0.6em'>{heading}<br>{len(content.scan.xyz):,} points</p>"
-            self._show_frame(choice, content)
+            panel.title.content = legend.heading(title, error=content)
+            self._scene.show([], Setting(choice.ground, choice.point_size, choice.rings, 0.0))
+            panel.camera.show()
 
-    def _show_frame(self, choice: Choice, frame: Frame) -> None:
+    def _show_frame(self, choice: Choice, frame: Frame, title: str) -> None:
         scan, panel = frame.scan, self._panel
-        names = list(scan.predictions)
-        first = pick(choice.prediction, names)
-        both = choice.side_by_side and len(names) > 1
-        look = Look(pick(choice.coloring, colorings(scan)) or "", choice.hidden, choice.marked, choice.ground)
-        shown: Sequence[str | None] = names[:2] if both else [first]
-        clouds = [self._cloud(frame, name, look, title=name if both else "") for name in shown]
-        poses = [camera.pose for row in scan.cameras for camera in row if camera.pose is not None]
-        self._scene.show(clouds, Setting(choice.ground, choice.point_size, choice.rings, frame.floor, poses))
+        shown = compose(self._frames, frame, choice)
+        self._scene.show(shown.clouds, shown.setting)
+        panel.title.content = legend.heading(title, len(scan.xyz))
+        panel.coloring.offer(colorings(scan), shown.look.coloring)
+        panel.prediction.offer(list(scan.predictions), shown.names[0], least=2)
+        panel.both.visible = len(scan.predictions) > 1
+        key = legend.key(scan, shown.names[0], shown.look.coloring, choice.ground, self._frames.num_classes)
+        panel.key.content = key
+        panel.key.visible = bool(key)
+        panel.classes.show(class_colors(choice.ground, self._frames.colors), shown.points, shown.iou, choice.marked)
+        self._show_camera(choice, frame, shown)
+        self._widen(len(shown.clouds) > 1)
+        if frame.counts:
+            self._judge.start()
 
-        panel.coloring.offer(colorings(scan), look.coloring)
-        panel.prediction.offer(names, first, least=2)
-        panel.both.visible = len(names) > 1
-        ids = labellings(scan, shown[0], look.coloring)
-        counts = frame.counts.get(shown[0] or "")
-        panel.classes.show(
-            class_colors(choice.ground, self._frames.colors),
-            points_of(ids[0], len(self._frames.names)) if ids else None,
-            None if counts is None else counts.iou,
-            choice.marked,
-        )
-        panel.classes.set(choice.hidden)
+    def _show_camera(self, choice: Choice, frame: Frame, shown: Shown) -> None:
+        there = cameras(frame)
+        name = pick(choice.camera, list(there))
+        picture = None if name is None else camera_picture(self._frames, frame, shown, there[name])
+        self._panel.camera.show(list(there), name, picture)
+        self._panel.cameras.visible = name is not None and there[name].pose is not None
 
-    def _cloud(self, frame: Frame, name: str | None, look: Look, title: str | None) -> Cloud:
-        scan = frame.scan
-        kept = visible(scan, name, look, len(self._frames.names))
-        rgb = color(scan, name, look, self._frames.colors, self._frames.num_classes)
-        xyz = (scan.xyz[kept] - frame.origin).astype(np.float32)
-        return Cloud(xyz, rgb[kept], printable(title or ""))
+    def _widen(self, wide: bool) -> None:
+        """Moves the points of view of all browsers back so that two clouds are in the window, or forward again."""
+        if wide == self._wide:
+            return
+        self._wide = wide
+        position, target = viewpoints.start(self._frames.sensor, wide)
+        self._server.initial_camera.position, self._server.initial_camera.look_at = position, target
+        for client in self._server.get_clients().values():
+            viewpoints.move(client, position, target)
 
 
 def _line(error: Exception) -> str:
@@ -184,8 +200,3 @@ def _line(error: Exception) -> str:
     if isinstance(error, UserError):
         return one_line(error)
     return printable(f"cannot be shown: {type(error).__name__}: {error}")
-
-
-def _text(text: str) -> str:
-    """Returns a text from a file as HTML that shows just this text."""
-    return html.escape(printable(text))

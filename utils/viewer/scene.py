@@ -68,6 +68,12 @@ def axes(sensor: Sensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (np.eye(3)[0], np.eye(3)[1]) if sensor.forward == "x" else (np.eye(3)[1], -np.eye(3)[0])
 
 
+def places(sensor: Sensor, number: int) -> list[NDArray[np.float64]]:
+    """Returns where the origins of so many clouds are in the scene, (3,) metres each, from left to right."""
+    _, left = axes(sensor)
+    return [left * _APART * ((number - 1) / 2 - i) for i in range(number)]
+
+
 class Scene:
     """The scene of a page: one cloud, or two beside each other. One thread at a time may change it."""
 
@@ -89,7 +95,8 @@ class Scene:
             clouds: the clouds; none empties the scene.
             setting: what is shown beside them.
         """
-        ahead, left = axes(self._sensor)
+        ahead, _ = axes(self._sensor)
+        positions = places(self._sensor, len(clouds))
         with self._server.atomic():
             while len(self._places) < len(clouds):
                 self._places.append(_Place(self._server.scene, f"/scan{len(self._places)}", ahead))
@@ -97,7 +104,7 @@ class Scene:
                 if number >= len(clouds):
                     place.clear()
                     continue
-                place.root.position = -left * _APART * (number - (len(clouds) - 1) / 2)
+                place.root.position = positions[number]
                 place.show(clouds[number], setting)
         self._server.flush()
 
