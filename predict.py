@@ -47,6 +47,7 @@ SUMMARY = "summary.json"
 RESUME = "the same command goes on with the scans that are not done"
 
 _LINES, _QUIET = 20, 5.0  # scans that get a line each; of longer lists there is a line every 5 seconds
+_MUCH = 0.2  # of all points; of a sensor that sees 80 m, about 5 % lie beyond 50 m
 _CLASSES = 3  # most frequent classes that are named
 _NAMED = 5  # problems that the last line repeats
 
@@ -253,6 +254,7 @@ def summarise(
         "labelled": labelled,
         "done_before": skipped,
         "points": classes.total(),
+        "unseen_points": sum(record.unseen for record in done.values()),
         "seconds_per_scan": seconds / labelled if labelled else None,
         "classes": dict(classes.most_common()),
         "problems": problems,
@@ -262,6 +264,11 @@ def summarise(
     total = max(1, classes.total())
     for name, points in classes.most_common():
         print_lines(f"  {drawable(name):24} {points:14,} {100 * points / total:6.2f} %")
+    if (unseen := summary["unseen_points"] / total) > _MUCH:
+        print_lines(
+            f"note: {100 * unseen:.0f} % of the points lie outside the volume of the network; they have the label of the "
+            "nearest point inside, and confidence 0"
+        )
     before = f", {skipped} were done already" if skipped else ""
     pace = f", {seconds / labelled:.2f} s per scan" if labelled else ""
     print_lines(f"{labelled} of {_scans(len(inputs.scans))} labelled{pace}{before}; results: {output}")

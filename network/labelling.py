@@ -34,6 +34,11 @@ class ListedScan(Protocol):
         ...
 
     @property
+    def index(self) -> int:
+        """Its number in its file, 0 but for bags."""
+        ...
+
+    @property
     def target(self) -> str:
         """The place of its results below the output folder, without a suffix."""
         ...
@@ -103,7 +108,9 @@ class Fits:
             return given
         members = self._members[group]
         clouds = []
-        for number in members[:: max(1, len(members) // _COMPARED)][:_COMPARED]:
+        # Of a bag the first ones, since the way to the others goes through the whole file.
+        step = 1 if self._scans[members[-1]].index else max(1, len(members) // _COMPARED)
+        for number in members[::step][:_COMPARED]:
             with suppress(UserError):  # it is named when its turn comes
                 clouds.append(self._read(self._scans[number]))
         if not clouds:
@@ -212,7 +219,7 @@ class Labelling:
         for location, content in zip(records.files(scan.target), contents, strict=True):
             locations.write(location, content)
         seconds += time.perf_counter() - began
-        records.finish(scan.target, scan.name, len(result), seconds, result.counts(), self._fits.of(scan).flags())
+        records.finish(scan.target, scan.name, result, seconds, self._fits.of(scan).flags())
 
 
 def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:

@@ -247,12 +247,13 @@ class Segmenter:
 
     def _result(self, prepared: Prepared, segmentation: Segmentation) -> Result:
         there = np.isfinite(prepared.aligned).all(axis=1)
+        inside = segmentation.whole.inside.cpu().numpy()
         assert segmentation.confidence is not None
         return Result(
             xyz=prepared.cloud.xyz,
             intensity=prepared.cloud.intensity,
             labels=np.where(there, segmentation.prediction.cpu().numpy(), 0).astype(np.uint8),
-            confidence=np.where(there, segmentation.confidence.float().cpu().numpy(), 0).astype(np.float32),
+            confidence=np.where(inside, segmentation.confidence.float().cpu().numpy(), 0).astype(np.float32),
             names=self.names,
             colors=self.colors,
             raw_ids=self.label_map.to_raw,

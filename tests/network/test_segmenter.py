@@ -51,7 +51,7 @@ def slow_labels(segmenter: Segmenter, checkpoint: Path, points: np.ndarray) -> t
         logits = network.predict(collate([Sample(scan)], False)).double().numpy()[:, 1:]
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     nearest = [np.argmin(((kept[:, :3].astype(float) - point) ** 2).sum(axis=1)) for point in points[:, :3]]
-    return chances.argmax(axis=1)[nearest] + 1, chances.max(axis=1)[nearest]
+    return chances.argmax(axis=1)[nearest] + 1, np.where(inside, chances.max(axis=1)[nearest], 0)
 
 
 def test_labels_and_confidences_are_those_of_the_network(segmenter, checkpoint):
@@ -61,6 +61,7 @@ def test_labels_and_confidences_are_those_of_the_network(segmenter, checkpoint):
     assert np.array_equal(result.labels, labels) and np.allclose(result.confidence, confidences, atol=1e-5)
     assert result.labels.dtype == np.uint8 and result.confidence.dtype == np.float32
     assert result.names[9] == "road" and result.colors.shape == (20, 3) and len(set(labels.tolist())) > 1
+    assert result.unseen == (confidences == 0).sum() > 0
     assert np.array_equal(result.raw_labels, segmenter.label_map.to_raw[labels])
 
 

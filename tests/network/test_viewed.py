@@ -18,6 +18,7 @@ from utils.scan.point_cloud import PointCloud
 class Listed:
     name: str
     group: str = "drive"
+    index: int = 0
 
     @property
     def target(self) -> str:

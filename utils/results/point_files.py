@@ -22,7 +22,8 @@ class LabelledPoints:
         xyz: (N, 3) floats as in the file or array they come from; a row may be NaN.
         intensity: (N,) float32 as there, or None.
         labels: (N,) uint8 learning ids, numbers into `names` and `colors`; 0 where there is no return.
-        confidence: (N,) float32, 0..1, of the label among the classes; 0 where there is no return.
+        confidence: (N,) float32, 0..1, of the label among the classes; 0 where there is no return, and where a point
+            was not seen by the network and has the label of the nearest that was.
         names: K names of the classes, the ignored one first.
         colors: (K, 3) uint8 RGB of the classes.
         raw_ids: (K,) uint32 ids of the classes in label files.
@@ -43,6 +44,11 @@ class LabelledPoints:
     def raw_labels(self) -> NDArray[np.uint32]:
         """The (N,) uint32 raw ids, as label files have them."""
         return self.raw_ids[self.labels]
+
+    @property
+    def unseen(self) -> int:
+        """The number of points with a label that the network has not seen, since they lie outside its volume."""
+        return int(np.count_nonzero((self.labels > 0) & (self.confidence == 0)))
 
     def counts(self) -> dict[str, int]:
         """Counts the points of each class that occurs, the most frequent first."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from utils import locations
 from utils.errors import UserError
+from utils.results.point_files import LabelledPoints
 
 FOLDER = ".predict"
 """The folder of the notes, below that of the results."""
@@ -22,6 +23,7 @@ class PredictionRecord:
         source: its file, and for a bag the number of the scan in it.
         settings: what decides the labels: the checkpoint's digest, votes, precision, alignment, layout of the file.
         points: number of points.
+        unseen: number of those outside the volume of the network.
         seconds: time for labels and files, seconds; reading is done beside it.
         classes: name -> number of points, of the classes that occur.
         alignment: the flags that were applied, "" for none.
@@ -31,6 +33,7 @@ class PredictionRecord:
     source: str
     settings: dict[str, Any]
     points: int = 0
+    unseen: int = 0
     seconds: float = 0.0
     classes: dict[str, int] = field(default_factory=dict)
     alignment: str = ""
@@ -80,12 +83,10 @@ class PredictionRecords:
         """Notes that the files of a scan are being written."""
         self._write(target, PredictionRecord(source, self._settings))
 
-    def finish(
-        self, target: str, source: str, points: int, seconds: float, classes: Mapping[str, int], alignment: str
-    ) -> None:
-        """Notes that all files of a scan are there; the arguments are those of `PredictionRecord`."""
-        done = PredictionRecord(source, self._settings, points, seconds, dict(classes), alignment, complete=True)
-        self._write(target, done)
+    def finish(self, target: str, source: str, points: LabelledPoints, seconds: float, alignment: str) -> None:
+        """Notes that all files of a scan are there; see `PredictionRecord`."""
+        found = len(points), points.unseen, seconds, points.counts(), alignment
+        self._write(target, PredictionRecord(source, self._settings, *found, complete=True))
 
     def _write(self, target: str, record: PredictionRecord) -> None:
         locations.write(self._note(target), (json.dumps(asdict(record)) + "\n").encode())
@@ -117,6 +118,7 @@ def _checked(found: Any) -> PredictionRecord:
         source=str(found["source"]),
         settings=dict(found["settings"]),
         points=int(found["points"]),
+        unseen=int(found["unseen"]),
         seconds=float(found["seconds"]),
         classes={str(name): int(points) for name, points in found["classes"].items()},
         alignment=str(found["alignment"]),

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.networks import refusal
 from utils import locations
+from utils.results.point_files import LabelledPoints
 from utils.results.prediction_records import FOLDER, PredictionRecords
 
+POINTS = LabelledPoints(
+    np.ones((5, 3)),
+    None,
+    np.ones(5, np.uint8),
+    np.float32([0.5, 0.5, 0.5, 0.5, 0]),
+    ("unlabeled", "car"),
+    np.zeros((2, 3), np.uint8),
+    np.array([0, 10], np.uint32),
+)
 SETTINGS = {"checkpoint": "abc", "num_vote": 1}
 
 
@@ -28,7 +39,7 @@ def make(output, target="drive/0", source="drive/0.bin", files=("label", "ply"),
     for suffix in files:
         locations.write(locations.join(output, f"{target}.{suffix}"), b"x")
     if finish:
-        known.finish(target, source, 5, 0.5, {"car": 5}, "")
+        known.finish(target, source, POINTS, 0.5, "")
 
 
 def test_only_a_finished_scan_with_all_its_files_is_done(output):
@@ -42,7 +53,7 @@ def test_only_a_finished_scan_with_all_its_files_is_done(output):
     assert records(output).is_done("drive/0", "drive/0.bin")
     assert not records(output, overwrite=True).is_done("drive/0", "drive/0.bin")
     found = records(output).find("drive/0")
-    assert found is not None and found.classes == {"car": 5} and found.points == 5 and found.complete
+    assert found is not None and found.classes == {"car": 5} and (found.points, found.unseen) == (5, 1) and found.complete
 
 
 def test_results_of_others_are_not_overwritten(output):
