@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,6 +125,17 @@ def _reason(error: BaseException) -> str:
     return shortened(text, 200)
 
 
+_FILTERS = threading.RLock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the warnings of libraries in the block, one thread at a time: the filters belong to the process."""
+    with _FILTERS, warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
 def missing_library(path: Path, kind: str, install: str, error: ImportError) -> UserError:
     """Builds the error for a format whose library is not there.
 
@@ -133,6 +146,21 @@ def missing_library(path: Path, kind: str, install: str, error: ImportError) -> 
         error: what the import has raised.
     """
     return UserError(f"{path}: a {kind} needs a library that is missing ({error}); run: pip install {install}")
+
+
+def check_surplus(surplus: int, row: int, what: str) -> None:
+    """Checks that no further points follow those of a header; less than a point may be a last line or padding.
+
+    Args:
+        surplus: bytes after the last point.
+        row: size of a point, bytes.
+        what: what the header says, such as "12 points".
+
+    Raises:
+        ValueError: they do.
+    """
+    if surplus >= row:
+        raise ValueError(f"its header says {what}, and {surplus} bytes more follow")
 
 
 def no_points(name: Path | str) -> NoReturn:
@@ -157,19 +185,18 @@ def point_cloud(
         no_points(name)
     small = all(values.dtype.kind == "f" and values.dtype.itemsize <= 4 for values in coordinates)
     xyz = np.empty((len(coordinates[0]), 3), np.float32 if small else np.float64)
-    for axis, values in enumerate(coordinates):
-        xyz[:, axis] = values
-    _without_far(xyz, np.nan)
-    if intensity is None:
-        return PointCloud(str(name), xyz)
-    with np.errstate(over="ignore", invalid="ignore"):
-        strength = intensity.astype(np.float32)
-    _without_far(strength, 0.0)
+    strength = None
+    with np.errstate(all="ignore"):  # numbers that float32 does not have, and signalling NaNs
+        for axis, values in enumerate(coordinates):
+            xyz[:, axis] = values
+        _replace_far(xyz, np.nan)
+        if intensity is not None:
+            strength = intensity.astype(np.float32)
+            _replace_far(strength, 0.0)
     return PointCloud(str(name), xyz, strength)
 
 
-def _without_far(values: NDArray[Any], substitute: float) -> None:
+def _replace_far(values: NDArray[Any], substitute: float) -> None:
     """Replaces numbers that are not finite or beyond `FARTHEST`: their squares overflow, and nothing measures them."""
     if not (values.max() < FARTHEST and values.min() > -FARTHEST):  # true also if one of them is NaN
-        with np.errstate(invalid="ignore"):
-            values[~(np.abs(values) < FARTHEST)] = substitute
+        values[~(np.abs(values) < FARTHEST)] = substitute

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.formats.clouds import check_file, missing_library, no_points, point_cloud, reading
+from dataloader.formats.clouds import check_file, check_surplus, missing_library, no_points, point_cloud, reading
 from dataloader.formats.layout import Layout
+from dataloader.formats.laz import check_packing
 from utils.scan.point_cloud import PointCloud
 
 _HEADER = struct.Struct("<4s20xBB68xHIIBHI")
@@ -35,42 +36,41 @@ def read_las(path: Path, layout: Layout) -> PointCloud:
         raise missing_library(path, ".las file", "'laspy[lazrs]'", error) from error
     logging.getLogger("laspy").setLevel(logging.CRITICAL + 1)  # what it says is raised as well, and shown as one line
     with reading(path, ".las file"), path.open("rb") as file:
-        points = _check(path, file.read(375), path.stat().st_size)
+        points = _check(file.read(375), path.stat().st_size)
         if points == 0:
             no_points(path)
         file.seek(0)
         # The backend that is not parallel takes memory only for the points that are there.
         with laspy.LasReader(file, read_evlrs=False, laz_backend=laspy.LazBackend.Lazrs) as reader:
-            if reader.header.are_points_compressed:
-                _check_packing(path, reader.header)
+            header = reader.header
+            if header.are_points_compressed:
+                record = header.vlrs[header.vlrs.index("LasZipVlr")].record_data
+                check_packing(path, file, record, header.offset_to_point_data, header.point_format.size, points)
             coordinates, intensity = _read_points(reader, points)
         return point_cloud(path, coordinates, intensity)
 
 
-def _check(path: Path, head: bytes, size: int) -> int:
+def _check(head: bytes, size: int) -> int:
     """Checks the sizes in a header, and returns the number of points."""
     if len(head) < 227 or not head.startswith(b"LASF"):
         raise ValueError("it does not begin with the header of a .las file")
     _, _, minor, header, start, records, form, row, points = _HEADER.unpack_from(head)
+    ends = [size]  # or where waveforms or further records begin
+    if minor >= 3 and len(head) >= 235:
+        ends += struct.unpack_from("<Q", head, 227)
     if minor >= 4 and len(head) == 375:
-        points = struct.unpack_from("<Q", head, 247)[0] or points
+        first, extended, more_points = struct.unpack_from("<QIQ", head, 235)
+        points = more_points or points
+        ends += [first] if extended else []
     if start > size or header > start or records * _RECORD > start - header or row == 0:
         raise ValueError("the sizes in its header do not fit the file")
-    bits = 8 * row if form < 64 else _FEWEST_BITS  # the two highest bits mark compressed points
-    if points * bits > 8 * (size - start):
+    is_packed = form >= 64  # the highest bits mark compressed points
+    if points * (_FEWEST_BITS if is_packed else 8 * row) > 8 * (size - start):
         raise ValueError(f"its header says {points} points, more than fit into its {size} bytes")
+    if not is_packed:
+        end = min(end for end in ends if end >= start)
+        check_surplus(end - start - points * row, row, f"{points} points")
     return points
-
-
-def _check_packing(path: Path, header: Any) -> None:
-    """Checks that the sizes of a compressed point are those of the header: they are taken for its memory."""
-    try:
-        from lazrs import LazVlr  # pyright: ignore[reportAttributeAccessIssue]  (it is made in Rust)
-    except ImportError as error:
-        raise missing_library(path, ".laz file", "'laspy[lazrs]'", error) from error
-    packing = LazVlr(header.vlrs[header.vlrs.index("LasZipVlr")].record_data)
-    if packing.item_size() != header.point_format.size:
-        raise ValueError("its points have another size than its header says")
 
 
 def _read_points(reader: Any, points: int) -> tuple[list[NDArray[np.float64]], NDArray[np.float32]]:

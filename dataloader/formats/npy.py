@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.formats.clouds import check_file, point_cloud, reading
+from dataloader.formats.clouds import check_file, point_cloud, quiet, reading
 from dataloader.formats.layout import Fields, Layout, find_fields, is_number
 from utils.errors import UserError
 from utils.scan.point_cloud import PointCloud
@@ -96,8 +95,7 @@ def _read_array(file: IO[bytes], size: int) -> NDArray[Any]:
     start = 12 + int.from_bytes(head[8:12], "little") if wide else 10 + int.from_bytes(head[8:10], "little")
     if start - 12 > _LONGEST_HEADER or start < 12:
         raise ValueError("its header has no usual length")
-    with warnings.catch_warnings():  # an odd escape in a string is a warning
-        warnings.simplefilter("ignore")
+    with quiet():  # an odd escape in a string is a warning
         header = ast.literal_eval((head[12 if wide else 10 :] + file.read(start - 12)).decode("utf-8").strip())
         dtype, shape = np.lib.format.descr_to_dtype(header["descr"]), header["shape"]
     if dtype.hasobject or dtype.itemsize == 0:
@@ -107,6 +105,8 @@ def _read_array(file: IO[bytes], size: int) -> NDArray[Any]:
     needed = math.prod(shape) * dtype.itemsize
     if needed > size - start:
         raise ValueError(f"its header says {str(shape)[:60]}, for which {needed - size + start} bytes are missing")
+    if needed < size - start:
+        raise ValueError(f"its header says {str(shape)[:60]}, and {size - start - needed} bytes more follow")
     content = file.read(needed)
     if len(content) != needed:
         raise ValueError(f"{needed - len(content)} bytes of its array are missing")

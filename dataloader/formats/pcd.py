@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.formats.clouds import content_of, missing_library, no_points, point_cloud, reading
+from dataloader.formats.clouds import check_surplus, content_of, missing_library, no_points, point_cloud, reading
 from dataloader.formats.layout import Layout, find_fields
 from dataloader.formats.table import parse_rows
 from utils.scan.point_cloud import PointCloud
@@ -87,12 +87,14 @@ def _parse_header(head: bytes) -> _Header:
             break
     else:
         raise ValueError("its header does not end in a line DATA")
-    names = entries.get("FIELDS") or entries.get("COLUMNS") or []
+    names = entries.get("FIELDS") or entries.get("COLUMNS")
+    if not names:
+        raise ValueError("its header has no line FIELDS")
     counts = _numbers(entries, "COUNT", len(names)) if "COUNT" in entries else [1] * len(names)
     types = list(zip(entries.get("TYPE", []), _numbers(entries, "SIZE", len(names)), strict=False))
     if len(types) != len(names) or not set(types) <= _TYPES:
         raise ValueError("its lines TYPE and SIZE do not name a type (F 4, F 8, U or I of 1, 2, 4, 8) for each field")
-    if min(counts, default=1) < 1 or sum(counts) > _MOST_COLUMNS:
+    if min(counts) < 1 or sum(counts) > _MOST_COLUMNS:
         raise ValueError(f"its line COUNT asks for none or more than {_MOST_COLUMNS} numbers of a field")
     data = " ".join(entries["DATA"]).lower()
     if data not in ("ascii", "binary", "binary_compressed"):
@@ -103,8 +105,10 @@ def _parse_header(head: bytes) -> _Header:
 def _numbers(entries: dict[str, list[str]], key: str, wanted: int) -> list[int]:
     """Returns the numbers of a line of the header."""
     words = entries.get(key, [])
-    if len(words) != wanted or not all(word.isascii() and word.isdigit() and len(word) < 16 for word in words):
-        raise ValueError(f"its line {key} has to have {wanted} whole numbers, not {' '.join(words)[:60]!r}")
+    if len(words) != wanted or not all(word.isascii() and word.isdigit() and len(word) < 19 for word in words):
+        raise ValueError(
+            f"its line {key} has to have {wanted} of the numbers 0, 1, 2 ..., not {' '.join(words)[:60]!r}"
+        )
     return [int(word) for word in words]
 
 
@@ -121,6 +125,7 @@ def _binary(body: NDArray[np.uint8], header: _Header) -> NDArray[np.void]:
     needed = header.points * header.dtype.itemsize
     if needed > len(body):
         raise ValueError(f"its header says {header.points} points, for which {needed - len(body)} bytes are missing")
+    check_surplus(len(body) - needed, header.dtype.itemsize, f"{header.points} points")
     return body[:needed].view(header.dtype)
 
 

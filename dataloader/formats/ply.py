@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.formats.clouds import content_of, missing_library, no_points, point_cloud, reading
+from dataloader.formats.clouds import check_surplus, content_of, missing_library, no_points, point_cloud, quiet, reading
 from dataloader.formats.layout import Layout, find_fields
 from dataloader.formats.table import parse_rows
 from utils.scan.point_cloud import PointCloud
@@ -64,6 +64,7 @@ def read_ply(path: Path, layout: Layout) -> PointCloud:
         names = [element.name for element in elements]
         if "vertex" not in names:
             raise ValueError(f"it has no element vertex, but {', '.join(names)[:80] or 'none'}")
+        is_last = names[-1] == "vertex"
         elements = elements[: names.index("vertex") + 1]
         vertices = elements[-1]
         fields = find_fields(vertices.names)
@@ -77,21 +78,23 @@ def read_ply(path: Path, layout: Layout) -> PointCloud:
             needed = element.count * (element.smallest if order else max(2 * len(element.types) - 1, 1))
             if needed > len(body):
                 raise ValueError(f"its header says {element.count} rows of {element.name[:40]}, and it has fewer")
-        columns = _columns(path, order, elements, body, fields.used)
+        columns = _columns(path, order, elements, body, fields.used, is_last)
         return point_cloud(path, columns[:3], *columns[3:])
 
 
 def _columns(
-    path: Path, order: str, elements: list[_Element], body: NDArray[np.uint8], used: list[int]
+    path: Path, order: str, elements: list[_Element], body: NDArray[np.uint8], used: list[int], is_last: bool
 ) -> list[NDArray[Any]]:
-    """Reads the wanted columns of the last of the elements."""
+    """Reads the wanted columns of the last of the elements; `is_last`: no element follows in the file."""
     vertices = elements[-1]
     if any(any(element.lists) for element in (elements if order else [vertices])):
         return _with_lists(path, order, elements, body, used)
     if not order:
         skipped = sum(element.count for element in elements[:-1])
-        lines = body.tobytes().split(b"\n", skipped + vertices.count)[skipped : skipped + vertices.count]
-        rows = parse_rows(b"\n".join(lines), used)
+        lines = body.tobytes().split(b"\n", skipped + vertices.count)
+        rows = parse_rows(b"\n".join(lines[skipped : skipped + vertices.count]), used)
+        if is_last:
+            check_surplus(len(b"".join(lines[skipped + vertices.count :]).strip()), 1, f"{vertices.count} vertices")
         if len(rows) != vertices.count:
             raise ValueError(f"its header says {vertices.count} vertices, and it has {len(rows)}")
         return list(rows.T)
@@ -101,6 +104,8 @@ def _columns(
         raise ValueError(
             f"its header says {vertices.count} vertices, and {start + needed - len(body)} bytes are missing"
         )
+    if is_last:
+        check_surplus(len(body) - start - needed, vertices.smallest, f"{vertices.count} vertices")
     table = body[start : start + needed].view(vertices.dtype(order))
     return [table[f"p{position}"] for position in used]
 
@@ -117,7 +122,8 @@ def _with_lists(
     # Rows without properties are no bytes in binary files, and plyfile would count them for ever.
     lines = [line for element in elements if element.types or not order for line in element.lines]
     head = "\n".join(["ply", f"format {form} 1.0", *lines, "end_header", ""])
-    vertices = PlyData.read(io.BytesIO(head.encode() + body.tobytes()))["vertex"]
+    with quiet():
+        vertices = PlyData.read(io.BytesIO(head.encode() + body.tobytes()))["vertex"]
     return [np.asarray(vertices[elements[-1].names[position]]) for position in used]
 
 
