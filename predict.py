@@ -21,7 +21,6 @@ if __name__ == "__main__":  # before what takes seconds to import
     begin()
 
 import torch
-from utils.command.alignment_flags import add_alignment_flags, alignment_of
 
 from dataloader.formats.open import Layout, parse_columns, parse_dtype
 from dataloader.inputs import Inputs, OpenFiles, find_inputs
@@ -31,6 +30,7 @@ from network.segmenter import Segmenter
 from network.viewed import ViewedResults
 from network.weights.configuration import Tested, open_for_test
 from utils import locations
+from utils.command.alignment_flags import add_alignment_flags, alignment_of
 from utils.command.devices import Devices, choose_devices, device_notice, is_first_process
 from utils.command.flags import Parser, add_network_flags, count
 from utils.command.process import run_program
@@ -102,15 +102,20 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("--view shows the scans of one process; leave it out, or name one device")
     say(device_notice(devices, args.cpu))
     files = OpenFiles(Layout(args.columns, args.dtype or "<f4", args.topic))
-    inputs = find_inputs(args.inputs, files, args.output)
+    records = None
+    if args.output:
+        names = suffixes(args.format, args.confidence)
+        records = PredictionRecords(args.output, _settings(args, tested), names, args.overwrite)
+    inputs = find_inputs(args.inputs, files, (lambda location: False) if records is None else records.is_result)
     for problem in inputs.problems:
         say_problem(problem)
     if not inputs.scans:
         raise UserError("nothing to label: none of the inputs can be used")
     set_fp32_arithmetic(tf32=args.precision == "tf32")
     problems, results = list(inputs.problems), None
-    if args.output:
-        found, results = label(args, tested, devices, inputs, files)
+    if records is not None:
+        records.refuse_inputs((scan.target for scan in inputs.scans), (scan.location for scan in inputs.scans))
+        found, results = label(args, tested, devices, inputs, files, records)
         problems += found
     if args.view:
         show(args, tested, devices, inputs, files, results)
@@ -140,7 +145,12 @@ def show(
 
 
 def label(
-    args: argparse.Namespace, tested: Tested, devices: Devices, inputs: Inputs, files: OpenFiles
+    args: argparse.Namespace,
+    tested: Tested,
+    devices: Devices,
+    inputs: Inputs,
+    files: OpenFiles,
+    records: PredictionRecords,
 ) -> tuple[list[str], ViewedResults | None]:
     """Labels the scans that are not done, and writes the summary.
 
@@ -148,9 +158,6 @@ def label(
         A line for each scan that cannot be labelled; and the results for the viewer, if they are wanted.
     """
     say(f"labelling {_scans(len(inputs.scans))} with {tested.path}, {args.num_vote} vote(s) each")
-    records = PredictionRecords(
-        args.output, _settings(args, tested), suffixes(args.format, args.confidence), args.overwrite
-    )
     shown: list[ViewedResults] = []
 
     def share(device: torch.device, rank: int, world_size: int) -> Outcome:
@@ -266,8 +273,8 @@ def summarise(
         print_lines(f"  {drawable(name):24} {points:14,} {100 * points / total:6.2f} %")
     if (unseen := summary["unseen_points"] / total) > _MUCH:
         print_lines(
-            f"note: {100 * unseen:.0f} % of the points lie outside the volume of the network; they have the label of the "
-            "nearest point inside, and confidence 0"
+            f"note: {100 * unseen:.0f} % of the points lie outside the volume of the network; they have the label of "
+            "the nearest point inside, and confidence 0"
         )
     before = f", {skipped} were done already" if skipped else ""
     pace = f", {seconds / labelled:.2f} s per scan" if labelled else ""

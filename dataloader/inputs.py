@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -143,7 +143,9 @@ def _at(location: str, path: Path, error: UserError) -> UserError:
     return UserError(one_line(error).replace(str(path), location)) if locations.is_url(location) else error
 
 
-def find_inputs(arguments: Sequence[str], files: OpenFiles, without: str | None = None) -> Inputs:
+def find_inputs(
+    arguments: Sequence[str], files: OpenFiles, is_result: Callable[[str], bool] = lambda location: False
+) -> Inputs:
     """Lists the scans that arguments name.
 
     A folder stands for all point files in it and below; its structure is kept in the targets. A file is called by its
@@ -153,13 +155,13 @@ def find_inputs(arguments: Sequence[str], files: OpenFiles, without: str | None 
     Args:
         arguments: paths, URLs and glob patterns.
         files: opens bags, to count their scans.
-        without: a folder whose files do not count: that of the results.
+        is_result: tells the files that an earlier run has made; in a folder these do not count.
     """
     found: dict[tuple[str, ...], _File] = {}
     problems: list[str] = []
     for argument in arguments:
         try:
-            for file in _files(argument, without):
+            for file in _files(argument, is_result):
                 found.setdefault(file.parts, file)
         except UserError as error:
             problems.append(one_line(error))
@@ -182,7 +184,7 @@ def find_inputs(arguments: Sequence[str], files: OpenFiles, without: str | None 
     return Inputs(tuple(scans), tuple(problems))
 
 
-def _files(argument: str, without: str | None) -> list[_File]:
+def _files(argument: str, is_result: Callable[[str], bool]) -> list[_File]:
     """Lists the files that an argument names.
 
     Raises:
@@ -194,7 +196,7 @@ def _files(argument: str, without: str | None) -> list[_File]:
     several, found = len(named) > 1 or named != [argument], []
     for location in named:
         if locations.is_folder(location) and not _is_bag_folder(location):
-            below = _in_folder(location, without)
+            below = _in_folder(location, is_result)
             if not below and not several:
                 raise UserError(f"{location}: no point files in the folder or below; name the folder that has them")
             found += below
@@ -205,15 +207,13 @@ def _files(argument: str, without: str | None) -> list[_File]:
     return found
 
 
-def _in_folder(folder: str, without: str | None) -> list[_File]:
+def _in_folder(folder: str, is_result: Callable[[str], bool]) -> list[_File]:
     """Lists the point files in a folder and below; tables of text count only where there is nothing else."""
     own = _File(folder, ()).parts[-1:]
     all_below = locations.files_below(folder)
-    if without is not None:
-        excluded = without if locations.is_url(without) else str(Path(without).absolute())
-        all_below = [name for name in all_below if not _is_below(name, excluded)]
     bags = sorted({base for name in all_below if _is_bag_folder(base := _File(name, ()).group)})
     files = [name for name in all_below if _is_point_file(name) and not any(_is_below(name, bag) for bag in bags)]
+    files = [name for name in files if not is_result(name)]
     clouds = [name for name in files if PurePosixPath(name).suffix.lower() not in _TEXT]
     start = len(folder.rstrip("/")) + 1
     return [_File(name, (*own, *name[start:].split("/"))) for name in sorted([*(clouds or files), *bags])]

@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol, TypeVar
 
+import torch
+
 from network.result import Result
 from network.segmenter import Fit, Prepared, Segmenter
 from utils import locations
 from utils.errors import UserError, one_line
 from utils.results.point_files import FORMATS, confidence_file
-from utils.results.prediction_records import PredictionRecords
+from utils.results.prediction_records import CONFIDENCE, PredictionRecords
 from utils.scan.alignment import Alignment
 from utils.scan.point_cloud import PointCloud
 
 _COMPARED = 8  # scans of a group that are compared with the training
 _THREADS = {"cpu": 1, "cuda": 4}  # that read and prepare scans while the network runs
 _BATCH = {"cpu": 1, "cuda": 4}
-CONFIDENCE = "confidence.npy"
 
 
 class ListedScan(Protocol):
@@ -200,7 +201,13 @@ class Labelling:
 
     def _segment(self, waiting: list[tuple[ListedScan, Prepared]], outcome: Outcome, progress: Progress) -> None:
         began = time.perf_counter()
-        results = self._segmenter.segment([ready for _, ready in waiting])
+        try:
+            results = self._segmenter.segment([ready for _, ready in waiting])
+        except torch.OutOfMemoryError:
+            if len(waiting) == 1:
+                raise
+            torch.cuda.empty_cache()
+            results = [self._segmenter.segment([ready])[0] for _, ready in waiting]
         seconds = (time.perf_counter() - began) / len(waiting)
         for (scan, _), result in zip(waiting, results, strict=True):
             self._write(scan, result, seconds)

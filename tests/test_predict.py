@@ -99,7 +99,9 @@ def test_all_formats_at_once_and_a_summary(checkpoint, scans, capsys):
     for name in ("000000", "000001"):
         points, ids = points_of(scans / f"{name}.bin"), labels(f"out/drive/{name}.label")
         confidence = np.load(f"out/drive/{name}.confidence.npy")
-        assert len(points) == len(ids) == len(confidence) and 0 < confidence.min() <= confidence.max() <= 1
+        assert len(points) == len(ids) == len(confidence) and confidence.max() <= 1
+        inside = ((points[:, :3] > [-50, -50, -4]) & (points[:, :3] < [50, 50, 2])).all(axis=1)
+        assert np.array_equal(confidence > 0, inside)
         assert np.array_equal(np.load(f"out/drive/{name}.npy"), ids)
         vertex = plyfile.PlyData.read(f"out/drive/{name}.ply")["vertex"]
         assert np.array_equal(vertex["label"], ids) and np.array_equal(vertex["confidence"], confidence)
@@ -160,6 +162,21 @@ def test_points_without_a_return_are_ignored(checkpoint, scans):
     found = labels("out/holes.label")
     assert not found[::3].any()
     assert np.array_equal(found[np.isfinite(points[:, 0])], labels("out/without.label"))
+
+
+def test_results_beside_the_scans(checkpoint, scans, capsys):
+    """They are no scans of the next run, and no scan is written over."""
+    for path in list(scans.iterdir()):
+        np.save(path.with_suffix(".npy"), points_of(path))
+        path.unlink()
+    before = {path: path.read_bytes() for path in scans.iterdir()}
+    assert run(checkpoint, scans, "--output", ".", "--format", "label", "las", "--confidence") == 0
+    assert run(checkpoint, scans, "--output", ".", "--format", "label", "las", "--confidence") == 0
+    assert "0 of 2 scans labelled, 2 were done already" in capsys.readouterr().out
+    for overwrite in ([], ["--overwrite"]):
+        assert run(checkpoint, scans, "--output", ".", "--format", "npy", *overwrite) == 2
+        assert "its labels would be written over it" in capsys.readouterr().err
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_urls_in_and_out(checkpoint, scans, tmp_path):

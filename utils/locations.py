@@ -77,6 +77,11 @@ def read(location: str) -> bytes:
         return bytes(store.cat_file(path))
 
 
+def absolute(location: str) -> str:
+    """Returns a location by which two names of the same file can be told: an absolute path, or the URL."""
+    return location if (here := _path(location)) is None else os.path.realpath(here)
+
+
 @contextmanager
 def on_disk(location: str) -> Iterator[Path]:
     """Gives a file as a path of this machine; that of a URL is a copy, which goes when the block ends.
@@ -140,11 +145,18 @@ def files_below(folder: str) -> list[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
+    """Yields the files in a folder and below; links to folders are followed, but not in a circle."""
+
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); correct its permissions") from error
 
-    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=False):
+    above: dict[str, frozenset[str]] = {folder: frozenset([os.path.realpath(folder)])}
+    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        passed = above.pop(base)
         folders[:] = [name for name in folders if not name.startswith(".")]
+        places = {name: os.path.realpath(os.path.join(base, name)) for name in folders}
+        folders[:] = [name for name in folders if places[name] not in passed]
+        above.update({os.path.join(base, name): passed | {places[name]} for name in folders})
         yield from (os.path.join(base, name) for name in names if not name.startswith("."))
 
 

@@ -27,12 +27,12 @@ def put(*names: str) -> None:
             np.column_stack([POINTS, POINTS[:, 0]]).astype("<f4").tofile(name)
 
 
-def found(*arguments: str, without: str | None = None):
-    return find_inputs(arguments, OpenFiles(Layout()), without)
+def found(*arguments: str, is_result=lambda location: False):
+    return find_inputs(arguments, OpenFiles(Layout()), is_result)
 
 
-def targets(*arguments: str, without: str | None = None) -> list[str]:
-    inputs = found(*arguments, without=without)
+def targets(*arguments: str, is_result=lambda location: False) -> list[str]:
+    inputs = found(*arguments, is_result=is_result)
     assert not inputs.problems
     return [scan.target for scan in inputs.scans]
 
@@ -90,9 +90,15 @@ def test_tables_of_text_count_only_where_nothing_else_does():
 
 
 def test_results_are_no_input():
-    put("drive/1.bin", "drive/out/1.npy")
-    assert targets("drive", without="drive/out") == ["drive/1"]
-    assert targets("drive", without=os.path.abspath("drive/out")) == ["drive/1"]
+    put("drive/1.bin", "drive/2.npy", "drive/out/1.npy")
+    assert targets("drive", is_result=lambda location: "/out/" in location) == ["drive/1", "drive/2"]
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle():
+    put("real/1.bin", "drive/2.bin")
+    Path("drive/link").symlink_to(Path("real").absolute())
+    Path("drive/loop").symlink_to(Path("drive").absolute())
+    assert targets("drive") == ["drive/2", "drive/link/1"]
 
 
 @pytest.mark.parametrize("argument", ["nothing.bin", "no*.bin", "empty", "/none/at/all"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from utils import locations
 from utils.errors import UserError
-from utils.results.point_files import LabelledPoints
+from utils.results.point_files import FORMATS, LabelledPoints
 
 FOLDER = ".predict"
 """The folder of the notes, below that of the results."""
@@ -22,6 +22,7 @@ class PredictionRecord:
     Attributes:
         source: its file, and for a bag the number of the scan in it.
         settings: what decides the labels: the checkpoint's digest, votes, precision, alignment, layout of the file.
+        files: the suffixes of its files, of earlier runs too.
         points: number of points.
         unseen: number of those outside the volume of the network.
         seconds: time for labels and files, seconds; reading is done beside it.
@@ -32,6 +33,7 @@ class PredictionRecord:
 
     source: str
     settings: dict[str, Any]
+    files: tuple[str, ...]
     points: int = 0
     unseen: int = 0
     seconds: float = 0.0
@@ -57,6 +59,27 @@ class PredictionRecords:
         """Returns the locations of the files of a scan."""
         return [locations.join(self.output, f"{target}.{suffix}") for suffix in self._suffixes]
 
+    def is_result(self, location: str) -> bool:
+        """Returns whether a file is one that predict.py has made in this folder."""
+        inner, outer = locations.absolute(location), locations.absolute(self.output).rstrip("/") + "/"
+        suffix = next((suffix for suffix in SUFFIXES if inner.endswith(f".{suffix}")), None)
+        if suffix is None or not inner.startswith(outer):
+            return False
+        found = self.find(inner[len(outer) : -len(suffix) - 1])
+        return found is not None and suffix in found.files
+
+    def refuse_inputs(self, targets: Iterable[str], inputs: Iterable[str]) -> None:
+        """Refuses to write results over the scans that they are made of, also with `overwrite`.
+
+        Raises:
+            UserError: a result would be written over one of `inputs`.
+        """
+        sources = {locations.absolute(location): location for location in inputs}
+        for target in targets:
+            for file in self.files(target):
+                if (source := sources.get(locations.absolute(file))) is not None:
+                    raise UserError(f"{source}: its labels would be written over it; choose another --output")
+
     def is_done(self, target: str, source: str) -> bool:
         """Returns whether all files of a scan are there, and were made of it in the way of this run.
 
@@ -81,12 +104,17 @@ class PredictionRecords:
 
     def begin(self, target: str, source: str) -> None:
         """Notes that the files of a scan are being written."""
-        self._write(target, PredictionRecord(source, self._settings))
+        found = self.find(target)
+        before = () if found is None or found.source != source else found.files
+        files = tuple(dict.fromkeys([*before, *self._suffixes]))
+        self._write(target, PredictionRecord(source, self._settings, files))
 
     def finish(self, target: str, source: str, points: LabelledPoints, seconds: float, alignment: str) -> None:
         """Notes that all files of a scan are there; see `PredictionRecord`."""
+        begun = self.find(target)
+        files = tuple(self._suffixes) if begun is None else begun.files
         found = len(points), points.unseen, seconds, points.counts(), alignment
-        self._write(target, PredictionRecord(source, self._settings, *found, complete=True))
+        self._write(target, PredictionRecord(source, self._settings, files, *found, complete=True))
 
     def _write(self, target: str, record: PredictionRecord) -> None:
         locations.write(self._note(target), (json.dumps(asdict(record)) + "\n").encode())
@@ -105,6 +133,10 @@ class PredictionRecords:
         return locations.join(self.output, f"{FOLDER}/{target}.json")
 
 
+CONFIDENCE = "confidence.npy"
+SUFFIXES = (CONFIDENCE, *FORMATS)
+"""The suffixes of all files that may be made of a scan, the longest first."""
+
 _WAYS_OUT = "give --overwrite, or another --output"
 
 
@@ -117,6 +149,7 @@ def _checked(found: Any) -> PredictionRecord:
     return PredictionRecord(
         source=str(found["source"]),
         settings=dict(found["settings"]),
+        files=tuple(map(str, found["files"])),
         points=int(found["points"]),
         unseen=int(found["unseen"]),
         seconds=float(found["seconds"]),
