@@ -48,7 +48,7 @@ def _load(body: bytes, used: Sequence[int], delimiter: str | None) -> NDArray[np
 def _filled(body: bytes, delimiter: str) -> bytes:
     """Writes "nan" where nothing stands between two delimiters, as tables of pandas have it for NaN."""
     mark = re.escape(delimiter.encode())
-    lines = re.sub(rb"(?m)^[ \t]*\r?\n", b"", body)
+    lines = re.sub(rb"(?m)^[ \t]*\r?\n", b"", body).rstrip()
     return re.sub(rb"(?m)(^|" + mark + rb")[ \t]*(?=" + mark + rb"|\r?$)", rb"\1nan", lines)
 
 
