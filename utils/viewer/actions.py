@@ -123,7 +123,8 @@ class Actions:
         choice, frame = self._page.drawn
         if frame is not None:
             title = self._page.frames.title(choice.frame)
-            make = lambda: scene_page(self._page.server, event.client, self._page.frames, title, choice)  # noqa: E731
+            page = self._page
+            make = lambda: scene_page(page.server, event.client, page.frames, title, choice, frame)  # noqa: E731
             self._send(event.client, "html", lambda: make().encode())
 
     def _send(self, client: viser.ClientHandle | None, suffix: str, make: Callable[[], bytes]) -> None:

@@ -76,6 +76,15 @@ def _cloud(frames: Frames, frame: Frame, name: str | None, look: Look, with_titl
     return Cloud(xyz, rgb[kept], shortened(printable(name), 60) if with_title and name is not None else "")
 
 
+def classes_there(frames: Frames, frame: Frame, shown: Shown) -> NDArray[np.bool_]:
+    """Returns which of the (K + added) classes have points in what is shown of a frame."""
+    there = np.zeros(len(frames.names), dtype=bool)
+    for name in shown.names:
+        for ids in labellings(frame.scan, name, shown.look.coloring):
+            there |= points_of(ids, len(there)) > 0
+    return there
+
+
 def cameras(frame: Frame) -> dict[str, ShownCamera]:
     """Returns the cameras of a frame by name."""
     return {camera.picture.name: camera for row in frame.scan.cameras for camera in row}

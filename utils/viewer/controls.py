@@ -147,6 +147,10 @@ class Classes:
             rules.append(f'.mantine-Checkbox-root:has([id="{uuid}"])::after {{content: "{text}"; {_NUMBER}}}')
         self._style.content = f"<style>{' '.join(rules)}</style>"
 
+    def hide(self) -> None:
+        """Hides the legend."""
+        self._folder.visible = False
+
     def set(self, hidden: frozenset[int]) -> None:
         """Makes the boxes show which classes are switched off."""
         for number, box in enumerate(self._boxes):

@@ -158,7 +158,7 @@ class Page:
         else:
             panel.title.content = legend.heading(title, error=content)
             self._scene.show([], Setting(choice.ground, choice.point_size, choice.rings, 0.0))
-            panel.camera.show()
+            panel.show_nothing()
 
     def _show_frame(self, choice: Choice, frame: Frame, title: str) -> None:
         scan, panel = frame.scan, self._panel
@@ -166,8 +166,7 @@ class Page:
         self._scene.show(shown.clouds, shown.setting)
         panel.title.content = legend.heading(title, len(scan.xyz))
         panel.coloring.offer(colorings(scan), shown.look.coloring)
-        panel.prediction.offer(list(scan.predictions), shown.names[0], least=2)
-        panel.both.visible = len(scan.predictions) > 1
+        panel.offer_predictions(list(scan.predictions), shown.names)
         key = legend.key(scan, shown.names[0], shown.look.coloring, choice.ground, self._frames.num_classes)
         panel.key.content = key
         panel.key.visible = bool(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from utils.viewer.choice import Choice
@@ -65,6 +65,22 @@ class Panel:
             self._ground = choice.ground.name
             dark = self._ground == "dark"
             self._gui.configure_theme(dark_mode=dark, show_logo=False, show_share_button=False)
+
+    def offer_predictions(self, names: Sequence[str], shown: Sequence[str | None]) -> None:
+        """Offers the predictions of a frame.
+
+        Args:
+            names: all of them.
+            shown: those that are shown.
+        """
+        self.prediction.offer(names, shown[0], least=2 if len(shown) == 1 else len(names) + 1)
+        self.both.visible = len(names) > 1
+
+    def show_nothing(self) -> None:
+        """Hides what is about a frame, when there is none to be seen."""
+        self.key.visible = False
+        self.classes.hide()
+        self.camera.show()
 
     def _add_time(self, number: int, choice: Choice) -> None:
         several = number > 1

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from utils.viewer import legend
+from utils.files import write_text
+from utils.text import printable, shortened
+from utils.viewer import legend, viewpoints
+from utils.viewer.address import quiet_server
 from utils.viewer.choice import Choice
+from utils.viewer.compose import Shown, classes_there, compose
+from utils.viewer.loading import Frame, prepare
 from utils.viewer.palette import Ground, class_colors
 from utils.viewer.records import Frames
+from utils.viewer.scene import Cloud, Scene
 
 if TYPE_CHECKING:
     import viser
@@ -42,46 +51,103 @@ def png(drawn: NDArray[np.uint8], ground: Ground) -> bytes:
 
 
 def scene_page(
-    server: viser.ViserServer, client: viser.ClientHandle | None, frames: Frames, title: str, choice: Choice
+    server: viser.ViserServer, client: viser.ClientHandle, frames: Frames, title: str, choice: Choice, frame: Frame
 ) -> str:
     """Returns what the page shows as a page of its own, which needs neither Python nor a network.
 
     Args:
         server: the server of the page.
-        client: the browser whose point of view the page has at first; None: that of a new browser.
+        client: the browser whose point of view the page has at first.
         frames: where the scans come from.
         title: title of what is shown.
         choice: what is chosen on the page.
+        frame: the frame that it shows.
     """
     start = server.initial_camera
     before = start.position, start.look_at
-    if client is not None:
-        start.position, start.look_at = client.camera.position, client.camera.look_at
+    start.position, start.look_at = client.camera.position, client.camera.look_at
     scene = server.get_scene_serializer().as_html(dark_mode=choice.ground.name == "dark")
     start.position, start.look_at = before  # after the end of the recording
-    colors = class_colors(choice.ground, frames.colors)
-    body = f"<b>{legend.text(title)}</b><br>{legend.classes(frames.names, colors)}"
-    return standalone(scene, legend.text(title), body, choice.ground)
+    shown = compose(frames, frame, choice)
+    key = _key(frames, frame, shown, classes_there(frames, frame, shown))
+    return standalone(scene, title, key, choice.ground)
 
 
-def standalone(scene: str, title: str, body: str, ground: Ground) -> str:
-    """Returns the page of a serialised scene with a title and a legend.
+def save_html(
+    frames: Frames, indices: Sequence[int], path: str | Path, choice: Choice | None = None, seconds: float = 1.0
+) -> None:
+    """Writes frames as a page that opens in a browser without Python, whole or not at all.
+
+    Args:
+        frames: where the scans come from.
+        indices: one frame, or several that follow each other in time; at least one.
+        path: the .html to write; its folder is made.
+        choice: how they are shown; None: as the viewer shows them at first.
+        seconds: time between two frames.
+
+    Raises:
+        UserError: a frame cannot be read, or viser is not installed.
+        OSError: the file cannot be written; the error names `path`.
+    """
+    choice, several = choice or Choice(), len(indices) > 1
+    title = f"{len(indices)} scans" if several else frames.title(indices[0])
+    server = quiet_server("127.0.0.1", 0)  # viser serialises the scene of a server only
+    try:
+        scene, recording, key = Scene(server, frames.sensor), None, ""
+        there = np.zeros(len(frames.names), dtype=bool)
+        for index in indices:
+            frame = prepare(frames.read(index), frames.num_classes)
+            shown = compose(frames, frame, choice)
+            there |= classes_there(frames, frame, shown)
+            if recording is not None:
+                recording.insert_sleep(seconds)
+            scene.show(_titled(shown.clouds, frames.title(index)) if several else shown.clouds, shown.setting)
+            if recording is None:
+                camera = server.initial_camera
+                camera.position, camera.look_at = viewpoints.start(frames.sensor, wide=len(shown.clouds) > 1)
+                recording = server.get_scene_serializer()
+            key = _key(frames, frame, shown, there)
+        assert recording is not None
+        page = recording.as_html(dark_mode=choice.ground.name == "dark")
+    finally:
+        server.stop()
+    write_text(path, standalone(page, title, key, choice.ground))
+
+
+def _titled(clouds: Sequence[Cloud], title: str) -> list[Cloud]:
+    line = shortened(printable(title), 100)
+    return [replace(cloud, title=f"{line} {cloud.title}".strip()) for cloud in clouds]
+
+
+def _key(frames: Frames, frame: Frame, shown: Shown, there: NDArray[np.bool_]) -> str:
+    """Returns the HTML that says what the colours mean."""
+    look = shown.look
+    key = legend.key(frame.scan, shown.names[0], look.coloring, look.ground, frames.num_classes)
+    if key:
+        return key
+    colors = class_colors(look.ground, frames.colors)
+    return legend.classes([name for name, has in zip(frames.names, there, strict=True) if has], colors[there])
+
+
+def standalone(scene: str, title: str, key: str, ground: Ground) -> str:
+    """Returns the page of a serialised scene with a title and the meaning of its colours.
 
     Args:
         scene: the page that viser writes.
-        title: HTML for the title of the window.
-        body: HTML of the legend.
+        title: title of the page, as it is in a file.
+        key: HTML, the meaning of the colours.
         ground: the ground of the page.
     """
     red, green, blue = ground.color
     ink = "#ddd" if ground.name == "dark" else "#222"
+    # Above the bar with which viser plays several frames; the mouse turns the scene also here.
     box = (
-        f'<div style="position: fixed; left: 12px; bottom: 12px; z-index: 10; max-height: 92vh; overflow: auto; '
+        f'<div style="position: fixed; left: 12px; bottom: 60px; z-index: 10; pointer-events: none; min-width: 12em; '
         f"padding: 0.6em 0.9em; border-radius: 4px; font: 13px sans-serif; line-height: 1.5; color: {ink}; "
-        f'background: rgba({red}, {green}, {blue}, 0.8)">{body}</div>'
+        f'background: rgba({red}, {green}, {blue}, 0.8)"><b>{legend.text(title)}</b><br>{key}</div>'
     )
     head, _, rest = scene.rpartition("</body>")
     if not head:
         raise ValueError("the page of a scene has no end")
-    head = head.replace("<title>Viser</title>", f"<title>{title}</title>", 1)
+    head = head.replace("<title>Viser</title>", f"<title>{legend.text(title)}</title>", 1)
     return f"{head}{box}</body>{rest}"

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 RINGS = tuple(range(10, 101, 10))
 """Radii of the distance rings, metres."""
 
-_APART = 110.0
-"""Distance between the origins of two clouds that are beside each other, metres."""
+_NEAR = 50
+"""Radius of the largest ring around two clouds that are beside each other, metres."""
+_APART = 2.0 * _NEAR + 5
+"""Distance between the origins of these two, metres."""
 _HALF_PRECISION = 128.0
 """Up to this distance, metres, float16 is exact to 3 cm."""
 _FLOOR_STEP = 0.4
 """By how much the ground may leave the height of the rings, metres, until they move."""
 _FRUSTUM = 2.0
 """Depth of the frustum of a camera, metres."""
+_NO_POINT, _NO_COLOR = np.zeros((1, 3), dtype=np.float32), np.zeros((1, 3), dtype=np.uint8)
+"""What stands, invisibly, for no points."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Scene:
                     place.clear()
                     continue
                 place.root.position = positions[number]
-                place.show(clouds[number], setting)
+                place.show(clouds[number], setting, RINGS[-1] if len(clouds) == 1 else _NEAR)
         self._server.flush()
 
 
@@ -116,40 +120,59 @@ class _Place:
         self._scene = scene
         self._name = name
         self.root = scene.add_frame(name, show_axes=False)
-        none = np.zeros((0, 3))
-        self._points = scene.add_point_cloud(f"{name}/points", none, none, point_shape="square", point_shading="flat")
+        self._points = scene.add_point_cloud(
+            f"{name}/points", _NO_POINT, _NO_COLOR, point_shape="square", point_shading="flat", visible=False
+        )
         self._title = scene.add_label(f"{name}/title", "", anchor="center-center", position=12.0 * np.eye(3)[2])
         self._rings = scene.add_frame(f"{name}/rings", show_axes=False)
         self._lines = scene.add_line_segments(
-            f"{name}/rings/lines", _circles(), (128, 128, 128), thickness=1.0, thickness_units="screen"
+            f"{name}/rings/lines", _circles(RINGS[-1]), (128, 128, 128), thickness=1.0, thickness_units="screen"
         )
-        for radius in RINGS:
-            scene.add_label(f"{name}/rings/{radius}", f"{radius} m", position=radius * ahead, font_screen_scale=0.8)
+        self._radii = {
+            radius: scene.add_label(
+                f"{name}/rings/{radius}", f"{radius} m", position=radius * ahead, font_screen_scale=0.8
+            )
+            for radius in RINGS
+        }
+        self._reach = RINGS[-1]
         self._frusta: list[viser.CameraFrustumHandle] = []
         self._poses: Sequence[CameraPose] = ()
         self._floor = float("inf")
 
-    def show(self, cloud: Cloud, setting: Setting) -> None:
-        far = np.abs(cloud.xyz).max(initial=0.0) > _HALF_PRECISION
-        self._points.precision = "float32" if far else "float16"
-        self._points.points = cloud.xyz
-        self._points.colors = cloud.rgb
+    def show(self, cloud: Cloud, setting: Setting, reach: int) -> None:
+        self._show_points(cloud.xyz, cloud.rgb)
         self._points.point_size = setting.point_size
         self._title.text = cloud.title
         self._title.visible = bool(cloud.title)
-        if abs(setting.floor - self._floor) > _FLOOR_STEP:
-            self._floor = setting.floor
-            self._rings.position = np.array([0.0, 0.0, setting.floor])
-        self._rings.visible = setting.rings
-        self._lines.colors = np.array(setting.ground.ring, dtype=np.uint8)
+        self._show_rings(setting, reach)
         self._show_cameras(setting.poses)
         self.root.visible = True
 
     def clear(self) -> None:
         """Hides the place, and frees the memory that the points have in the browsers."""
         self.root.visible = False
-        self._points.points = np.zeros((0, 3), dtype=np.float32)
-        self._points.colors = np.zeros((0, 3), dtype=np.uint8)
+        self._show_points(_NO_POINT, _NO_COLOR)
+
+    def _show_points(self, xyz: NDArray[np.float32], rgb: NDArray[np.uint8]) -> None:
+        there = len(xyz) > 0
+        self._points.visible = there
+        if not there:  # the page of viser complains of clouds without points
+            xyz, rgb = _NO_POINT, _NO_COLOR
+        self._points.precision = "float32" if np.abs(xyz).max() > _HALF_PRECISION else "float16"
+        self._points.points = xyz
+        self._points.colors = rgb
+
+    def _show_rings(self, setting: Setting, reach: int) -> None:
+        if abs(setting.floor - self._floor) > _FLOOR_STEP:
+            self._floor = setting.floor
+            self._rings.position = np.array([0.0, 0.0, setting.floor])
+        self._rings.visible = setting.rings
+        self._lines.colors = np.array(setting.ground.ring, dtype=np.uint8)
+        if reach != self._reach:
+            self._reach = reach
+            self._lines.points = _circles(reach)
+            for radius, label in self._radii.items():
+                label.visible = radius <= reach
 
     def _show_cameras(self, poses: Sequence[CameraPose]) -> None:
         same = len(poses) == len(self._poses) and all(
@@ -191,9 +214,9 @@ def quaternion(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     return viser.transforms.SO3.from_matrix(np.matmul(np.matmul(left, mirror), right)).wxyz
 
 
-def _circles() -> NDArray[np.float32]:
-    """Returns the lines of the rings: (S, 2, 3) float32 metres, around the origin."""
+def _circles(reach: int) -> NDArray[np.float32]:
+    """Returns the lines of the rings up to a radius: (S, 2, 3) float32 metres, around the origin."""
     angle = np.linspace(0, 2 * np.pi, 97)
     circle = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], axis=1)
     segments = np.stack([circle[:-1], circle[1:]], axis=1)
-    return np.concatenate([radius * segments for radius in RINGS]).astype(np.float32)
+    return np.concatenate([radius * segments for radius in RINGS if radius <= reach]).astype(np.float32)
