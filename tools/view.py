@@ -4,12 +4,14 @@
     python tools/view.py --data_path dataset/demo/sequences --sequence 08 --predictions logs/a/test_1 logs/b/test_1
     python tools/view.py --dataset nuscenes --data_path dataset/demo/nuscenes --sequence scene-0103
     python tools/view.py --data_path dataset/demo/sequences --subset fog/light --predictions logs/a/robust_test_1
+    python tools/view.py --scans drive/ --predictions out/ --checkpoint best.ckpt
     python tools/view.py --data_path dataset/demo/sequences --sequence 08 --frame 000000 --output scan.png
 
 Labels and camera pictures are shown if they are on disk, predictions with `--predictions`; two of them side by side.
 `--subset` shows the scans of a corrupted set; `--predictions` then takes the folder of predictions that robust_test.py
-has saved. With `--output scan.png` a scan is drawn from above, as the sensor sees it, and over the camera pictures;
-with `--output scene.html` it is saved as a page that opens in a browser by itself.
+has saved. `--scans` shows files, folders and bags of your own; `--predictions` then takes the --output of predict.py.
+With `--output scan.png` a scan is drawn from above, as the sensor sees it, and over the camera pictures; with
+`--output scene.html` it is saved as a page that opens in a browser by itself.
 """
 
 from __future__ import annotations
@@ -27,17 +29,23 @@ if __name__ == "__main__":  # before what takes seconds to import
     begin()
 
 from dataloader.catalogue import DATA_SETS
+from dataloader.formats.layout import FLOAT32, Layout, parse_columns, parse_dtype
+from network.weights.description import read_description
+from network.weights.reading import read_checkpoint
 from tools.making.datasets import DATASETS, add_dataset_flag
 from tools.viewing.frames import DiskFrames
 from tools.viewing.nuscenes import NuScenesFrames
 from tools.viewing.scan import draw
+from tools.viewing.scan_files import ScanFileFrames
 from tools.viewing.semantickitti import SemanticKITTIFrames
 from utils.command.flags import Parser, count
 from utils.command.process import run_command
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.robustness.family import default_folder, load_family
-from utils.viewer import server
+from utils.scan.sensor import Sensor, sensor_called
+from utils.viewer.scene_file import save_html
+from utils.viewer.server import view
 
 HOST, PORT = "127.0.0.1", 8080
 PAGE = (".html", ".htm")
@@ -50,8 +58,12 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add_dataset_flag(parser, "what --data_path holds")
     add(
-        "--data_path", type=Path, required=True, help="SemanticKITTI: the folder of the sequence folders; nuScenes: "
+        "--data_path", type=Path, metavar="FOLDER", help="SemanticKITTI: the folder of the sequence folders; nuScenes: "
         "the folder of samples, lidarseg and the version folders",
+    )  # fmt: skip
+    add(
+        "--scans", nargs="+", metavar="SCAN", help="in place of a data set: files, folders, patterns and bags, as they "
+        "were given to predict.py"
     )  # fmt: skip
     add(
         "--sequence",
@@ -74,7 +86,11 @@ def build_parser() -> Parser:
         "(Yan et al.), fog/light (Robo3D)"
     )  # fmt: skip
     add("--corruption_path", type=Path, metavar="FOLDER", help="folder of the subsets, if not the default")
-    add("--label_mapping", type=Path, metavar="YAML", help="file of the classes, if not the default")
+    add("--label_mapping", type=Path, metavar="YAML", help="file of the classes, if not that of --dataset")
+    add("--checkpoint", type=Path, metavar="PATH", help="checkpoint whose classes count, in place of --label_mapping")
+    add("--columns", type=parse_columns, metavar="NAMES", help="of --scans, as in predict.py: x,y,z,i,_")
+    add("--dtype", type=parse_dtype, metavar="TYPE", help="of --scans, as in predict.py: float64")
+    add("--topic", metavar="NAME", help="of --scans, as in predict.py")
     add(
         "--output", type=Path, metavar="FILE", help="the PNG to draw, or the page (.html) to save, of one scan; "
         "default: show all in the browser"
@@ -90,16 +106,53 @@ def check_together(flags: argparse.Namespace) -> None:
     Raises:
         UserError: there are some; the message names both.
     """
-    without = {
-        "--output, which writes a file": (flags.output is not None, ("host", "port")),
-        "--dataset semantickitti": (flags.dataset == "semantickitti", ("version", "split")),
-    }
-    for what, (holds, names) in without.items():
-        for name in names:
-            if holds and getattr(flags, name) is not None:
-                raise UserError(f"--{name} has no effect beside {what}; leave out one of them")
-    if flags.corruption_path is not None and flags.subset is None:
-        raise UserError("--corruption_path has no effect without --subset; give the name of a subset, too")
+    given = {name for name, value in vars(flags).items() if value is not None}
+    if len(given & {"data_path", "scans"}) != 1:
+        raise UserError("give --data_path, the folder of a data set, or --scans, scans of your own; one of them")
+    for first, others in _APART.items():
+        for other in others:
+            if {first, other} <= given:
+                raise UserError(f"--{other} has no effect beside --{first}; leave out one of them")
+    if flags.dataset == "semantickitti":
+        for name in ("version", "split"):
+            if name in given:
+                raise UserError(f"--{name} is for --dataset nuscenes; leave it out, or give that")
+    for name, wanted in _WITH.items():
+        if name in given and wanted not in given:
+            raise UserError(f"--{name} has no effect without --{wanted}; leave it out, or give both")
+
+
+_APART = {
+    "output": ("host", "port"),
+    "scans": ("sequence", "version", "split", "subset", "corruption_path"),
+    "checkpoint": ("label_mapping",),
+}
+"""Flag -> those that have no effect beside it."""
+_WITH = {
+    "corruption_path": "subset",
+    "columns": "scans",
+    "topic": "scans",
+    "dtype": "columns",
+}
+"""Flag -> the one that it needs."""
+
+
+def load_classes(flags: argparse.Namespace) -> tuple[LabelMap, Sensor]:
+    """Loads the classes that the flags name, and the sensor of the training.
+
+    Raises:
+        UserError: the file is missing or damaged, or the checkpoint does not hold its classes.
+    """
+    if flags.checkpoint is None:
+        data_set = DATA_SETS[DATASETS[flags.dataset]]
+        return LabelMap.load(flags.label_mapping or data_set.label_mapping_path), data_set.sensor
+    description = read_description(read_checkpoint(flags.checkpoint), flags.checkpoint)
+    if description is None:
+        raise UserError(
+            f"{flags.checkpoint}: does not hold its classes, as published checkpoints and those of earlier versions do "
+            "not; give --label_mapping in its place"
+        )
+    return description.label_map, sensor_called(description.config.dataset_params.pc_dataset_type)
 
 
 def open_frames(flags: argparse.Namespace) -> DiskFrames:
@@ -108,7 +161,10 @@ def open_frames(flags: argparse.Namespace) -> DiskFrames:
     Raises:
         UserError: there are none, or no predictions of them.
     """
-    label_map = LabelMap.load(flags.label_mapping or DATA_SETS[DATASETS[flags.dataset]].label_mapping_path)
+    label_map, sensor = load_classes(flags)
+    if flags.scans is not None:
+        layout = Layout(flags.columns, flags.dtype or FLOAT32, flags.topic)
+        return ScanFileFrames(flags.scans, layout, sensor, label_map, flags.predictions)
     root = None if flags.subset is None else subset_root(flags)
     if flags.dataset == "nuscenes":
         subset = None if root is None else (root, flags.subset)
@@ -139,10 +195,10 @@ def run(flags: argparse.Namespace) -> None:
     if flags.output is None:
         for line in frames.notes():
             print(line)
-        server.view(frames, flags.host or HOST, PORT if flags.port is None else flags.port, start)
+        view(frames, flags.host or HOST, PORT if flags.port is None else flags.port, start)
         return
     if flags.output.suffix.lower() in PAGE:
-        server.save_html(frames, start, flags.output)
+        save_html(frames, start, flags.output)
     else:
         frames.require(start)
         draw(frames.read(start), frames, flags.output)

@@ -34,12 +34,13 @@ class Page:
     All browsers share one `Choice`: whoever changes something changes it for all. The point of view is each browser's.
     """
 
-    def __init__(self, server: viser.ViserServer, frames: Frames) -> None:
-        """Builds the page and shows the first frame.
+    def __init__(self, server: viser.ViserServer, frames: Frames, start: int = 0) -> None:
+        """Builds the page and shows a frame.
 
         Args:
             server: the server of the page.
             frames: at least one scan.
+            start: the frame that is shown first.
         """
         self._frames = frames
         self._server = server
@@ -47,7 +48,7 @@ class Page:
         self._wake = threading.Event()
         self._wake.set()  # for the first frame
         self._closed = False
-        self._choice = Choice()
+        self._choice = Choice(frame=start)
         self._drawn: tuple[Choice, Frame | str | None] | None = None
         self._failed: tuple[int, str] | None = None
         self._due = 0.0

@@ -11,18 +11,19 @@ from utils.viewer.page import Page
 from utils.viewer.records import Frames
 
 
-def view(frames: Frames, host: str = "127.0.0.1", port: int = 8080) -> None:
+def view(frames: Frames, host: str = "127.0.0.1", port: int = 8080, start: int = 0) -> None:
     """Serves the page until Ctrl-C; prints its address first.
 
     Args:
         frames: at least one scan.
         host: the address to listen on. Anything but this machine's own lets others look on; a line says so.
         port: the port; if it is taken, the next free one.
+        start: the frame that is shown first.
 
     Raises:
         UserError: viser is not installed, or the address cannot be listened on.
     """
-    with Viewer(frames, host, port) as viewer:
+    with Viewer(frames, host, port, start) as viewer:
         taken = "" if viewer.port == port or port == 0 else f" (port {port} is taken)"
         say(f"The scans are shown at {viewer.url}{taken}; Ctrl-C ends it")
         if host not in HERE:
@@ -33,7 +34,7 @@ def view(frames: Frames, host: str = "127.0.0.1", port: int = 8080) -> None:
 class Viewer:
     """A page that is served from the moment the object exists until `stop`."""
 
-    def __init__(self, frames: Frames, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, frames: Frames, host: str = "127.0.0.1", port: int = 0, start: int = 0) -> None:
         """Starts to serve; arguments as in `view`, port 0 for any free one.
 
         Raises:
@@ -43,7 +44,7 @@ class Viewer:
         self._server = quiet_server(host, port)
         self.host = host
         self.port: int = self._server.get_port()
-        self._page = Page(self._server, frames)
+        self._page = Page(self._server, frames, start)
 
     @property
     def url(self) -> str:
