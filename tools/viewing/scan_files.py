@@ -14,6 +14,7 @@ from tools.viewing.frames import DiskFrames
 from tools.viewing.predictions import Places
 from utils.errors import UserError
 from utils.labels import LabelMap
+from utils.results.prediction_records import PredictionRecords
 from utils.scan.sensor import Sensor
 from utils.viewer.records import ShownScan
 
@@ -36,7 +37,8 @@ class ScanFileFrames(DiskFrames):
         self, inputs: Sequence[str], layout: Layout, sensor: Sensor, label_map: LabelMap, folders: Sequence[Path] = ()
     ) -> None:
         self._files, self._lock = OpenFiles(layout), Lock()
-        found = find_inputs(inputs, self._files, str(folders[0]) if folders else None)
+        results = [PredictionRecords(str(folder)) for folder in folders]
+        found = find_inputs(inputs, self._files, lambda file: any(each.is_result(file) for each in results))
         if not found.scans:
             raise UserError(found.problems[0])
         self._scans, self._problems = found.scans, found.problems

@@ -47,13 +47,19 @@ class PredictionRecords:
 
     Args:
         output: the folder, a path or a URL.
-        settings: settings of this run, see `PredictionRecord`.
+        settings: settings of this run, see `PredictionRecord`; None of a run that only looks.
         suffixes: suffixes of the files that this run makes of each scan.
         overwrite: take nothing as done.
     """
 
-    def __init__(self, output: str, settings: Mapping[str, Any], suffixes: Sequence[str], overwrite: bool) -> None:
-        self.output, self._settings, self._suffixes, self._overwrite = output, dict(settings), suffixes, overwrite
+    def __init__(
+        self,
+        output: str,
+        settings: Mapping[str, Any] | None = None,
+        suffixes: Sequence[str] = (),
+        overwrite: bool = False,
+    ) -> None:
+        self.output, self._settings, self._suffixes, self._overwrite = output, dict(settings or {}), suffixes, overwrite
 
     def files(self, target: str) -> list[str]:
         """Returns the locations of the files of a scan."""
