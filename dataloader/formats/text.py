@@ -63,16 +63,18 @@ def _parse_head(head: bytes) -> _Head:
         bare = line.lstrip("#/%").strip()
         words = [word.strip().strip("\"'") for word in (bare.split(delimiter) if delimiter else bare.split())]
         is_comment = bare != line
-        if not is_comment and _NUMBER.fullmatch(next(filter(None, words), "")):
+        # In a row of empty cells all numbers are NaN.
+        if line and not is_comment and _NUMBER.fullmatch(next(filter(None, words), "nan")):
             if len(words) > 1:
                 return _Head(names, count, end, words, delimiter)
             if count is not None or not (line.isascii() and line.isdigit()):
                 raise ValueError(f"it has a line of one number, {line[:60]!r}, where points are wanted")
             count = int(line)
         elif line:
-            names = _names(bare, words) or names
-            if not is_comment and names is None:
+            found = _names(bare, words)
+            if not is_comment and found is None:
                 raise ValueError(f"it has a line {line[:60]!r}, which names no x, y and z and is no point")
+            names = found or names
         end += len(raw)
     return _Head(names, count, end, [], None)
 
