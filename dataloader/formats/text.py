@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from dataloader.formats.clouds import content_of, no_points, point_cloud, reading
 from dataloader.formats.layout import Fields, Layout, find_fields
 from dataloader.formats.table import parse_rows
@@ -50,7 +52,8 @@ def read_text(path: Path, layout: Layout) -> PointCloud:
         rows = parse_rows(content[head.end :], fields.used, head.delimiter)
         if head.count is not None and head.count != len(rows):
             raise ValueError(f"its first line says {head.count} points, and it has {len(rows)}")
-        return point_cloud(path, list(rows.T[:3]), *rows.T[3:])
+        # A column without any number is what stands behind a last delimiter.
+        return point_cloud(path, list(rows.T[:3]), *(column for column in rows.T[3:] if not np.isnan(column).all()))
 
 
 def _parse_head(head: bytes) -> _Head:
@@ -94,7 +97,7 @@ def _fields(path: Path, head: _Head, layout: Layout) -> Fields:
     width = len(head.first)
     # A delimiter may stand behind the last column as well.
     widths = {width, width - 1} if head.first[-1] == "" else {width}
-    names = layout.columns or head.names or _KNOWN.get(min(widths))
+    names = layout.columns or head.names or _KNOWN.get(width) or _KNOWN.get(min(widths))
     if names is None:
         raise UserError(f"{path}: has {width} columns without names; say what they are, such as --columns x,y,z,i,_")
     if len(names) not in widths:

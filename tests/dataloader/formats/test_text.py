@@ -78,10 +78,10 @@ def test_empty_cells_are_lost_returns(tmp_path) -> None:
         path.write_text(head + body(",", cloud).replace("nan", ""))
         assert_is(read(path), cloud)
         path.write_text(head + body(",", cloud[5:]).replace("nan", ""))
-        if head:
-            assert_is(read(path), cloud[5:])  # the first row is empty
-    path.write_text(body(",", CLOUD, ",\n"))
-    assert_is(read(path), CLOUD)  # nothing stands behind the last comma
+        assert_is(read(path), cloud[5:])  # the first row is empty
+    for columns in (3, 4):
+        path.write_text(body(",", CLOUD[:, :columns], ",\n"))
+        assert_is(read(path), CLOUD[:, :columns])  # nothing stands behind the last comma
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,271 @@
+"""Bags of ROS 1 and ROS 2 as rosbags writes them: topics, orders, damage."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
+from rosbags.rosbag2 import Writer as Writer2
+from rosbags.typesys import Stores, get_typestore
+
+from dataloader.formats.open import Clouds, Layout, is_bag_folder, open_clouds
+from tests.support.point_files import CLOUD, assert_is, cut, flipped, with_lost_returns
+from utils.errors import UserError
+
+STORES = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.ROS2_HUMBLE)}
+POINTS, TEXT = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
+KINDS = (
+    "bag",
+    "bag bz2",
+    "bag lz4",
+    "sqlite",
+    "sqlite message",
+    "sqlite file",
+    "mcap",
+    "mcap storage",
+    "db3 alone",
+    "mcap alone",
+)
+FIELDS = (("intensity", ">f4"), ("ring", "<u2"), ("z", "f4"), ("x", "f4"), ("y", "f4"))
+SCALE = np.arange(1, 6)
+
+
+def message(cloud=CLOUD, ros1=True, order="<", rows=1, padding=0, row_padding=0, **changes) -> Any:
+    """A message whose fields are in an odd order, with bytes between points and rows that are no points."""
+    types = STORES[ros1].types
+    dtype = np.dtype(
+        {
+            "names": ["i", "ring", "z", "x", "y"],
+            "formats": [order + kind for kind in ("f4", "u2", "f4", "f8", "f4")],
+            "offsets": [padding, padding + 4, padding + 6, padding + 10, padding + 18],
+            "itemsize": 22 + 2 * padding,
+        }
+    )
+    table = np.full(len(cloud) * dtype.itemsize, 77, np.uint8).view(dtype)
+    for column, name in enumerate(("x", "y", "z", "i")):
+        table[name] = cloud[:, column]
+    columns = len(cloud) // rows
+    lines = table.reshape(rows, columns).view(np.uint8).reshape(rows, -1)
+    lines = np.hstack([lines, np.full((rows, row_padding), 66, np.uint8)])
+    numbers = {"f4": 7, "f8": 8, "u2": 4}
+    fields = [
+        types["sensor_msgs/msg/PointField"](
+            name=name, offset=dtype.fields[name][1], datatype=numbers[kind.str[1:]], count=1
+        )  # type: ignore[index]
+        for name, (kind, *_) in dtype.fields.items()  # type: ignore[union-attr]
+    ]
+    stamp = types["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
+    seq = {"seq": 0} if ros1 else {}
+    values = {
+        "header": types["std_msgs/msg/Header"](stamp=stamp, frame_id="lidar", **seq),
+        "height": rows, "width": columns, "fields": fields, "is_bigendian": order == ">", "point_step": dtype.itemsize,
+        "row_step": lines.shape[1], "data": lines.reshape(-1), "is_dense": False,
+    }  # fmt: skip
+    return types[POINTS](**{**values, **changes})
+
+
+def write(folder: Path, kind: str, topics: dict[str, list[Any]]) -> Path:
+    """Writes a bag of messages, taken in turn from the topics; texts are of another type."""
+    name, _, packing = kind.partition(" ")
+    ros1 = name == "bag"
+    store = STORES[ros1]
+    if ros1:
+        path = folder / "drive.bag"
+        writer: Any = Writer1(path)
+        if packing:
+            writer.set_compression(writer.CompressionFormat[packing.upper()])
+    else:
+        path = folder / "drive"
+        plugin = StoragePlugin.MCAP if name == "mcap" else StoragePlugin.SQLITE3
+        writer = Writer2(path, version=9, storage_plugin=plugin)
+        if packing and packing != "alone":
+            writer.set_compression(CompressionMode[packing.upper()], CompressionFormat.ZSTD)
+    with writer:
+        connections = {}
+        for topic, messages in topics.items():
+            msgtype = TEXT if messages and isinstance(messages[0], str) else POINTS
+            connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
+        for number in range(max(map(len, topics.values()))):
+            for topic, messages in topics.items():
+                if number < len(messages):
+                    value = messages[number]
+                    value = store.types[TEXT](data=value) if isinstance(value, str) else value
+                    kind_of = connections[topic].msgtype
+                    raw = store.serialize_ros1(value, kind_of) if ros1 else store.serialize_cdr(value, kind_of)
+                    writer.write(connections[topic], 10**9 + number * 100, raw)
+    if packing == "alone":
+        single = next(path.glob("*.mcap" if name == "mcap" else "*.db3"))
+        target = folder / f"dri ve%20#1?{single.suffix.upper()}"
+        shutil.move(single, target)
+        shutil.rmtree(path)
+        return target
+    return path
+
+
+def scaled(number: int) -> np.ndarray:
+    return (CLOUD * np.float32(1 + number)).astype(np.float32)
+
+
+def line_of_bag(path: Path, layout: Layout | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        open_clouds(path, layout or Layout()).read(0)
+    line = str(caught.value)
+    assert line.startswith(str(path)) and line.isprintable()
+    return line
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_messages_in_any_order(tmp_path, kind) -> None:
+    ros1 = kind.startswith("bag")
+    path = write(tmp_path, kind, {"/info": ["a"] * 5, "/top": [message(scaled(n), ros1) for n in range(5)]})
+    assert is_bag_folder(path) == path.is_dir()
+    clouds = open_clouds(path, Layout())
+    assert len(clouds) == 5 and clouds.label(3) == "000003"
+    for number in (0, 1, 2, 3, 4, 4, 1, 0, 3, 2):
+        cloud = clouds.read(number)
+        assert_is(cloud, scaled(number))
+        assert cloud.name == f"{path} /top {number:06d}"
+    assert_is(open_clouds(path, Layout(topic="/top")).read(4), scaled(4))
+    copy: Clouds = pickle.loads(pickle.dumps(clouds))
+    assert_is(copy.read(2), scaled(2))
+
+
+@pytest.mark.parametrize("ros1", [True, False])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("rows", "row_padding"), [(1, 0), (11, 0), (11, 7), (253, 1)])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_orders_rows_and_padding(tmp_path, ros1, order, rows, row_padding, padding) -> None:
+    cloud = with_lost_returns()
+    made = message(cloud, ros1, order, rows, padding, row_padding)
+    assert_is(open_clouds(write(tmp_path, "bag" if ros1 else "mcap", {"/top": [made]}), Layout()).read(0), cloud)
+
+
+@pytest.mark.parametrize("kind", ["bag", "sqlite", "mcap"])
+def test_topics_are_asked_for(tmp_path, kind) -> None:
+    ros1 = kind == "bag"
+    topics = {"/b": [message(CLOUD, ros1)] * 2, "/a": [message(scaled(1), ros1)], "/none": [], "/info": ["a"]}
+    path = write(tmp_path, kind, topics)
+    line = line_of_bag(path)
+    assert "--topic" in line and "/a (1 messages), /b (2 messages)" in line
+    assert_is(open_clouds(path, Layout(topic="/a")).read(0), scaled(1))
+    assert len(open_clouds(path, Layout(topic="/b"))) == 2
+    assert "is not in it" in line_of_bag(path, Layout(topic="/c"))
+    assert "std_msgs/msg/String" in line_of_bag(path, Layout(topic="/info"))
+    assert "no message" in line_of_bag(path, Layout(topic="/none"))
+    (tmp_path / "other").mkdir()
+    assert "/info (std_msgs/msg/String)" in line_of_bag(write(tmp_path / "other", kind, {"/info": ["a"]}))
+
+
+def test_several_threads_and_messages_of_one_time(tmp_path) -> None:
+    messages = [message(scaled(n)) for n in range(12)]
+    store = STORES[True]
+    with Writer1(tmp_path / "drive.bag") as writer:
+        connection = writer.add_connection("/top", POINTS, typestore=store)
+        for number, made in enumerate(messages):
+            writer.write(connection, 10**9 + number // 4, store.serialize_ros1(made, POINTS))
+    clouds = open_clouds(tmp_path / "drive.bag", Layout())
+    order = np.random.default_rng(0).integers(0, 12, 200).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        for number, cloud in zip(order, pool.map(clouds.read, order), strict=True):
+            assert_is(cloud, scaled(number))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 0, "data": np.zeros(0, np.uint8)}, "holds no points"),
+        ({"width": 254}, "do not fit"),
+        ({"width": 2**32 - 1, "height": 2**32 - 1}, "do not fit"),
+        ({"height": 2}, "do not fit"),
+        ({"height": 11, "width": 23, "row_step": 1}, "do not fit"),
+        ({"point_step": 0}, "ends behind its point"),
+        ({"point_step": 21}, "ends behind its point"),
+        ({"fields": []}, "no x, y, z"),
+        ({"row_step": 0}, ""),
+    ],
+)
+def test_messages_that_do_not_fit_are_one_line(tmp_path, changes, words) -> None:
+    """The others of the bag are read."""
+    path = write(tmp_path, "bag", {"/top": [message(), message(**changes), message(scaled(2))]})
+    clouds = open_clouds(path, Layout())
+    assert_is(clouds.read(0), CLOUD)
+    if words:
+        with pytest.raises(UserError, match=words) as caught:
+            clouds.read(1)
+        assert str(caught.value).startswith(f"{path} /top 000001: ")
+    else:
+        assert_is(clouds.read(1), CLOUD)  # a single row needs no step
+    assert_is(clouds.read(2), scaled(2))
+
+
+def test_fields_of_odd_types_are_one_line(tmp_path) -> None:
+    made = message()
+    for change in ({"datatype": 9}, {"offset": 2**32 - 1}):
+        fields = [replace(field, **change) if field.name == "x" else field for field in made.fields]
+        line_of_bag(write(tmp_path, "bag", {"/top": [message(fields=fields)]}))
+        (tmp_path / "drive.bag").unlink()
+
+
+def points_or_lines(path: Path, file: Path, contents) -> int:
+    """Reads all messages of a damaged bag; each gives its points or one line. Returns how many bags gave a line."""
+    lines = 0
+    for content in contents:
+        file.write_bytes(content)
+        damaged = False
+        try:
+            clouds = open_clouds(path, Layout())
+            numbers = range(min(len(clouds), 5))
+        except UserError as error:
+            assert str(error).startswith(str(path)) and str(error).isprintable()
+            lines += 1
+            continue
+        for number in numbers:
+            try:
+                assert len(clouds.read(number)) == 9
+            except UserError as error:
+                assert str(error).startswith(str(path)) and str(error).isprintable()
+                damaged = True
+        lines += damaged
+    return lines
+
+
+@pytest.mark.parametrize("kind", ["bag", "bag lz4", "sqlite", "sqlite message", "mcap", "mcap storage", "mcap alone"])
+def test_damaged_bags_give_points_or_one_line(tmp_path, kind, capfd) -> None:
+    path = write(tmp_path, kind, {"/top": [message(CLOUD[:9], kind.startswith("bag"))] * 2})
+    file = path if path.is_file() else next(file for file in sorted(path.iterdir()) if file.suffix != ".yaml")
+    content = file.read_bytes()
+    few = [*cut(content, 0)]
+    assert points_or_lines(path, file, few) >= len(few) - 8
+    points_or_lines(path, file, flipped(content, 0, len(content), most=150))
+    if path.is_dir():
+        file.write_bytes(content)
+        index = path / "metadata.yaml"
+        text = index.read_bytes()
+        points_or_lines(path, index, flipped(text, 0, len(text), most=60))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_chunks_that_unpack_to_far_more_are_one_line(tmp_path) -> None:
+    made = message(data=np.zeros(2**27, np.uint8))
+    for kind in ("bag bz2", "mcap storage"):
+        (tmp_path / kind).mkdir()
+        path = write(
+            tmp_path / kind, kind, {"/top": [made if kind.startswith("bag") else message(ros1=False, data=made.data)]}
+        )
+        assert "unpacks to more than" in line_of_bag(path)
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch) -> None:
+    path = write(tmp_path, "bag", {"/top": [message()]})
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rosbags"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "pip install rosbags" in line_of_bag(path)
