@@ -99,7 +99,7 @@ class Bag:
     """The messages of one topic of a bag, as point clouds; see `Clouds`.
 
     It is read on from one message to the next. The times of those that were passed are remembered, by which an earlier
-    message is found again. A process that gets a copy, and a read after the last message, open the file anew.
+    message is found again. A process that gets a copy, and a read after the last message, open the file again.
     """
 
     def __init__(self, path: Path, topic: str, count: int) -> None:

@@ -1,4 +1,4 @@
-"""What the readers of all formats share: the checks of a file, of its points, and the one line about what is wrong."""
+"""Parts that the readers of all formats share: the checks of a file, of its points, and the one line about what is wrong."""
 
 from __future__ import annotations
 

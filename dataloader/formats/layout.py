@@ -1,4 +1,4 @@
-"""What the user says about files of points that do not say it themselves, and how columns are named."""
+"""The record of what the user says about files of points that do not say it themselves, and the names of columns."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def check_packing(path: Path, file: BinaryIO, record: bytes, start: int, row: in
         counted = _check_layers(file, start + 8, [size for _, size in sizes], row, layers)
         fits = counted == points
     elif LazVlr(record).uses_variable_size_chunks():
-        fits = sum(count for count, _ in sizes) == points
+        fits = sum(count or 0 for count, _ in sizes) == points
     else:
         fits = -(-points // chunk_points) == chunks
     if not fits:

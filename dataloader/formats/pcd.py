@@ -130,7 +130,7 @@ def _binary(body: NDArray[np.uint8], header: _Header) -> NDArray[np.void]:
 
 
 def _compressed(path: Path, body: NDArray[np.uint8], header: _Header) -> NDArray[np.void]:
-    """Unpacks the points with pypcd4, from a header that is written anew, once their sizes are known to be right."""
+    """Unpacks the points with pypcd4, from a header that is written again, once their sizes are known to be right."""
     if len(body) < 8:
         raise ValueError("it ends before its points")
     packed, unpacked = struct.unpack("<II", body[:8].tobytes())

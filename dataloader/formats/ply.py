@@ -48,7 +48,7 @@ class _Element:
         return sum(int(kind[1]) for kind in self.types)
 
     def dtype(self, order: str) -> np.dtype:
-        """Type of a row without lists; the fields are called p0, p1 and so on."""
+        """Returns the type of a row without lists; the fields are called p0, p1 and so on."""
         return np.dtype([(f"p{n}", order + kind) for n, kind in enumerate(self.types)])
 
 

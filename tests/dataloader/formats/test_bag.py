@@ -57,11 +57,10 @@ def message(cloud=CLOUD, ros1=True, order="<", rows=1, padding=0, row_padding=0,
     lines = table.reshape(rows, columns).view(np.uint8).reshape(rows, -1)
     lines = np.hstack([lines, np.full((rows, row_padding), 66, np.uint8)])
     numbers = {"f4": 7, "f8": 8, "u2": 4}
+    field = types["sensor_msgs/msg/PointField"]
     fields = [
-        types["sensor_msgs/msg/PointField"](
-            name=name, offset=dtype.fields[name][1], datatype=numbers[kind.str[1:]], count=1
-        )  # type: ignore[index]
-        for name, (kind, *_) in dtype.fields.items()  # type: ignore[union-attr]
+        field(name=name, offset=place[1], datatype=numbers[place[0].str[1:]], count=1)
+        for name, place in (dtype.fields or {}).items()
     ]
     stamp = types["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
     seq = {"seq": 0} if ros1 else {}

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from pypcd4 import Encoding, PointCloud
+from pypcd4.pypcd4 import Encoding, PointCloud
 
 from tests.support.point_files import (
     CLOUD,
