@@ -1,4 +1,4 @@
-"""Parts that the readers of all formats share: the checks of a file, of its points, and the one line about what is wrong."""
+"""Parts that the readers of all formats share: checks of a file and of its points, and the line about what is wrong."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def check_packing(path: Path, file: BinaryIO, record: bytes, start: int, row: in
     if sum(size for _, size in sizes) > table - start - 8:
         raise ValueError("its table says larger chunks than it has")
     if compressor == _IN_LAYERS:
-        layers = sum(_LAYERS.get(kind, size) for kind, size, _ in kinds)
+        layers = sum(_LAYERS[kind] if kind in _LAYERS else size for kind, size, _ in kinds)
         counted = _check_layers(file, start + 8, [size for _, size in sizes], row, layers)
         fits = counted == points
     elif LazVlr(record).uses_variable_size_chunks():
