@@ -42,7 +42,7 @@ def check_packing(path: Path, file: BinaryIO, record: bytes, start: int, row: in
     except ImportError as error:
         raise missing_library(path, ".laz file", "'laspy[lazrs]'", error) from error
     compressor, chunk_points, items = _RECORD.unpack_from(record)
-    kinds = [_ITEM.unpack_from(record, _RECORD.size + _ITEM.size * n) for n in range(items)]
+    kinds: list[tuple[int, int, int]] = [_ITEM.unpack_from(record, _RECORD.size + _ITEM.size * n) for n in range(items)]
     if compressor not in (_IN_CHUNKS, _IN_LAYERS) or sum(size for _, size, _ in kinds) != row or not chunk_points:
         raise ValueError("its record of the packing does not fit its header, or is of another kind")
     table = _table_position(file, start)
@@ -55,7 +55,7 @@ def check_packing(path: Path, file: BinaryIO, record: bytes, start: int, row: in
     if sum(size for _, size in sizes) > table - start - 8:
         raise ValueError("its table says larger chunks than it has")
     if compressor == _IN_LAYERS:
-        layers = sum(_LAYERS[kind] if kind in _LAYERS else size for kind, size, _ in kinds)
+        layers = sum(_LAYERS.get(kind, size) for kind, size, _ in kinds)
         counted = _check_layers(file, start + 8, [size for _, size in sizes], row, layers)
         fits = counted == points
     elif LazVlr(record).uses_variable_size_chunks():
