@@ -26,6 +26,7 @@ the signal's number); 141 nobody reads the output any more; 1 a fault of the pro
 class Parser(argparse.ArgumentParser):
     """A parser of argparse that refuses empty values and explains the exit codes in its help.
 
+    What begins with a minus and a digit is a value, such as `--center -3,4,5`; argparse knows only plain numbers.
     Its messages quote what was typed without control characters. Description and epilog are shown as they are written.
     """
 
@@ -40,6 +41,7 @@ class Parser(argparse.ArgumentParser):
             if not text or re.fullmatch(r"--\w+=", text):
                 before = arguments[number - 1] if not text and number else text.rstrip("=")
                 self.error(f"an empty text behind {before or 'the command'}; give a value, or leave out the flag")
+        arguments = _with_their_flags(arguments)
         has_files = any(not action.option_strings for action in self._actions)
         return super().parse_known_args(self._files_last(arguments) if has_files else arguments, namespace)
 
@@ -83,6 +85,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints usage and message to stderr, and exits with code 2."""
         super().error(printable(message))
+
+
+def _with_their_flags(arguments: list[str]) -> list[str]:
+    """Joins values that begin with a minus, and are not plain numbers, to the flag before them: --flag=-1,2."""
+    joined: list[str] = []
+    for text in arguments:
+        if joined and re.fullmatch(r"--\w+", joined[-1]) and re.fullmatch(r"-[\d.].*[,/eE].*", text):
+            joined[-1] += f"={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 def count(lowest: int, highest: int = LARGEST) -> Callable[[str], int]:

@@ -55,7 +55,7 @@ def parse_axes(text: str) -> Axes:
     """
     given: dict[str, str] = {}
     for pair in text.lower().split(","):
-        name, equals, axis = (part.strip() for part in pair.partition("="))
+        name, _, axis = (part.strip() for part in pair.partition("="))
         axis = axis.removeprefix("+")
         if axis.removeprefix("-") not in tuple(_COLUMNS) or name not in (*_DIRECTIONS, *_OPPOSITES):
             raise ValueError("it should read forward=y, or forward=z,up=-y; back, left, right and down are known, too")
@@ -94,7 +94,7 @@ def completed(given: dict[str, str]) -> Axes:
 
 def write_axes(axes: Axes) -> str:
     """Writes axes as the shortest text that `parse_axes` reads back."""
-    named = dict(zip(_DIRECTIONS, axes, strict=True))
+    named: dict[str, str] = dict(zip(_DIRECTIONS, axes, strict=True))
     two = ("forward", "left") if axes[2] == "z" else ("forward", "up")
     for names in (("forward",), two, _DIRECTIONS):
         text = ",".join(f"{name}={named[name]}" for name in names)

@@ -144,7 +144,9 @@ def origin(source: Source, alignment: Alignment) -> Finding | None:
         offs = [_off(xyz) for xyz in placed]
         if not of_most([off is not None for off in offs]):
             return None
-        text = f"the rings on the ground go around a place {median(offs):.1f} m from (0, 0, 0), where the sensor should be"
+        text = (
+            f"the rings on the ground go around a place {median(offs):.1f} m from (0, 0, 0), where the sensor should be"
+        )
     return Finding("origin", text, replace(alignment, center="auto", sensor_height=None))
 
 
