@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from tests.support.networks import refusal
 from utils.command.process import run_program
 from utils.config.loading import load_config
-from utils.scan.statistics import PERCENTAGES
+from utils.scan.traits import PERCENTAGES
 
 CONFIG = ROOT / "config" / "MinkowskiNet-demo.yaml"
 

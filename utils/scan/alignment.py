@@ -13,9 +13,11 @@ from utils.scan.axes import Axes, column_and_sign, usual_axes, write_axes
 from utils.scan.center import find_sensor
 from utils.scan.point_cloud import PointCloud
 from utils.scan.sensor import Sensor
-from utils.scan.statistics import Statistics, ground_height
+from utils.scan.statistics import Statistics
+from utils.scan.traits import ground_of
 
 _LARGEST_DENOMINATOR = 100_000  # of a factor that is written as 1/n
+_FARTHEST = 1e12
 _SAMPLE = 1 << 14  # points in which the ground is looked for
 _LOWEST = 5.0  # percent of the points that lie below the ground where no ground can be told
 
@@ -97,7 +99,7 @@ class Alignment:
         """
         if self.center != "auto":
             return self
-        xyz = cloud.xyz[cloud.measured].astype(np.float64)
+        xyz = cloud.xyz[plausible_rows(cloud)].astype(np.float64)
         if not len(xyz):
             return replace(self, center=None)
         middle = np.median(xyz, axis=0)
@@ -108,9 +110,9 @@ class Alignment:
         if found is not None:
             spot[:2] = found
         rows = np.random.default_rng(0).integers(len(points), size=min(len(points), _SAMPLE))
-        sample = (points[rows] - spot).astype(np.float32)
-        ground = ground_height(sample)
-        ground = float(np.percentile(sample[:, 2], _LOWEST)) if ground is None else ground
+        x, y, z = (points[rows] - spot).T
+        ground = ground_of(np.hypot(x, y), z)
+        ground = float(np.percentile(z, _LOWEST)) if ground is None else ground
         spot[2] = ground - usual_ground(sensor, statistics)
         own = middle.copy()
         for place, (column, sign) in enumerate(here._columns(sensor)):
@@ -132,6 +134,14 @@ class Alignment:
         if self.intensity_scale != 1:
             found.append(f"--intensity_scale {_factor(self.intensity_scale)}")
         return " ".join(found)
+
+
+def plausible_rows(cloud: PointCloud) -> NDArray[np.int64]:
+    """Returns the (M,) rows of a cloud that are returns and not damaged: UTM in millimetres reaches 1e10."""
+    near = np.ones(len(cloud), dtype=bool)
+    for column in cloud.xyz.T:
+        near &= np.abs(column) < _FARTHEST  # NaN is not
+    return np.flatnonzero(near & cloud.xyz.any(axis=1))
 
 
 def usual_ground(sensor: Sensor, statistics: Statistics | None) -> float:

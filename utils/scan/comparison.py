@@ -10,14 +10,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.scan.alignment import Alignment, usual_ground
+from utils.scan.alignment import Alignment, plausible_rows, usual_ground
 from utils.scan.point_cloud import PointCloud
 from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics
 from utils.scan.traits import LEAST_POINTS, Traits, level_of, traits_of
 
 _MOST_POINTS = 400_000  # of one cloud; a map of many scans has more
-_FARTHEST = 1e12  # larger coordinates are damaged: UTM in millimetres reaches 1e10
 _T = TypeVar("_T")
 
 
@@ -110,7 +109,7 @@ class Source:
 
 def _returns(cloud: PointCloud) -> tuple[PointCloud, int]:
     """Returns the points of a cloud that are returns, not too many of them, and their number."""
-    rows = np.flatnonzero(cloud.measured & (np.abs(cloud.xyz) < _FARTHEST).all(axis=1))
+    rows = plausible_rows(cloud)
     count = len(rows)
     if count > _MOST_POINTS:
         rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_POINTS, replace=False))

@@ -145,7 +145,8 @@ def origin(source: Source, alignment: Alignment) -> Finding | None:
         if not of_most([off is not None for off in offs]):
             return None
         text = (
-            f"the rings on the ground go around a place {median(offs):.1f} m from (0, 0, 0), where the sensor should be"
+            f"the rings on the ground go around a place {_metres(median(offs) or 0)} from (0, 0, 0), where the sensor "
+            "should be"
         )
     return Finding("origin", text, replace(alignment, center="auto", sensor_height=None))
 
@@ -156,7 +157,7 @@ def _beside(xyz: NDArray[np.float64], percentage: float) -> float:
 
 
 def _metres(value: float) -> str:
-    return f"{value / 1000:,.0f} km" if value >= 10_000 else f"{value:.0f} m"
+    return f"{value / 1000:,.0f} km" if value >= 10_000 else f"{value:.3g} m"
 
 
 def _off(xyz: NDArray[np.float64]) -> float | None:

@@ -1,4 +1,4 @@
-"""The traits of one scan: a few numbers by which scans of one sensor can be told from those of another frame or unit."""
+"""The traits of one scan: a few numbers by which another frame, unit or sensor can be told."""
 
 from __future__ import annotations
 

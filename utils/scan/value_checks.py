@@ -26,10 +26,8 @@ def height(source: Source, alignment: Alignment) -> Finding | None:
         return None
     if usual[0] - _HEIGHT < found < usual[2] + _HEIGHT:
         return None
-    if alignment.sensor_height is None:
-        above = -found
-    else:
-        above = alignment.sensor_height + source.training.ground - found
+    given = alignment.sensor_height
+    above = -found if given is None else given + source.training.ground - found
     text = f"the ground lies at {found:.2f} m, in the training at {source.training.ground:.2f} m"
     return Finding("height", text, replace(alignment, sensor_height=round(above, 2) + 0.0))
 
@@ -41,10 +39,10 @@ def intensity(source: Source, alignment: Alignment) -> Finding | None:
         return None  # the training had none either
     columns = [cloud.intensity for cloud in source.clouds if cloud.intensity is not None]
     if 2 * len(columns) < len(source.clouds):
-        return Finding("intensity", "there is none, but the network was trained with it", alignment)
+        return Finding("intensity", "the scans have no intensity, which the network was trained with", alignment)
     level = median(scan.level for scan in source.traits(alignment)) or 0.0
     if level <= 0 or all(column.min() == column.max() for column in columns):
-        text = "it is the same for all or nearly all points, but the network was trained with it"
+        text = "the intensity is the same for all or nearly all points, which it was not in the training"
         return Finding("intensity", text, alignment)
     low, high = usual[0] / _LEVEL, usual[2] * _LEVEL
     if low < level < high:
@@ -53,7 +51,7 @@ def intensity(source: Source, alignment: Alignment) -> Finding | None:
     scales = [source.training.sensor.intensity_max / top for top in _TOPS if largest <= top]
     fitting = [scale for scale in scales if usual[0] / _UNIT < level * scale < usual[2] * _UNIT]
     scale = min(fitting, key=lambda scale: abs(np.log(level * scale / usual[1])), default=_rounded(usual[1] / level))
-    text = f"it is about {level:.3g}, in the training {usual[1]:.3g} (mean of its quantiles at 50, 75 and 95 %)"
+    text = f"the intensity is about {level:.3g}, in the training about {usual[1]:.3g}"
     return Finding("intensity", text, replace(alignment, intensity_scale=alignment.intensity_scale * scale))
 
 

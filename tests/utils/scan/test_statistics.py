@@ -7,7 +7,9 @@ import pytest
 
 from utils.scan import statistics
 from utils.scan.records import Frame, Scan, no_pixels
-from utils.scan.statistics import PERCENTAGES, ground_height, measure
+from utils.scan.sensor import SEMANTICKITTI
+from utils.scan.statistics import ground_height, measure
+from utils.scan.traits import PERCENTAGES
 
 
 def scan_of(xyz: np.ndarray, intensity: np.ndarray, labels: np.ndarray) -> Scan:
@@ -49,10 +51,12 @@ def test_points_without_coordinates_do_not_count() -> None:
         lost = np.array([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf]])
         xyz = np.concatenate([lost, scan.xyz])
         spoiled.append(scan_of(xyz, np.append([9e9] * 3, scan.intensity), np.append([5] * 3, scan.labels)))
-    assert np.isfinite(measure([scan_of(np.full((2, 3), 3e38), np.zeros(2), np.zeros(2))], 1, 2).range).all()
+    assert np.isfinite(
+        measure([scan_of(np.full((2, 3), 3e38), np.zeros(2), np.zeros(2))], 1, 2, SEMANTICKITTI).range
+    ).all()
     nothing = scan_of(np.full((4, 3), np.nan), np.zeros(4), np.zeros(4))
-    assert measure(spoiled, 3, 6) == measure(SCANS, 3, 6)
-    assert measure([*SCANS, nothing], 4, 6).points_per_scan[0] == 0
+    assert measure(spoiled, 3, 6, SEMANTICKITTI) == measure(SCANS, 3, 6, SEMANTICKITTI)
+    assert measure([*SCANS, nothing], 4, 6, SEMANTICKITTI).points_per_scan[0] == 0
 
 
 def test_a_sample_is_bounded_the_same_every_time_and_not_of_some_beams_alone(monkeypatch) -> None:
@@ -68,9 +72,9 @@ def test_a_sample_is_bounded_the_same_every_time_and_not_of_some_beams_alone(mon
         np, "percentile", lambda a, *rest, **more: (drawn.append(np.size(a)), percentile(a, *rest, **more))[1]
     )
     scans = [scan_of(xyz, rng.random(count), np.zeros(count))] * 4
-    found = measure(scans, 4, 2)
-    assert drawn[0] == 3 * 4000
-    assert found == measure(scans, 4, 2)
+    found = measure(scans, 4, 2, SEMANTICKITTI)
+    assert max(drawn) == 3 * 4000
+    assert found == measure(scans, 4, 2, SEMANTICKITTI)
     assert found.height == pytest.approx(percentile(heights, PERCENTAGES), abs=1.01)
     assert (found.height[0], found.height[-1]) == (0, 31)
     assert found.range[-1] == pytest.approx(np.linalg.norm(xyz, axis=1).max(), rel=1e-6)
@@ -96,7 +100,7 @@ def test_the_ground_is_found(height) -> None:
 
 def test_the_ground_of_many_scans_is_that_of_most_of_them() -> None:
     scans = [street(height) for height in (-1.7, -1.75, -1.7, 4.0)]
-    found = measure((scan_of(xyz, np.zeros(len(xyz)), np.zeros(len(xyz))) for xyz in scans), 4, 2)
+    found = measure((scan_of(xyz, np.zeros(len(xyz)), np.zeros(len(xyz))) for xyz in scans), 4, 2, SEMANTICKITTI)
     assert found.ground_height == pytest.approx(-1.7, abs=0.05)
 
 
@@ -104,4 +108,4 @@ def test_no_ground_is_none() -> None:
     far = random_scan(1000, 0)
     xyz = far.xyz + np.array([500, 0, 0], dtype=np.float32)
     assert ground_height(xyz) is None
-    assert measure([scan_of(xyz, far.intensity, far.labels)], 1, 5).ground_height is None
+    assert measure([scan_of(xyz, far.intensity, far.labels)], 1, 5, SEMANTICKITTI).ground_height is None
