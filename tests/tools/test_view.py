@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dataloader.catalogue import DATA_SETS
+from network.weights.description import describe
 from tools import view
+from utils.config.loading import load_config
+from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import NOT_JUDGED
 
@@ -286,3 +290,172 @@ def test_nuscenes_predictions_that_do_not_fit(tree, tmp_path, capsys, learning, 
     assert draw_nuscenes(tmp_path / "scan.png", tree, "--predictions", tmp_path) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and "_lidarseg.bin" in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Takes what the viewer would show: frames, host, port and the number of the first one."""
+    calls = []
+    monkeypatch.setattr(view, "view", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def show(*flags):
+    return view.main([str(flag) for flag in flags])
+
+
+def kitti_pictures(scan):
+    return {camera.picture.name: camera.picture.image.shape for row in scan.cameras for camera in row}
+
+
+def test_the_viewer_gets_all_scans_of_a_sequence(shown, tmp_path, capsys):
+    predict_everything_as(252, tmp_path, frame="000001")
+    flags = ["--data_path", TREE, "--frame", "000001", "--predictions", tmp_path, "--port", 0]
+    assert show(*flags) == 0
+    (frames, host, port, start) = shown[0]
+    assert (len(frames), host, port, start) == (2, "127.0.0.1", 0, 1)
+    assert f"{tmp_path}: 1 of 2 scans have no prediction there" in capsys.readouterr().out
+    for index in range(2):
+        scan, name = frames.read(index), f"00000{index}"
+        points = np.fromfile(TREE / "08" / "velodyne" / f"{name}.bin", "<f4").reshape(-1, 4)
+        np.testing.assert_array_equal(np.column_stack([scan.xyz, scan.intensity]), points)
+        raw = np.fromfile(TREE / "08" / "labels" / f"{name}.label", "<u4") & 0xFFFF
+        np.testing.assert_array_equal(scan.labels, KITTI.to_learning[raw])
+        assert scan.title == frames.title(index) == f"Sequence 08, scan {name}"
+        image = Image.open(TREE / "08" / "image_2" / f"{name}.png")
+        assert kitti_pictures(scan) == {"the camera": (image.height, image.width, 3)}
+        assert [set(ids) for ids in scan.predictions.values()] == [[], [{1}]][index]
+    assert frames.num_classes == 20 and frames.names[:20] == KITTI.names and len(frames.colors) == len(frames.names)
+
+
+def test_only_the_scan_that_is_asked_for_is_read(shown, tmp_path):
+    shutil.copytree(TREE / "08", tmp_path / "08")
+    for damaged in ("velodyne/000001.bin", "labels/000001.label", "image_2/000001.png"):
+        (tmp_path / "08" / damaged).write_bytes(b"abc")
+    assert show("--data_path", tmp_path) == 0
+    frames = shown[0][0]
+    assert len(frames.read(0).xyz)
+    with pytest.raises(UserError, match=r"velodyne.000001\.bin"):
+        frames.read(1)
+
+
+def test_scans_without_labels_and_predictions_are_shown_too(shown):
+    assert show("--data_path", TREE, "--sequence", 11) == 0
+    scan = shown[0][0].read(0)
+    assert scan.labels is None and not scan.predictions and len(scan.xyz)
+
+
+def test_two_predictions_side_by_side(shown, tmp_path):
+    for raw, name in ((10, "a"), (70, "b")):
+        predict_everything_as(raw, tmp_path / name / "predictions")
+    both = ["--data_path", TREE, "--predictions", tmp_path / "a" / "predictions", tmp_path / "b" / "predictions"]
+    assert show(*both, "--host", "0.0.0.0") == 0
+    frames, host, *_ = shown[0]
+    assert host == "0.0.0.0"
+    assert {name: set(ids) for name, ids in frames.read(0).predictions.items()} == {"a": {1}, "b": {15}}
+    assert draw(tmp_path / "two.png", *both[2:]) == 0
+    assert draw(tmp_path / "one.png", *both[2:4]) == 0
+    two, one = read(tmp_path / "two.png"), read(tmp_path / "one.png")
+    assert two.shape[1] == one.shape[1] and two.shape[0] > one.shape[0]
+    assert has_color(two, KITTI.colors[1]) and has_color(two, KITTI.colors[15])
+
+
+def test_half_a_run_is_shown_but_a_picture_needs_its_prediction(shown, tmp_path, capsys):
+    predict_everything_as(10, tmp_path, frame="000001")
+    assert draw(tmp_path / "scan.png", "--predictions", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "sequences/08/predictions/000000.label: missing" in error and error.count("\n") == 1
+    assert draw(tmp_path / "scan.png", "--predictions", tmp_path, frame="000001") == 0
+
+
+def test_a_corrupted_subset_and_the_folder_of_robust_test(shown, tmp_path):
+    (tmp_path / "sequences").mkdir()
+    corrupted(tmp_path / "Robo3D" / "SemanticKITTI-C" / "fog" / "heavy", raw=23)
+    kept = tmp_path / "run" / "subsets" / "fog" / "heavy" / "predictions" / "labels"
+    predict_everything_as(10, tmp_path)
+    shutil.copytree(tmp_path / "08" / "predictions", kept)
+    flags = ["--data_path", tmp_path / "sequences", "--subset", "fog/heavy", "--predictions", tmp_path / "run"]
+    assert show(*flags) == 0
+    frames = shown[0][0]
+    scan = frames.read(0)
+    assert set(scan.predictions["prediction"]) == {1} and not scan.cameras
+    assert {frames.names[label] for label in scan.labels[:400]} == {"crosstalk (added, ignored)"}
+
+
+def test_nuscenes_in_the_viewer(tree, shown, tmp_path):
+    assert show("--dataset", "nuscenes", "--data_path", tree) == 0
+    split, *_ = shown[0]
+    token, file = scans(tree)["scene-0916"]
+    assert show("--dataset", "nuscenes", "--data_path", tree, "--sequence", "scene-0916", "--start", token) == 0
+    scene, _, _, start = shown[1]
+    assert (len(split), len(scene), start) == (2, 1, 0)
+    points = np.fromfile(file, "<f4").reshape(-1, 5)
+    for scan in (split.read(1), scene.read(0)):
+        np.testing.assert_array_equal(np.column_stack([scan.xyz, scan.intensity]), points[:, :4])
+        assert [len(row) for row in scan.cameras] == [3, 3]
+        assert token in scan.title and scan.labels is not None
+    # The labels that predict.py writes for the folder of the scans.
+    raw = NUSCENES.to_raw[9]
+    stem = file.name.removesuffix(".pcd.bin")
+    out = tmp_path / "LIDAR_TOP"
+    out.mkdir(parents=True)
+    np.full(len(points), raw, "<u4").tofile(out / f"{stem}.label")
+    assert show("--dataset", "nuscenes", "--data_path", tree, "--predictions", out.parent) == 0
+    assert [set(shown[2][0].read(i).predictions.get("prediction", ())) for i in range(2)] == [set(), {9}]
+
+
+def test_a_page_of_its_own(tmp_path, capsys):
+    predict_everything_as(10, tmp_path)
+    page = tmp_path / "new" / "scene.html"
+    assert draw(page, "--predictions", tmp_path) == 0
+    assert f"wrote {page}" in capsys.readouterr().out
+    text = page.read_text()
+    assert text.lstrip().lower().startswith("<!doctype html>") and text.rstrip().endswith("</html>")
+    assert "Sequence 08, scan 000000" in text and "traffic-sign" in text
+
+
+def test_the_classes_of_a_checkpoint(shown, tmp_path, capsys):
+    path = tmp_path / "own.ckpt"
+    names = ("nothing", "thing", "other thing")
+    colors = np.array([[0, 0, 0], [1, 2, 3], [4, 5, 6]], dtype=np.uint8)
+    to_learning = np.full(1 << 16, 255, dtype=np.uint8)
+    to_learning[[0, 7, 9]] = 0, 1, 2
+    own = LabelMap(names, to_learning, np.array([0, 7, 9], np.uint32), colors, {}, {0: "n", 7: "t", 9: "o"})
+    config = load_config(ROOT / "config" / "2DPASS-demo.yaml", ["model_params.num_classes=3"])
+    torch.save({"2dpass": {"description": describe(config, own, None), "geometry": {}}}, path)
+    np.save(tmp_path / "scan.npy", np.ones((5, 3), np.float32))
+    (tmp_path / "out").mkdir()
+    np.array([0, 7, 9, 9, 7], "<u4").tofile(tmp_path / "out" / "scan.label")
+    flags = ["--scans", tmp_path / "scan.npy", "--predictions", tmp_path / "out"]
+    assert show(*flags, "--checkpoint", path) == 0
+    frames = shown[0][0]
+    assert tuple(frames.names) == names and frames.read(0).predictions["prediction"].tolist() == [0, 1, 2, 2, 1]
+    torch.save({}, path)
+    assert show(*flags, "--checkpoint", path) == 2
+    assert "does not hold its classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ([], ["--data_path", "--scans"]),
+        (["--data_path", TREE, "--scans", "a.bin"], ["--data_path", "--scans"]),
+        (["--data_path", TREE, "--output", "a.png", "--port", 1], ["--port", "--output"]),
+        (["--data_path", TREE, "--output", "a.html", "--host", "0.0.0.0"], ["--host", "--output"]),
+        (["--data_path", TREE, "--split", "val"], ["--split", "nuscenes"]),
+        (["--data_path", TREE, "--version", "v1.0-mini"], ["--version", "nuscenes"]),
+        (["--data_path", TREE, "--corruption_path", "a"], ["--corruption_path", "--subset"]),
+        (["--data_path", TREE, "--topic", "a"], ["--topic", "--scans"]),
+        (["--scans", "a.bin", "--dtype", "float64"], ["--dtype", "--columns"]),
+        (["--scans", "a.bin", "--sequence", "08"], ["--sequence", "--scans"]),
+        (["--scans", "a.bin", "--subset", "fog_light"], ["--subset", "--scans"]),
+        (["--data_path", TREE, "--checkpoint", "a", "--label_mapping", "b"], ["--checkpoint", "--label_mapping"]),
+        (["--data_path", TREE, "--predictions", *"abc"], ["--predictions", "at most 2"]),
+        (["--dataset", "nuscenes", "--data_path", "x", "--version", "v2"], ["v2"]),
+    ],
+)
+def test_flags_that_do_not_go_together_are_one_line(shown, capsys, flags, named):
+    assert show(*flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and all(name in error for name in named)
+    assert not shown
