@@ -114,12 +114,13 @@ def test_what_is_no_camera_has_no_pose(demo_trees, change):
     found = read_calibration(demo_trees["SemanticKITTI"], "08")
     projection = found["P2"] @ np.vstack([found["Tr"], [0, 0, 0, 1]])
     assert CameraPose.of(projection, (96, 64)) is not None
-    assert CameraPose.of(change(projection), (96, 64)) is None
+    assert CameraPose.of(np.asarray(change(projection), dtype=np.float64), (96, 64)) is None
 
 
 def test_a_multiple_of_a_projection_is_the_same_camera(demo_trees):
     found = read_calibration(demo_trees["SemanticKITTI"], "08")
     projection = found["P2"] @ np.vstack([found["Tr"], [0, 0, 0, 1]])
     once, thrice = (CameraPose.of(factor * projection, (96, 64)) for factor in (1.0, 3.0))
+    assert once is not None and thrice is not None and once.center is not None and thrice.center is not None
     np.testing.assert_allclose(once.matrix, thrice.matrix, atol=1e-9)
-    np.testing.assert_allclose([once.focal, once.center], [thrice.focal, thrice.center])
+    np.testing.assert_allclose([*once.focal, *once.center], [*thrice.focal, *thrice.center])

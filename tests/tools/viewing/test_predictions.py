@@ -56,6 +56,7 @@ def test_an_array_of_raw_ids_and_confidences_beside_it(tmp_path):
     (found,) = open_predictions([tmp_path], PLACES)
     ids, sure = found.read(0, 40, SCAN, KITTI)
     assert ids.tolist() == [0, 1, 1, 16] * 10
+    assert sure is not None
     np.testing.assert_array_equal(sure, confidence)
 
 
