@@ -44,7 +44,7 @@ from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.robustness.family import default_folder, load_family
 from utils.scan.sensor import Sensor, sensor_called
-from utils.viewer.scene_file import save_html
+from utils.viewer.saving import save_html
 from utils.viewer.server import view
 
 HOST, PORT = "127.0.0.1", 8080
@@ -91,8 +91,9 @@ def build_parser() -> Parser:
     add("--columns", type=parse_columns, metavar="NAMES", help="of --scans, as in predict.py: x,y,z,i,_")
     add("--dtype", type=parse_dtype, metavar="TYPE", help="of --scans, as in predict.py: float64")
     add("--topic", metavar="NAME", help="of --scans, as in predict.py")
+    add("--frames", type=count(1, 100), metavar="N", help="scans of a page, from --frame on; default 1")
     add(
-        "--output", type=Path, metavar="FILE", help="the PNG to draw, or the page (.html) to save, of one scan; "
+        "--output", type=Path, metavar="FILE", help="the PNG to draw, or the page (.html) to save; "
         "default: show all in the browser"
     )  # fmt: skip
     add("--host", help=f"address of this machine that the browser asks, default {HOST}: only browsers on this machine")
@@ -117,6 +118,8 @@ def check_together(flags: argparse.Namespace) -> None:
         for name in ("version", "split"):
             if name in given:
                 raise UserError(f"--{name} is for --dataset nuscenes; leave it out, or give that")
+    if flags.frames is not None and not _is_page(flags):
+        raise UserError("--frames is for a page; give --output FILE.html, too, or leave it out")
     for name, wanted in _WITH.items():
         if name in given and wanted not in given:
             raise UserError(f"--{name} has no effect without --{wanted}; leave it out, or give both")
@@ -192,17 +195,22 @@ def run(flags: argparse.Namespace) -> None:
     check_together(flags)
     frames = open_frames(flags)
     start = 0 if flags.frame is None else frames.find(flags.frame)
-    if flags.output is None:
+    if flags.output is None or _is_page(flags):  # a picture is not drawn if something is missing
         for line in frames.notes():
             print(line)
+    if flags.output is None:
         view(frames, flags.host or HOST, PORT if flags.port is None else flags.port, start)
         return
-    if flags.output.suffix.lower() in PAGE:
-        save_html(frames, start, flags.output)
+    if _is_page(flags):
+        save_html(frames, range(start, len(frames))[: flags.frames or 1], flags.output)
     else:
         frames.require(start)
         draw(frames.read(start), frames, flags.output)
     print(f"wrote {flags.output}")
+
+
+def _is_page(flags: argparse.Namespace) -> bool:
+    return flags.output is not None and flags.output.suffix.lower() in PAGE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

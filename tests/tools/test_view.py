@@ -411,7 +411,9 @@ def test_a_page_of_its_own(tmp_path, capsys):
     assert f"wrote {page}" in capsys.readouterr().out
     text = page.read_text()
     assert text.lstrip().lower().startswith("<!doctype html>") and text.rstrip().endswith("</html>")
-    assert "Sequence 08, scan 000000" in text and "traffic-sign" in text
+    assert "Sequence 08, scan 000000" in text and "</span> car" in text
+    assert draw(page, "--frames", 5) == 0  # two are there
+    assert "2 scans" in page.read_text()
 
 
 def test_the_classes_of_a_checkpoint(shown, tmp_path, capsys):
@@ -446,6 +448,7 @@ def test_the_classes_of_a_checkpoint(shown, tmp_path, capsys):
         (["--data_path", TREE, "--version", "v1.0-mini"], ["--version", "nuscenes"]),
         (["--data_path", TREE, "--corruption_path", "a"], ["--corruption_path", "--subset"]),
         (["--data_path", TREE, "--topic", "a"], ["--topic", "--scans"]),
+        (["--data_path", TREE, "--output", "a.png", "--frames", 2], ["--frames", "FILE.html"]),
         (["--scans", "a.bin", "--dtype", "float64"], ["--dtype", "--columns"]),
         (["--scans", "a.bin", "--sequence", "08"], ["--sequence", "--scans"]),
         (["--scans", "a.bin", "--subset", "fog_light"], ["--subset", "--scans"]),

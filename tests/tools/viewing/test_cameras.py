@@ -114,7 +114,7 @@ def test_what_is_no_camera_has_no_pose(demo_trees, change):
     found = read_calibration(demo_trees["SemanticKITTI"], "08")
     projection = found["P2"] @ np.vstack([found["Tr"], [0, 0, 0, 1]])
     assert CameraPose.of(projection, (96, 64)) is not None
-    assert CameraPose.of(np.asarray(change(projection), dtype=np.float64), (96, 64)) is None
+    assert CameraPose.of(np.array(change(projection).tolist()), (96, 64)) is None
 
 
 def test_a_multiple_of_a_projection_is_the_same_camera(demo_trees):

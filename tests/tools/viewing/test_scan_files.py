@@ -12,6 +12,7 @@ from dataloader.formats.layout import Layout
 from tools.viewing.scan_files import ScanFileFrames
 from utils.errors import UserError
 from utils.labels import LabelMap
+from utils.results.prediction_records import PredictionRecords
 from utils.scan.sensor import SEMANTICKITTI
 
 KITTI = LabelMap.load(DATA_SETS["SemanticKITTI"].label_mapping_path)
@@ -61,12 +62,12 @@ def test_scans_are_shown_with_their_labels_and_without(drive):
 
 def test_results_among_the_scans_are_no_scans(drive):
     inside = drive / "drive" / "out"
-    (drive / "out" / "drive").rename(inside)
-    shown = ScanFileFrames([str(drive / "drive")], Layout(), SEMANTICKITTI, KITTI, [])
-    assert len(shown) == 5  # confidences are arrays, too
-    (drive / "drive" / "out2").mkdir()
-    inside.rename(drive / "drive" / "out2" / "drive")
-    assert len(frames(drive, "drive/out2")) == 3
+    (drive / "out").rename(inside)
+    records = PredictionRecords(str(inside), {}, ("label", "confidence.npy"))
+    for target in ("drive/left/000000", "drive/right/000000"):
+        records.begin(target, f"{target}.npy")
+    assert len(frames(drive, "drive/out")) == 3
+    assert len(frames(drive)) == 5  # nobody has said where results are, and confidences are arrays, too
 
 
 def test_several_threads_read_at_once(drive):
