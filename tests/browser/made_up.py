@@ -81,29 +81,42 @@ def camera(xyz: np.ndarray, color: tuple[int, int, int]) -> ShownCamera:
     return ShownCamera(picture, CameraPose(matrix, (focal, focal), (width, height)))
 
 
-def small(seed: int, left: int, right: int, mistaken: int, count: int = 12000) -> ShownScan:
-    """Makes a disc of points: one class on the left of the car, one on its right, a third wrongly predicted behind."""
-    rng = np.random.default_rng(seed)
+def small(title: str, left: int, right: int, mistaken: int, share: float = 0.0, count: int = 12000) -> ShownScan:
+    """Makes a disc of 30 m with one class on the left of the car and one on its right, and a flat camera picture.
+
+    Args:
+        title: title of the scan.
+        left, right: learning ids of the classes.
+        mistaken: learning id of the class that is predicted, in place of the true one, for the points at the back.
+        share: how much of the diameter is predicted wrongly; without any, there is no camera.
+        count: number of points.
+    """
+    rng = np.random.default_rng(len(title))
     reach, azimuth = 30 * np.sqrt(rng.uniform(0.01, 1, count)), rng.uniform(-np.pi, np.pi, count)
     columns = (reach * np.cos(azimuth), reach * np.sin(azimuth), rng.uniform(-1.8, -1.6, count))
     xyz = np.stack(columns, 1).astype(np.float32)
     labels = np.where(xyz[:, 1] > 0, left, right)
-    predicted = np.where(xyz[:, 0] < -10, mistaken, labels)
+    predicted = np.where(xyz[:, 0] < 60 * share - 30, mistaken, labels)
     return ShownScan(
-        title=f"made up {seed}",
+        title=title,
         xyz=xyz,
         intensity=(reach / 30).astype(np.float32),
         labels=labels,
         predictions={"prediction": predicted},
         confidences={"prediction": np.where(labels == predicted, 0.9, 0.2).astype(np.float32)},
-        cameras=[[camera(xyz, (40 * seed, 90, 120))]],
+        cameras=[[camera(xyz, (40, 90, 120))]] if share else [],
     )
 
 
 def small_scans() -> MadeUp:
-    """Makes three scans; the last has less wrong points than the first, the second more."""
-    pairs = ((ROAD, CAR, SIDEWALK), (VEGETATION, BUILDING, CAR), (SIDEWALK, SIDEWALK, SIDEWALK))
-    return MadeUp(tuple(small(i, *classes) for i, classes in enumerate(pairs)))
+    """Makes three scans; the second is predicted the worst, the third has one class alone and no camera."""
+    return MadeUp(
+        (
+            small("first", ROAD, CAR, SIDEWALK, share=0.3),
+            small("second", VEGETATION, BUILDING, CAR, share=0.6),
+            small("third", SIDEWALK, SIDEWALK, SIDEWALK),
+        )
+    )
 
 
 def real_size() -> MadeUp:
@@ -141,7 +154,7 @@ def main() -> None:
     """Shows the scans that the first argument names."""
     from utils.viewer.server import view
 
-    view(MADE[sys.argv[1] if len(sys.argv) > 1 else "small"]())
+    view(MADE[sys.argv[1] if len(sys.argv) > 1 else "small"](), port=0)
 
 
 if __name__ == "__main__":

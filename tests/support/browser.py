@@ -36,10 +36,16 @@ FLAGS = (
     "--enable-unsafe-swiftshader",
 )
 SIZE = (1000, 640)
-PATIENCE = 90.0
+PATIENCE = 60.0
 
 Pixels = np.ndarray
 """(H, W, 3) uint8 RGB."""
+
+# Left, top, right and bottom of what lies on the scene: the panel and floating windows, with the edges that resize them.
+_WINDOWS = """() => [...document.querySelectorAll("[data-dock-region], [data-floating-window]")].map(element => {
+  const box = element.getBoundingClientRect();
+  return [box.left - 8, box.top - 8, box.right + 8, box.bottom + 8].map(Math.round);
+})"""
 
 
 def chromium() -> str | None:
@@ -142,16 +148,26 @@ class Page:
         """Returns the whole page as it looks now."""
         return np.asarray(Image.open(io.BytesIO(self.driven.screenshot())).convert("RGB"))
 
-    def points(self) -> Pixels:
-        """Returns the left part of the page, where points are and no panel."""
-        image = self.picture()
-        panel = self.driven.get_by_test_id("floating-panel")
-        box = panel.bounding_box() if panel.count() else None
-        return image[:, : int(box["x"]) - 12] if box else image
+    def _free(self, image: Pixels) -> np.ndarray:
+        """Returns the (H, W) mask of pixels that no panel or window with controls covers."""
+        free = np.ones(image.shape[:2], bool)
+        for left, top, right, bottom in self.driven.evaluate(_WINDOWS):
+            free[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+        return free
 
-    def share(self, *colors: tuple[int, int, int], tolerance: int = 12) -> float:
-        """Returns the share of pixels, 0..1, whose channels are all within `tolerance` of one of the colours."""
-        return share(self.points(), *colors, tolerance=tolerance)
+    def points(self) -> Pixels:
+        """Returns the (M, 3) uint8 RGB pixels of the scene, without panels and windows."""
+        image = self.picture()
+        return image[self._free(image)]
+
+    def where(self, *colors: tuple[int, int, int]) -> np.ndarray:
+        """Returns row and column, (M, 2), of the pixels of the scene that have one of these colours."""
+        image = self.picture()
+        return np.argwhere(near(image, *colors) & self._free(image))
+
+    def share(self, *colors: tuple[int, int, int]) -> float:
+        """Returns the share of the scene's pixels, 0..1, that have one of these colours."""
+        return float(near(self.points(), *colors).mean())
 
     def until(self, expected: Callable[[], bool], what: str) -> None:
         """Waits until a condition is true.
@@ -215,7 +231,7 @@ def starting_with(label: str) -> Any:
     return re.compile(rf"^\s*{re.escape(label)}(?!\w)", re.IGNORECASE)
 
 
-def share(image: Pixels, *colors: tuple[int, int, int], tolerance: int = 12) -> float:
-    """Returns the share of pixels, 0..1, whose channels are all within `tolerance` of one of the colours."""
-    away = [np.abs(image.astype(np.int16) - color).max(axis=2) for color in colors]
-    return float((np.min(away, axis=0) <= tolerance).mean())
+def near(image: Pixels, *colors: tuple[int, int, int], tolerance: int = 12) -> np.ndarray:
+    """Returns the mask, (...), of (..., 3) pixels whose channels are all within `tolerance` of one of the colours."""
+    away = [np.abs(image.astype(np.int16) - color).max(axis=-1) for color in colors]
+    return np.min(away, axis=0) <= tolerance
