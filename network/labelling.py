@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -84,7 +84,7 @@ class Fits:
         self,
         segmenter: Segmenter,
         scans: Sequence[ListedScan],
-        read: Callable[[ListedScan], PointCloud],
+        read: Callable[[Any], PointCloud],
         fit: Fit,
         say: Callable[[str, int], object],
     ) -> None:
@@ -147,7 +147,7 @@ class Labelling:
     def __init__(
         self,
         segmenter: Segmenter,
-        read: Callable[[ListedScan], PointCloud],
+        read: Callable[[Any], PointCloud],
         fits: Fits,
         records: PredictionRecords,
         formats: Sequence[str],

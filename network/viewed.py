@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class ViewedResults:
         self,
         segmenter: Segmenter,
         scans: Sequence[ListedScan],
-        read: Callable[[ListedScan], PointCloud],
+        read: Callable[[Any], PointCloud],
         fits: Fits,
     ) -> None:
         self._segmenter, self._scans, self._read, self._fits = segmenter, scans, read, fits

@@ -140,7 +140,7 @@ def test_bad_files_are_named_and_the_others_go_on(checkpoint, scans, capsys):
     Path("drive/empty.npy").write_bytes(b"")
     nothing = np.full((40, 4), np.nan, np.float32)
     np.save("drive/nothing.npy", nothing)
-    far = points_of(scans / "000000.bin") + np.float32([1e4, 0, 0, 0])
+    far = points_of(scans / "000000.bin") + np.array([1e4, 0, 0, 0], np.float32)
     np.save("drive/far.npy", far)
     assert run(checkpoint, "nowhere.bin", scans, "--output", "out") == 2
     captured = capsys.readouterr()

@@ -42,6 +42,6 @@ def share_out(devices: Devices, work: Callable[[torch.device, int, int], Made]) 
     """
     module = _Share(work)
     trainer = build_trainer(devices, bar=False)
-    one_step: Any = DataLoader([0])
-    trainer.predict(module, one_step, return_predictions=False)
+    one_step: Any = [0]
+    trainer.predict(module, DataLoader(one_step), return_predictions=False)
     return module.made

@@ -138,7 +138,7 @@ def test_several_threads_may_call_it(segmenter):
 @pytest.mark.parametrize("config", VOXELS, ids=lambda path: path.stem)
 def test_voxel_models_label_all_points(tmp_path, config):
     path = write_checkpoint(tmp_path / "x.ckpt", small_config(config=config))
-    result = Segmenter.load(path, device="cpu")(make_points() + np.float32([500, 0, 0, 0]))
+    result = Segmenter.load(path, device="cpu")(make_points() + np.array([500, 0, 0, 0], np.float32))
     assert (result.labels > 0).all()
 
 

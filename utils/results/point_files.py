@@ -53,7 +53,8 @@ class LabelledPoints:
     def counts(self) -> dict[str, int]:
         """Counts the points of each class that occurs, the most frequent first."""
         found = np.bincount(self.labels, minlength=len(self.names))
-        return {self.names[number]: int(found[number]) for number in np.argsort(-found, kind="stable") if found[number]}
+        order = np.argsort(-found, kind="stable").tolist()
+        return {self.names[number]: int(found[number]) for number in order if found[number]}
 
 
 def label_file(points: LabelledPoints, confidence: bool) -> bytes:

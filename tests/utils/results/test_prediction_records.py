@@ -16,7 +16,7 @@ POINTS = LabelledPoints(
     np.ones((5, 3)),
     None,
     np.ones(5, np.uint8),
-    np.float32([0.5, 0.5, 0.5, 0.5, 0]),
+    np.array([0.5, 0.5, 0.5, 0.5, 0], np.float32),
     ("unlabeled", "car"),
     np.zeros((2, 3), np.uint8),
     np.array([0, 10], np.uint32),
@@ -53,7 +53,8 @@ def test_only_a_finished_scan_with_all_its_files_is_done(output):
     assert records(output).is_done("drive/0", "drive/0.bin")
     assert not records(output, overwrite=True).is_done("drive/0", "drive/0.bin")
     found = records(output).find("drive/0")
-    assert found is not None and found.classes == {"car": 5} and (found.points, found.unseen) == (5, 1) and found.complete
+    assert found is not None and found.complete
+    assert found.classes == {"car": 5} and (found.points, found.unseen) == (5, 1)
 
 
 def test_results_of_others_are_not_overwritten(output):
