@@ -46,13 +46,13 @@ class ListedScan(Protocol):
 
     @property
     def group(self) -> str:
-        """What it was recorded with."""
+        """The recording that it belongs to."""
         ...
 
 
 @dataclass
 class Outcome:
-    """What has become of the scans of one process.
+    """A count of the scans of one process: those labelled, and those that could not be.
 
     Attributes:
         labelled, skipped: number of scans that were labelled, and that were done already.
@@ -70,7 +70,7 @@ Progress = Callable[[ListedScan, "Result | str | None"], object]
 
 
 class Fits:
-    """How the scans of each group are aligned with the training data; found when the first of a group is wanted.
+    """The alignments of groups of scans with the training data; each is found when a scan of the group is wanted.
 
     Args:
         segmenter: compares scans with its training.

@@ -183,7 +183,7 @@ class Segmenter:
         return diagnose(clouds, self.sensor, self.statistics, given)
 
     def prepare(self, cloud: PointCloud, alignment: Alignment | None = None) -> Prepared:
-        """Does what can be done on the CPU before the network is free: alignment, volume, nearest points.
+        """Prepares a cloud on the CPU, while the network may be busy: alignment, volume, nearest points.
 
         Raises:
             UserError: no point of the cloud is a return, or none lies inside the volume.

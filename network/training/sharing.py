@@ -24,7 +24,7 @@ class _Share(pl.LightningModule):
         self.made: list[Any] = []
 
     def predict_step(self, batch: Any, batch_idx: int) -> None:
-        """Does the work, and gathers what all processes have made."""
+        """Carries the work out, and gathers what all processes have made."""
         trainer = self.trainer
         own = self._work(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
         self.made = [own]

@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
                 before = arguments[number - 1] if not text and number else text.rstrip("=")
                 self.error(f"an empty text behind {before or 'the command'}; give a value, or leave out the flag")
         arguments = _with_their_flags(arguments)
-        has_files = any(not action.option_strings for action in self._actions)
+        has_files = any(not action.option_strings and action.nargs == "+" for action in self._actions)
         return super().parse_known_args(self._files_last(arguments) if has_files else arguments, namespace)
 
     def _files_last(self, arguments: Sequence[str]) -> list[str]:

@@ -54,7 +54,7 @@ class LabelledPoints:
         """Counts the points of each class that occurs, the most frequent first."""
         found = np.bincount(self.labels, minlength=len(self.names))
         order = np.argsort(-found, kind="stable").tolist()
-        return {self.names[number]: int(found[number]) for number in order if found[number]}
+        return {str(self.names[number]): int(found[number]) for number in order if found[number]}
 
 
 def label_file(points: LabelledPoints, confidence: bool) -> bytes:
