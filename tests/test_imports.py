@@ -33,7 +33,7 @@ WALLS = {
     "pypcd4": ["dataloader/formats/pcd.py"],
     "plyfile": ["dataloader/formats/ply.py"],
     "laspy": ["dataloader/formats/las.py", "utils/results/*.py"],
-    "rosbags": ["dataloader/formats/bag.py"],
+    "rosbags": ["dataloader/formats/bag_reader.py"],
     "fsspec": ["utils/locations.py"],
     "torchvision": [],  # not among the dependencies
     "torch_scatter": [],

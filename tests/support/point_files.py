@@ -65,12 +65,12 @@ def line_of(path: Path, layout: Layout | None = None) -> str:
 
 def cut(content: bytes, header: int) -> Iterator[bytes]:
     """Yields the beginnings of a file: each within the first bytes of its header, and some of the rest."""
-    places = {*range(min(header, 40)), *np.linspace(0, len(content) - 1, 40).astype(int).tolist(), len(content) - 1}
+    places = {*range(min(header, 12)), *np.linspace(0, len(content) - 1, 24).astype(int).tolist(), len(content) - 1}
     for place in sorted(places):
         yield content[:place]
 
 
-def flipped(content: bytes, begin: int, end: int, seed: int = 0, most: int = 200) -> Iterator[bytes]:
+def flipped(content: bytes, begin: int, end: int, seed: int = 0, most: int = 80) -> Iterator[bytes]:
     """Yields a file with one byte changed, for places between `begin` and `end`, in several ways."""
     rng = np.random.default_rng(seed)
     for place in rng.permutation(np.arange(begin, end))[:most]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
+from dataloader.formats import bag_reader
 from dataloader.formats.open import Clouds, Layout, is_bag_folder, open_clouds
 from tests.support.point_files import CLOUD, assert_is, cut, flipped, with_lost_returns
 from utils.errors import UserError
@@ -155,7 +158,8 @@ def test_topics_are_asked_for(tmp_path, kind) -> None:
     path = write(tmp_path, kind, topics)
     line = line_of_bag(path)
     assert "--topic" in line and "/a (1 messages), /b (2 messages)" in line
-    assert_is(open_clouds(path, Layout(topic="/a")).read(0), scaled(1))
+    for topic in ("/a", "a"):
+        assert_is(open_clouds(path, Layout(topic=topic)).read(0), scaled(1))
     assert len(open_clouds(path, Layout(topic="/b"))) == 2
     assert "is not in it" in line_of_bag(path, Layout(topic="/c"))
     assert "std_msgs/msg/String" in line_of_bag(path, Layout(topic="/info"))
@@ -244,23 +248,42 @@ def test_damaged_bags_give_points_or_one_line(tmp_path, kind, capfd) -> None:
     content = file.read_bytes()
     few = [*cut(content, 0)]
     assert points_or_lines(path, file, few) >= len(few) - 8
-    points_or_lines(path, file, flipped(content, 0, len(content), most=150))
+    points_or_lines(path, file, flipped(content, 0, len(content), most=40))
     if path.is_dir():
         file.write_bytes(content)
         index = path / "metadata.yaml"
         text = index.read_bytes()
-        points_or_lines(path, index, flipped(text, 0, len(text), most=60))
+        points_or_lines(path, index, flipped(text, 0, len(text), most=40))
     assert capfd.readouterr() == ("", "")
 
 
-def test_chunks_that_unpack_to_far_more_are_one_line(tmp_path) -> None:
-    made = message(data=np.zeros(2**27, np.uint8))
-    for kind in ("bag bz2", "mcap storage"):
-        (tmp_path / kind).mkdir()
-        path = write(
-            tmp_path / kind, kind, {"/top": [made if kind.startswith("bag") else message(ros1=False, data=made.data)]}
-        )
-        assert "unpacks to more than" in line_of_bag(path)
+@pytest.mark.parametrize("kind", ["bag bz2", "bag lz4", "mcap storage", "sqlite message", "sqlite file"])
+def test_what_unpacks_to_far_more_is_one_line(tmp_path, kind, monkeypatch) -> None:
+    monkeypatch.setattr(bag_reader, "_ALWAYS_ALLOWED", 1 << 16)
+    monkeypatch.setattr(bag_reader, "_MOST_EXPANDED", 100)
+    path = write(tmp_path, kind, {"/top": [message(ros1=kind.startswith("bag"), data=np.zeros(2**22, np.uint8))]})
+    assert "unpacks to" in line_of_bag(path)
+
+
+def test_a_pipe_in_the_folder_is_one_line(tmp_path) -> None:
+    path = write(tmp_path, "sqlite", {"/top": [message(ros1=False)]})
+    file = next(path.glob("*.db3"))
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match="not an ordinary file"):
+        open_clouds(path, Layout())
+
+
+def test_other_processes_read_by_themselves(tmp_path) -> None:
+    """A child has the open file of its parent in common with it; neither may move in it for the other."""
+    path = write(tmp_path, "bag", {"/top": [message(scaled(n)) for n in range(4)]})
+    clouds = open_clouds(path, Layout())
+    clouds.read(0)
+    with get_context("fork").Pool(2) as pool:
+        children = pool.map(clouds.__class__.read.__get__(clouds), [3, 1, 2, 0, 3])
+    for number, cloud in zip([3, 1, 2, 0, 3], children, strict=True):
+        assert_is(cloud, scaled(number))
+    assert_is(clouds.read(1), scaled(1))
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch) -> None:

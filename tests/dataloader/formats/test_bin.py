@@ -50,6 +50,8 @@ def test_files_beside_it_settle_the_question(tmp_path) -> None:
         with pytest.raises(UserError, match="say which"):
             open_clouds(path, Layout(), iter(some))
     ODD_RING.tofile(others[2])
+    with pytest.raises(UserError, match="say which"):
+        open_clouds(path, Layout(), iter(others))  # one fits KITTI only, another one nuScenes
     RING.tofile(path)
     assert_is(open_clouds(path, Layout(), iter(others[2:])).read(0), RING[:, :4])
 

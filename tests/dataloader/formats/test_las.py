@@ -100,11 +100,11 @@ def test_damaged_files_give_points_or_one_line(tmp_path, suffix, form, capfd) ->
     write(path, form)
     content = path.read_bytes()
     start = struct.unpack_from("<I", content, 96)[0]
-    assert assert_points_or_line(path, cut(content, start), 253) >= 39
+    assert assert_points_or_line(path, cut(content, start), 253) >= 24
     counts = {*range(107, 111), *range(247, 255)}
     keep = [
         changed
-        for changed in flipped(content, 0, start + 60, most=400)
+        for changed in flipped(content, 0, start + 60, most=120)
         if all(changed[n] == content[n] for n in counts)
     ]
     assert_points_or_line(path, iter(keep), 253)

@@ -182,7 +182,7 @@ def test_damaged_files_give_points_or_one_line(tmp_path, save) -> None:
     path = tmp_path / ("scan.npy" if save is np.save else "scan.npz")
     save(path, CLOUD)
     content = path.read_bytes()
-    assert assert_points_or_line(path, cut(content, 128), 253) >= 39
+    assert assert_points_or_line(path, cut(content, 128), 253) >= 24
     assert_points_or_line(path, flipped(content, 0, 200), 253)
     if save is not np.save:
         assert_points_or_line(path, flipped(content, len(content) - 120, len(content)), 253)
