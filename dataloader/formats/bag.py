@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -107,13 +108,10 @@ class Bag:
         self._reader: Any = None
         self._messages: Iterator[tuple[Any, int, bytes]] | None = None
         self._process = os.getpid()
-        self._inherited: Any = None  # the reader of the parent: its end would remove the temporary files of both
+        self._end: weakref.finalize[..., Bag] | None = None
 
     def __reduce__(self) -> tuple[type[Bag], tuple[Path, str, int]]:
         return Bag, (self._path, self._topic, self._count)
-
-    def __del__(self) -> None:
-        self._close()
 
     def __len__(self) -> int:
         return self._count
@@ -132,8 +130,7 @@ class Bag:
             raise IndexError(f"message {index} of {self._count}")
         name = f"{self._path} {shortened(self._topic, 80)} {self.label(index)}"
         if self._process != os.getpid():  # of the parent, which moves in the same open file, and may hold the lock
-            self._inherited = self._reader
-            self._reader, self._messages, self._process = None, None, os.getpid()
+            self._reader, self._messages, self._end, self._process = None, None, None, os.getpid()
             self._lock = threading.Lock()
         with reading(name, "message of points"):
             with self._lock:
@@ -173,6 +170,7 @@ class Bag:
         """Begins to read at a message that is known already and lies before `index` or is the same."""
         if self._reader is None:
             self._reader = open_reader(self._path)
+            self._end = weakref.finalize(self, _end, self._reader, os.getpid())
         connections = [c for c in self._reader.connections if (c.topic, c.msgtype) == (self._topic, POINT_CLOUD)]
         start = None
         self._next = 0
@@ -182,7 +180,13 @@ class Bag:
         self._messages = iter(self._reader.messages(connections, start=start))
 
     def _close(self) -> None:
-        reader, self._reader, self._messages = self._reader, None, None
-        if reader is not None and self._process == os.getpid():
-            with suppress(Exception):
-                reader.close()
+        if self._end is not None:
+            self._end()
+        self._reader, self._messages, self._end = None, None, None
+
+
+def _end(reader: Any, process: int) -> None:
+    """Closes a reader, but not that of the parent process: both have the same temporary files."""
+    if process == os.getpid():
+        with suppress(Exception):
+            reader.close()

@@ -23,6 +23,7 @@ from dataloader.formats import bag_reader
 from dataloader.formats.open import Clouds, Layout, is_bag_folder, open_clouds
 from tests.support.point_files import CLOUD, assert_is, cut, flipped, with_lost_returns
 from utils.errors import UserError
+from utils.scan.point_cloud import PointCloud
 
 STORES = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.ROS2_HUMBLE)}
 POINTS, TEXT = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
@@ -274,13 +275,22 @@ def test_a_pipe_in_the_folder_is_one_line(tmp_path) -> None:
         open_clouds(path, Layout())
 
 
+INHERITED: list[Clouds] = []
+
+
+def read_inherited(number: int) -> PointCloud:
+    return INHERITED[-1].read(number)
+
+
 def test_other_processes_read_by_themselves(tmp_path) -> None:
     """A child has the open file of its parent in common with it; neither may move in it for the other."""
     path = write(tmp_path, "bag", {"/top": [message(scaled(n)) for n in range(4)]})
     clouds = open_clouds(path, Layout())
     clouds.read(0)
-    with get_context("fork").Pool(2) as pool:
-        children = pool.map(clouds.__class__.read.__get__(clouds), [3, 1, 2, 0, 3])
+    INHERITED.append(clouds)
+    lock = vars(clouds)["_lock"]  # as if another thread were reading
+    with lock, get_context("fork").Pool(2) as pool:
+        children = pool.map_async(read_inherited, [3, 1, 2, 0, 3]).get(timeout=10)
     for number, cloud in zip([3, 1, 2, 0, 3], children, strict=True):
         assert_is(cloud, scaled(number))
     assert_is(clouds.read(1), scaled(1))
