@@ -24,7 +24,8 @@ from utils.scan.statistics import Statistics
 
 PATH = Path("last.ckpt")
 ASCENDING = tuple(float(number) for number in range(9))
-STATISTICS = Statistics(7, ASCENDING, ASCENDING, ASCENDING, ASCENDING, -1.73, (0.05,) * 20)
+TRAITS = {"ground": ASCENDING, "rotation": ASCENDING}
+STATISTICS = Statistics(7, ASCENDING, ASCENDING, ASCENDING, ASCENDING, -1.73, (0.05,) * 20, TRAITS)
 HERE = ["2dpass", "description"]
 
 
@@ -97,6 +98,8 @@ def assert_sound(found: Description | None, where: Any) -> None:
         for name in ("intensity", "height", "range", "points_per_scan"):
             assert len(numbers := getattr(statistics, name)) == 9 and list(numbers) == sorted(numbers), where
             assert all(map(math.isfinite, numbers)), where
+        for numbers in statistics.traits.values():
+            assert len(numbers) == 9 and list(numbers) == sorted(numbers) and all(map(math.isfinite, numbers)), where
         assert sum(statistics.class_shares) == pytest.approx(1) and min(statistics.class_shares) >= 0, where
 
 
@@ -123,6 +126,9 @@ WRONG: dict[str, tuple[list[Any], Any, str]] = {
     "infinite": (["statistics", "intensity", 8], math.inf, "statistics.intensity"),
     "a negative range": (["statistics", "range", 0], -1.0, "statistics.range"),
     "shares beyond one": (["statistics", "class_shares", 3], 0.5, "statistics.class_shares"),
+    "a trait not ascending": (["statistics", "traits", "ground", 4], 0.5, "statistics.traits.ground"),
+    "a trait that is no number": (["statistics", "traits", "rotation", 0], math.nan, "statistics.traits.rotation"),
+    "traits of another kind": (["statistics", "traits"], [1.0], "statistics.traits"),
     "no scans": (["statistics", "scans"], 0, "statistics.scans"),
 }  # fmt: skip
 
@@ -131,6 +137,14 @@ WRONG: dict[str, tuple[list[Any], Any, str]] = {
 def test_what_cannot_be_is_named(content, name) -> None:
     place, value, expected = WRONG[name]
     assert expected in refusal(read_description, changed(content, [*HERE, *place], value), PATH)
+
+
+def test_traits_are_optional_and_unknown_ones_are_left_out(content) -> None:
+    """Checkpoints of earlier versions have none, those of later ones perhaps more."""
+    earlier = read_description(without(content, [*HERE, "statistics", "traits"]), PATH)
+    assert earlier is not None and earlier.statistics == replace(STATISTICS, traits={})
+    later = read_description(changed(content, [*HERE, "statistics", "traits", "colour"], "blue"), PATH)
+    assert later is not None and later.statistics == STATISTICS
 
 
 def test_it_comes_back_for_nuscenes_too() -> None:

@@ -69,7 +69,8 @@ def test_axes_are_completed(text) -> None:
 
 
 WRONG = {
-    "--axes y": "forward=y", "--axes forward=w": "forward=y", "--axes ahead=y": "forward=y", "--axes forward=": "forward",
+    "--axes y": "forward=y", "--axes forward=w": "forward=y", "--axes ahead=y": "forward=y",
+    "--axes forward=": "forward=y",
     "--axes forward=x,back=y": "forward is given twice", "--axes forward=x,left=-x": "one axis is given for two",
     "--axes forward=z": "z does not point up", "--axes up=y": "which axis points forward", "--length_scale 0": "factor",
     "--axes forward=x,,left=y": "forward=y", "--length_scale=-1": "factor", "--length_scale nan": "factor",
