@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import shlex
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def parsed(text: str) -> argparse.Namespace:
 def in_frame(xyz: np.ndarray, axes: tuple[str, str, str], forward: str = "x") -> np.ndarray:
     """Writes points of the training's frame in a frame whose `axes` point forward, left and up."""
     ahead, left, up = xyz.astype(np.float64).T if forward == "x" else (xyz[:, 1], -xyz[:, 0], xyz[:, 2])
-    return sum(np.outer(part, VECTORS[axis]) for part, axis in zip((ahead, left, up), axes, strict=True))
+    return np.column_stack([ahead, left, up]) @ np.array([VECTORS[axis] for axis in axes])
 
 
 def test_there_are_48_frames() -> None:
@@ -168,13 +169,13 @@ def test_rows_that_are_no_returns_stay_as_they_are() -> None:
     found = alignment.apply(PointCloud("x", xyz, intensity), SEMANTICKITTI, None)
     assert np.array_equal(found.xyz[:4], lost, equal_nan=True)
     assert np.array_equal(found.measured, [False] * 4 + [True] * 300)
-    assert np.array_equal(found.intensity, 2 * intensity)
+    assert found.intensity is not None and np.array_equal(found.intensity, 2 * intensity)
     assert np.array_equal(found.xyz[4:], np.float32(points() * 0.5 - [0, 0, 1.73]))
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
-def test_numbers_of_all_kinds_and_sizes(kind) -> None:
+def test_numbers_of_all_kinds_and_sizes(kind: Any) -> None:
     xyz = np.array([[1, 2, 3], [-4, 5, -6]], kind)
     if kind == np.float64:
         xyz = np.concatenate([xyz, [[1e39, 0, 0], [1e300, -1e300, 1e30]]])

@@ -227,7 +227,7 @@ def test_fewer_points_and_beams_are_said_without_advice(kitti) -> None:
 
 
 def test_a_narrow_place_is_said_without_advice(kitti) -> None:
-    room = kitti.scans[0] * np.float32([0.2, 0.2, 1, 1])
+    room = kitti.scans[0] * np.array([0.2, 0.2, 1, 1])
     misfits, alignment = diagnose([cloud_of(room)], kitti.sensor, kitti.statistics, Alignment())
     assert ("range", "") in {(misfit.kind, misfit.remedy) for misfit in misfits} and alignment.length_scale == 1
 
@@ -239,7 +239,7 @@ def test_scans_without_intensities_are_said_without_advice(kitti, value) -> None
     cloud = PointCloud("x", points[:, :3], intensity)
     (misfit,), alignment = diagnose([cloud], kitti.sensor, kitti.statistics, Alignment())
     assert (misfit.kind, misfit.remedy, alignment) == ("intensity", "", Alignment())
-    none = statistics_of([points * np.float32([1, 1, 1, 0])], SEMANTICKITTI)
+    none = statistics_of([points * np.array([1, 1, 1, 0])], SEMANTICKITTI)
     assert not diagnose([cloud], kitti.sensor, none, Alignment())[0], "the training had none either"
 
 

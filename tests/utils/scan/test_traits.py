@@ -10,7 +10,8 @@ from utils.scan.traits import LEAST_POINTS, PERCENTAGES, quantiles_of, traits_of
 
 
 def found(points: np.ndarray):
-    return traits_of(*points[:, :3].T, points[:, 3])
+    x, y, z, intensity = points.T
+    return traits_of(x, y, z, intensity)
 
 
 @pytest.mark.parametrize("beams", [16, 32, 64])
