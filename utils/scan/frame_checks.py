@@ -18,6 +18,7 @@ _FEET = 0.3048
 _FAR_OFF = 15.0, 1 / 300  # ratios of distances that no scene explains; the nearest unit is taken beyond them
 _SAME_GROUND = 0.3  # metres
 _SAMPLE = 8192  # points
+_SCENES = 5.0  # factor between the distances of two scenes
 
 _LAYER = 0.2  # metres
 _AWAY = 3.0, 20.0  # metres from the middle of the points, in which the ground is looked for
@@ -51,6 +52,8 @@ def unit(source: Source, alignment: Alignment) -> Finding | None:
             return None
     else:
         name, scale = min(_UNITS.items(), key=lambda item: abs(np.log(item[1] * ratio)))
+        if not 1 / _SCENES < ratio * scale < _SCENES:
+            return None
     text = (
         f"half of the points lie within {ratio * known[1]:,.4g} m around their middle, in the training within "
         f"{known[1]:.3g} m, so their unit seems to be {name}"

@@ -14,6 +14,7 @@ _LEVEL = 2.0  # factor beyond the training's spread: other streets and materials
 _REACH = 2.0  # factor
 _POINTS = 0.6, 1.7  # factors; damp, open and narrow places explain some of it
 _BEAMS = 0.75, 1.4  # factors
+_LARGEST_SCALE = 1e12
 _UNIT = 1.5  # factor beyond the training's spread, within which a change of the unit explains all
 _TOPS = 1 / 255, 1.0, 100.0, 255.0, 65535.0
 """The largest intensity in the units that sensors and files have; the first if it was scaled twice."""
@@ -52,7 +53,9 @@ def intensity(source: Source, alignment: Alignment) -> Finding | None:
     fitting = [scale for scale in scales if usual[0] / _UNIT < level * scale < usual[2] * _UNIT]
     scale = min(fitting, key=lambda scale: abs(np.log(level * scale / usual[1])), default=_rounded(usual[1] / level))
     text = f"the intensity is about {level:.3g}, in the training about {usual[1]:.3g}"
-    return Finding("intensity", text, replace(alignment, intensity_scale=alignment.intensity_scale * scale))
+    scale *= alignment.intensity_scale
+    possible = 1 / _LARGEST_SCALE < scale < _LARGEST_SCALE  # else the numbers are damaged
+    return Finding("intensity", text, replace(alignment, intensity_scale=scale) if possible else alignment)
 
 
 def _rounded(value: float) -> float:

@@ -176,7 +176,7 @@ def test_rows_that_are_no_returns_stay_as_they_are() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
 def test_numbers_of_all_kinds_and_sizes(kind: Any) -> None:
-    xyz = np.array([[1, 2, 3], [-4, 5, -6]], kind)
+    xyz: Any = np.array([[1, 2, 3], [-4, 5, -6]], kind)
     if kind == np.float64:
         xyz = np.concatenate([xyz, [[1e39, 0, 0], [1e300, -1e300, 1e30]]])
     found = Alignment(length_scale=1000.0, center="auto").apply(PointCloud("x", xyz), SEMANTICKITTI, None)

@@ -226,6 +226,21 @@ def test_fewer_points_and_beams_are_said_without_advice(kitti) -> None:
     assert diagnose([], kitti.sensor, kitti.statistics, Alignment()) == ((), Alignment())
 
 
+def test_scans_with_little_ground_say_nothing_of_its_height(kitti) -> None:
+    for points in kitti.scans:
+        cloud = cloud_of(points[points[:, 2] > -1.3])
+        misfits, alignment = diagnose([cloud], kitti.sensor, kitti.statistics, Alignment())
+        assert {misfit.kind for misfit in misfits} <= {"density", "range"} and alignment == Alignment()
+
+
+@pytest.mark.parametrize("degrees", [45, 90])
+def test_what_a_camera_sees_of_a_scan_says_nothing_of_its_frame(kitti, degrees) -> None:
+    for points in kitti.scans:
+        ahead = points[np.abs(np.degrees(np.arctan2(points[:, 1], points[:, 0]))) < degrees]
+        (misfit,), _ = diagnose([cloud_of(ahead)], kitti.sensor, kitti.statistics, Alignment())
+        assert misfit.kind == "density"
+
+
 def test_a_narrow_place_is_said_without_advice(kitti) -> None:
     room = kitti.scans[0] * np.array([0.2, 0.2, 1, 1])
     misfits, alignment = diagnose([cloud_of(room)], kitti.sensor, kitti.statistics, Alignment())
