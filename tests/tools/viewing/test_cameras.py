@@ -22,6 +22,12 @@ def scans(demo_trees):
     return {"SemanticKITTI": kitti.read(0), "nuScenes": nuscenes.read(1)}
 
 
+def projection_of(tree):
+    """Multiplies the matrices of calib.txt, (3, 4)."""
+    found = read_calibration(tree, "08")
+    return np.asarray(found["P2"] @ np.vstack([found["Tr"], [0, 0, 0, 1]]), dtype=np.float64)
+
+
 def pinhole(pose, xyz):
     """Projects points by hand: (N, 2) row and column, and (N,) depth."""
     x, y, z = ((xyz.astype(np.float64) - pose.matrix[:3, 3]) @ pose.matrix[:3, :3]).T
@@ -50,8 +56,7 @@ def test_a_point_falls_where_the_pinhole_of_the_pose_puts_it(scans, dataset):
 
 def test_the_camera_of_semantickitti_is_where_the_calibration_has_it(scans, demo_trees):
     """The one point without a projection, which is the null space of P2 Tr."""
-    found = read_calibration(demo_trees["SemanticKITTI"], "08")
-    projection = found["P2"] @ np.vstack([found["Tr"], [0, 0, 0, 1]])
+    projection = projection_of(demo_trees["SemanticKITTI"])
     null = np.linalg.svd(projection)[2][-1]
     np.testing.assert_allclose(scans["SemanticKITTI"].cameras[0][0].pose.matrix[:3, 3], null[:3] / null[3], atol=1e-6)
 
@@ -104,15 +109,13 @@ def test_the_cameras_of_nuscenes_are_where_the_tables_have_them(scans, demo_tree
 # A mirror, a negative multiple, a projection onto a line, and no numbers.
 @pytest.mark.parametrize("factors", [(-1, 1, 1), (-1, -1, -1), (0, 1, 1), (np.nan, 1, 1)])
 def test_what_is_no_camera_has_no_pose(demo_trees, factors):
-    found = read_calibration(demo_trees["SemanticKITTI"], "08")
-    projection = found["P2"] @ np.vstack([found["Tr"], [0, 0, 0, 1]])
+    projection = projection_of(demo_trees["SemanticKITTI"])
     assert CameraPose.of(projection, (96, 64)) is not None
-    assert CameraPose.of(np.diag(factors).astype(np.float64) @ projection, (96, 64)) is None
+    assert CameraPose.of(np.array(factors, np.float64)[:, None] * projection, (96, 64)) is None
 
 
 def test_a_multiple_of_a_projection_is_the_same_camera(demo_trees):
-    found = read_calibration(demo_trees["SemanticKITTI"], "08")
-    projection = found["P2"] @ np.vstack([found["Tr"], [0, 0, 0, 1]])
+    projection = projection_of(demo_trees["SemanticKITTI"])
     once, thrice = (CameraPose.of(factor * projection, (96, 64)) for factor in (1.0, 3.0))
     assert once is not None and thrice is not None and once.center is not None and thrice.center is not None
     np.testing.assert_allclose(once.matrix, thrice.matrix, atol=1e-9)
