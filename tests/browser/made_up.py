@@ -1,7 +1,7 @@
 """Made-up scans for the viewer, and a program that shows them.
 
-    python -m tests.browser.made_up                    # three small scans, each of other classes
-    python -m tests.browser.made_up real_size          # scans of 64 beams and 125,000 points
+python -m tests.browser.made_up                    # three small scans, each of other classes
+python -m tests.browser.made_up real_size          # scans of 64 beams and 125,000 points
 """
 
 from __future__ import annotations

@@ -37,11 +37,13 @@ FLAGS = (
 )
 SIZE = (1000, 640)
 PATIENCE = 60.0
+SEEN = 0.005
+"""The share of pixels from which on a colour is seen."""
 
 Pixels = np.ndarray
 """(H, W, 3) uint8 RGB."""
 
-# Left, top, right and bottom of what lies on the scene: the panel and floating windows, with the edges that resize them.
+# Left, top, right and bottom of what lies on the scene: the panel and windows, with the edges that resize them.
 _WINDOWS = """() => [...document.querySelectorAll("[data-dock-region], [data-floating-window]")].map(element => {
   const box = element.getBoundingClientRect();
   return [box.left - 8, box.top - 8, box.right + 8, box.bottom + 8].map(Math.round);
@@ -183,13 +185,13 @@ class Page:
                 raise AssertionError(f"not within {PATIENCE:g} s: {what}; the page is in {kept}; {self.faults}")
             self.driven.wait_for_timeout(50)
 
-    def shows(self, *colors: tuple[int, int, int], least: float = 0.002) -> None:
-        """Waits until pixels of each colour are a share of at least `least` of the points' part of the page."""
-        self.until(lambda: all(self.share(color) >= least for color in colors), f"pixels of {colors}")
+    def shows(self, *colors: tuple[int, int, int]) -> None:
+        """Waits until each of the colours is on at least `SEEN` of the scene's pixels."""
+        self.until(lambda: all(self.share(color) >= SEEN for color in colors), f"pixels of {colors}")
 
     def lacks(self, *colors: tuple[int, int, int]) -> None:
-        """Waits until no pixel has any of the colours."""
-        self.until(lambda: self.share(*colors) == 0, f"no pixel of {colors}")
+        """Waits until the colours are on next to no pixel; where two others meet, a mixture may look like one."""
+        self.until(lambda: self.share(*colors) <= SEEN / 20, f"no pixels of {colors}")
 
     def _labelled(self, label: str) -> Any:
         """Finds the element with a label; text after it, such as a count, does not matter."""
