@@ -17,6 +17,8 @@ import pytest
 import main as main_program
 import predict
 from tests.conftest import ROOT
+from tests.dataloader.formats.test_bag import message
+from tests.dataloader.formats.test_bag import write as write_bag
 from tests.support.checkpoints import small_config, write_checkpoint
 from utils import locations
 from utils.command.process import run_program
@@ -74,14 +76,31 @@ WRITERS = {
 }
 
 
+def write_las(path: Path, points: np.ndarray) -> None:
+    header = laspy.LasHeader(version="1.2", point_format=0)
+    header.scales = np.full(3, 2.0**-24)  # fine enough for all bits of a float32
+    las = laspy.LasData(header)
+    las.x, las.y, las.z = points[:, :3].astype(np.float64).T
+    las.intensity = np.round(points[:, 3].astype(np.float64) * 65535).astype(np.uint16)
+    las.write(path)
+
+
 def test_labels_are_those_of_a_test_whatever_the_format(checkpoint, scans, demo_trees, capsys):
-    scan = scans / "000000.bin"
-    points = points_of(scan)
+    points = points_of(scans / "000000.bin")
+    points[:, 3] = np.round(points[:, 3] * 65535) / 65535  # .las has no others
     for suffix, write in WRITERS.items():
         write(Path(f"scan_{suffix}.{suffix}"), points)
-    assert run(checkpoint, *sorted(Path().glob("scan_*")), "--output", "out") == 0
-    found = {suffix: labels(f"out/scan_{suffix}.label") for suffix in WRITERS}
-    assert all(np.array_equal(each, found["bin"]) for each in found.values())
+    Path("bags").mkdir()
+    bags = [write_bag(Path("bags"), kind, {"/top": [message(points, kind == "bag")]}) for kind in ("bag", "mcap")]
+    assert run(checkpoint, *sorted(Path().glob("scan_*")), *bags, "--output", "out") == 0
+    found = {path.as_posix(): labels(path) for path in Path("out").rglob("*.label")}
+    assert len(found) == len(WRITERS) + 2 and len(set(found["out/scan_bin.label"].tolist())) > 1
+    assert all(np.array_equal(each, found["out/scan_bin.label"]) for each in found.values()), found
+    for suffix in ("las", "laz"):
+        write_las(Path(f"map.{suffix}"), points)
+    assert run(checkpoint, "map.las", "map.laz", "--output", "out", "--intensity_scale", "1/65535") == 0
+    for suffix in ("las", "laz"):
+        assert np.array_equal(labels(f"out/map.{suffix}.label"), found["out/scan_bin.label"])
 
     tree = Path(shutil.copytree(demo_trees["SemanticKITTI"], "sequences"))
     arguments = ["--checkpoint", str(checkpoint), "--cpu", "--test", "--save_prediction", "--set"]
