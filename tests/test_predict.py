@@ -20,8 +20,12 @@ from tests.conftest import ROOT
 from tests.dataloader.formats.test_bag import message
 from tests.dataloader.formats.test_bag import write as write_bag
 from tests.support.checkpoints import small_config, write_checkpoint
+from tests.support.demo import kitti_points
 from utils import locations
 from utils.command.process import run_program
+from utils.scan.records import Frame, Scan, no_pixels
+from utils.scan.sensor import SEMANTICKITTI
+from utils.scan.statistics import measure
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +245,42 @@ def test_several_processes_make_what_one_makes(checkpoint, scans):
         assert path.read_bytes() == Path("two", *path.parts[1:]).read_bytes()
     one, two = (json.loads(Path(name, "summary.json").read_text()) for name in ("one", "two"))
     assert one["classes"] == two["classes"] and one["problems"] == two["problems"]
+
+
+@pytest.fixture(scope="module")
+def informed(tmp_path_factory) -> Path:
+    """A checkpoint that knows its training scans, which are a demo's."""
+    records = []
+    for frame in (0, 12, 24):
+        points = kitti_points(0, frame).astype(np.float32)
+        none = np.zeros(len(points), np.int32)
+        place = Frame("00", "0", "0"), points[:, :3].copy(), points[:, 3].copy()
+        records.append(Scan(*place, none.astype(np.uint8), none, none.astype(np.int64), no_pixels(len(points))))
+    statistics = measure(records, 3, 20, SEMANTICKITTI)
+    return write_checkpoint(tmp_path_factory.mktemp("informed") / "best.ckpt", small_config(), statistics)
+
+
+def test_a_scan_that_does_not_fit_is_put_right_by_the_flags_that_are_advised(informed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    points = kitti_points(1, 4).astype(np.float64)
+    np.save("scan.npy", points.astype(np.float32))
+    disturbed = np.column_stack([-points[:, 1] + 431234.5, points[:, 0] + 5432100.25, points[:, 2] + 80])
+    np.save("map.npy", np.column_stack([disturbed, points[:, 3] * 255]))
+
+    def predict_it(*arguments: str) -> str:
+        assert run_program(lambda: predict.main(["--checkpoint", str(informed), "--cpu", *arguments])) == 0
+        return capsys.readouterr().out
+
+    assert "warning" not in predict_it("scan.npy", "--output", "out")
+    with pytest.raises(AssertionError):  # no point lies inside the volume
+        predict_it("map.npy", "--output", "out")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: map.npy"))
+    advice = line.partition("put it right with ")[2].partition(" (or")[0]
+    assert {"--axes", "--center", "--intensity_scale"} <= set(advice.split())
+    assert "warning" not in predict_it("map.npy", "--output", "advised", *advice.split())
+    said = predict_it("map.npy", "--output", "auto", "--fit", "auto")
+    assert f"aligned with {advice}" in said
+    expected = labels("out/scan.label")
+    for folder in ("advised", "auto"):
+        assert np.mean(labels(f"{folder}/map.label") == expected) > 0.95
+    assert json.loads(Path("auto/summary.json").read_text())["files"]["map"]["alignment"] == advice
