@@ -1,4 +1,4 @@
-"""What the buttons of the page do."""
+"""The buttons of the page, and the work that they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page is asked to show."""
+"""The choice of what the page shows."""
 
 from __future__ import annotations
 

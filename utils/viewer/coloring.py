@@ -1,4 +1,4 @@
-"""What the points of a scan are coloured by, and which of them are shown."""
+"""The colourings of the points of a scan, and the classes that are switched off."""
 
 from __future__ import annotations
 

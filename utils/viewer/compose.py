@@ -1,4 +1,4 @@
-"""What is to be seen of a frame, given what is chosen."""
+"""The composition of a frame and a choice: points in their colours, the picture of a camera, counts of the classes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _AHEAD = 3
 
 
 class Page:
-    """What the page shows, and the thread that shows it.
+    """The page that browsers look at, and the thread that changes it.
 
     All browsers share one `Choice`: whoever changes something changes it for all. The point of view is each browser's.
     """
@@ -74,12 +74,12 @@ class Page:
 
     @property
     def choice(self) -> Choice:
-        """What is chosen now."""
+        """The choice that counts now."""
         return self._choice
 
     @property
     def drawn(self) -> tuple[Choice, Frame | None]:
-        """What was chosen when the page was drawn the last time, and the frame that it shows, if it shows one."""
+        """The choice for which the page was drawn the last time, and the frame that it shows, if it shows one."""
         choice, content = self._drawn or (self._choice, None)
         return choice, content if isinstance(content, Frame) else None
 
@@ -126,11 +126,11 @@ class Page:
         content = self._content(choice.frame)
         if self._drawn is not None and self._drawn[0] == choice and self._drawn[1] is content:
             return
-        self._drawn = (choice, content)
         try:
             self._show(choice, content)
         except Exception as error:  # columns that do not fit each other, labels without a name
             self._show(choice, _line(error))
+        self._drawn = (choice, content)
 
     def _content(self, index: int) -> Frame | str | None:
         """Returns a frame, or why it cannot be read; None while it is read. It is read again when one comes back."""

@@ -26,7 +26,7 @@ class Panel:
             server: the server of the page.
             frames: the scans.
             choice: what is chosen at the start.
-            change: called with the attributes of a `Choice` that are chosen anew.
+            change: called with the attributes of a `Choice` that are to be chosen.
         """
         self._gui = server.gui
         self._change = change

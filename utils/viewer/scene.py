@@ -1,4 +1,4 @@
-"""What stands in the three-dimensional scene of the page: points, distance rings, cameras."""
+"""The three-dimensional scene of the page: points, distance rings, cameras."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class _Place:
     def clear(self) -> None:
         """Hides the place, and frees the memory that the points have in the browsers."""
         self.root.visible = False
-        self._show_points(_NO_POINT, _NO_COLOR)
+        self._show_points(_NO_POINT[:0], _NO_COLOR[:0])
 
     def _show_points(self, xyz: NDArray[np.float32], rgb: NDArray[np.uint8]) -> None:
         there = len(xyz) > 0

@@ -1,4 +1,4 @@
-"""Where a browser looks at the scene from."""
+"""The points of view of the browsers."""
 
 from __future__ import annotations
 
