@@ -32,7 +32,9 @@ class Traits:
     """A frozen record of the traits of one scan; None is what cannot be told.
 
     Attributes:
-        ground: height z of the ground, metres, where much of it is seen.
+        ground: height z of the ground, metres; None too if many points lie below it: in a scan that shows little
+            ground, or none because it was cut away, some other layer has the most points.
+        flatness: share of the points 3 to 20 m away that are in the layer of the ground.
         level: mean of the quantiles of the intensity at 50, 75 and 95 %, in the unit of the data set.
         reach: median distance from the sensor, metres.
         elongation: logarithm of how much farther the points lie ahead and behind than beside the sensor.
@@ -45,6 +47,7 @@ class Traits:
     """
 
     ground: float | None
+    flatness: float
     level: float | None
     reach: float
     elongation: float
@@ -84,8 +87,10 @@ def traits_of(
     elevation = np.degrees(np.arctan2(z, beside))
     bottom, top = np.percentile(elevation, (1, 99))
     rotation, start, step = _order(ahead, left, up)
+    ground, flatness, below = _layer(beside, z)
     return Traits(
-        ground=ground_of(beside, z, certain=True),
+        ground=None if flatness < _MOST_BELOW * below else ground,
+        flatness=flatness,
         level=None if intensity is None else level_of(np.percentile(intensity[rows].astype(np.float64), PERCENTAGES)),
         reach=float(np.median(np.hypot(beside, z))),
         elongation=_elongation(x, y),
@@ -104,7 +109,7 @@ def level_of(quantiles: Iterable[float]) -> float:
     return float(np.mean(chosen))
 
 
-def ground_of(beside: NDArray[np.float64], z: NDArray[np.float64], certain: bool = False) -> float | None:
+def ground_of(beside: NDArray[np.float64], z: NDArray[np.float64]) -> float | None:
     """Finds the height z of the ground, metres, without labels, from the points 3 to 20 m from the sensor.
 
     The ground is the only large surface whose points have about the same height. So the result is the median of the
@@ -113,17 +118,20 @@ def ground_of(beside: NDArray[np.float64], z: NDArray[np.float64], certain: bool
     Args:
         beside: (N,) horizontal distance from the sensor, metres.
         z: (N,) height, metres.
-        certain: whether to leave out a layer with many points below it: in a scan that shows little ground, or none
-            because it was cut away, some other layer has the most points.
 
     Returns:
         The height; None if there are fewer than 50 points at that distance.
     """
+    return _layer(beside, z)[0]
+
+
+def _layer(beside: NDArray[np.float64], z: NDArray[np.float64]) -> tuple[float | None, float, float]:
+    """Returns the height of the ground, and the shares of the near points that are in its layer and below it."""
     z = np.sort(z[(beside > _NEAR[0]) & (beside < _NEAR[1])])
     if len(z) < _LEAST_GROUND:
-        return None
+        return None, 0.0, 0.0
     start, end = densest(z, _THICKNESS)
-    return None if certain and end - start < _MOST_BELOW * start else float(np.median(z[start:end]))
+    return float(np.median(z[start:end])), (end - start) / len(z), start / len(z)
 
 
 def densest(ascending: NDArray[np.float64], thickness: float) -> tuple[int, int]:

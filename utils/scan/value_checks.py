@@ -10,6 +10,7 @@ from utils.scan.alignment import Alignment
 from utils.scan.comparison import Finding, Source, median
 
 _HEIGHT = 0.3  # metres beyond the training's spread: kerbs, load and slopes explain about 0.15
+_FLATNESS = 0.5  # a layer with a smaller part of the points than half of what the training had is not the ground
 _LEVEL = 2.0  # factor beyond the training's spread: other streets and materials explain 1.3
 _REACH = 2.0  # factor
 _POINTS = 0.6, 1.7  # factors; damp, open and narrow places explain some of it
@@ -22,7 +23,9 @@ _TOPS = 1 / 255, 1.0, 100.0, 255.0, 65535.0
 
 def height(source: Source, alignment: Alignment) -> Finding | None:
     """Looks at the height of the ground."""
-    usual, found = source.training.usual("ground"), median(scan.ground for scan in source.traits(alignment))
+    usual, flatness = source.training.usual("ground"), source.training.usual("flatness") or (0.0, 0.0, 0.0)
+    scans = source.traits(alignment)
+    found = median(scan.ground for scan in scans if scan.flatness > flatness[0] * _FLATNESS)
     if usual is None or found is None or alignment.center == "auto":
         return None
     if usual[0] - _HEIGHT < found < usual[2] + _HEIGHT:
