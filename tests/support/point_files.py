@@ -6,7 +6,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import laspy
 import numpy as np
+from plyfile import PlyData, PlyElement
+from pypcd4.pypcd4 import Encoding
+from pypcd4.pypcd4 import PointCloud as Pcd
 
 from dataloader.formats.open import Layout, open_clouds
 from tests.support.scans import sweep
@@ -93,3 +97,48 @@ def assert_points_or_line(path: Path, contents: Iterator[bytes], points: int, la
         else:
             assert len(cloud) == points
     return lines
+
+
+def text_of(cloud: np.ndarray, delimiter: str = " ") -> str:
+    """Writes rows of float32 numbers as text that has all their digits."""
+    return "".join(delimiter.join(f"{value:.9g}" for value in row) + "\n" for row in cloud)
+
+
+def write_every_format(folder: Path, cloud: np.ndarray) -> list[Path]:
+    """Writes the points of (N, 4) float32 in each format, by libraries or by hand, and returns the paths.
+
+    `.las` and `.laz` round to 2**-24 m, and end at 128 m. The bags have one message, in a folder of each kind. A `.bin`
+    of four columns is there only if its size is not that of five as well.
+    """
+    from tests.support.bags import KINDS, message, write_bag
+
+    count, plain = len(cloud), cloud.astype("<f4")
+    table = plain.view([(name, "<f4") for name in ("x", "y", "z", "intensity")])[:, 0]
+    head = "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z intensity\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\n"
+    head += f"WIDTH {count}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {count}\nDATA "
+    if count % 5:
+        plain.tofile(folder / "kitti.bin")
+    np.c_[plain, np.arange(count) % 32].astype("<f4").tofile(folder / "nuscenes.pcd.bin")
+    (folder / "ascii.pcd").write_text(f"{head}ascii\n{text_of(plain)}")
+    (folder / "binary.pcd").write_bytes(f"{head}binary\n".encode() + plain.tobytes())
+    pcd = Pcd.from_points(plain, ("x", "y", "z", "i"), [np.float32] * 4)
+    pcd.save(folder / "compressed.pcd", Encoding.BINARY_COMPRESSED)
+    for name, order in (("little", "<"), ("big", ">"), ("ascii", "=")):
+        vertices = PlyElement.describe(table, "vertex")
+        PlyData([vertices], text=name == "ascii", byte_order=order).write(folder / f"{name}.ply")
+    survey = laspy.LasData(laspy.LasHeader(point_format=3, version="1.2"))
+    survey.header.scales = np.full(3, 2.0**-24)
+    survey.x, survey.y, survey.z = (plain[:, axis].astype(float) for axis in range(3))
+    survey.intensity = np.round(plain[:, 3] * 65535).astype(np.uint16)
+    for suffix in ("las", "laz"):
+        survey.write(str(folder / f"survey.{suffix}"))
+    np.save(folder / "table.npy", plain)
+    np.savez_compressed(folder / "table.npz", points=plain, pose=np.eye(4))
+    (folder / "table.txt").write_text(text_of(plain))
+    (folder / "table.csv").write_text("x,y,z,intensity\n" + text_of(plain, ","))
+    (folder / "table.pts").write_text(f"{count}\n{text_of(plain)}")
+    bags = []
+    for kind in KINDS:
+        (folder / kind).mkdir()
+        bags.append(write_bag(folder / kind, kind, {"/lidar": [message(plain, kind.startswith("bag"))]}))
+    return sorted(path for path in folder.iterdir() if path.is_file()) + bags

@@ -4,114 +4,22 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Writer1
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
-from rosbags.rosbag2 import Writer as Writer2
-from rosbags.typesys import Stores, get_typestore
 
 from dataloader.formats import bag_reader
 from dataloader.formats.open import Clouds, Layout, is_bag_folder, open_clouds
+from tests.support.bags import KINDS, POINTS, STORES, message, write_bag
 from tests.support.point_files import CLOUD, assert_is, cut, flipped, with_lost_returns
 from utils.errors import UserError
 from utils.scan.point_cloud import PointCloud
-
-STORES = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.ROS2_HUMBLE)}
-POINTS, TEXT = "sensor_msgs/msg/PointCloud2", "std_msgs/msg/String"
-KINDS = (
-    "bag",
-    "bag bz2",
-    "bag lz4",
-    "sqlite",
-    "sqlite message",
-    "sqlite file",
-    "mcap",
-    "mcap storage",
-    "db3 alone",
-    "mcap alone",
-)
-FIELDS = (("intensity", ">f4"), ("ring", "<u2"), ("z", "f4"), ("x", "f4"), ("y", "f4"))
-SCALE = np.arange(1, 6)
-
-
-def message(cloud=CLOUD, ros1=True, order="<", rows=1, padding=0, row_padding=0, **changes) -> Any:
-    """A message whose fields are in an odd order, with bytes between points and rows that are no points."""
-    types = STORES[ros1].types
-    dtype = np.dtype(
-        {
-            "names": ["i", "ring", "z", "x", "y"],
-            "formats": [order + kind for kind in ("f4", "u2", "f4", "f8", "f4")],
-            "offsets": [padding, padding + 4, padding + 6, padding + 10, padding + 18],
-            "itemsize": 22 + 2 * padding,
-        }
-    )
-    table = np.full(len(cloud) * dtype.itemsize, 77, np.uint8).view(dtype)
-    for column, name in enumerate(("x", "y", "z", "i")):
-        table[name] = cloud[:, column]
-    columns = len(cloud) // rows
-    lines = table.reshape(rows, columns).view(np.uint8).reshape(rows, -1)
-    lines = np.hstack([lines, np.full((rows, row_padding), 66, np.uint8)])
-    numbers = {"f4": 7, "f8": 8, "u2": 4}
-    field = types["sensor_msgs/msg/PointField"]
-    fields = [
-        field(name=name, offset=place[1], datatype=numbers[place[0].str[1:]], count=1)
-        for name, place in (dtype.fields or {}).items()
-    ]
-    stamp = types["builtin_interfaces/msg/Time"](sec=1, nanosec=2)
-    seq = {"seq": 0} if ros1 else {}
-    values = {
-        "header": types["std_msgs/msg/Header"](stamp=stamp, frame_id="lidar", **seq),
-        "height": rows, "width": columns, "fields": fields, "is_bigendian": order == ">", "point_step": dtype.itemsize,
-        "row_step": lines.shape[1], "data": lines.reshape(-1), "is_dense": False,
-    }  # fmt: skip
-    return types[POINTS](**{**values, **changes})
-
-
-def write(folder: Path, kind: str, topics: dict[str, list[Any]]) -> Path:
-    """Writes a bag of messages, taken in turn from the topics; texts are of another type."""
-    name, _, packing = kind.partition(" ")
-    ros1 = name == "bag"
-    store = STORES[ros1]
-    if ros1:
-        path = folder / "drive.bag"
-        writer: Any = Writer1(path)
-        if packing:
-            writer.set_compression(writer.CompressionFormat[packing.upper()])
-    else:
-        path = folder / "drive"
-        plugin = StoragePlugin.MCAP if name == "mcap" else StoragePlugin.SQLITE3
-        writer = Writer2(path, version=9, storage_plugin=plugin)
-        if packing and packing != "alone":
-            writer.set_compression(CompressionMode[packing.upper()], CompressionFormat.ZSTD)
-    with writer:
-        connections = {}
-        for topic, messages in topics.items():
-            msgtype = TEXT if messages and isinstance(messages[0], str) else POINTS
-            connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
-        for number in range(max(map(len, topics.values()))):
-            for topic, messages in topics.items():
-                if number < len(messages):
-                    value = messages[number]
-                    value = store.types[TEXT](data=value) if isinstance(value, str) else value
-                    kind_of = connections[topic].msgtype
-                    raw = store.serialize_ros1(value, kind_of) if ros1 else store.serialize_cdr(value, kind_of)
-                    writer.write(connections[topic], 10**9 + number * 100, raw)
-    if packing == "alone":
-        single = next(path.glob("*.mcap" if name == "mcap" else "*.db3"))
-        target = folder / f"dri ve%20#1?{single.suffix.upper()}"
-        shutil.move(single, target)
-        shutil.rmtree(path)
-        return target
-    return path
 
 
 def scaled(number: int) -> np.ndarray:
@@ -129,7 +37,7 @@ def line_of_bag(path: Path, layout: Layout | None = None) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_messages_in_any_order(tmp_path, kind) -> None:
     ros1 = kind.startswith("bag")
-    path = write(tmp_path, kind, {"/info": ["a"] * 5, "/top": [message(scaled(n), ros1) for n in range(5)]})
+    path = write_bag(tmp_path, kind, {"/info": ["a"] * 5, "/top": [message(scaled(n), ros1) for n in range(5)]})
     assert is_bag_folder(path) == path.is_dir()
     clouds = open_clouds(path, Layout())
     assert len(clouds) == 5 and clouds.label(3) == "000003"
@@ -149,14 +57,14 @@ def test_messages_in_any_order(tmp_path, kind) -> None:
 def test_orders_rows_and_padding(tmp_path, ros1, order, rows, row_padding, padding) -> None:
     cloud = with_lost_returns()
     made = message(cloud, ros1, order, rows, padding, row_padding)
-    assert_is(open_clouds(write(tmp_path, "bag" if ros1 else "mcap", {"/top": [made]}), Layout()).read(0), cloud)
+    assert_is(open_clouds(write_bag(tmp_path, "bag" if ros1 else "mcap", {"/top": [made]}), Layout()).read(0), cloud)
 
 
 @pytest.mark.parametrize("kind", ["bag", "sqlite", "mcap"])
 def test_topics_are_asked_for(tmp_path, kind) -> None:
     ros1 = kind == "bag"
     topics = {"/b": [message(CLOUD, ros1)] * 2, "/a": [message(scaled(1), ros1)], "/none": [], "/info": ["a"]}
-    path = write(tmp_path, kind, topics)
+    path = write_bag(tmp_path, kind, topics)
     line = line_of_bag(path)
     assert "--topic" in line and "/a (1 messages), /b (2 messages)" in line
     for topic in ("/a", "a"):
@@ -166,7 +74,7 @@ def test_topics_are_asked_for(tmp_path, kind) -> None:
     assert "std_msgs/msg/String" in line_of_bag(path, Layout(topic="/info"))
     assert "no message" in line_of_bag(path, Layout(topic="/none"))
     (tmp_path / "other").mkdir()
-    assert "/info (std_msgs/msg/String)" in line_of_bag(write(tmp_path / "other", kind, {"/info": ["a"]}))
+    assert "/info (std_msgs/msg/String)" in line_of_bag(write_bag(tmp_path / "other", kind, {"/info": ["a"]}))
 
 
 def test_several_threads_and_messages_of_one_time(tmp_path) -> None:
@@ -199,7 +107,7 @@ def test_several_threads_and_messages_of_one_time(tmp_path) -> None:
 )
 def test_messages_that_do_not_fit_are_one_line(tmp_path, changes, words) -> None:
     """The others of the bag are read."""
-    path = write(tmp_path, "bag", {"/top": [message(), message(**changes), message(scaled(2))]})
+    path = write_bag(tmp_path, "bag", {"/top": [message(), message(**changes), message(scaled(2))]})
     clouds = open_clouds(path, Layout())
     assert_is(clouds.read(0), CLOUD)
     if words:
@@ -215,7 +123,7 @@ def test_fields_of_odd_types_are_one_line(tmp_path) -> None:
     made = message()
     for change in ({"datatype": 9}, {"offset": 2**32 - 1}):
         fields = [replace(field, **change) if field.name == "x" else field for field in made.fields]
-        line_of_bag(write(tmp_path, "bag", {"/top": [message(fields=fields)]}))
+        line_of_bag(write_bag(tmp_path, "bag", {"/top": [message(fields=fields)]}))
         (tmp_path / "drive.bag").unlink()
 
 
@@ -244,7 +152,7 @@ def points_or_lines(path: Path, file: Path, contents) -> int:
 
 @pytest.mark.parametrize("kind", ["bag", "bag lz4", "sqlite", "sqlite message", "mcap", "mcap storage", "mcap alone"])
 def test_damaged_bags_give_points_or_one_line(tmp_path, kind, capfd) -> None:
-    path = write(tmp_path, kind, {"/top": [message(CLOUD[:9], kind.startswith("bag"))] * 2})
+    path = write_bag(tmp_path, kind, {"/top": [message(CLOUD[:9], kind.startswith("bag"))] * 2})
     file = path if path.is_file() else next(file for file in sorted(path.iterdir()) if file.suffix != ".yaml")
     content = file.read_bytes()
     few = [*cut(content, 0)]
@@ -262,12 +170,12 @@ def test_damaged_bags_give_points_or_one_line(tmp_path, kind, capfd) -> None:
 def test_what_unpacks_to_far_more_is_one_line(tmp_path, kind, monkeypatch) -> None:
     monkeypatch.setattr(bag_reader, "_ALWAYS_ALLOWED", 1 << 16)
     monkeypatch.setattr(bag_reader, "_MOST_EXPANDED", 100)
-    path = write(tmp_path, kind, {"/top": [message(ros1=kind.startswith("bag"), data=np.zeros(2**22, np.uint8))]})
+    path = write_bag(tmp_path, kind, {"/top": [message(ros1=kind.startswith("bag"), data=np.zeros(2**22, np.uint8))]})
     assert "unpacks to" in line_of_bag(path)
 
 
 def test_a_pipe_in_the_folder_is_one_line(tmp_path) -> None:
-    path = write(tmp_path, "sqlite", {"/top": [message(ros1=False)]})
+    path = write_bag(tmp_path, "sqlite", {"/top": [message(ros1=False)]})
     file = next(path.glob("*.db3"))
     file.unlink()
     os.mkfifo(file)
@@ -284,7 +192,7 @@ def read_inherited(number: int) -> PointCloud:
 
 def test_other_processes_read_by_themselves(tmp_path) -> None:
     """A child has the open file of its parent in common with it; neither may move in it for the other."""
-    path = write(tmp_path, "bag", {"/top": [message(scaled(n)) for n in range(4)]})
+    path = write_bag(tmp_path, "bag", {"/top": [message(scaled(n)) for n in range(4)]})
     clouds = open_clouds(path, Layout())
     clouds.read(0)
     INHERITED.append(clouds)
@@ -297,7 +205,7 @@ def test_other_processes_read_by_themselves(tmp_path) -> None:
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch) -> None:
-    path = write(tmp_path, "bag", {"/top": [message()]})
+    path = write_bag(tmp_path, "bag", {"/top": [message()]})
     for name in [name for name in sys.modules if name.partition(".")[0] == "rosbags"]:
         monkeypatch.setitem(sys.modules, name, None)
     assert "pip install rosbags" in line_of_bag(path)

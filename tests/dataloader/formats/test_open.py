@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dataloader.formats.open import SUFFIXES, Layout, is_bag_folder, is_point_file, open_clouds
-from tests.support.point_files import CLOUD, assert_is, line_of
+from tests.support.point_files import CLOUD, assert_is, line_of, read, write_every_format
 from utils.errors import UserError
 
 
@@ -58,6 +58,20 @@ def test_names_that_steer_a_terminal_are_escaped(tmp_path) -> None:
 def test_a_pipe_beside_is_no_bag(tmp_path) -> None:
     os.mkfifo(tmp_path / "metadata.yaml")
     assert not is_bag_folder(tmp_path) and not is_bag_folder(tmp_path / "gone")
+
+
+def test_one_cloud_in_every_format(tmp_path) -> None:
+    paths = write_every_format(tmp_path, CLOUD)
+    names = [path.name.lower() for path in paths]
+    assert {suffix for suffix in SUFFIXES if not any(name.endswith(suffix) for name in names)} == {".xyz", ".asc"}
+    for path in paths:
+        cloud = read(path)
+        if path.suffix in (".las", ".laz"):
+            np.testing.assert_allclose(cloud.xyz, CLOUD[:, :3], rtol=0, atol=2.0**-24)
+            assert cloud.intensity is not None
+            np.testing.assert_array_equal(cloud.intensity, np.round(CLOUD[:, 3] * 65535))
+        else:
+            assert_is(cloud, CLOUD)
 
 
 def test_clouds_go_to_other_processes(tmp_path) -> None:
