@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import os
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from dataloader.formats.clouds import missing_library
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 """The type of messages with points, as rosbags names it in bags of ROS 1 and ROS 2."""
 
+_INDEX_ENTRY = 16  # bytes that an MCAP file has in its index for each message
 _MOST_EXPANDED = 256
 _ALWAYS_ALLOWED = 1 << 26
 """Largest size of what is unpacked, bytes, and as a multiple of the packed size; the larger of both holds."""
@@ -45,11 +47,28 @@ def stored_topics(reader: Any) -> list[Any]:
     """Returns the topics as the files themselves have them: the index of a folder may count what is not there.
 
     Raises:
-        ValueError: messages with points are not serialised as ROS does it.
+        ValueError: messages with points are not serialised as ROS does it, or more are said than the file can hold.
     """
-    connections = [c for storage in getattr(reader, "storages", [reader]) for c in storage.connections]
+    from rosbags.rosbag2.storage_mcap import McapReader
+
+    storages = getattr(reader, "storages", [reader])
+    connections = [c for s in storages for c in (_counted(s) if isinstance(s, McapReader) else s.connections)]
     if any(getattr(c.ext, "serialization_format", "cdr") != "cdr" for c in connections if c.msgtype == POINT_CLOUD):
         raise ValueError("its messages are not serialised as ROS does it (CDR)")
+    return connections
+
+
+def _counted(storage: Any) -> list[Any]:
+    """Returns the topics of an MCAP file, with no more messages than its chunks index: the statistics may say any."""
+    indexed: Counter[int] = Counter()
+    for chunk in storage.chunks:
+        indexed.update(chunk.channel_count)
+    connections = [
+        c._replace(msgcount=min(c.msgcount, indexed[c.id])) if storage.chunks else c for c in storage.connections
+    ]
+    messages, size = sum(c.msgcount for c in connections), storage.path.stat().st_size
+    if messages * _INDEX_ENTRY > size:
+        raise ValueError(f"its index says {messages} messages, more than fit into its {size} bytes")
     return connections
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -172,6 +173,22 @@ def test_what_unpacks_to_far_more_is_one_line(tmp_path, kind, monkeypatch) -> No
     monkeypatch.setattr(bag_reader, "_MOST_EXPANDED", 100)
     path = write_bag(tmp_path, kind, {"/top": [message(ros1=kind.startswith("bag"), data=np.zeros(2**22, np.uint8))]})
     assert "unpacks to" in line_of_bag(path)
+
+
+def test_numbers_of_messages_that_lie(tmp_path) -> None:
+    path = write_bag(tmp_path, "mcap alone", {"/top": [message(ros1=False)] * 3})
+    content = path.read_bytes()
+    assert len(open_clouds(path, Layout())) == 3
+    statistics = content.rindex(struct.pack("<QHII", 3, 1, 1, 0))
+    for count in (2, 4, 2**40):
+        changed = bytearray(content)
+        struct.pack_into("<Q", changed, statistics + 48, count)  # of the first topic
+        path.write_bytes(changed)
+        assert len(open_clouds(path, Layout())) == min(count, 3)
+    whole = write_bag(tmp_path, "sqlite", {"/top": [message(ros1=False)] * 3})
+    index = whole / "metadata.yaml"
+    index.write_text(index.read_text().replace("message_count: 3", "message_count: 999999999"))
+    assert len(open_clouds(whole, Layout())) == 3
 
 
 def test_a_pipe_in_the_folder_is_one_line(tmp_path) -> None:
