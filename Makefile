@@ -32,9 +32,9 @@ lint: setup
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PYTHON) -m pyright --pythonpath $(PYTHON) --warnings
 
 # Tests go to the processes in their order, in halves that an idle one takes from: fixtures are made about once.
-# One thread each: more only wait for each other.
+# One thread each: more only wait for each other. What is skipped is named, with the reason (-rs).
 test: lint
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(JOBS) --dist worksteal
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -n $(JOBS) --dist worksteal
 
 format: setup
 	@$(PYTHON) -m ruff check --fix .

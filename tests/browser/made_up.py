@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class MadeUp:
     scans: tuple[ShownScan, ...]
     sensor: Sensor = SEMANTICKITTI
 
-    @property
+    @cached_property
     def _labels(self) -> LabelMap:
         return LabelMap.load(ROOT / "config" / "label_mapping" / "semantic-kitti.yaml")
 

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.browser.programs import running
 from tests.support.browser import PATIENCE, Browser, Page
 from tests.support.checkpoints import small_config, write_checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@contextmanager
-def running(*command: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A program of this project that has printed an address, and the address."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # A shell that starts something in the background lets it ignore Ctrl-C; a test may be run from one.
-    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    program = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes, **listening)  # type: ignore[call-overload]
-    try:
-        assert program.stdout is not None
-        lines = []
-        for line in program.stdout:
-            lines.append(line)
-            if found := re.search(r"http://\S+:\d+", line):
-                yield program, found[0]
-                return
-        pytest.fail(f"no address: {lines} {program.communicate()[1]}")
-    finally:
-        program.kill()
-        program.communicate()
 
 
 def colourful(page: Page) -> float:

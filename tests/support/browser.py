@@ -97,12 +97,22 @@ class Browser:
         self._driven, self._folder, self._size = driven, folder, size
 
     @contextmanager
-    def page(self, address: str) -> Iterator[Page]:
-        """Opens a page, and closes it; on the way out it must be free of errors."""
+    def page(
+        self, address: str, script: str = "", prepare: Callable[[Any], None] = lambda driven: None
+    ) -> Iterator[Page]:
+        """Opens a page, and closes it; on the way out it must be free of errors.
+
+        Args:
+            address: its address.
+            script: JavaScript that runs in it before its own.
+            prepare: called with playwright's page before it is opened.
+        """
         width, height = self._size
         context = self._driven.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         try:
+            context.add_init_script(script)
             page = Page(context.new_page(), self._folder)
+            prepare(page.driven)
             page.open(address)
             yield page
             assert not page.faults, page.faults
