@@ -88,6 +88,8 @@ def _room_of(module: str) -> str | None:
 
 def _purpose(room: str) -> str:
     if room == "programs":
-        return "`main.py`, `robust_test.py` and `predict.py`: flags, an experiment or a list of scans, and what is done."
+        return (
+            "`main.py`, `robust_test.py` and `predict.py`: flags, an experiment or a list of scans, and what is done."
+        )
     text = ast.get_docstring(ast.parse((REPOSITORY / room / "__init__.py").read_text(encoding="utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -12,9 +13,11 @@ from dataloader.formats.layout import Layout
 from dataloader.inputs import OpenFiles, find_inputs
 from tools.viewing.frames import DiskFrames
 from tools.viewing.predictions import Places
+from utils.command.alignment_flags import parse_alignment
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.results.prediction_records import PredictionRecords
+from utils.scan.alignment import Alignment
 from utils.scan.sensor import Sensor
 from utils.viewer.records import ShownScan
 
@@ -37,8 +40,8 @@ class ScanFileFrames(DiskFrames):
         self, inputs: Sequence[str], layout: Layout, sensor: Sensor, label_map: LabelMap, folders: Sequence[Path] = ()
     ) -> None:
         self._files, self._lock = OpenFiles(layout), Lock()
-        results = [PredictionRecords(str(folder)) for folder in folders]
-        found = find_inputs(inputs, self._files, lambda file: any(each.is_result(file) for each in results))
+        self._results = [PredictionRecords(str(folder)) for folder in folders]
+        found = find_inputs(inputs, self._files, lambda file: any(each.is_result(file) for each in self._results))
         if not found.scans:
             raise UserError(found.problems[0])
         self._scans, self._problems = found.scans, found.problems
@@ -73,5 +76,14 @@ class ScanFileFrames(DiskFrames):
     def _read(self, index: int) -> ShownScan:
         with self._lock:  # one call at a time for each file
             cloud = self._files.read(self._scans[index])
-        xyz = np.where(cloud.measured[:, None], cloud.xyz, np.nan).astype(np.float32)  # only returns are shown
-        return ShownScan(self.title(index), xyz, cloud.intensity)
+        placed = self._alignment(index).apply(cloud, self.sensor, None)
+        xyz = np.where(cloud.measured[:, None], placed.xyz, np.nan).astype(np.float32)  # only returns are shown
+        return ShownScan(self.title(index), xyz, placed.intensity)
+
+    def _alignment(self, index: int) -> Alignment:
+        """Returns how predict.py has brought a scan into the frame of the training; where that is not noted, not."""
+        for results in self._results:
+            if (found := results.find(self._scans[index].target)) is not None:
+                with suppress(ValueError):  # anybody may have edited the note
+                    return parse_alignment(found.alignment)
+        return Alignment()

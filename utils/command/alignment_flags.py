@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NoReturn
 
 from utils.scan.alignment import Alignment
 from utils.scan.axes import Axes, parse_axes
@@ -41,6 +42,22 @@ def alignment_of(flags: argparse.Namespace) -> Alignment:
     """Returns the alignment that the flags of `add_alignment_flags` ask for."""
     center: tuple[float, float, float] | Literal["auto"] | None = flags.center
     return Alignment(flags.axes, flags.length_scale, center, flags.sensor_height, flags.intensity_scale)
+
+
+def parse_alignment(text: str) -> Alignment:
+    """Reads an alignment from the flags that `Alignment.flags` writes; they may come from a file.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    parser = _Refusing(add_help=False)
+    add_alignment_flags(parser)
+    return alignment_of(parser.parse_args(shlex.split(text)))
+
+
+class _Refusing(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
 
 
 def _axes(text: str) -> Axes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from dataloader.formats.layout import Layout
 from tools.viewing.scan_files import ScanFileFrames
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.results.prediction_records import PredictionRecords
+from utils.results.prediction_records import PredictionRecord, PredictionRecords
 from utils.scan.sensor import SEMANTICKITTI
 
 KITTI = LabelMap.load(DATA_SETS["SemanticKITTI"].label_mapping_path)
@@ -68,6 +70,23 @@ def test_results_among_the_scans_are_no_scans(drive):
         records.begin(target, f"{target}.npy")
     assert len(frames(drive, "drive/out")) == 3
     assert len(frames(drive)) == 5  # nobody has said where results are, and confidences are arrays, too
+
+
+@pytest.mark.parametrize(
+    ("alignment", "moved"),
+    [("--center 500000,5400000.5,120", True), ("", False), ("--center=here", False), ("'", False), ("--help", False)],
+)
+def test_scans_are_shown_where_predict_had_them(drive, alignment, moved):
+    near = np.random.default_rng(1).uniform(-30, 30, (50, 3))
+    far = near + np.array([500000, 5400000.5, 120])
+    np.save(drive / "map.npy", far)
+    target = drive / "out" / "map.label"
+    np.full(50, 10, "<u4").tofile(target)
+    note = drive / "out" / ".predict" / "map.json"
+    note.parent.mkdir()
+    note.write_text(json.dumps(asdict(PredictionRecord("map.npy", {}, ("label",), alignment=alignment))))
+    scan = frames(drive, "out", inputs=("map.npy",)).read(0)
+    np.testing.assert_allclose(scan.xyz, near if moved else far, atol=1e-5 if moved else 0.5)
 
 
 def test_several_threads_read_at_once(drive):
