@@ -40,6 +40,7 @@ from tools.viewing.scan_files import ScanFileFrames
 from tools.viewing.semantickitti import SemanticKITTIFrames
 from utils.command.flags import Parser, count
 from utils.command.process import run_command
+from utils.command.terminal import say
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.robustness.family import default_folder, load_family
@@ -197,7 +198,7 @@ def run(flags: argparse.Namespace) -> None:
     start = 0 if flags.frame is None else frames.find(flags.frame)
     if flags.output is None or _is_page(flags):  # a picture is not drawn if something is missing
         for line in frames.notes():
-            print(line)
+            say(line)
     if flags.output is None:
         view(frames, flags.host or HOST, PORT if flags.port is None else flags.port, start)
         return

@@ -118,8 +118,8 @@ def open_predictions(folders: Sequence[Path], places: Places) -> tuple[Predictio
 def no_prediction(predictions: Predictions, index: int, places: Places) -> UserError:
     """Makes the error that a scan has no prediction."""
     return UserError(
-        f"{predictions.files[index]}: missing; --predictions must be a folder of predictions or of a submission of "
-        f"{places.subset or 'these scans'}, as {places.made_by} writes it"
+        f"{predictions.files[index]}: missing; --predictions must be a folder that {places.made_by} has written for "
+        f"{places.subset or 'these scans'}"
     )
 
 
@@ -129,7 +129,7 @@ def _find(name: str, folder: Path, places: Places) -> Predictions:
         return frozenset(os.listdir(path)) if os.path.isdir(path) else frozenset()
 
     def find(candidates: Sequence[str]) -> str | None:
-        for base in bases:
+        for base in there:
             for candidate in candidates:
                 path = os.path.join(base, candidate)
                 parent, file = os.path.split(path)
@@ -138,6 +138,7 @@ def _find(name: str, folder: Path, places: Places) -> Predictions:
         return None
 
     bases = places.below(folder)
+    there = [base for base in bases if os.path.isdir(base)]
     found = [find(candidates) for candidates in places.files]
     usual = [os.path.join(bases[0], candidates[0]) for candidates in places.files]
     files = [path or instead for path, instead in zip(found, usual, strict=True)]

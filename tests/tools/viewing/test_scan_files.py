@@ -104,5 +104,5 @@ def test_what_cannot_be_used_is_said(drive):
     assert "nowhere" in frames(drive, "out", inputs=("drive", "nowhere")).notes()[0]
     with pytest.raises(UserError, match="nowhere"):
         frames(drive, inputs=("nowhere",))
-    with pytest.raises(UserError, match=r"left.000000\.label: missing; .* as predict.py writes it"):
+    with pytest.raises(UserError, match=r"left.000000\.label: missing; .* that predict.py has written"):
         frames(drive, "nothing")
