@@ -80,6 +80,25 @@ def test_scan_with_one_of_them_shows_no_errors(tmp_path, which):
     assert raster.WRONG not in colors_in(picture)
 
 
+def test_two_predictions_have_their_names_and_their_errors(monkeypatch, tmp_path):
+    """One is right, whatever it is called; the other takes the car, and only that, for a wall."""
+    xyz, labels = street()
+    missed = np.where(labels == 1, 3, labels)
+    share = 100 * (1 - (labels == 1).sum() / (labels > 0).sum())
+    drawn = []
+    monkeypatch.setattr(drawing, "_save_rows", lambda rows, *_: drawn.extend(rows))
+    predictions = {"Ground truth": labels, "run\n" + 60 * "x": missed}
+    path = tmp_path / "scan.png"
+    drawing.draw_scan(xyz, SEMANTICKITTI, labels, predictions, COLORS, NAMES, path, 2 * [3 * [camera(xyz)]])
+    captions = [[caption for caption, _ in row] for row in drawn]
+    assert captions[0][:2] == ["Ground truth", "Ground truth"] and captions[0][2].startswith("run?xxx")
+    assert captions[1][0].endswith(": 100.0 % of the points are right") and f": {share:.1f} %" in captions[1][1]
+    assert [(image == raster.WRONG).all(axis=2).any() for _, image in drawn[1]] == [False, True]
+    assert {image.shape for row in drawn[:2] for _, image in row} == {drawn[0][0][1].shape}
+    assert all(len(caption) < 100 for row in captions for caption in row)
+    assert [len(row) for row in drawn] == [3, 2, 1, 1, 1, 3, 3, 3, 3, 3, 3]  # cameras: two rows for each labelling
+
+
 def test_scan_needs_something_to_show(tmp_path):
     xyz, _ = street()
     with pytest.raises(ValueError, match="labels or a prediction"):
