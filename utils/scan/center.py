@@ -139,6 +139,8 @@ def _sharpened(xyz: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[
     """
     beside = np.linalg.norm(xyz[:, :2] - rough[:2], axis=1)
     points = xyz[(beside > 2) & (beside < 30)]
+    if not len(points):
+        return rough[:2]
     rng = np.random.default_rng(0)
     points = points[rng.integers(len(points), size=_SAMPLE)] - rough - [0, 0, 1.8]
     spot, step, width = np.zeros(3), 0.32, 0.4

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from utils.scan import frame_checks, value_checks
 from utils.scan.alignment import Alignment
 from utils.scan.comparison import Check, Finding, Source, Training
@@ -70,11 +72,12 @@ def diagnose(
     chosen = [clouds[number] for number in range(0, len(clouds), -(-len(clouds) // MOST_CLOUDS))]
     source = Source.of(chosen, Training(sensor, statistics))
     alignment, findings = given, []
-    for check in (*(_CHECKS if source.clouds else ()), value_checks.density):
-        if (finding := check(source, alignment)) is not None:
-            remedied = finding.alignment != alignment
-            alignment = finding.alignment
-            findings.append((finding, remedied))
+    with np.errstate(over="ignore", invalid="ignore"):  # the numbers of a damaged file or checkpoint
+        for check in (*(_CHECKS if source.clouds else ()), value_checks.density):
+            if (finding := check(source, alignment)) is not None:
+                remedied = finding.alignment != alignment
+                alignment = finding.alignment
+                findings.append((finding, remedied))
     return _misfits(findings, alignment), alignment
 
 
