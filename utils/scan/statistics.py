@@ -17,6 +17,7 @@ from utils.scan.sensor import Sensor
 from utils.scan.traits import PERCENTAGES, Traits, ground_of, quantiles_of, traits_of
 
 _SAMPLE = 1 << 20  # points of all scans together: 12 MB
+_TRAITS = 64  # scans whose traits are measured, at 10 ms each
 _GROUND_SAMPLE = 8192  # points of one scan
 
 
@@ -35,8 +36,9 @@ class Statistics:
         points_per_scan: quantiles over the scans.
         ground_height: median of `ground_height` over the scans, metres; None if no scan shows the ground.
         class_shares: share of each learning id in all points, K numbers with the sum 1; the ignored 0 first.
-        traits: quantiles over the scans of the traits of each, by name (`utils.scan.traits.Traits`); empty for a
-            checkpoint of an earlier version, and what no scan shows is left out.
+        traits: quantiles over the scans (of many: over 64 of them) of the traits of each, by name
+            (`utils.scan.traits.Traits`); empty for a checkpoint of an earlier version, and what no scan shows is left
+            out.
     """
 
     scans: int
@@ -77,7 +79,7 @@ def measure(scans: Iterable[Scan], number: int, num_classes: int, sensor: Sensor
         sampled.append(_some(columns, each, rng))
         if (ground := ground_height(_some(xyz.T, _GROUND_SAMPLE, rng).T)) is not None:
             grounds.append(ground)
-        if (found := _traits(scan, sensor)) is not None:
+        if place % -(-number // _TRAITS) == 0 and (found := _traits(scan, sensor)) is not None:
             traits.append(found)
     quantiles = np.percentile(np.concatenate(sampled, axis=1).astype(np.float64), PERCENTAGES, axis=1)
     quantiles[0], quantiles[-1] = lowest, highest

@@ -10,6 +10,7 @@ from utils.scan.alignment import Alignment
 from utils.scan.comparison import Finding, Source, median
 
 _HEIGHT = 0.3  # metres beyond the training's spread: kerbs, load and slopes explain about 0.15
+_AT_ZERO = 0.05  # metres; a ground so near to 0 is meant to be there
 _FLATNESS = 0.5  # a layer with a smaller part of the points than half of what the training had is not the ground
 _LEVEL = 2.0  # factor beyond the training's spread: other streets and materials explain 1.3
 _REACH = 2.0  # factor
@@ -32,8 +33,9 @@ def height(source: Source, alignment: Alignment) -> Finding | None:
         return None
     given = alignment.sensor_height
     above = -found if given is None else given + source.training.ground - found
+    above = 0.0 if abs(above) < _AT_ZERO else round(above, 2)
     text = f"the ground lies at {found:.2f} m, in the training at {source.training.ground:.2f} m"
-    return Finding("height", text, replace(alignment, sensor_height=round(above, 2) + 0.0))
+    return Finding("height", text, replace(alignment, sensor_height=above))
 
 
 def intensity(source: Source, alignment: Alignment) -> Finding | None:
