@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ _TINIEST = 1e-20  # metres; smaller numbers are others, read as floating-point n
 def open_bin(path: Path, layout: Layout, beside: Iterator[Path] | None) -> Clouds:
     """Opens a `.bin`: with the columns that the user has named, or KITTI's or nuScenes' if its size allows only one.
 
+    If it allows both, other files of the recording or in the folder have to fit as well, which leaves one, mostly.
+
     Raises:
         UserError: the size fits both or none; both lines name the flags that say what is in it.
     """
@@ -35,8 +38,9 @@ def open_bin(path: Path, layout: Layout, beside: Iterator[Path] | None) -> Cloud
     fitting = _fitting(path.stat().st_size)
     if not fitting:
         raise _unknown(path)
-    if len(fitting) > 1 and beside is not None:
-        sizes = (_size(other) for other in islice(beside, _NEIGHBOURS) if other.suffix.lower() == ".bin")
+    if len(fitting) > 1:
+        others = (other for other in chain(beside or (), _folder_of(path)) if other.suffix.lower() == ".bin")
+        sizes = (_size(other) for other in islice(others, _NEIGHBOURS))
         # One that fits neither is damaged, and says nothing.
         fitting = fitting.intersection(*filter(None, map(_fitting, filter(None, sizes)))) or fitting
     if len(fitting) > 1:
@@ -60,6 +64,16 @@ def _no_type_alone(path: Path, layout: Layout) -> None:
 def _fitting(size: int) -> set[int]:
     """Returns which of the known numbers of columns divide a size, bytes."""
     return {columns for columns in _KNOWN if size % (4 * columns) == 0}
+
+
+def _folder_of(path: Path) -> Iterator[Path]:
+    """Yields the files in the folder of a file."""
+    try:
+        with os.scandir(path.parent) as entries:
+            for entry in entries:
+                yield Path(entry.path)
+    except OSError:
+        return
 
 
 def _size(path: Path) -> int:

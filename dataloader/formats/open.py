@@ -79,7 +79,8 @@ def open_clouds(path: Path, layout: Layout, beside: Iterator[Path] | None = None
     Args:
         path: the file; a folder for a ROS 2 bag.
         layout: what the user has said about it.
-        beside: further files of the same recording, whose sizes may tell the layout of a `.bin`.
+        beside: further files of the same recording, whose sizes may tell the layout of a `.bin`, as may those of the
+            others in its folder.
 
     Raises:
         UserError: no reader knows the suffix, the file cannot be read, or its layout is not certain and has to be

@@ -38,22 +38,27 @@ def test_a_size_that_fits_both_is_asked_about(tmp_path) -> None:
 
 
 def test_files_beside_it_settle_the_question(tmp_path) -> None:
-    path, others = tmp_path / "0.bin", [tmp_path / f"{n}.bin" for n in range(1, 4)]
-    KITTI.tofile(path)
-    KITTI.tofile(others[0])
-    CLOUD.tofile(others[1])
-    others[2].write_bytes(bytes(17))  # a damaged one says nothing
-    (tmp_path / "2.txt").write_bytes(bytes(20))
-    beside = [tmp_path / "2.txt", tmp_path / "gone.bin", others[2], *others[:2]]
-    assert_is(open_clouds(path, Layout(), iter(beside)).read(0), KITTI)
-    for some in (others[:1], [others[2]], []):
+    """They are named, or lie in its folder."""
+    for name in ("kitti", "both", "nuscenes", "damaged", "alone"):
+        (tmp_path / name).mkdir()
+    kitti, both, nuscenes, damaged = (tmp_path / name / "1.bin" for name in ("kitti", "both", "nuscenes", "damaged"))
+    CLOUD.tofile(kitti)
+    KITTI.tofile(both)
+    ODD_RING.tofile(nuscenes)
+    damaged.write_bytes(bytes(17))
+    (tmp_path / "kitti" / "2.txt").write_bytes(bytes(20))
+    KITTI.tofile(path := tmp_path / "alone" / "0.bin")
+
+    gone = tmp_path / "gone.bin"
+    assert_is(open_clouds(path, Layout(), iter([damaged, gone, both, kitti])).read(0), KITTI)
+    for some in ([both], [damaged], [kitti, nuscenes], []):
         with pytest.raises(UserError, match="say which"):
             open_clouds(path, Layout(), iter(some))
-    ODD_RING.tofile(others[2])
-    with pytest.raises(UserError, match="say which"):
-        open_clouds(path, Layout(), iter(others))  # one fits KITTI only, another one nuScenes
-    RING.tofile(path)
-    assert_is(open_clouds(path, Layout(), iter(others[2:])).read(0), RING[:, :4])
+    for folder, content in (("kitti", KITTI), ("nuscenes", RING)):
+        content.tofile(tmp_path / folder / "0.bin")
+        assert_is(read(tmp_path / folder / "0.bin"), content[:, :4])
+    RING.tofile(tmp_path / "kitti" / "0.bin")
+    assert "5 float32 columns" in line_of(tmp_path / "kitti" / "0.bin")  # the content is looked at in any case
 
 
 def test_the_name_of_nuscenes_settles_it(tmp_path) -> None:
