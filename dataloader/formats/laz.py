@@ -83,7 +83,7 @@ def _table_position(file: BinaryIO, start: int) -> int:
 def _check_layers(file: BinaryIO, place: int, sizes: list[int], row: int, layers: int) -> int:
     """Checks the sizes of the layers of each chunk, and returns how many points the chunks say they have."""
     points = 0
-    for size in sizes:
+    for size in filter(None, sizes):  # a writer may close a chunk without points
         file.seek(place + row)
         head = struct.unpack(f"<{1 + layers}I", file.read(4 * (1 + layers)))
         if row + 4 * len(head) + sum(head[1:]) > size:

@@ -45,7 +45,7 @@ def read_text(path: Path, layout: Layout) -> PointCloud:
     """
     content = content_of(path).tobytes().removeprefix(b"\xef\xbb\xbf")
     with reading(path, "table of points as text"):
-        head = _parse_head(content[:_LONGEST_HEAD])
+        head = _parse_head(content[:_LONGEST_HEAD], are_named=layout.columns is not None)
         if not head.first:
             no_points(path)
         fields = _fields(path, head, layout)
@@ -56,7 +56,8 @@ def read_text(path: Path, layout: Layout) -> PointCloud:
         return point_cloud(path, list(rows.T[:3]), *(column for column in rows.T[3:] if not np.isnan(column).all()))
 
 
-def _parse_head(head: bytes) -> _Head:
+def _parse_head(head: bytes, are_named: bool) -> _Head:
+    """Parses what stands before the points; if the user has named the columns, lines of text need not name them."""
     if b"\x00" in head:
         raise ValueError("it has bytes that are no text")
     names, count, end = None, None, 0
@@ -75,8 +76,10 @@ def _parse_head(head: bytes) -> _Head:
             count = int(line)
         elif line:
             found = _names(bare, words)
-            if not is_comment and found is None:
-                raise ValueError(f"it has a line {line[:60]!r}, which names no x, y and z and is no point")
+            if not (is_comment or are_named or found):
+                raise ValueError(
+                    f"it has a line {line[:60]!r}, which names no x, y and z and is no point; --columns may name them"
+                )
             names = found or names
         end += len(raw)
     return _Head(names, count, end, [], None)

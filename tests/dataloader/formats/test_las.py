@@ -8,6 +8,8 @@ import sys
 import laspy
 import numpy as np
 import pytest
+from laspy._compression import lazrsbackend
+from laspy._compression.lazrsbackend import LazrsPointWriter
 
 from tests.support.point_files import CLOUD, assert_points_or_line, cut, flipped, line_of, read
 
@@ -36,6 +38,35 @@ def test_points_are_those_of_the_file(tmp_path, suffix, form, version) -> None:
     assert cloud.xyz.dtype == np.float64 and cloud.intensity is not None
     np.testing.assert_allclose(cloud.xyz, wanted, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(cloud.intensity, (CLOUD[:, 3] * 65535).astype(np.uint16).astype(np.float32))
+
+
+class VariableChunks(LazrsPointWriter):
+    """A writer of chunks of different sizes, as cloud-optimised files (COPC) have them; the last one is empty."""
+
+    def __init__(self, dest, point_format, parallel) -> None:
+        super().__init__(dest, point_format, parallel=False)
+        self.vlr = type(self.vlr).new_for_compression(point_format.id, point_format.num_extra_bytes, True)
+
+    def write_points(self, points) -> None:
+        content, row = np.frombuffer(points.array, np.uint8), points.array.dtype.itemsize
+        assert self.compressor is not None
+        for begin, end in ((0, 7), (7, 100), (100, 253)):
+            self.compressor.compress_many(content[begin * row : end * row])
+            self.compressor.finish_current_chunk()
+
+
+@pytest.mark.parametrize("form", [3, 6, 8])
+def test_chunks_of_any_size(tmp_path, form, monkeypatch) -> None:
+    path = tmp_path / "street.laz"
+    many = np.resize(CLOUD, (50_001, 4))  # the writers' chunks have 50,000 points
+    np.testing.assert_allclose(read_written(path, form, many), np.round(many[:, :3].astype(float), 3), atol=1e-6)
+    monkeypatch.setattr(lazrsbackend, "LazrsPointWriter", VariableChunks)
+    np.testing.assert_allclose(read_written(path, form, CLOUD), np.round(CLOUD[:, :3].astype(float), 3), atol=1e-6)
+
+
+def read_written(path, form, cloud) -> np.ndarray:
+    write(path, form, "1.4", cloud=cloud)
+    return read(path).xyz
 
 
 PLACES = {"header": 94, "start": 96, "records": 100, "row": 105, "points": 107}

@@ -54,6 +54,13 @@ def test_headers_name_the_columns(tmp_path, head, delimiter) -> None:
     assert_is(read(path, Layout(parse_columns("_,x,y,z,i"))), CLOUD[:, [2, 0, 3, 1]])
 
 
+def test_other_names_than_x_y_z_need_columns(tmp_path) -> None:
+    path = tmp_path / "scan.csv"
+    path.write_text("Points_m_XYZ:0,Points_m_XYZ:1,Points_m_XYZ:2,strength\n" + body(","))
+    assert "--columns" in line_of(path)
+    assert_is(read(path, Layout(parse_columns("x,y,z,i"))), CLOUD)
+
+
 def test_columns_that_are_no_numbers_may_be_left_out(tmp_path) -> None:
     path = tmp_path / "scan.csv"
     path.write_text("x,y,z,intensity,class\n" + "".join(f"{x},{y},{z},{i},car #{x}\n" for x, y, z, i in CLOUD.tolist()))
