@@ -23,7 +23,7 @@ class _Share(pl.LightningModule):
         self._work = work
         self.made: list[Any] = []
 
-    def predict_step(self, batch: Any, batch_idx: int) -> None:
+    def predict_step(self, batch: Any, batch_idx: int) -> bool:
         """Carries the work out, and gathers what all processes have made."""
         trainer = self.trainer
         own = self._work(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
@@ -31,6 +31,7 @@ class _Share(pl.LightningModule):
         if trainer.world_size > 1:
             self.made = [None] * trainer.world_size
             torch.distributed.all_gather_object(self.made, own)
+        return True  # Lightning warns of None
 
 
 def share_out(devices: Devices, work: Callable[[torch.device, int, int], Made]) -> list[Made]:
