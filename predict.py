@@ -119,8 +119,6 @@ def main(argv: Sequence[str]) -> None:
         problems += found
     if args.view:
         show(args, tested, devices, inputs, files, results)
-    else:
-        say("look at them in the browser: the same command with --view")
     if problems:
         more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         total = len(inputs.scans) + len(inputs.problems)
@@ -178,6 +176,8 @@ def label(
         outcomes = share_out(devices, share)
     if is_first_process():
         summarise(args.output, records, inputs, outcomes, tested)
+        if not args.view and any(outcome.labelled + outcome.skipped for outcome in outcomes):
+            say("look at them in the browser: the same command with --view")
     return [problem for outcome in outcomes for problem in outcome.problems], shown[0] if shown else None
 
 
