@@ -47,12 +47,14 @@ def stored_topics(reader: Any) -> list[Any]:
     """Returns the topics as the files themselves have them: the index of a folder may count what is not there.
 
     Raises:
-        ValueError: messages with points are not serialised as ROS does it, or more are said than the file can hold.
+        ValueError: messages with points are not serialised as ROS does it, or an index says what cannot be.
     """
     from rosbags.rosbag2.storage_mcap import McapReader
 
     storages = getattr(reader, "storages", [reader])
     connections = [c for s in storages for c in (_counted(s) if isinstance(s, McapReader) else s.connections)]
+    if not all(isinstance(c.topic, str) and isinstance(c.msgtype, str) and c.msgcount >= 0 for c in connections):
+        raise ValueError("a topic has no name or type, or fewer messages than none")
     if any(getattr(c.ext, "serialization_format", "cdr") != "cdr" for c in connections if c.msgtype == POINT_CLOUD):
         raise ValueError("its messages are not serialised as ROS does it (CDR)")
     return connections
@@ -66,7 +68,7 @@ def _counted(storage: Any) -> list[Any]:
     connections = [
         c._replace(msgcount=min(c.msgcount, indexed[c.id])) if storage.chunks else c for c in storage.connections
     ]
-    messages, size = sum(c.msgcount for c in connections), storage.path.stat().st_size
+    messages, size = sum(max(c.msgcount, 0) for c in connections), storage.path.stat().st_size
     if messages * _INDEX_ENTRY > size:
         raise ValueError(f"its index says {messages} messages, more than fit into its {size} bytes")
     return connections

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import sqlite3
 import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -185,10 +187,21 @@ def test_numbers_of_messages_that_lie(tmp_path) -> None:
         struct.pack_into("<Q", changed, statistics + 48, count)  # of the first topic
         path.write_bytes(changed)
         assert len(open_clouds(path, Layout())) == min(count, 3)
+    chunk = content.rindex(b"\x08" + struct.pack("<Q", 74))  # of the index: times, place, length, places of messages
+    changed = bytearray(content)
+    struct.pack_into("<Q", changed, chunk + 9 + 38, 2**40)  # behind the end of what it has
+    path.write_bytes(changed)
+    assert "fewer messages than none" in line_of_bag(path)
     whole = write_bag(tmp_path, "sqlite", {"/top": [message(ros1=False)] * 3})
     index = whole / "metadata.yaml"
     index.write_text(index.read_text().replace("message_count: 3", "message_count: 999999999"))
     assert len(open_clouds(whole, Layout())) == 3
+    file = next(whole.glob("*.db3"))
+    with closing(sqlite3.connect(file)) as table:
+        table.executescript("CREATE TABLE t(id, name, type, serialization_format, offered_qos_profiles, "
+                            "type_description_hash); INSERT INTO t SELECT * FROM topics; UPDATE t SET name = NULL; "
+                            "DROP TABLE topics; ALTER TABLE t RENAME TO topics")  # fmt: skip
+    assert "no name" in line_of_bag(file)
 
 
 def test_a_pipe_in_the_folder_is_one_line(tmp_path) -> None:
