@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,23 +101,30 @@ class CameraPanel:
 class Classes:
     """The legend: each class with its colour, points and IoU in this frame, to be switched on and off."""
 
-    def __init__(self, gui: viser.GuiApi, names: Sequence[str], change: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        gui: viser.GuiApi,
+        names: Sequence[str],
+        switch: Callable[[Iterable[int], bool], None],
+        unmark: Callable[[], None],
+    ) -> None:
         """Adds the legend, which is not visible yet.
 
         Args:
             gui: where it is added.
             names: names of the classes.
-            change: called with `hidden`, the ids of the classes that are switched off, and `marked`.
+            switch: called with the classes that are to be switched, and with whether they are to be on.
+            unmark: called when no class is to be looked at alone any more.
         """
-        self._change = change
+        self._switch, self._unmark = switch, unmark
         self._folder = gui.add_folder("Classes", visible=False)
         with self._folder:
             buttons = gui.add_button_group("Show", ("All", "None"))
             self._boxes = [gui.add_checkbox(name, True) for name in distinct(names)]
             self._style = gui.add_html("")
         on_change(buttons, lambda value: self._switch_all(value == "All"))
-        for box in self._boxes:
-            on_change(box, lambda _: self._switched())
+        for number, box in enumerate(self._boxes):
+            on_change(box, partial(self._switch_one, number))
 
     def show(
         self,
@@ -156,13 +164,12 @@ class Classes:
         for number, box in enumerate(self._boxes):
             box.value = number not in hidden
 
-    def _switched(self) -> None:
-        self._change(hidden=frozenset(n for n, box in enumerate(self._boxes) if not box.value))
+    def _switch_one(self, number: int, on: bool) -> None:
+        self._switch([number], on)
 
     def _switch_all(self, on: bool) -> None:
-        hidden = frozenset() if on else frozenset(range(len(self._boxes)))
-        self.set(hidden)
-        self._change(hidden=hidden, marked=None)
+        self._unmark()
+        self._switch(range(len(self._boxes)), on)
 
 
 # Generated content of the page's own check boxes: viser's controls have a name, but neither a colour nor a number.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from utils.viewer.compose import Shown, camera_picture, cameras, compose
 from utils.viewer.judging import Judge
 from utils.viewer.loading import Frame, Loader
 from utils.viewer.palette import class_colors
-from utils.viewer.panel import Panel
+from utils.viewer.panel import POINT_SIZES, SPEEDS, Panel
 from utils.viewer.records import Frames
 from utils.viewer.scene import Scene, Setting
 
@@ -57,7 +59,7 @@ class Page:
         self._judge = Judge(frames, self._loader, self._wake.set)
         server.initial_camera.position, server.initial_camera.look_at = viewpoints.start(frames.sensor)
         self._scene = Scene(server, frames.sensor)
-        self._panel = Panel(server, frames, self._choice, self.change)
+        self._panel = Panel(server, frames, self._choice, self.change, self.switch)
         self._actions = Actions(self, self._panel, self._judge)
         self._thread = threading.Thread(target=self._run, daemon=True, name="viewer-page")
         self._thread.start()
@@ -84,11 +86,23 @@ class Page:
         return choice, content if isinstance(content, Frame) else None
 
     def change(self, **choices: Any) -> None:
-        """Chooses something else; arguments: attributes of `Choice`. Returns at once."""
+        """Chooses something else; arguments: attributes of `Choice`. Returns at once.
+
+        What someone types may lie outside of what the controls offer: the nearest that they offer is taken.
+        """
+        limits = {"frame": (0, len(self._frames) - 1), "speed": SPEEDS, "point_size": POINT_SIZES}
+        for name in limits.keys() & choices.keys():
+            low, high = limits[name]
+            choices[name] = min(max(choices[name], low), high)
         with self._lock:
-            if "frame" in choices:
-                choices["frame"] = min(max(int(choices["frame"]), 0), len(self._frames) - 1)
             self._choice = replace(self._choice, **choices)
+        self._wake.set()
+
+    def switch(self, ids: Iterable[int], on: bool) -> None:
+        """Switches classes on or off, by their learning ids. Returns at once."""
+        with self._lock:
+            hidden = self._choice.hidden - set(ids) if on else self._choice.hidden | set(ids)
+            self._choice = replace(self._choice, hidden=hidden)
         self._wake.set()
 
     def close(self) -> None:
@@ -103,10 +117,14 @@ class Page:
         while not self._closed:
             self._wake.wait(max(self._due - time.monotonic(), 0.01) if self._choice.playing else None)
             self._wake.clear()
-            if not self._closed:
+            if self._closed:
+                break
+            try:
                 self._advance()
                 self._draw(self._choice)
                 self._actions.show_judging()
+            except Exception:  # a fault of ours: to be seen, and no reason to leave the page dead
+                traceback.print_exc()
 
     def _advance(self) -> None:
         """Goes on to the next frame if it is time to; a frame that is still read is waited for."""
@@ -150,7 +168,7 @@ class Page:
 
     def _show(self, choice: Choice, content: Frame | str | None) -> None:
         panel = self._panel
-        panel.show_choice(choice)
+        panel.show_choice(self._choice)  # not what is drawn: someone may have moved a control since
         title = self._frames.title(choice.frame)
         if isinstance(content, Frame):
             self._show_frame(choice, content, title)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from utils.viewer.choice import Choice
@@ -13,13 +13,25 @@ from utils.viewer.records import Frames
 if TYPE_CHECKING:
     import viser
 
+SPEEDS = (0.5, 20.0)
+"""The least and the largest number of frames per second."""
+POINT_SIZES = (0.02, 0.5)
+"""The edges of the smallest and of the largest points, metres."""
+
 _WIDTH = 340  # pixels
 
 
 class Panel:
     """The controls of the page. Those that choose do so themselves; `Actions` binds the buttons."""
 
-    def __init__(self, server: viser.ViserServer, frames: Frames, choice: Choice, change: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        server: viser.ViserServer,
+        frames: Frames,
+        choice: Choice,
+        change: Callable[..., None],
+        switch: Callable[[Iterable[int], bool], None],
+    ) -> None:
         """Adds the controls.
 
         Args:
@@ -27,6 +39,7 @@ class Panel:
             frames: the scans.
             choice: what is chosen at the start.
             change: called with the attributes of a `Choice` that are to be chosen.
+            switch: called with the classes that are to be switched, and with whether they are to be on.
         """
         self._gui = server.gui
         self._change = change
@@ -38,7 +51,7 @@ class Panel:
         self.both = self._gui.add_checkbox("Side by side", choice.side_by_side, visible=False)
         on_change(self.both, lambda value: change(side_by_side=value))
         self.key = self._gui.add_html("", visible=False)
-        self.classes = Classes(self._gui, frames.names, change)
+        self.classes = Classes(self._gui, frames.names, switch, lambda: change(marked=None))
         self.judging = self._gui.add_folder("Worst", visible=False)
         with self.judging:
             self.worst_frame = self._gui.add_button("Next worst frame")
@@ -89,13 +102,13 @@ class Panel:
         self.play = self._gui.add_button("Play", visible=several)
         self.step = self._gui.add_button_group("Step", ("Previous", "Next"), visible=several)
         self.speed = self._gui.add_slider(
-            "Speed", 0.5, 20.0, 0.5, choice.speed, visible=several, hint="frames per second"
+            "Speed", *SPEEDS, 0.5, choice.speed, visible=several, hint="frames per second"
         )
         on_change(self.speed, lambda value: self._change(speed=value))
 
     def _add_display(self, choice: Choice) -> None:
         with self._gui.add_folder("Display"):
-            size = self._gui.add_slider("Point size", 0.02, 0.5, 0.02, choice.point_size, hint="metres")
+            size = self._gui.add_slider("Point size", *POINT_SIZES, 0.02, choice.point_size, hint="metres")
             on_change(size, lambda value: self._change(point_size=value))
             rings = self._gui.add_checkbox("Rings", choice.rings, hint="every 10 m")
             on_change(rings, lambda value: self._change(rings=value))
