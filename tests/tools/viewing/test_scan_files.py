@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from threading import Lock
 
 import numpy as np
 import pytest
 
 from dataloader.catalogue import DATA_SETS
 from dataloader.formats.layout import Layout
+from dataloader.inputs import OpenFiles
 from tools.viewing.scan_files import ScanFileFrames
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -89,9 +92,19 @@ def test_scans_are_shown_where_predict_had_them(drive, alignment, moved):
     np.testing.assert_allclose(scan.xyz, near if moved else far, atol=1e-5 if moved else 0.5)
 
 
-def test_several_threads_read_at_once(drive):
-    shown = frames(drive, "out")
+def test_several_threads_read_at_once_and_a_file_is_read_by_one(drive, monkeypatch):
+    shown, reading = frames(drive, "out"), Lock()
     alone = [shown.read(number).xyz.tobytes() for number in range(3)] * 20
+    read = OpenFiles.read
+
+    def watched(self, scan):
+        assert reading.acquire(blocking=False)  # a bag is not made for two at once
+        cloud = read(self, scan)
+        time.sleep(0.001)
+        reading.release()
+        return cloud
+
+    monkeypatch.setattr(OpenFiles, "read", watched)
     with ThreadPoolExecutor(6) as pool:
         assert [scan.xyz.tobytes() for scan in pool.map(shown.read, [0, 1, 2] * 20)] == alone
 
