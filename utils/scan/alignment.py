@@ -99,11 +99,21 @@ class Alignment:
         """
         if self.center != "auto":
             return self
+        return replace(self, center=self.find_center(cloud, sensor, statistics)[0], sensor_height=None)
+
+    def find_center(
+        self, cloud: PointCloud, sensor: Sensor, statistics: Statistics | None
+    ) -> tuple[tuple[float, float, float], bool]:
+        """Finds the position of the sensor in a cloud, at the height over its ground that it had in the training.
+
+        Returns:
+            The position in the axes and the unit of the cloud, and whether rings have shown it.
+        """
         xyz = cloud.xyz[plausible_rows(cloud)].astype(np.float64)
         if not len(xyz):
-            return replace(self, center=None)
-        middle = np.median(xyz, axis=0)
-        here = replace(self, center=(float(middle[0]), float(middle[1]), float(middle[2])), sensor_height=None)
+            return (0.0, 0.0, 0.0), False
+        x, y, z = middle = np.median(xyz, axis=0)
+        here = replace(self, center=(float(x), float(y), float(z)), sensor_height=None)
         points = here.placed(xyz, sensor, statistics)
         spot = np.zeros(3)
         found = find_sensor(points)
@@ -114,10 +124,9 @@ class Alignment:
         ground = ground_of(np.hypot(x, y), z)
         ground = float(np.percentile(z, _LOWEST)) if ground is None else ground
         spot[2] = ground - usual_ground(sensor, statistics)
-        own = middle.copy()
-        for place, (column, sign) in enumerate(here._columns(sensor)):
-            own[column] += sign * spot[place] / self.length_scale
-        return replace(here, center=(float(own[0]), float(own[1]), float(own[2])))
+        for place, (column, sign) in enumerate(self._columns(sensor)):
+            middle[column] += sign * spot[place] / self.length_scale
+        return (float(middle[0]), float(middle[1]), float(middle[2])), found is not None
 
     def flags(self) -> str:
         """Returns the flags of predict.py that ask for it, such as `--axes forward=y --sensor_height 0`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.scan.alignment import Alignment, plausible_rows, usual_ground
+from utils.scan.axes import usual_axes
 from utils.scan.point_cloud import PointCloud
 from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics
@@ -67,7 +68,7 @@ class Source:
     clouds: tuple[PointCloud, ...]
     counts: tuple[int, ...]
     _known: dict[tuple[Alignment, float], list[Traits]] = field(default_factory=dict)
-    _located: dict[Alignment, list[Alignment]] = field(default_factory=dict)
+    _centers: dict[tuple[str, float], list[tuple[tuple[float, float, float], bool]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, clouds: Sequence[PointCloud], training: Training) -> Source:
@@ -82,10 +83,18 @@ class Source:
     def placed(self, alignment: Alignment) -> list[NDArray[np.float64]]:
         """Returns the (N, 3) points of each cloud in the frame of the training."""
         sensor, statistics = self.training.sensor, self.training.statistics
-        if alignment not in self._located:
-            self._located[alignment] = [alignment.located(cloud, sensor, statistics) for cloud in self.clouds]
-        pairs = zip(self._located[alignment], self.clouds, strict=True)
-        return [own.placed(cloud.xyz, sensor, statistics) for own, cloud in pairs]
+        own = [alignment] * len(self.clouds)
+        if alignment.center == "auto":
+            own = [replace(alignment, center=center, sensor_height=None) for center, _ in self.centers(alignment)]
+        return [one.placed(cloud.xyz, sensor, statistics) for one, cloud in zip(own, self.clouds, strict=True)]
+
+    def centers(self, alignment: Alignment) -> list[tuple[tuple[float, float, float], bool]]:
+        """Finds the position of the sensor in each cloud (`Alignment.find_center`); what is ahead does not count."""
+        key = (alignment.axes or usual_axes(self.training.sensor.forward))[2], alignment.length_scale
+        if key not in self._centers:
+            sensor, statistics = self.training.sensor, self.training.statistics
+            self._centers[key] = [alignment.find_center(cloud, sensor, statistics) for cloud in self.clouds]
+        return self._centers[key]
 
     def traits(self, alignment: Alignment, lift: float = 0.0) -> list[Traits]:
         """Measures the traits of each cloud under an alignment, with all points lifted by `lift` metres."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from utils.scan.alignment import Alignment
 from utils.scan.axes import column_and_sign, completed, mirrored, opposite, turned, usual_axes
-from utils.scan.center import Rings, find_sensor
+from utils.scan.center import Rings
 from utils.scan.comparison import Finding, Source, median, of_most
 from utils.scan.traits import Traits, densest, wrapped
 
@@ -134,24 +134,20 @@ def origin(source: Source, alignment: Alignment) -> Finding | None:
     """Looks whether the sensor is the origin: points lie close around it, and its rings go around it."""
     if alignment.center == "auto":
         return None
+    found = replace(alignment, center="auto", sensor_height=None)
     placed = source.placed(alignment)
     limit = source.training.statistics.range[5]  # three quarters of the points are nearer
     if of_most([_beside(xyz, 5) > limit for xyz in placed]):
-        text = (
-            f"the nearest points are {_metres(median(_beside(xyz, 1) for xyz in placed) or 0)} from (0, 0, 0), where "
-            "the sensor should be"
-        )
-        if not of_most([find_sensor(xyz - np.median(xyz, axis=0)) is not None for xyz in placed]):
+        nearest = _metres(median(_beside(xyz, 1) for xyz in placed) or 0)
+        text = f"the nearest points are {nearest} from (0, 0, 0), where the sensor should be"
+        if not of_most([seen for _, seen in source.centers(found)]):
             text += ", and no rings show where it was: the middle of the points is taken"
-    else:
-        offs = [_off(xyz) for xyz in placed]
-        if not of_most([off is not None for off in offs]):
-            return None
-        text = (
-            f"the rings on the ground go around a place {_metres(median(offs) or 0)} from (0, 0, 0), where the sensor "
-            "should be"
-        )
-    return Finding("origin", text, replace(alignment, center="auto", sensor_height=None))
+        return Finding("origin", text, found)
+    offs = [_off(xyz) for xyz in placed]
+    if not of_most([off is not None for off in offs]):
+        return None
+    place = f"a place {_metres(median(offs) or 0)} from (0, 0, 0)"
+    return Finding("origin", f"the rings on the ground go around {place}, where the sensor should be", found)
 
 
 def _beside(xyz: NDArray[np.float64], percentage: float) -> float:
