@@ -63,7 +63,8 @@ def test_a_las_holds_points_classes_and_confidence(points, origin):
     las = laspy.read(io.BytesIO(FORMATS["las"](points, False)))
     there = np.isfinite(points.xyz).all(axis=1)
     assert np.abs(las.xyz[there] - points.xyz[there]).max() <= 0.5e-4 + 1e-9
-    assert np.array_equal(np.asarray(las.classification), points.labels) and np.array_equal(las["label"], points.raw_labels)
+    assert np.array_equal(np.asarray(las.classification), points.labels)
+    assert np.array_equal(las["label"], points.raw_labels)
     assert np.array_equal(las["confidence"], points.confidence)
     assert np.array_equal(np.asarray(las.withheld, dtype=bool), ~there)
     assert np.abs(np.asarray(las.intensity) / 65535 - points.intensity).max() < 1e-5
