@@ -19,6 +19,8 @@ POINT_SIZES = (0.02, 0.5)
 """The edges of the smallest and of the largest points, metres."""
 
 _WIDTH = 340  # pixels
+_ROOM = "<style>.mantine-ScrollArea-content {box-sizing: border-box; padding-right: 10px}</style>"
+"""Room for the scroll bar, which would lie on the controls."""
 
 
 class Panel:
@@ -44,6 +46,7 @@ class Panel:
         self._gui = server.gui
         self._change = change
         self._ground = ""
+        self._gui.add_html(_ROOM)
         self.title = self._gui.add_html("")
         self._add_time(len(frames), choice)
         self.coloring = Options(self._gui, "Colour by", lambda value: change(coloring=value))

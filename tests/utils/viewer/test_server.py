@@ -120,6 +120,38 @@ def test_playing_goes_to_the_last_frame_and_stops_there(looked: Looked) -> None:
     assert looked.page.choice.frame == 3
 
 
+def test_what_is_typed_beyond_the_limits_is_the_nearest_within(looked: Looked) -> None:
+    looked.page.change(frame=-7, speed=0.0, point_size=-1.0)
+    choice = looked.page.choice
+    assert (choice.frame, choice.speed, choice.point_size) == (0, 0.5, 0.02)
+
+
+def test_classes_are_switched_one_by_one_and_all_at_once(looked: Looked) -> None:
+    looked.page.switch([1], False)
+    looked.page.switch([3], False)
+    assert looked.page.choice.hidden == {1, 3}
+    looked.choose()
+    assert [box.value for box in looked.panel.classes._boxes] == [True, False, True, False, True]
+    looked.page.switch(range(5), True)
+    assert not looked.page.choice.hidden
+
+
+def test_the_worst_class_is_marked_in_the_frame_where_most_of_it_is_wrong(looked: Looked) -> None:
+    looked.page._judge.join()
+    looked.choose(hidden=frozenset({1, 2, 3}))
+    looked.page._actions._worst_class(None)
+    choice = looked.page.choice
+    found = looked.page._judge.worst_class("first")
+    assert found is not None and (choice.marked, choice.frame) == (found[0], found[2])
+    assert choice.marked not in choice.hidden
+    looked.page._actions._worst_frame(None)
+    worst = looked.page._judge.worst_frame("first")
+    assert worst is not None and looked.page.choice.frame == worst[0] and looked.page.choice.marked is None
+    first = looked.page.choice.frame
+    looked.page._actions._worst_frame(None)
+    assert looked.page.choice.frame != first
+
+
 def test_a_scan_of_points_alone_has_neither_legend_nor_camera_nor_worst() -> None:
     looked = Looked(MadeFrames(number=1, change=plain))
     wait_for(lambda: "points" in looked.panel.title.content)
@@ -177,6 +209,14 @@ def test_a_port_that_is_taken_is_passed_over(frames: MadeFrames) -> None:
 def test_an_address_that_cannot_be_listened_on_is_one_line(frames: MadeFrames, host: str, port: int) -> None:
     with pytest.raises(UserError, match=str(port)):
         Viewer(frames, host, port)
+
+
+def test_without_viser_there_is_a_line_that_says_how_to_get_it(
+    frames: MadeFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(UserError, match="pip install viser"):
+        Viewer(frames)
 
 
 def test_view_prints_its_address_and_a_signal_ends_it_with_one_line(tmp_path: Path) -> None:
