@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import shlex
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -176,9 +176,8 @@ def test_rows_that_are_no_returns_stay_as_they_are() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
 def test_numbers_of_all_kinds_and_sizes(kind: Any) -> None:
-    xyz: Any = np.array([[1, 2, 3], [-4, 5, -6]], kind)
-    if kind == np.float64:
-        xyz = np.concatenate([xyz, [[1e39, 0, 0], [1e300, -1e300, 1e30]]])
+    rows = [[1, 2, 3], [-4, 5, -6], *([[1e39, 0, 0], [1e300, -1e300, 1e30]] if kind == np.float64 else [])]
+    xyz = cast(Any, np.array(rows, kind))
     found = Alignment(length_scale=1000.0, center="auto").apply(PointCloud("x", xyz), SEMANTICKITTI, None)
     assert found.xyz.dtype == np.float32 and len(found) == len(xyz)
     assert len(Alignment(center="auto").apply(PointCloud("x", xyz[:0]), SEMANTICKITTI, None)) == 0

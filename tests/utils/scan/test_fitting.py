@@ -261,7 +261,8 @@ def test_scans_without_intensities_are_said_without_advice(kitti, value) -> None
 def test_several_scans_are_judged_together(kitti) -> None:
     right, wrong = ([cloud_of(changed(scan, how)) for scan in kitti.scans[:3]]
                     for how in ([], [columns("y", "x", "z"), moved(0, 0, 2), brighter(255)]))  # fmt: skip
-    fits = diagnose([wrong[0], *right[1:]], kitti.sensor, kitti.statistics, Alignment())
+    exchanged = cloud_of(changed(kitti.scans[0], [columns("y", "x", "z")]))
+    fits = diagnose([exchanged, *right[1:]], kitti.sensor, kitti.statistics, Alignment())
     assert fits == ((), Alignment())
     misfits, _ = diagnose([*wrong[:2], right[2]], kitti.sensor, kitti.statistics, Alignment())
     assert {misfit.kind for misfit in misfits} == {"axes", "height", "intensity"}
@@ -282,6 +283,16 @@ def test_what_the_user_has_given_counts_and_is_corrected_where_it_is_wrong(kitti
     assert [misfit.kind for misfit in misfits] == ["unit", "axes", "height", "intensity"]
     assert alignment.axes == right.axes and alignment.length_scale == pytest.approx(0.001)
     assert alignment.sensor_height == pytest.approx(0, abs=GROUND) and alignment.intensity_scale == 1
+
+
+def test_the_sensor_is_found_to_centimetres(kitti, nuscenes) -> None:
+    errors = []
+    for points in (*kitti.scans, *nuscenes.scans):
+        middle = np.median(points[:, :3].astype(np.float64), axis=0)
+        found = find_sensor(points[:, :3] - middle)
+        assert found is not None
+        errors.append(np.linalg.norm(found + middle[:2]))
+    assert np.median(errors) < 0.01 and max(errors) < 0.04
 
 
 def test_no_sensor_is_seen_where_there_are_no_rings() -> None:
