@@ -203,6 +203,10 @@ class Page:
         """Waits until the colours are on next to no pixel; where two others meet, a mixture may look like one."""
         self.until(lambda: self.share(*colors) <= SEEN / 20, f"no pixels of {colors}")
 
+    def reads(self, text: str) -> None:
+        """Waits until a text is on the page."""
+        self.driven.get_by_text(text).first.wait_for(state="attached")
+
     def _labelled(self, label: str) -> Any:
         """Finds the element with a label; text after it, such as a count, does not matter."""
         found = self.driven.locator("label").filter(has_text=starting_with(label)).first
