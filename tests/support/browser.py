@@ -58,6 +58,8 @@ def chromium() -> str | None:
 
 def missing() -> str | None:
     """Returns what keeps a browser from being driven, in words; None: nothing does."""
+    if chromium() is None and (named := os.environ.get("CHROMIUM")):
+        return f"CHROMIUM={named} is no program"
     if chromium() is None:
         return "there is no Chromium (tools/setup_browser.sh installs it)"
     if importlib.util.find_spec("playwright") is None:

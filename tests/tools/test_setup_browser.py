@@ -105,7 +105,10 @@ def test_what_cannot_be_set_up_is_one_clear_line(machine, environment, apt, word
 
 @pytest.mark.parametrize("required", [True, False])
 def test_without_a_browser_a_test_fails_where_one_is_required_and_else_says_what_is_missing(monkeypatch, required):
-    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("TWODPASS_BROWSER", "required" if required else "")
     with pytest.raises(pytest.fail.Exception if required else pytest.skip.Exception, match="there is no Chromium"):
         browser.need_browser()
+    monkeypatch.setenv("CHROMIUM", "/nowhere/chromium")
+    assert browser.missing() == "CHROMIUM=/nowhere/chromium is no program"
