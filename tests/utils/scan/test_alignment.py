@@ -33,7 +33,7 @@ def parsed(text: str) -> argparse.Namespace:
     return parser.parse_args(shlex.split(text))
 
 
-def in_frame(xyz: np.ndarray, axes: tuple[str, str, str], forward: str = "x") -> np.ndarray:
+def in_frame(xyz: np.ndarray, axes: tuple[str, str, str], forward: str = "x") -> Any:
     """Writes points of the training's frame in a frame whose `axes` point forward, left and up."""
     ahead, left, up = xyz.astype(np.float64).T if forward == "x" else (xyz[:, 1], -xyz[:, 0], xyz[:, 2])
     return np.column_stack([ahead, left, up]) @ np.array([VECTORS[axis] for axis in axes])
@@ -163,7 +163,7 @@ def test_rows_that_are_no_returns_stay_as_they_are() -> None:
     """The rows of an organised cloud; as points they would lie at the new origin, among the others."""
     nan, inf = np.nan, np.inf
     lost = np.array([[nan, nan, nan], [0, 0, 0], [1, nan, 2], [inf, 1, -inf]])
-    xyz = np.concatenate([lost, in_frame(points(), ("z", "-x", "-y")) + 1000])
+    xyz = np.concatenate([lost, np.float64(1000) + in_frame(points(), ("z", "-x", "-y"))])
     alignment = Alignment(("z", "-x", "-y"), 0.5, (1000.0, 1000.0, 1000.0), 0.0, 2.0)
     intensity = np.arange(len(xyz), dtype=np.float32)
     found = alignment.apply(PointCloud("x", xyz, intensity), SEMANTICKITTI, None)
