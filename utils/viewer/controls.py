@@ -105,6 +105,7 @@ class Classes:
         self,
         gui: viser.GuiApi,
         names: Sequence[str],
+        num_classes: int,
         switch: Callable[[Iterable[int], bool], None],
         unmark: Callable[[], None],
     ) -> None:
@@ -112,11 +113,12 @@ class Classes:
 
         Args:
             gui: where it is added.
-            names: names of the classes.
+            names: names of the classes, and after them of points that a corruption has added.
+            num_classes: the number K of classes; what comes after them is offered only where there are such points.
             switch: called with the classes that are to be switched, and with whether they are to be on.
             unmark: called when no class is to be looked at alone any more.
         """
-        self._switch, self._unmark = switch, unmark
+        self._switch, self._unmark, self._num_classes = switch, unmark, num_classes
         self._folder = gui.add_folder("Classes", visible=False)
         with self._folder:
             buttons = gui.add_button_group("Show", ("All", "None"))
@@ -146,6 +148,7 @@ class Classes:
             return
         rules = [_BOX]
         for number, box in enumerate(self._boxes):
+            box.visible = number < self._num_classes or bool(points[number])
             text = f"{points[number]:,}"
             if iou is not None and number < len(iou) and not np.isnan(iou[number]):
                 text += f" · {100 * iou[number]:.1f} %"

@@ -54,7 +54,7 @@ class Panel:
         self.both = self._gui.add_checkbox("Side by side", choice.side_by_side, visible=False)
         on_change(self.both, lambda value: change(side_by_side=value))
         self.key = self._gui.add_html("", visible=False)
-        self.classes = Classes(self._gui, frames.names, switch, lambda: change(marked=None))
+        self.classes = Classes(self._gui, frames.names, frames.num_classes, switch, lambda: change(marked=None))
         self.judging = self._gui.add_folder("Worst", visible=False)
         with self.judging:
             self.worst_frame = self._gui.add_button("Next worst frame")
