@@ -39,9 +39,9 @@ from utils.command.terminal import say_error
 from utils.errors import UserError
 from utils.files import sha256_of
 from utils.fp32 import set_fp32_arithmetic
-from utils.pictures.scans import drawable
 from utils.results.point_files import FORMATS
 from utils.results.prediction_records import PredictionRecords
+from utils.text import shortened
 
 SUMMARY = "summary.json"
 RESUME = "the same command goes on with the scans that are not done"
@@ -270,7 +270,7 @@ def summarise(
     locations.write(locations.join(output, SUMMARY), (json.dumps(summary, indent=2) + "\n").encode())
     total = max(1, classes.total())
     for name, points in classes.most_common():
-        print_lines(f"  {drawable(name):24} {points:14,} {100 * points / total:6.2f} %")
+        print_lines(f"  {shortened(name, 24):24} {points:14,} {100 * points / total:6.2f} %")
     if (unseen := summary["unseen_points"] / total) > _MUCH:
         print_lines(
             f"note: {100 * unseen:.0f} % of the points lie outside the volume of the network; they have the label of "

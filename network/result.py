@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from utils import locations
 from utils.errors import UserError
-from utils.pictures.scans import draw_scan
 from utils.results.point_files import FORMATS, LabelledPoints
 from utils.scan.sensor import Sensor
 
@@ -47,6 +46,8 @@ class Result(LabelledPoints):
 
     def draw(self, path: str | Path) -> None:
         """Draws the labels from above and as the sensor sees them, into a PNG."""
+        from utils.pictures.scans import draw_scan  # here: matplotlib takes half a second to import
+
         there = np.isfinite(self.aligned).all(axis=1)
         picture = (self.aligned[there], self.sensor, None, self.labels[there], self.colors, self.names, path)
         draw_scan(*picture, title=self.title)
