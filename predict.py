@@ -40,8 +40,8 @@ from utils.errors import UserError
 from utils.files import sha256_of
 from utils.fp32 import set_fp32_arithmetic
 from utils.results.point_files import FORMATS
-from utils.results.prediction_records import PredictionRecords
-from utils.text import shortened
+from utils.results.prediction_records import PredictionRecords, Results
+from utils.text import printable, shortened
 
 SUMMARY = "summary.json"
 RESUME = "the same command goes on with the scans that are not done"
@@ -74,8 +74,8 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add("--output", metavar="FOLDER", help="where the labels go, a path or a URL; folders are mirrored there")
     add(
-        "--format", nargs="+", choices=tuple(FORMATS), default=["label"], help="of the labels; default label: raw ids "
-        "as uint32, in the order of the points"
+        "--format", nargs="+", action="extend", choices=tuple(FORMATS), metavar="FORMAT", help="of the labels, one or "
+        "several of label, npy, ply and las; default label: raw ids as uint32, in the order of the points"
     )  # fmt: skip
     add("--confidence", action="store_true", help="also write the confidence of each point (and into .ply)")
     add("--overwrite", action="store_true", help="label scans again whose results are there already")
@@ -95,6 +95,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
+    args.format = list(dict.fromkeys(args.format or ["label"]))
     _check_flags(args)
     tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say)
     devices = choose_devices(args.gpu, args.cpu, args.num_nodes, args.precision)
@@ -106,7 +107,7 @@ def main(argv: Sequence[str]) -> None:
     if args.output:
         names = suffixes(args.format, args.confidence)
         records = PredictionRecords(args.output, _settings(args, tested), names, args.overwrite)
-    inputs = find_inputs(args.inputs, files, (lambda location: False) if records is None else records.is_result)
+    inputs = find_inputs(args.inputs, files, Results().__contains__)
     for problem in inputs.problems:
         say_problem(problem)
     if not inputs.scans:
@@ -119,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
         problems += found
     if args.view:
         show(args, tested, devices, inputs, files, results)
-    if problems:
+    if problems and is_first_process():  # the others end in peace: a launcher ends all when one of them fails
         more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         total = len(inputs.scans) + len(inputs.problems)
         raise UserError(f"{len(problems)} of {total} inputs could not be used: {'; '.join(problems[:_NAMED])}{more}")
@@ -207,7 +208,7 @@ def open_network(
 
     def speak(line: str, number: int) -> None:
         if number % world_size == rank:
-            print_lines(line)
+            print_lines(printable(line))
 
     return segmenter, Fits(segmenter, inputs.scans, files.read, args.fit, speak)
 
@@ -230,7 +231,7 @@ class Progress:
             say_error(f"error: {result}")
         elif self._first and self._is_due():
             self._said = time.monotonic()
-            place = f"[{self._done} of {self._total}] {scan.name}: "
+            place = f"[{self._done} of {self._total}] {printable(scan.name)}: "
             print_lines(place + ("is done already" if result is None else _described(result)))
 
     def _is_due(self) -> bool:
@@ -276,7 +277,7 @@ def summarise(
             f"note: {100 * unseen:.0f} % of the points lie outside the volume of the network; they have the label of "
             "the nearest point inside, and confidence 0"
         )
-    before = f", {skipped} were done already" if skipped else ""
+    before = f", {skipped} {'was' if skipped == 1 else 'were'} done already" if skipped else ""
     pace = f", {seconds / labelled:.2f} s per scan" if labelled else ""
     print_lines(f"{labelled} of {_scans(len(inputs.scans))} labelled{pace}{before}; results: {output}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,8 +14,10 @@ from dataloader.formats import open as formats
 from dataloader.formats.open import Clouds, Layout, open_clouds
 from utils import locations
 from utils.errors import UserError, one_line
+from utils.results.prediction_records import SUFFIXES
 from utils.scan.point_cloud import PointCloud
 
+_MADE = (*SUFFIXES, "json")  # suffixes of what is made of a scan, with the note
 _OPEN_FILES = 4
 _BAGS = (".bag", ".mcap", ".db3")
 _TEXT = {".txt", ".csv", ".asc", ".pts"}
@@ -42,6 +45,12 @@ class InputScan:
         """The name for messages."""
         return f"{self.location}, scan {self.index}" if self.index else self.location
 
+    @property
+    def source(self) -> str:
+        """The scan whatever the folder that it is named from: its absolute location, and its number."""
+        whole = locations.absolute(self.location)
+        return f"{whole}, scan {self.index}" if self.index else whole
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -66,7 +75,7 @@ class _File:
     @property
     def parts(self) -> tuple[str, ...]:
         """All parts of the location, for names that tell it apart from others."""
-        text = self.location if locations.is_url(self.location) else Path(self.location).absolute().as_posix()
+        text = self.location if locations.is_url(self.location) else _without_up(self.location)
         return tuple(part for part in text.replace("://", "/").split("/") if part not in ("", ".", ".."))
 
     @property
@@ -138,6 +147,12 @@ class OpenFiles:
             yield from map(Path, self._siblings.get(_File(location, ()).group, ()))
 
 
+def _without_up(path: str) -> str:
+    """Returns an absolute path without "..", by the way that the system takes through links."""
+    start, up, rest = f"{Path(path).absolute().as_posix()}/".rpartition("/../")
+    return f"{os.path.realpath(start + up)}/{rest}" if up else start + rest
+
+
 def _at(location: str, path: Path, error: UserError) -> UserError:
     """Returns an error that names the location, where it names the temporary copy."""
     return UserError(one_line(error).replace(str(path), location)) if locations.is_url(location) else error
@@ -178,10 +193,30 @@ def find_inputs(
             continue
         names = [f"{target}/{clouds.label(number)}" for number in range(len(clouds))]
         scans += [InputScan(file.location, number, name, file.location) for number, name in enumerate(names)]
-    for numbers in _clashes([scan.target for scan in scans]):  # as of drive.mcap and of the folder drive
-        for place, number in enumerate(numbers[1:], start=2):
-            scans[number] = replace(scans[number], target=f"{scans[number].target}-{place}")
-    return Inputs(tuple(scans), tuple(problems))
+    targets = _told_apart([scan.target for scan in scans])
+    return Inputs(tuple(map(_called, scans, targets)), tuple(problems))
+
+
+def _called(scan: InputScan, target: str) -> InputScan:
+    return scan if scan.target == target else replace(scan, target=target)
+
+
+def _told_apart(targets: Sequence[str]) -> list[str]:
+    """Numbers the targets that are the same, as of drive.mcap and of the folder drive.
+
+    Neither may a file have the name of a folder, as the labels of a.bin beside the folder a.label.
+    """
+    folders = {str(folder).lower() for target in targets for folder in PurePosixPath(target).parents}
+    taken: set[str] = set()
+    found = []
+    for target in targets:
+        free, place = target, 1
+        while free.lower() in taken or not folders.isdisjoint(f"{free.lower()}.{suffix}" for suffix in _MADE):
+            place += 1
+            free = f"{target}-{place}"
+        taken.add(free.lower())
+        found.append(free)
+    return found
 
 
 def _files(argument: str, is_result: Callable[[str], bool]) -> list[_File]:
@@ -193,7 +228,7 @@ def _files(argument: str, is_result: Callable[[str], bool]) -> list[_File]:
     named = locations.matches(argument)
     if not named:
         raise UserError(f"{argument}: no such file, folder or pattern; correct the argument")
-    several, found = len(named) > 1 or named != [argument], []
+    several, found = not locations.is_one(argument), []
     for location in named:
         if locations.is_folder(location) and not _is_bag_folder(location):
             below = _in_folder(location, is_result)

@@ -45,6 +45,16 @@ class ListedScan(Protocol):
         ...
 
     @property
+    def location(self) -> str:
+        """Its file: a path or a URL."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """What it is in a note: the absolute location, and the number in its file."""
+        ...
+
+    @property
     def group(self) -> str:
         """The recording that it belongs to."""
         ...
@@ -156,6 +166,7 @@ class Labelling:
     ) -> None:
         self._segmenter, self._read, self._fits = segmenter, read, fits
         self._records, self._formats, self._confidence, self._keep = records, formats, confidence, keep
+        self._versions: dict[str, str] = {}
 
     def run(self, scans: Iterable[ListedScan], progress: Progress) -> Outcome:
         """Labels scans and writes their files. A scan that cannot be read is one line of `Outcome.problems`.
@@ -187,10 +198,12 @@ class Labelling:
 
     def _todo(self, scans: Iterable[ListedScan], outcome: Outcome, progress: Progress) -> Iterator[ListedScan]:
         for scan in scans:
-            if self._records.is_done(scan.target, scan.name):
+            version = locations.version(scan.location)  # before it is read
+            if self._records.is_done(scan.target, scan.source, version):
                 outcome.skipped += 1
                 progress(scan, None)
             else:
+                self._versions[scan.target] = version
                 yield scan
 
     def _ready(self, scan: ListedScan) -> Prepared | UserError:
@@ -219,14 +232,14 @@ class Labelling:
 
     def _write(self, scan: ListedScan, result: Result, seconds: float) -> None:
         began, records = time.perf_counter(), self._records
-        records.begin(scan.target, scan.name)
+        records.begin(scan.target, scan.source, self._versions.pop(scan.target))
         contents = [FORMATS[name](result, self._confidence) for name in self._formats]
         if self._confidence:
             contents.append(confidence_file(result))
         for location, content in zip(records.files(scan.target), contents, strict=True):
             locations.write(location, content)
         seconds += time.perf_counter() - began
-        records.finish(scan.target, scan.name, result, seconds, self._fits.of(scan).flags())
+        records.finish(scan.target, scan.source, result, seconds, self._fits.of(scan).flags())
 
 
 def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:

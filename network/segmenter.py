@@ -110,6 +110,8 @@ class Segmenter:
         if fit not in ("warn", "auto", "off"):
             raise ValueError(f'fit must be "warn", "auto" or "off", not {fit!r}')
         self._dtype, self._fit = _AUTOCAST[precision], fit
+        if not isinstance(votes, int) or votes < 1:
+            raise ValueError(f"votes must be a whole number of 1 or more, not {votes!r}")
         self._low, self._high = config.dataset_params.bounds
         self._views = random_views(votes, np.random.default_rng([seed, 0]))
         network.warm_up(self.device, self._dtype or torch.float32, training=False)
@@ -280,18 +282,25 @@ def as_cloud(points: Points, name: str = "the array") -> PointCloud:
     if isinstance(points, PointCloud):
         return points
     if isinstance(points, torch.Tensor):
-        points = points.detach().cpu()
-        points = (points.float() if points.dtype in (torch.bfloat16, torch.float16) else points).numpy()
+        points = _numpy(points, name)
     array = np.asarray(points)
     if array.ndim != 2 or array.shape[1] not in (3, 4) or not len(array):
-        raise ValueError(f"points must have the shape (N, 3) or (N, 4), N of 1 or more, not {array.shape}")
+        raise ValueError(f"{name}: points must have the shape (N, 3) or (N, 4), N of 1 or more, not {array.shape}")
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"points must be real numbers, not {array.dtype}")
+        raise ValueError(f"{name}: points must be real numbers, not {array.dtype}")
     real = np.float64 if array.dtype.itemsize > 4 or array.dtype.kind != "f" else np.float32
     intensity = None
     if array.shape[1] == 4:
         intensity = np.nan_to_num(array[:, 3].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     return PointCloud(name, array[:, :3].astype(real), intensity)
+
+
+def _numpy(points: torch.Tensor, name: str) -> NDArray[Any]:
+    """Returns the numbers of a tensor; those of types that NumPy does not have as float32."""
+    if points.layout != torch.strided or points.is_quantized or points.device.type == "meta":
+        raise ValueError(f"{name}: points must be in a dense tensor, not a sparse, quantized or meta one")
+    points = points.detach().cpu().resolve_conj().resolve_neg()
+    return (points.float() if points.is_floating_point() and points.element_size() < 4 else points).numpy()
 
 
 def _label_map(tested: Tested) -> LabelMap:
@@ -312,7 +321,13 @@ def _label_map(tested: Tested) -> LabelMap:
 def _device(device: str | torch.device | None) -> torch.device:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f'device must be "cpu", "cuda" or "cuda:1", not {device!r}') from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {found}; this process sees {torch.cuda.device_count()} CUDA devices")
+    return found
 
 
 def _corner(corner: Sequence[float]) -> str:

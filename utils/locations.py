@@ -82,6 +82,21 @@ def absolute(location: str) -> str:
     return location if (here := _path(location)) is None else os.path.realpath(here)
 
 
+def version(location: str) -> str:
+    """Returns what changes when a file or folder does: its size and its time; "" where that cannot be known."""
+    try:
+        if (here := _path(location)) is not None:
+            found = [path.stat() for path in (here.iterdir() if here.is_dir() else [here])]
+            return f"{sum(each.st_size for each in found)} bytes, {max(each.st_mtime_ns for each in found)}"
+        with _explaining(location):
+            store, path = _store(location)
+            facts = store.info(path)
+    except (OSError, ValueError, UserError):
+        return ""
+    times = (facts[key] for key in ("ETag", "mtime", "LastModified", "updated", "created") if facts.get(key))
+    return f"{facts.get('size')} bytes, {next(times, '')}"
+
+
 @contextmanager
 def on_disk(location: str) -> Iterator[Path]:
     """Gives a file as a path of this machine; that of a URL is a copy, which goes when the block ends.
@@ -115,6 +130,13 @@ def matches(pattern: str) -> list[str]:
             return [pattern]
         found = (name for name in store.glob(path) if not name.rpartition("/")[2].startswith("."))
         return sorted(_url(store, name, pattern) for name in found)
+
+
+def is_one(pattern: str) -> bool:
+    """Returns whether a name is that of a file or folder, and no pattern, so that `matches` has returned it alone."""
+    if is_url(pattern):
+        return matches(pattern) == [pattern]
+    return os.path.lexists(expand_home(pattern))
 
 
 def is_folder(location: str) -> bool:

@@ -109,6 +109,11 @@ def _unknown(path: Path) -> UserError:
 
 
 def _foreign(path: Path, found: str) -> UserError:
+    if (columns := next((key for key in _KNOWN if found == f"{key} float32 columns"), None)) is not None:
+        return UserError(
+            f"{path}: seems to hold the {columns} columns of {_WHOSE[columns]}, whatever its name; say what is in it: "
+            f"--columns {_KNOWN[columns]}"
+        )
     return UserError(
         f"{path}: seems to hold {found}, not the float32 columns of KITTI or nuScenes; if it is a table of numbers, "
         "say what is in it: --columns x,y,z,i,_ --dtype <f8, for example"

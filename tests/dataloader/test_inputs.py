@@ -66,6 +66,45 @@ def test_no_two_scans_have_the_same_name(names, expected):
     assert targets(*names) == expected
 
 
+@pytest.mark.parametrize("folder", ["a.label", "A.ply", "a.json", "a.confidence.npy"])
+def test_no_result_has_the_name_of_a_folder(folder):
+    put("a.bin", f"{folder}/x.bin")
+    assert targets("a.bin", folder) == ["a-2", f"{folder}/x"]
+
+
+def test_numbers_that_tell_scans_apart_are_no_names_of_others():
+    put("A.bin", "a.bin", "a.bin-2.npy")
+    assert len({target.lower() for target in targets("A.bin", "a.bin", "a.bin-2.npy")}) == 3
+
+
+def test_ways_up_lead_to_the_file_that_they_name():
+    put("c.bin", "b/c.bin", "far/deep/d.bin")
+    assert len(targets("b/../c.bin", "b/c.bin")) == 2
+    assert targets("b/../c.bin", "c.bin", "./b/../b/../c.bin") == ["c"]
+    Path("link").symlink_to(Path("far/deep").absolute())
+    put("far/c.bin")
+    assert len(targets("c.bin", "link/../c.bin")) == 2  # the system follows the link first
+
+
+def test_a_scan_is_the_same_from_whatever_folder_it_is_named(monkeypatch):
+    put("one/a.npy", "two/a.npy")
+    whole = found(os.path.abspath("one/a.npy")).scans[0].source
+    sources = []
+    for folder in ("one", "two"):
+        with monkeypatch.context() as inside:
+            inside.chdir(folder)
+            sources.append(found("a.npy").scans[0].source)
+    assert sources[0] == whole != sources[1]
+
+
+def test_a_name_with_a_dot_or_a_slash_is_no_pattern():
+    Path("empty").mkdir()
+    put("a.foo")
+    assert [scan.location for scan in found("./a.foo").scans] == ["a.foo"]
+    for name in ("./empty", "empty/", "./empty/"):
+        assert "no point files in the folder" in found(name).problems[0]
+
+
 def test_two_folders_of_one_name_are_told_apart():
     put("one/lidar/1.bin", "one/lidar/2.bin", "two/lidar/1.bin")
     found = targets("one/lidar", "two/lidar")

@@ -65,7 +65,7 @@ def test_labels_and_confidences_are_those_of_the_network(segmenter, checkpoint):
     assert np.array_equal(result.raw_labels, segmenter.label_map.to_raw[labels])
 
 
-@pytest.mark.parametrize("kind", ["torch", "float64", "half", "fortran", "cloud", "list"])
+@pytest.mark.parametrize("kind", ["torch", "float64", "half", "negative", "fortran", "cloud", "list"])
 def test_points_may_come_in_any_form(segmenter, kind):
     points = make_points().astype(np.float16).astype(np.float32)
     expected = segmenter(points).labels
@@ -73,6 +73,7 @@ def test_points_may_come_in_any_form(segmenter, kind):
         "torch": torch.from_numpy(points),
         "float64": points.astype(np.float64),
         "half": torch.from_numpy(points).half(),
+        "negative": torch._neg_view(-torch.from_numpy(points)),
         "fortran": np.asfortranarray(points),
         "cloud": PointCloud("x", points[:, :3], points[:, 3]),
         "list": [points[:100], points],
@@ -105,11 +106,16 @@ def test_without_intensity_the_median_of_the_training_is_taken(segmenter):
 
 @pytest.mark.parametrize(
     "points",
-    [np.zeros((0, 4)), np.zeros(4), np.zeros((5, 2)), np.zeros((5, 5)), np.array([["a"] * 4]), np.zeros((2, 3), bool)],
+    [
+        *(np.zeros((0, 4)), np.zeros(4), np.zeros((5, 2)), np.zeros((5, 5)), np.array([["a"] * 4])),
+        *(np.zeros((2, 3), bool), torch.zeros(2, 4).to_sparse(), torch.zeros(2, 4, device="meta")),
+    ],
 )
 def test_other_shapes_are_refused(segmenter, points):
-    with pytest.raises(ValueError, match="points must"):
+    with pytest.raises(ValueError, match="the array: .*points must"):
         segmenter(points)
+    with pytest.raises(ValueError, match="cloud 1: .*points must"):
+        segmenter([make_points(50), points])
 
 
 def test_points_that_cannot_be_labelled(segmenter):
@@ -150,11 +156,20 @@ def test_older_checkpoints_want_a_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"precision": "64"}, {"precision": "16"}, {"fit": "sometimes"}, {"votes": 0}, {"nonsense": 1}]
+    "setting",
+    [
+        {"precision": "64"},
+        {"precision": "16"},
+        {"fit": "sometimes"},
+        {"votes": 0},
+        {"votes": 1.5},
+        {"nonsense": 1},
+        *({"device": name} for name in ("gpu", "cuda:99", 1.5)),
+    ],
 )
 def test_impossible_settings_are_refused(checkpoint, setting):
     with pytest.raises((ValueError, TypeError)):
-        Segmenter.load(checkpoint, device="cpu", **setting)
+        Segmenter.load(checkpoint, **{"device": "cpu", **setting})
 
 
 def test_half_precision_labels_nearly_the_same(checkpoint, segmenter):

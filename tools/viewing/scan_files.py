@@ -16,7 +16,7 @@ from tools.viewing.predictions import Places
 from utils.command.alignment_flags import parse_alignment
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.results.prediction_records import PredictionRecords
+from utils.results.prediction_records import PredictionRecords, Results
 from utils.scan.alignment import Alignment
 from utils.scan.sensor import Sensor
 from utils.viewer.records import ShownScan
@@ -41,7 +41,7 @@ class ScanFileFrames(DiskFrames):
     ) -> None:
         self._files, self._lock = OpenFiles(layout), Lock()
         self._results = [PredictionRecords(str(folder)) for folder in folders]
-        found = find_inputs(inputs, self._files, lambda file: any(each.is_result(file) for each in self._results))
+        found = find_inputs(inputs, self._files, Results().__contains__)
         if not found.scans:
             raise UserError(found.problems[0])
         self._scans, self._problems = found.scans, found.problems

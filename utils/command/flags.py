@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             if text == "--":
                 files += rest
                 break
-            action = self._option_string_actions.get(text.partition("=")[0])
+            action = self._action_of(text)
             if action is None:
                 (flags if text.startswith("-") and text != "-" else files).append(text)
                 continue
@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
             taken, most = 0, {None: 1, "?": 1, "+": len(rest), "*": len(rest), 0: 0}.get(action.nargs, 0)
             while "=" not in text and rest and taken < most and not self._is_flag(rest[0]):
                 needed = action.nargs is None or (action.nargs == "+" and not taken)
-                if not needed and not self._accepts(action, rest[0]):
+                if not needed and not self._accepts(action, rest[0]) and not _is_list_of_numbers(rest[0]):
                     break
                 flags.append(rest.pop(0))
                 taken += 1
@@ -73,6 +73,14 @@ class Parser(argparse.ArgumentParser):
 
     def _is_flag(self, text: str) -> bool:
         return text.startswith("--") or text in self._option_string_actions
+
+    def _action_of(self, text: str) -> argparse.Action | None:
+        """Returns what a text asks for, if it is a flag, or the beginning of one flag only: --out for --output."""
+        name = text.partition("=")[0]
+        if name in self._option_string_actions or not text.startswith("--"):
+            return self._option_string_actions.get(name)
+        meant = {action for flag, action in self._option_string_actions.items() if flag.startswith(name)}
+        return meant.pop() if len(meant) == 1 else None
 
     def _accepts(self, action: argparse.Action, text: str) -> bool:
         """Returns whether a text can be a value of a flag."""
@@ -85,6 +93,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints usage and message to stderr, and exits with code 2."""
         super().error(printable(message))
+
+
+def _is_list_of_numbers(text: str) -> bool:
+    """Returns whether a text is meant as numbers, right or wrong, and is no file: 1,2 or nan,0,0."""
+    return re.fullmatch(r"(?:[-+\d./eE]*|[-+]?nan|[-+]?inf)(?:,(?:[-+\d./eE]*|[-+]?nan|[-+]?inf))+", text) is not None
 
 
 def _with_their_flags(arguments: list[str]) -> list[str]:

@@ -20,9 +20,11 @@ class PredictionRecord:
     """A frozen record of a labelled scan.
 
     Attributes:
-        source: its file, and for a bag the number of the scan in it.
+        source: its file, as an absolute path or a URL, and for a bag the number of the scan in it.
         settings: what decides the labels: the checkpoint's digest, votes, precision, alignment, layout of the file.
+        version: of its file, see `locations.version`; a scan that has changed is labelled again.
         files: the suffixes of its files, of earlier runs too.
+        former: the suffixes of files that may be there, but were made in another way or of another scan.
         points: number of points.
         unseen: number of those outside the volume of the network.
         seconds: time for labels and files, seconds; reading is done beside it.
@@ -34,6 +36,8 @@ class PredictionRecord:
     source: str
     settings: dict[str, Any]
     files: tuple[str, ...]
+    version: str = ""
+    former: tuple[str, ...] = ()
     points: int = 0
     unseen: int = 0
     seconds: float = 0.0
@@ -65,15 +69,6 @@ class PredictionRecords:
         """Returns the locations of the files of a scan."""
         return [locations.join(self.output, f"{target}.{suffix}") for suffix in self._suffixes]
 
-    def is_result(self, location: str) -> bool:
-        """Returns whether a file is one that predict.py has made in this folder."""
-        inner, outer = locations.absolute(location), locations.absolute(self.output).rstrip("/") + "/"
-        suffix = next((suffix for suffix in SUFFIXES if inner.endswith(f".{suffix}")), None)
-        if suffix is None or not inner.startswith(outer):
-            return False
-        found = self.find(inner[len(outer) : -len(suffix) - 1])
-        return found is not None and suffix in found.files
-
     def refuse_inputs(self, targets: Iterable[str], inputs: Iterable[str]) -> None:
         """Refuses to write results over the scans that they are made of, also with `overwrite`.
 
@@ -86,8 +81,11 @@ class PredictionRecords:
                 if (source := sources.get(locations.absolute(file))) is not None:
                     raise UserError(f"{source}: its labels would be written over it; choose another --output")
 
-    def is_done(self, target: str, source: str) -> bool:
+    def is_done(self, target: str, source: str, version: str = "") -> bool:
         """Returns whether all files of a scan are there, and were made of it in the way of this run.
+
+        Args:
+            target, source, version: of the scan; see `PredictionRecord`.
 
         Raises:
             UserError: files are there that were made of another scan or in another way, and may not be overwritten.
@@ -106,21 +104,30 @@ class PredictionRecords:
             return False
         if changed := [key for key in self._settings if found.settings.get(key) != self._settings[key]]:
             raise UserError(f"{there[0]}: is there already, made with another {changed[0]}; {_WAYS_OUT}")
-        return len(there) == len(self._suffixes)
+        return (
+            len(there) == len(self._suffixes)
+            and set(found.files).issuperset(self._suffixes)
+            and found.version == version
+        )
 
-    def begin(self, target: str, source: str) -> None:
+    def begin(self, target: str, source: str, version: str = "") -> None:
         """Notes that the files of a scan are being written."""
         found = self.find(target)
-        before = () if found is None or found.source != source else found.files
-        files = tuple(dict.fromkeys([*before, *self._suffixes]))
-        self._write(target, PredictionRecord(source, self._settings, files))
+        files, former = list(self._suffixes), []
+        if found is not None:
+            alike = (found.source, found.version, found.settings) == (source, version, self._settings)
+            (files if alike and found.complete else former).extend(found.files)
+            former += found.former
+        former = tuple(suffix for suffix in dict.fromkeys(former) if suffix not in files)
+        self._write(target, PredictionRecord(source, self._settings, tuple(dict.fromkeys(files)), version, former))
 
     def finish(self, target: str, source: str, points: LabelledPoints, seconds: float, alignment: str) -> None:
         """Notes that all files of a scan are there; see `PredictionRecord`."""
         begun = self.find(target)
-        files = tuple(self._suffixes) if begun is None else begun.files
+        begun = begun or PredictionRecord(source, self._settings, tuple(self._suffixes))
         found = len(points), points.unseen, seconds, points.counts(), alignment
-        self._write(target, PredictionRecord(source, self._settings, files, *found, complete=True))
+        where = source, self._settings, begun.files, begun.version, begun.former
+        self._write(target, PredictionRecord(*where, *found, complete=True))
 
     def _write(self, target: str, record: PredictionRecord) -> None:
         locations.write(self._note(target), (json.dumps(asdict(record)) + "\n").encode())
@@ -143,6 +150,38 @@ CONFIDENCE = "confidence.npy"
 SUFFIXES = (CONFIDENCE, *FORMATS)
 """The suffixes of all files that may be made of a scan, the longest first."""
 
+
+class Results:
+    """The files that predict.py has made, told by the notes beside them, in whichever folder they are.
+
+    What has been looked up is remembered: `in` asks once for each folder.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[str, PredictionRecords | None] = {}
+
+    def __contains__(self, location: str) -> bool:
+        inner = locations.absolute(location)
+        suffix = next((suffix for suffix in SUFFIXES if inner.endswith(f".{suffix}")), None)
+        if suffix is None:
+            return False
+        stem = inner[: -len(suffix) - 1]
+        folder = stem.rpartition("/")[0]
+        while folder.rstrip("/") and not folder.endswith(":/"):
+            records = self._of(folder)
+            found = None if records is None else records.find(stem[len(folder) + 1 :])
+            if found is not None and suffix in (*found.files, *found.former):
+                return True
+            folder = folder.rpartition("/")[0]
+        return False
+
+    def _of(self, folder: str) -> PredictionRecords | None:
+        if folder not in self._records:
+            noted = locations.is_folder(locations.join(folder, FOLDER))
+            self._records[folder] = PredictionRecords(folder) if noted else None
+        return self._records[folder]
+
+
 _WAYS_OUT = "give --overwrite, or another --output"
 
 
@@ -156,6 +195,8 @@ def _checked(found: Any) -> PredictionRecord:
         source=str(found["source"]),
         settings=dict(found["settings"]),
         files=tuple(map(str, found["files"])),
+        version=str(found["version"]),
+        former=tuple(map(str, found["former"])),
         points=int(found["points"]),
         unseen=int(found["unseen"]),
         seconds=float(found["seconds"]),

@@ -47,6 +47,8 @@ def test_files_are_found_wherever_they_stand():
         (["--cpu=2", "7"], ["7"], 2),
         (["a.bin", "--cpu", "--", "--b.bin"], ["a.bin", "--b.bin"], 1),
         (["--cpu", "2", "3"], ["3"], 2),
+        (["--cp", "2", "a.bin"], ["a.bin"], 2),
+        (["--cp", "a.bin", "--vie", "b.bin", "--out", "o", "--form", "ply", "c.bin"], ["a.bin", "b.bin", "c.bin"], 1),
     ],
 )
 def test_a_number_behind_a_flag_is_its_own_and_a_name_is_a_file(arguments, files, cpu):
@@ -54,7 +56,17 @@ def test_a_number_behind_a_flag_is_its_own_and_a_name_is_a_file(arguments, files
     assert (found.files, found.cpu) == (files, cpu)
 
 
-@pytest.mark.parametrize("arguments", [["--gpu", "x", "a.bin"], ["--view"], ["a.bin", "--nosuch"], ["a.bin", "--set"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--gpu", "x", "a.bin"],
+        ["--view"],
+        ["a.bin", "--nosuch"],
+        ["a.bin", "--set"],
+        ["--cpu", "1,2", "a.bin"],
+        ["--cpu", "nan,0,0", "a"],
+    ],
+)
 def test_what_is_wrong_is_said(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         parser().parse_args(arguments)

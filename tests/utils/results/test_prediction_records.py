@@ -10,7 +10,7 @@ import pytest
 from tests.support.networks import refusal
 from utils import locations
 from utils.results.point_files import LabelledPoints
-from utils.results.prediction_records import FOLDER, PredictionRecords
+from utils.results.prediction_records import FOLDER, PredictionRecords, Results
 
 POINTS = LabelledPoints(
     np.ones((5, 3)),
@@ -65,6 +65,47 @@ def test_results_of_others_are_not_overwritten(output):
         assert f"another {key}" in line and "--overwrite" in line
     locations.write(locations.join(output, "mine.label"), b"precious")
     assert "not from predict.py" in refusal(records(output).is_done, "mine", "mine.bin")
+
+
+def test_a_scan_that_has_changed_is_not_done(tmp_path):
+    scan, folder = tmp_path / "0.bin", tmp_path / "bag"
+    folder.mkdir()
+    locations.write("memory://changing/0.bin", b"12")
+    for place, file in (
+        (str(scan), str(scan)),
+        (str(folder), str(folder / "0.db3")),
+        *[("memory://changing/0.bin",) * 2],
+    ):
+        versions = []
+        for content in (b"12", b"123"):
+            locations.write(file, content)
+            versions.append(locations.version(place))
+        assert all(versions) and len(set(versions)) == 2
+    known = records(str(tmp_path), suffixes=("label",))
+    known.begin("0", "0.bin", "5 bytes")
+    locations.write(str(tmp_path / "0.label"), b"x")
+    known.finish("0", "0.bin", POINTS, 0.5, "")
+    assert known.is_done("0", "0.bin", "5 bytes") and not known.is_done("0", "0.bin", "6 bytes")
+    assert locations.version(str(tmp_path / "none")) == locations.version("memory://none") == ""
+
+
+def test_files_of_an_earlier_way_are_not_done(output):
+    make(output)
+    other = PredictionRecords(output, {"checkpoint": "other"}, ("label",), overwrite=True)
+    other.begin("drive/0", "drive/0.bin")  # the .ply is still that of the first
+    other.finish("drive/0", "drive/0.bin", POINTS, 0.5, "")
+    assert records(output, {"checkpoint": "other"}, ("label",)).is_done("drive/0", "drive/0.bin")
+    assert not records(output, {"checkpoint": "other"}).is_done("drive/0", "drive/0.bin")
+    assert locations.join(output, "drive/0.ply") in Results()
+
+
+def test_results_are_told_in_whichever_folder_they_are(output):
+    deep = locations.join(output, "scans/out")
+    make(deep, files=("label", "ply", "npy"))
+    for name in ("mine.ply", "other/0.ply", "scans/out/drive/1.ply"):
+        locations.write(locations.join(output, name), b"x")
+    found = [name for name in locations.files_below(output) if name in Results()]
+    assert found == [locations.join(deep, "drive/0.label"), locations.join(deep, "drive/0.ply")]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"source": 1}', b"\xff\xfe", b"[" * 100000])
