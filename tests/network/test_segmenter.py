@@ -112,9 +112,9 @@ def test_without_intensity_the_median_of_the_training_is_taken(segmenter):
     ],
 )
 def test_other_shapes_are_refused(segmenter, points):
-    with pytest.raises(ValueError, match="the array: .*points must"):
+    with pytest.raises(ValueError, match=r"the array: .*points must"):
         segmenter(points)
-    with pytest.raises(ValueError, match="cloud 1: .*points must"):
+    with pytest.raises(ValueError, match=r"cloud 1: .*points must"):
         segmenter([make_points(50), points])
 
 
