@@ -32,8 +32,8 @@ def add_alignment_flags(parser: argparse.ArgumentParser) -> None:
         "height in the training")  # fmt: skip
     add("--sensor_height", type=_real, metavar="METRES", help="height of the sensor above the ground; 0 if the ground "
         "lies at 0")  # fmt: skip
-    add("--intensity_scale", type=_factor, default=1.0, metavar="FACTOR", help="factor of the intensities, such as "
-        "1/255")  # fmt: skip
+    add("--intensity_scale", type=_scale, default=1.0, metavar="FACTOR", help="factor of the intensities, such as "
+        "1/255; 0 leaves them out, and the median of the training stands in")  # fmt: skip
     add("--fit", choices=FITS, default="warn", help="what to do about scans that do not fit the training: say it with "
         "the flags that put it right (warn), use those flags (auto), do not look (off)")  # fmt: skip
 
@@ -81,6 +81,11 @@ def _number(text: str, what: str, valid: Callable[[float], bool]) -> float:
 
 def _factor(text: str) -> float:
     return _number(text, "a factor, a number above 0 such as 0.001 or 1/255", lambda value: value > 1 / _LARGEST)
+
+
+def _scale(text: str) -> float:
+    valid = "a factor, 0 or a number above 0 such as 0.001 or 1/255"
+    return _number(text, valid, lambda value: value == 0 or value > 1 / _LARGEST)
 
 
 def _real(text: str) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.scan.point_cloud import PointCloud
 from utils.text import printable
 
 
@@ -116,7 +117,8 @@ def las_file(points: LabelledPoints, confidence: bool) -> bytes:
 
     `classification` holds the learning id, whose name is in the file's classification lookup; the extra dimensions
     `label` and `confidence` hold the raw id and the confidence. Point format 6 has no NaN: a point without a return
-    keeps its place, at the offset, and is marked as withheld.
+    (NaN or 0, 0, 0) keeps its place in the file, at the offset, and is marked as withheld. At 0, it would cost map
+    coordinates their millimetres.
 
     Raises:
         UserError: laspy is not installed, or the coordinates are spread over more than 32 bits of steps.
@@ -127,7 +129,7 @@ def las_file(points: LabelledPoints, confidence: bool) -> bytes:
     except ImportError:
         raise UserError("laspy is not installed, which .las files need; pip install 'laspy[lazrs]'") from None
     xyz = points.xyz.astype(np.float64)
-    there = np.isfinite(xyz).all(axis=1)
+    there = PointCloud("", xyz).measured
     low = np.floor(xyz[there].min(axis=0)) if there.any() else np.zeros(3)
     extent = float((xyz[there] - low).max()) if there.any() else 0.0
     step = _LAS_STEP

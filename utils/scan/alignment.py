@@ -35,7 +35,7 @@ class Alignment:
             None: the origin.
         sensor_height: height of the sensor above the ground, metres, where it differs from that of the training: the
             ground is moved to the height that it had there. None: as it is.
-        intensity_scale: factor of the intensities.
+        intensity_scale: factor of the intensities; 0 leaves them out, as if the cloud had none.
     """
 
     axes: Axes | None = None
@@ -61,7 +61,9 @@ class Alignment:
             lost = ~cloud.measured
             placed[lost] = cloud.xyz[lost]
             intensity = cloud.intensity
-            if intensity is not None:
+            if self.intensity_scale == 0:
+                intensity = None
+            elif intensity is not None:
                 intensity = (intensity.astype(np.float64) * self.intensity_scale).astype(np.float32)
         return PointCloud(cloud.name, placed, intensity)
 

@@ -41,15 +41,20 @@ def height(source: Source, alignment: Alignment) -> Finding | None:
 def intensity(source: Source, alignment: Alignment) -> Finding | None:
     """Looks at the scale of the intensities."""
     statistics, usual = source.training.statistics, source.training.usual("level")
-    if usual is None or usual[1] <= 0 or statistics.intensity[0] == statistics.intensity[-1]:
+    if (
+        alignment.intensity_scale == 0
+        or usual is None
+        or usual[1] <= 0
+        or statistics.intensity[0] == statistics.intensity[-1]
+    ):
         return None  # the training had none either
     columns = [cloud.intensity for cloud in source.clouds if cloud.intensity is not None]
     if 2 * len(columns) < len(source.clouds):
         return Finding("intensity", "the scans have no intensity, which the network was trained with", alignment)
     level = median(scan.level for scan in source.traits(alignment)) or 0.0
     if level <= 0 or all(column.min() == column.max() for column in columns):
-        text = "the intensity is the same for all or nearly all points, which it was not in the training"
-        return Finding("intensity", text, alignment)
+        text = "the intensity is the same for all or nearly all points, so it is better left out"
+        return Finding("intensity", text, replace(alignment, intensity_scale=0.0))
     low, high = usual[0] / _LEVEL, usual[2] * _LEVEL
     if low < level < high:
         return None

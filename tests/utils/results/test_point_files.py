@@ -72,6 +72,15 @@ def test_a_las_holds_points_classes_and_confidence(points, origin):
     assert lookup[1] == "car" and len(lookup[3]) <= 15
 
 
+def test_no_return_at_zero_costs_map_coordinates_nothing(points):
+    xyz = points.xyz + np.array((431234.123, 5432100.456, 80.0))
+    xyz[2] = 0
+    las = laspy.read(io.BytesIO(FORMATS["las"](replace(points, xyz=xyz), False)))
+    there = np.isfinite(xyz).all(axis=1) & (np.arange(len(xyz)) != 2)
+    assert np.abs(las.xyz[there] - xyz[there]).max() <= 0.5e-4 + 1e-9
+    assert np.array_equal(np.asarray(las.withheld, dtype=bool), ~there)
+
+
 def test_wide_coordinates_get_longer_steps(points):
     xyz = points.xyz.astype(np.float64)
     xyz[0] = 9e7

@@ -14,6 +14,7 @@ import pytest
 from tests.support.demo import kitti_points, nuscenes_points
 from utils.command.alignment_flags import add_alignment_flags, alignment_of
 from utils.command.flags import Parser
+from utils.command.alignment_flags import parse_alignment
 from utils.scan.alignment import Alignment
 from utils.scan.center import find_sensor
 from utils.scan.fitting import diagnose
@@ -248,12 +249,18 @@ def test_a_narrow_place_is_said_without_advice(kitti) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 0.0, 0.3])
-def test_scans_without_intensities_are_said_without_advice(kitti, value) -> None:
+def test_scans_without_intensities_are_said_and_useless_ones_left_out(kitti, value) -> None:
     points = kitti.scans[0]
     intensity = None if value is None else np.full(len(points), value, np.float32)
     cloud = PointCloud("x", points[:, :3], intensity)
     (misfit,), alignment = diagnose([cloud], kitti.sensor, kitti.statistics, Alignment())
-    assert (misfit.kind, misfit.remedy, alignment) == ("intensity", "", Alignment())
+    if value is None:
+        assert (misfit.kind, misfit.remedy, alignment) == ("intensity", "", Alignment())
+        return
+    assert (misfit.kind, misfit.remedy) == ("intensity", "--intensity_scale 0")
+    assert parse_alignment(misfit.remedy) == alignment
+    assert alignment.apply(cloud, kitti.sensor, kitti.statistics).intensity is None
+    assert not diagnose([cloud], kitti.sensor, kitti.statistics, alignment)[0]
     none = statistics_of([points * np.array([1, 1, 1, 0])], SEMANTICKITTI)
     assert not diagnose([cloud], kitti.sensor, none, Alignment())[0], "the training had none either"
 
