@@ -24,6 +24,8 @@ class Listed:
     def target(self) -> str:
         return self.name
 
+    location = source = target
+
 
 def test_scans_are_shown_as_they_are_labelled(tmp_path):
     rng = np.random.default_rng(0)

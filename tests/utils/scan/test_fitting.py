@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from tests.support.demo import kitti_points, nuscenes_points
-from utils.command.alignment_flags import add_alignment_flags, alignment_of
+from utils.command.alignment_flags import add_alignment_flags, alignment_of, parse_alignment
 from utils.command.flags import Parser
-from utils.command.alignment_flags import parse_alignment
 from utils.scan.alignment import Alignment
 from utils.scan.center import find_sensor
 from utils.scan.fitting import diagnose
