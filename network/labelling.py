@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,8 +20,10 @@ from utils.errors import UserError, one_line
 from utils.results.point_files import FORMATS, confidence_file
 from utils.results.prediction_records import CONFIDENCE, PredictionRecords
 from utils.scan.alignment import Alignment
+from utils.scan.fitting import Misfit
 from utils.scan.point_cloud import PointCloud
 
+_SAID = 3  # groups for which the same is said
 _COMPARED = 8  # scans of a group that are compared with the training
 _THREADS = {"cpu": 1, "cuda": 4}  # that read and prepare scans while the network runs
 _BATCH = {"cpu": 1, "cuda": 4}
@@ -104,6 +107,7 @@ class Fits:
         for number, scan in enumerate(scans):
             self._members.setdefault(scan.group, []).append(number)
         self._found: dict[str, Alignment] = {}
+        self._said: Counter[str] = Counter()
         self._lock = Lock()  # several threads prepare scans
 
     def of(self, scan: ListedScan) -> Alignment:
@@ -134,11 +138,19 @@ class Fits:
         remedy = " ".join(misfit.remedy for misfit in misfits if misfit.remedy)
         if self._fit == "auto":
             done = f"; aligned with {fitted.flags()}" if remedy else "; nothing puts that right"
-            self._say(f"{what}: {found}{done}", members[0])
+            self._say_once(f"{what}: {found}{done}", done, misfits, members[0])
             return fitted
         advice = f"; put it right with {remedy} (or with --fit auto)" if remedy else ""
-        self._say(f"warning: {what} does not fit the training: {found}{advice}", members[0])
+        self._say_once(f"warning: {what} does not fit the training: {found}{advice}", advice, misfits, members[0])
         return given
+
+    def _say_once(self, line: str, end: str, misfits: Sequence[Misfit], number: int) -> None:
+        """Says the line, unless several groups have had the same: a data set has hundreds of folders."""
+        key = f"{[misfit.kind for misfit in misfits]}{end}"
+        self._said[key] += 1
+        if self._said[key] <= _SAID:
+            more = "; the same of further folders is not said again" if self._said[key] == _SAID else ""
+            self._say(f"{line}{more}", number)
 
 
 class Labelling:

@@ -116,7 +116,9 @@ class PredictionRecords:
         files, former = list(self._suffixes), []
         if found is not None:
             alike = (found.source, found.version, found.settings) == (source, version, self._settings)
-            (files if alike and found.complete else former).extend(found.files)
+            other = _OF_CONFIDENCE if (CONFIDENCE in found.files) != (CONFIDENCE in files) else ()
+            for suffix in found.files:
+                (files if alike and found.complete and suffix not in other else former).append(suffix)
             former += found.former
         former = tuple(suffix for suffix in dict.fromkeys(former) if suffix not in files)
         self._write(target, PredictionRecord(source, self._settings, tuple(dict.fromkeys(files)), version, former))
@@ -147,6 +149,7 @@ class PredictionRecords:
 
 
 CONFIDENCE = "confidence.npy"
+_OF_CONFIDENCE = (CONFIDENCE, "ply")  # what --confidence changes
 SUFFIXES = (CONFIDENCE, *FORMATS)
 """The suffixes of all files that may be made of a scan, the longest first."""
 

@@ -99,6 +99,17 @@ def test_files_of_an_earlier_way_are_not_done(output):
     assert locations.join(output, "drive/0.ply") in Results()
 
 
+@pytest.mark.parametrize("first, second", [(("ply",), ("label", "confidence.npy")), (("confidence.npy",), ("ply",))])
+def test_a_ply_without_confidences_is_not_one_with_them(output, first, second):
+    make(output, files=("label", "ply", "confidence.npy"), finish=False)
+    for suffixes in (first, second):
+        known = records(output, suffixes=suffixes, overwrite=True)
+        known.begin("drive/0", "drive/0.bin")
+        known.finish("drive/0", "drive/0.bin", POINTS, 0.5, "")
+    assert records(output, suffixes=second).is_done("drive/0", "drive/0.bin")
+    assert not records(output, suffixes=("ply", "confidence.npy")).is_done("drive/0", "drive/0.bin")
+
+
 def test_results_are_told_in_whichever_folder_they_are(output):
     deep = locations.join(output, "scans/out")
     make(deep, files=("label", "ply", "npy"))
