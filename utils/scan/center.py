@@ -150,8 +150,9 @@ def _sharpened(xyz: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[
         found = [sharpness(points - place, width) for place in around]
         if max(found) > best:
             spot, best = around[int(np.argmax(found))], max(found)
+            if np.linalg.norm(spot) >= _FARTHEST:  # from ever farther away all elevations are the same: no end
+                return rough[:2]
             continue
         step, width = step / 2, max(width / 2, 0.1)
         best, first = sharpness(points - spot, width), sharpness(points, width)
-    better = best > _SHARPER * first and float(np.linalg.norm(spot)) < _FARTHEST
-    return (rough + spot)[:2] if better else rough[:2]
+    return (rough + spot)[:2] if best > _SHARPER * first else rough[:2]

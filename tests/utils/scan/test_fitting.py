@@ -15,7 +15,7 @@ from tests.support.demo import kitti_points, nuscenes_points
 from utils.command.alignment_flags import add_alignment_flags, alignment_of, parse_alignment
 from utils.command.flags import Parser
 from utils.scan.alignment import Alignment
-from utils.scan.center import find_sensor
+from utils.scan.center import Rings, find_sensor
 from utils.scan.fitting import diagnose
 from utils.scan.point_cloud import PointCloud
 from utils.scan.records import Frame, Scan, no_pixels
@@ -299,6 +299,20 @@ def test_the_sensor_is_found_to_centimetres(kitti, nuscenes) -> None:
         assert found is not None
         errors.append(np.linalg.norm(found + middle[:2]))
     assert np.median(errors) < 0.01 and max(errors) < 0.04
+
+
+def test_the_search_for_the_sensor_ends_where_it_is_ever_sharper_from_farther_away(kitti, monkeypatch) -> None:
+    looks = iter(range(1000))
+
+    def from_afar(points, width):
+        assert next(looks, None) is not None, "an endless walk"
+        return np.linalg.norm(points.mean(axis=0))
+
+    monkeypatch.setattr("utils.scan.center.sharpness", from_afar)
+    points = kitti.scans[0][:, :3].astype(np.float64)
+    points -= np.median(points, axis=0)
+    rings = Rings.of(points)
+    assert rings is not None and np.array_equal(find_sensor(points), rings.center())
 
 
 def test_no_sensor_is_seen_where_there_are_no_rings() -> None:
