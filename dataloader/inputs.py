@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -84,6 +84,16 @@ class _File:
         return self.location.replace("\\", "/").rpartition("/")[0] or "."
 
 
+@dataclass
+class _Open:
+    """An open file: its clouds, its path on this machine, what closes it, and how many threads read it."""
+
+    clouds: Clouds
+    path: Path
+    stack: ExitStack
+    users: int = 0
+
+
 class OpenFiles:
     """The files that scans are read from; the last few stay open, since a bag is read message by message.
 
@@ -93,7 +103,7 @@ class OpenFiles:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._open: OrderedDict[str, tuple[Clouds, Path, ExitStack]] = OrderedDict()
+        self._open: OrderedDict[str, _Open] = OrderedDict()
         self._lock = Lock()
         self._siblings: dict[str, tuple[str, ...]] = {}
 
@@ -110,25 +120,8 @@ class OpenFiles:
         Raises:
             UserError: it cannot be read, or is damaged.
         """
-        return self._opened(location)[0]
-
-    def _opened(self, location: str) -> tuple[Clouds, Path]:
-        with self._lock:
-            if location in self._open:
-                self._open.move_to_end(location)
-                return self._open[location][:2]
-        stack = ExitStack()
-        path = stack.enter_context(locations.on_disk(location))
-        try:
-            clouds = open_clouds(path, self._layout, iter(self._of_same_folder(location)))
-        except UserError as error:
-            stack.close()
-            raise _at(location, path, error) from error
-        with self._lock:
-            self._open[location] = clouds, path, stack
-            while len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)[1][2].close()
-        return clouds, path
+        with self._opened(location) as file:
+            return file.clouds
 
     def read(self, scan: InputScan) -> PointCloud:
         """Reads a scan; its cloud is called by its location.
@@ -136,11 +129,47 @@ class OpenFiles:
         Raises:
             UserError: the file is damaged.
         """
-        clouds, path = self._opened(scan.location)
+        with self._opened(scan.location) as file:
+            try:
+                return replace(file.clouds.read(scan.index), name=scan.name)
+            except UserError as error:
+                raise _at(scan.location, file.path, error) from error
+
+    @contextmanager
+    def _opened(self, location: str) -> Iterator[_Open]:
+        """Gives an open file, which is not closed in the block: the copy of a URL would go while it is read."""
+        file = self._taken(location) or self._taken(location, self._newly_opened(location))
+        assert file is not None
         try:
-            return replace(clouds.read(scan.index), name=scan.name)
+            yield file
+        finally:
+            with self._lock:
+                file.users -= 1
+                idle = [name for name, each in self._open.items() if not each.users]
+                for name in idle[: max(len(self._open) - _OPEN_FILES, 0)]:
+                    self._open.pop(name).stack.close()
+
+    def _taken(self, location: str, made: _Open | None = None) -> _Open | None:
+        """Returns the open file, with one more user; `made` if there is none."""
+        with self._lock:
+            file = self._open.get(location)
+            if file is None and made is not None:
+                file = self._open[location] = made
+            elif made is not None:
+                made.stack.close()  # another thread was faster
+            if file is not None:
+                file.users += 1
+                self._open.move_to_end(location)
+            return file
+
+    def _newly_opened(self, location: str) -> _Open:
+        stack = ExitStack()
+        path = stack.enter_context(locations.on_disk(location))
+        try:
+            return _Open(open_clouds(path, self._layout, iter(self._of_same_folder(location))), path, stack)
         except UserError as error:
-            raise _at(scan.location, path, error) from error
+            stack.close()
+            raise _at(location, path, error) from error
 
     def _of_same_folder(self, location: str) -> Iterator[Path]:
         if not locations.is_url(location):

@@ -73,6 +73,7 @@ class ViewedResults:
     def keep(self, scan: ListedScan, result: Result) -> None:
         """Keeps the labels of a scan, 3 bytes for each point; the oldest are dropped beyond 1 GiB."""
         with self._lock:
+            self._bytes -= 3 * len(self._kept.pop(scan.target, ((), ()))[0])
             self._kept[scan.target] = result.labels, result.confidence.astype(np.float16)
             self._bytes += 3 * len(result)
             while self._bytes > _KEPT_BYTES and len(self._kept) > 1:

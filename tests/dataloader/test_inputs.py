@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataloader.formats import npy
+from dataloader.formats import open as formats
+from dataloader.formats.clouds import OneCloud
 from dataloader.formats.open import Layout
 from dataloader.inputs import OpenFiles, find_inputs
 from utils import locations
@@ -171,3 +174,24 @@ def test_a_damaged_file_at_a_url_is_named_by_its_url():
     with pytest.raises(Exception, match=r"memory://bad/x\.npy") as caught:
         files.read(scan)
     assert "/tmp" not in str(caught.value)
+
+
+def test_a_file_is_not_closed_while_it_is_read(monkeypatch):
+    put("a.npy")
+    names = [f"memory://busy/{number}.npy" for number in range(7)]
+    for name in names:
+        locations.write(name, Path("a.npy").read_bytes())
+    files, read, once = OpenFiles(Layout()), npy.read_npy, []
+    scans = find_inputs(names, files).scans
+
+    def slow(path, layout):
+        if path.name == "0.npy":
+            once.append(path)
+            for other in scans[1:]:  # as other threads would
+                files.read(other)
+        return read(path, layout)
+
+    monkeypatch.setitem(formats.OPENERS, ".npy", lambda path, layout, beside: OneCloud(path, layout, slow))
+    assert np.array_equal(files.read(scans[0]).xyz, POINTS)
+    files.read(scans[1])
+    assert len(once) == 1 and not once[0].exists()  # it goes when others have taken its place
