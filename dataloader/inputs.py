@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from utils.scan.point_cloud import PointCloud
 
 _MADE = (*SUFFIXES, "json")  # suffixes of what is made of a scan, with the note
 _OPEN_FILES = 4
+_FEW = 8  # files named one by one that are not taken for a recording
 _BAGS = (".bag", ".mcap", ".db3")
 _TEXT = {".txt", ".csv", ".asc", ".pts"}
 """Suffixes of tables that lie beside scans for other reasons (poses.txt, times.txt)."""
@@ -32,7 +33,8 @@ class InputScan:
         location: its file, or folder of a ROS 2 bag: a path or a URL.
         index: number of the scan in the file, 0 but for bags.
         target: where its results go below the output folder, without a suffix: "drive/000012".
-        group: what was recorded together, a folder or a bag; its scans are compared with the training together.
+        group: what was recorded together: a bag, or the files of one kind in a folder. Its scans are compared with the
+            training together. A few files that are named one by one are each a group.
     """
 
     location: str
@@ -79,9 +81,14 @@ class _File:
         return tuple(part for part in text.replace("://", "/").split("/") if part not in ("", ".", ".."))
 
     @property
-    def group(self) -> str:
+    def folder(self) -> str:
         """The folder of the file."""
         return self.location.replace("\\", "/").rpartition("/")[0] or "."
+
+    @property
+    def kind(self) -> str:
+        """The files of its kind in its folder, as a pattern."""
+        return f"{self.folder}/*{PurePosixPath(self.location).suffix.lower()}"
 
 
 @dataclass
@@ -111,7 +118,7 @@ class OpenFiles:
         """Remembers files that were recorded together; their sizes may tell the layout of all."""
         groups: dict[str, list[str]] = defaultdict(list)
         for file in files:
-            groups[_File(file, ()).group].append(file)
+            groups[_File(file, ()).folder].append(file)
         self._siblings.update({group: tuple(names) for group, names in groups.items()})
 
     def clouds(self, location: str) -> Clouds:
@@ -173,7 +180,7 @@ class OpenFiles:
 
     def _of_same_folder(self, location: str) -> Iterator[Path]:
         if not locations.is_url(location):
-            yield from map(Path, self._siblings.get(_File(location, ()).group, ()))
+            yield from map(Path, self._siblings.get(_File(location, ()).folder, ()))
 
 
 def _without_up(path: str) -> str:
@@ -210,10 +217,12 @@ def find_inputs(
         except UserError as error:
             problems.append(one_line(error))
     files.beside(file.location for file in found.values())
+    named = Counter(file.kind for file in found.values() if len(file.below) == 1)
     scans: list[InputScan] = []
     for file, target in zip(found.values(), _targets(list(found.values())), strict=True):
         if not _is_bag(file.location):
-            scans.append(InputScan(file.location, 0, target, file.group))
+            alone = len(file.below) == 1 and named[file.kind] <= _FEW
+            scans.append(InputScan(file.location, 0, target, file.location if alone else file.kind))
             continue
         try:
             clouds = files.clouds(file.location)
@@ -275,7 +284,7 @@ def _in_folder(folder: str, is_result: Callable[[str], bool]) -> list[_File]:
     """Lists the point files in a folder and below; tables of text count only where there is nothing else."""
     own = _File(folder, ()).parts[-1:]
     all_below = locations.files_below(folder)
-    bags = sorted({base for name in all_below if _is_bag_folder(base := _File(name, ()).group)})
+    bags = sorted({base for name in all_below if _is_bag_folder(base := _File(name, ()).folder)})
     files = [name for name in all_below if _is_point_file(name) and not any(_is_below(name, bag) for bag in bags)]
     files = [name for name in files if not is_result(name)]
     clouds = [name for name in files if PurePosixPath(name).suffix.lower() not in _TEXT]

@@ -195,3 +195,10 @@ def test_a_file_is_not_closed_while_it_is_read(monkeypatch):
     assert np.array_equal(files.read(scans[0]).xyz, POINTS)
     files.read(scans[1])
     assert len(once) == 1 and not once[0].exists()  # it goes when others have taken its place
+
+
+def test_what_is_compared_with_the_training_together():
+    put(*(f"drive/{number}.bin" for number in range(9)), "drive/9.npy", "a.bin", "b.bin", "a.npy")
+    groups = [scan.group for scan in found("drive", "a.bin", "b.bin", "a.npy").scans]
+    assert groups == ["drive/*.bin"] * 9 + ["drive/*.npy", "a.bin", "b.bin", "a.npy"]
+    assert {scan.group for scan in found(*(f"drive/{number}.bin" for number in range(9))).scans} == {"drive/*.bin"}
