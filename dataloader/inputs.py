@@ -12,12 +12,11 @@ from threading import Lock
 
 from dataloader.formats import open as formats
 from dataloader.formats.open import Clouds, Layout, open_clouds
+from dataloader.target_names import clashes, possible, told_apart
 from utils import locations
 from utils.errors import UserError, one_line
-from utils.results.prediction_records import SUFFIXES
 from utils.scan.point_cloud import PointCloud
 
-_MADE = (*SUFFIXES, "json")  # suffixes of what is made of a scan, with the note
 _OPEN_FILES = 4
 _FEW = 8  # files named one by one that are not taken for a recording
 _BAGS = (".bag", ".mcap", ".db3")
@@ -231,30 +230,12 @@ def find_inputs(
             continue
         names = [f"{target}/{clouds.label(number)}" for number in range(len(clouds))]
         scans += [InputScan(file.location, number, name, file.location) for number, name in enumerate(names)]
-    targets = _told_apart([scan.target for scan in scans])
+    targets = told_apart([possible(scan.target) for scan in scans])
     return Inputs(tuple(map(_called, scans, targets)), tuple(problems))
 
 
 def _called(scan: InputScan, target: str) -> InputScan:
     return scan if scan.target == target else replace(scan, target=target)
-
-
-def _told_apart(targets: Sequence[str]) -> list[str]:
-    """Numbers the targets that are the same, as of drive.mcap and of the folder drive.
-
-    Neither may a file have the name of a folder, as the labels of a.bin beside the folder a.label.
-    """
-    folders = {str(folder).lower() for target in targets for folder in PurePosixPath(target).parents}
-    taken: set[str] = set()
-    found = []
-    for target in targets:
-        free, place = target, 1
-        while free.lower() in taken or not folders.isdisjoint(f"{free.lower()}.{suffix}" for suffix in _MADE):
-            place += 1
-            free = f"{target}-{place}"
-        taken.add(free.lower())
-        found.append(free)
-    return found
 
 
 def _files(argument: str, is_result: Callable[[str], bool]) -> list[_File]:
@@ -323,7 +304,7 @@ def _targets(files: Sequence[_File]) -> list[str]:
         return "/".join(parts if keep else (*parts[:-1], stem))
 
     for _ in range(2 + max((len(file.parts) for file in files), default=0)):
-        for numbers in _clashes([name(number) for number in range(len(files))]):
+        for numbers in clashes([name(number) for number in range(len(files))]):
             in_one_folder = len({files[number].parts[:-1] for number in numbers}) == 1
             for number in numbers:  # in one folder the suffix tells files apart, otherwise more of the path
                 if in_one_folder:
@@ -331,14 +312,6 @@ def _targets(files: Sequence[_File]) -> list[str]:
                 else:
                     lengths[number] = min(lengths[number] + 1, len(files[number].parts))
     return [name(number) for number in range(len(files))]
-
-
-def _clashes(names: Sequence[str]) -> list[list[int]]:
-    """Returns the numbers of the names that are the same, whatever the case of their letters."""
-    same: dict[str, list[int]] = defaultdict(list)
-    for number, name in enumerate(names):
-        same[name.lower()].append(number)
-    return [numbers for numbers in same.values() if len(numbers) > 1]
 
 
 def _stem(name: str) -> str:

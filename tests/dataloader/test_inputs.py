@@ -75,6 +75,18 @@ def test_no_result_has_the_name_of_a_folder(folder):
     assert targets("a.bin", folder) == ["a-2", f"{folder}/x"]
 
 
+def test_every_name_of_a_result_can_be_written():
+    long, wide = "n" * 251, "\u8f66" * 83
+    put(f"{long}.bin", f"{wide}.bin", f"d/{long[1:]}0.bin", "summary.json/x.bin", ".predict/y.bin")
+    found = targets(f"{long}.bin", f"{wide}.bin", "d", "summary.json", ".predict")
+    assert found[3:] == ["scans/summary.json/x", "scans/.predict/y"] and len(set(found)) == 5
+    for target in found:
+        locations.write(locations.join("out", f"{target}.confidence.npy"), b"x")
+        locations.write(locations.join("out", f".predict/{target}.json"), b"x")
+    locations.write(locations.join("out", "summary.json"), b"x")
+    assert found[0].startswith("n" * 150) and found[1].startswith("\u8f66" * 50)
+
+
 def test_numbers_that_tell_scans_apart_are_no_names_of_others():
     put("A.bin", "a.bin", "a.bin-2.npy")
     assert len({target.lower() for target in targets("A.bin", "a.bin", "a.bin-2.npy")}) == 3
