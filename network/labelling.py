@@ -54,7 +54,7 @@ class ListedScan(Protocol):
 
     @property
     def source(self) -> str:
-        """What it is in a note: the absolute location, and the number in its file."""
+        """Its name in notes: the absolute location, and the number in its file."""
         ...
 
     @property
