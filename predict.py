@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 if __name__ == "__main__":  # before what takes seconds to import
@@ -24,7 +24,7 @@ import torch
 
 from dataloader.formats.open import Layout, parse_columns, parse_dtype
 from dataloader.inputs import Inputs, OpenFiles, find_inputs
-from network.labelling import Fits, Labelling, ListedScan, Outcome, suffixes
+from network.labelling import Fits, Keep, Labelling, ListedScan, Outcome, suffixes
 from network.result import Result
 from network.segmenter import Segmenter
 from network.viewed import ViewedResults
@@ -92,6 +92,48 @@ def build_parser() -> Parser:
     return parser
 
 
+@dataclass(frozen=True)
+class Job:
+    """A frozen record of what a command line asks for.
+
+    Attributes:
+        args: the flags.
+        tested: the checkpoint.
+        devices: where to run.
+        files: reads the scans.
+        inputs: the scans.
+    """
+
+    args: argparse.Namespace
+    tested: Tested
+    devices: Devices
+    files: OpenFiles
+    inputs: Inputs
+
+    def open_network(self, device: torch.device, rank: int = 0, world_size: int = 1) -> tuple[Segmenter, Fits]:
+        """Builds the network, and what compares scans with its training; a process speaks of its own scans."""
+        args = self.args
+        segmenter = Segmenter.of(
+            self.tested,
+            device=device,
+            precision="32" if args.precision == "tf32" else args.precision,
+            votes=args.num_vote,
+            alignment=alignment_of(args),
+            seed=args.seed,
+        )
+        if segmenter.statistics is None and args.fit != "off":
+            say(
+                f"note: {self.tested.path} has no statistics of its training scans (published checkpoints and those of "
+                "earlier versions have none), so whether these scans fit is not known"
+            )
+
+        def speak(line: str, number: int) -> None:
+            if number % world_size == rank:
+                print_lines(line)
+
+        return segmenter, Fits(segmenter, self.inputs.scans, self.files.read, args.fit, speak)
+
+
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
@@ -113,104 +155,55 @@ def main(argv: Sequence[str]) -> None:
     if not inputs.scans:
         raise UserError("nothing to label: none of the inputs can be used")
     set_fp32_arithmetic(tf32=args.precision == "tf32")
-    problems, results = list(inputs.problems), None
+    job, problems = Job(args, tested, devices, files, inputs), list(inputs.problems)
     if records is not None:
         records.refuse_inputs((scan.target for scan in inputs.scans), (scan.location for scan in inputs.scans))
-        found, results = label(args, tested, devices, inputs, files, records)
-        problems += found
-    if args.view:
-        show(args, tested, devices, inputs, files, results)
+    network = job.open_network(_device_of(devices)) if devices.count == 1 else None
+    results = ViewedResults(*network, inputs.scans, files.read) if args.view and network is not None else None
+    if records is not None:
+        problems += label(job, records, network, None if results is None else results.keep)
+    if results is not None:
+        from utils.viewer.server import view
+
+        view(results, args.host, args.port)  # what has no labels yet is labelled when it is looked at
     if problems and is_first_process():  # the others end in peace: a launcher ends all when one of them fails
         more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         total = len(inputs.scans) + len(inputs.problems)
         raise UserError(f"{len(problems)} of {total} inputs could not be used: {'; '.join(problems[:_NAMED])}{more}")
 
 
-def show(
-    args: argparse.Namespace,
-    tested: Tested,
-    devices: Devices,
-    inputs: Inputs,
-    files: OpenFiles,
-    results: ViewedResults | None,
-) -> None:
-    """Shows the scans in the browser until Ctrl-C; without results yet, each is labelled when it is wanted."""
-    from utils.viewer.server import view
+def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] | None, keep: Keep | None) -> list[str]:
+    """Labels the scans that are not done, in all processes of the run, and writes the summary.
 
-    if results is None:
-        segmenter, fits = open_network(args, tested, _device_of(devices), inputs, files)
-        results = ViewedResults(segmenter, inputs.scans, files.read, fits)
-    view(results, args.host, args.port)
-
-
-def label(
-    args: argparse.Namespace,
-    tested: Tested,
-    devices: Devices,
-    inputs: Inputs,
-    files: OpenFiles,
-    records: PredictionRecords,
-) -> tuple[list[str], ViewedResults | None]:
-    """Labels the scans that are not done, and writes the summary.
+    Args:
+        job: what to do.
+        records: what is done already.
+        network: from `Job.open_network`; None: each process opens its own.
+        keep: takes each result, for the viewer.
 
     Returns:
-        A line for each scan that cannot be labelled; and the results for the viewer, if they are wanted.
+        A line for each scan that cannot be labelled.
     """
-    say(f"labelling {_scans(len(inputs.scans))} with {tested.path}, {args.num_vote} vote(s) each")
-    shown: list[ViewedResults] = []
+    args, scans = job.args, job.inputs.scans
+    say(f"labelling {_scans(len(scans))} with {job.tested.path}, {args.num_vote} vote(s) each")
 
     def share(device: torch.device, rank: int, world_size: int) -> Outcome:
-        segmenter, fits = open_network(args, tested, device, inputs, files, rank, world_size)
-        own = inputs.scans[rank::world_size]
-        keep = None
-        if args.view:
-            shown.append(ViewedResults(segmenter, inputs.scans, files.read, fits))
-            keep = shown[0].keep
-        work = Labelling(segmenter, files.read, fits, records, args.format, args.confidence, keep)
+        segmenter, fits = network or job.open_network(device, rank, world_size)
+        own = scans[rank::world_size]
+        work = Labelling(segmenter, job.files.read, fits, records, args.format, args.confidence, keep)
         return work.run(own, Progress(len(own), first=rank == 0))
 
-    if devices.count == 1:
-        outcomes = [share(_device_of(devices), 0, 1)]
+    if job.devices.count == 1:
+        outcomes = [share(_device_of(job.devices), 0, 1)]
     else:
         from network.training.sharing import share_out  # here: Lightning takes seconds to import
 
-        outcomes = share_out(devices, share)
+        outcomes = share_out(job.devices, share)
     if is_first_process():
-        summarise(args.output, records, inputs, outcomes, tested)
+        summarise(job, records, outcomes)
         if not args.view and any(outcome.labelled + outcome.skipped for outcome in outcomes):
             say("look at them in the browser: the same command with --view")
-    return [problem for outcome in outcomes for problem in outcome.problems], shown[0] if shown else None
-
-
-def open_network(
-    args: argparse.Namespace,
-    tested: Tested,
-    device: torch.device,
-    inputs: Inputs,
-    files: OpenFiles,
-    rank: int = 0,
-    world_size: int = 1,
-) -> tuple[Segmenter, Fits]:
-    """Builds the network, and what compares scans with its training; a process speaks of the scans that are its own."""
-    segmenter = Segmenter.of(
-        tested,
-        device=device,
-        precision="32" if args.precision == "tf32" else args.precision,
-        votes=args.num_vote,
-        alignment=alignment_of(args),
-        seed=args.seed,
-    )
-    if segmenter.statistics is None and args.fit != "off":
-        say(
-            f"note: {tested.path} has no statistics of its training scans (published checkpoints and those of earlier "
-            "versions have none), so whether these scans fit is not known"
-        )
-
-    def speak(line: str, number: int) -> None:
-        if number % world_size == rank:
-            print_lines(printable(line))
-
-    return segmenter, Fits(segmenter, inputs.scans, files.read, args.fit, speak)
+    return [problem for outcome in outcomes for problem in outcome.problems]
 
 
 class Progress:
@@ -245,10 +238,9 @@ def _described(result: Result) -> str:
     return f"{len(result):,} points, {', '.join(share)}"
 
 
-def summarise(
-    output: str, records: PredictionRecords, inputs: Inputs, outcomes: Sequence[Outcome], tested: Tested
-) -> None:
+def summarise(job: Job, records: PredictionRecords, outcomes: Sequence[Outcome]) -> None:
     """Writes `summary.json` beside the results, and prints the classes and the time."""
+    inputs, output = job.inputs, job.args.output
     done = {scan.target: record for scan in inputs.scans if (record := records.find(scan.target)) and record.complete}
     classes: Counter[str] = Counter()
     for record in done.values():
@@ -257,7 +249,7 @@ def summarise(
     seconds = max(outcome.seconds for outcome in outcomes)
     problems = [*inputs.problems, *(problem for outcome in outcomes for problem in outcome.problems)]
     summary = {
-        "checkpoint": str(tested.path),
+        "checkpoint": str(job.tested.path),
         "scans": len(done),
         "labelled": labelled,
         "done_before": skipped,

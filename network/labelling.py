@@ -80,6 +80,10 @@ class Outcome:
 
 
 Progress = Callable[[ListedScan, "Result | str | None"], object]
+"""A function that is told of each scan when it is done: its result, what is wrong with it, or None if it was done."""
+
+Keep = Callable[[Any, Result], object]
+"""A function that takes a scan and its result, for whoever shows it later."""
 
 
 class Fits:
@@ -174,7 +178,7 @@ class Labelling:
         records: PredictionRecords,
         formats: Sequence[str],
         confidence: bool,
-        keep: Callable[[ListedScan, Result], object] | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._segmenter, self._read, self._fits = segmenter, read, fits
         self._records, self._formats, self._confidence, self._keep = records, formats, confidence, keep

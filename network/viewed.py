@@ -26,17 +26,17 @@ class ViewedResults:
 
     Args:
         segmenter: labels those whose labels are not kept.
+        fits: how scans are aligned.
         scans: the scans.
         read: reads a scan.
-        fits: how scans are aligned.
     """
 
     def __init__(
         self,
         segmenter: Segmenter,
+        fits: Fits,
         scans: Sequence[ListedScan],
         read: Callable[[Any], PointCloud],
-        fits: Fits,
     ) -> None:
         self._segmenter, self._scans, self._read, self._fits = segmenter, scans, read, fits
         self._kept: OrderedDict[str, tuple[NDArray[np.uint8], NDArray[np.float16]]] = OrderedDict()

@@ -43,7 +43,7 @@ def test_scans_are_shown_as_they_are_labelled(tmp_path):
     path = write_checkpoint(tmp_path / "x.ckpt", small_config())
     segmenter = Segmenter.load(path, device="cpu", alignment=Alignment(axes=("y", "-x", "z")))
     scans = [Listed("a"), Listed("b")]
-    shown = ViewedResults(segmenter, scans, read, Fits(segmenter, scans, read, "off", lambda line, number: None))
+    shown = ViewedResults(segmenter, Fits(segmenter, scans, read, "off", lambda line, number: None), scans, read)
     assert len(shown) == 2 and shown.title(1) == "b" and shown.num_classes == len(shown.names) == 20
     for number, name in enumerate("ab"):
         expected = segmenter(clouds[name])
