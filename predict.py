@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -167,9 +168,10 @@ def main(argv: Sequence[str]) -> None:
 
         view(results, args.host, args.port)  # what has no labels yet is labelled when it is looked at
     if problems and is_first_process():  # the others end in peace: a launcher ends all when one of them fails
-        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        names = ", ".join(problem.partition(": ")[0] for problem in problems[:_NAMED])
         total = len(inputs.scans) + len(inputs.problems)
-        raise UserError(f"{len(problems)} of {total} inputs could not be used: {'; '.join(problems[:_NAMED])}{more}")
+        raise UserError(f"{len(problems)} of {total} inputs could not be used, as said above: {names}{more}")
 
 
 def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] | None, keep: Keep | None) -> list[str]:
@@ -185,7 +187,7 @@ def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] 
         A line for each scan that cannot be labelled.
     """
     args, scans = job.args, job.inputs.scans
-    say(f"labelling {_scans(len(scans))} with {job.tested.path}, {args.num_vote} vote(s) each")
+    say(f"labelling {_counted(len(scans), 'scan')} with {job.tested.path}, {_counted(args.num_vote, 'view')} each")
 
     def share(device: torch.device, rank: int, world_size: int) -> Outcome:
         segmenter, fits = network or job.open_network(device, rank, world_size)
@@ -202,7 +204,8 @@ def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] 
     if is_first_process():
         summarise(job, records, outcomes)
         if not args.view and any(outcome.labelled + outcome.skipped for outcome in outcomes):
-            say("look at them in the browser: the same command with --view")
+            typed = [text for text in sys.argv[1:] if text != "--overwrite"]
+            say(f"look at them in the browser: python predict.py {shlex.join(typed)} --view")
     return [problem for outcome in outcomes for problem in outcome.problems]
 
 
@@ -235,7 +238,7 @@ def _described(result: Result) -> str:
     """Returns the number of points of a scan and its most frequent classes."""
     counts = result.counts()
     share = (f"{name} {100 * points / len(result):.0f} %" for name, points in list(counts.items())[:_CLASSES])
-    return f"{len(result):,} points, {', '.join(share)}"
+    return f"{len(result):,} point{'s' if len(result) != 1 else ''}, {', '.join(share)}"
 
 
 def summarise(job: Job, records: PredictionRecords, outcomes: Sequence[Outcome]) -> None:
@@ -271,7 +274,7 @@ def summarise(job: Job, records: PredictionRecords, outcomes: Sequence[Outcome])
         )
     before = f", {skipped} {'was' if skipped == 1 else 'were'} done already" if skipped else ""
     pace = f", {seconds / labelled:.2f} s per scan" if labelled else ""
-    print_lines(f"{labelled} of {_scans(len(inputs.scans))} labelled{pace}{before}; results: {output}")
+    print_lines(f"{labelled} of {_counted(len(inputs.scans), 'scan')} labelled{pace}{before}; results: {output}")
 
 
 def _settings(args: argparse.Namespace, tested: Tested) -> dict[str, Any]:
@@ -303,8 +306,8 @@ def _device_of(devices: Devices) -> torch.device:
     return torch.device("cuda", devices.ids[0]) if devices.accelerator == "gpu" else torch.device("cpu")
 
 
-def _scans(number: int) -> str:
-    return f"{number} scan{'s' if number != 1 else ''}"
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 if __name__ == "__main__":

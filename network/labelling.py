@@ -23,6 +23,7 @@ from utils.scan.alignment import Alignment
 from utils.scan.fitting import Misfit
 from utils.scan.point_cloud import PointCloud
 
+_OF_A_SENSOR = {"intensity", "unit", "axes", "origin"}  # kinds of misfits that all scans of a sensor share
 _SAID = 3  # groups for which the same is said
 _COMPARED = 8  # scans of a group that are compared with the training
 _THREADS = {"cpu": 1, "cuda": 4}  # that read and prepare scans while the network runs
@@ -111,6 +112,8 @@ class Fits:
         for number, scan in enumerate(scans):
             self._members.setdefault(scan.group, []).append(number)
         self._found: dict[str, Alignment] = {}
+        self._advice: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._said: Counter[str] = Counter()
         self._lock = Lock()  # several threads prepare scans
 
@@ -120,6 +123,16 @@ class Fits:
             if scan.group not in self._found:
                 self._found[scan.group] = self._compare(scan.group)
             return self._found[scan.group]
+
+    def advice(self, scan: ListedScan) -> str:
+        """Returns the flags that would put a scan's group right; "" if nothing is to be done."""
+        self.of(scan)
+        return self._advice.get(scan.group, "")
+
+    def note(self, scan: ListedScan) -> str:
+        """Returns what does not fit about a scan's group, as a line; "" if all does."""
+        self.of(scan)
+        return self._notes.get(scan.group, "")
 
     def _compare(self, group: str) -> Alignment:
         given = self._segmenter.alignment
@@ -135,6 +148,7 @@ class Fits:
         if not clouds:
             return given
         misfits, fitted = self._segmenter.diagnose(clouds)
+        self._tell_apart(group, clouds, misfits, members[0])
         if not misfits:
             return given
         what = clouds[0].name if len(members) == 1 else f"{group} ({len(members)} scans)"
@@ -142,11 +156,26 @@ class Fits:
         remedy = " ".join(misfit.remedy for misfit in misfits if misfit.remedy)
         if self._fit == "auto":
             done = f"; aligned with {fitted.flags()}" if remedy else "; nothing puts that right"
+            self._notes[group] = f"{found}{done}"
             self._say_once(f"{what}: {found}{done}", done, misfits, members[0])
             return fitted
         advice = f"; put it right with {remedy} (or with --fit auto)" if remedy else ""
-        self._say_once(f"warning: {what} does not fit the training: {found}{advice}", advice, misfits, members[0])
+        self._advice[group], self._notes[group] = remedy, f"does not fit the training: {found}{advice}"
+        self._say_once(f"warning: {what} {self._notes[group]}", advice, misfits, members[0])
         return given
+
+    def _tell_apart(self, group: str, clouds: Sequence[PointCloud], misfits: Sequence[Misfit], number: int) -> None:
+        """Says which scans of a group differ from most: what is right for those would be wrong for them."""
+        if len(clouds) < 2:
+            return
+        joint = {misfit.kind for misfit in misfits} & _OF_A_SENSOR
+        alone = [{misfit.kind for misfit in self._segmenter.diagnose([cloud])[0]} & _OF_A_SENSOR for cloud in clouds]
+        odd = [cloud.name for cloud, kinds in zip(clouds, alone, strict=True) if kinds != joint]
+        if odd:
+            kinds = " and ".join(sorted(set.union(*alone) - joint or joint))
+            differ = "differs" if len(odd) == 1 else "differ"
+            line = f"warning: {', '.join(odd[:3])} {differ} from the other scans of {group} in {kinds}"
+            self._say(f"{line}; label scans of one sensor at a time", number)
 
     def _say_once(self, line: str, end: str, misfits: Sequence[Misfit], number: int) -> None:
         """Says the line, unless several groups have had the same: a data set has hundreds of folders."""
@@ -224,7 +253,8 @@ class Labelling:
 
     def _ready(self, scan: ListedScan) -> Prepared | UserError:
         try:
-            return self._segmenter.prepare(self._read(scan), self._fits.of(scan))
+            cloud, alignment = self._read(scan), self._fits.of(scan)
+            return self._segmenter.prepare(cloud, alignment, self._fits.advice(scan))
         except UserError as error:
             return error
 
@@ -255,7 +285,8 @@ class Labelling:
         for location, content in zip(records.files(scan.target), contents, strict=True):
             locations.write(location, content)
         seconds += time.perf_counter() - began
-        records.finish(scan.target, scan.source, result, seconds, self._fits.of(scan).flags())
+        applied, advice = self._fits.of(scan).flags(), self._fits.advice(scan)
+        records.finish(scan.target, scan.source, result, seconds, applied, advice)
 
 
 def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:

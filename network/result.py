@@ -14,7 +14,7 @@ from utils.results.point_files import FORMATS, LabelledPoints
 from utils.scan.sensor import Sensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result(LabelledPoints):
     """A frozen record of a labelled cloud; row i of every column is point i of what the segmenter was given.
 
@@ -27,6 +27,10 @@ class Result(LabelledPoints):
     sensor: Sensor
     aligned: NDArray[np.float32]
     title: str
+
+    def __repr__(self) -> str:
+        shares = (f"{name} {100 * count / len(self):.0f} %" for name, count in self.counts().items())
+        return f"Result({self.title}: {len(self):,} points, {', '.join(shares)})"
 
     def save(self, path: str | Path, confidence: bool = True) -> None:
         """Writes the labels as .label, .npy, .ply or .las, whichever the suffix says; the file appears whole.
@@ -45,7 +49,14 @@ class Result(LabelledPoints):
         locations.write(str(path), FORMATS[suffix](self, confidence))
 
     def draw(self, path: str | Path) -> None:
-        """Draws the labels from above and as the sensor sees them, into a PNG."""
+        """Draws the labels from above and as the sensor sees them, into a PNG.
+
+        Raises:
+            UserError: the suffix is not .png.
+            OSError: the file cannot be written.
+        """
+        if Path(path).suffix.lower() != ".png":
+            raise UserError(f"{path}: pictures are drawn as .png; name it so")
         from utils.pictures.scans import draw_scan  # here: matplotlib takes half a second to import
 
         there = np.isfinite(self.aligned).all(axis=1)

@@ -168,6 +168,10 @@ class Segmenter:
             ValueError: the array has another shape or holds no numbers.
             UserError: there is no point that the network could label, or its outputs are NaN.
         """
+        if points is None or isinstance(points, str | Path):
+            raise ValueError(
+                f"points must be an array, not {points!r}; files are for predict.py, or np.load and the like"
+            )
         if isinstance(points, PointCloud | np.ndarray | torch.Tensor):
             return self._one(as_cloud(points))
         return [self._one(as_cloud(each, f"cloud {number}")) for number, each in enumerate(points)]
@@ -184,8 +188,13 @@ class Segmenter:
             return (), given
         return diagnose(clouds, self.sensor, self.statistics, given)
 
-    def prepare(self, cloud: PointCloud, alignment: Alignment | None = None) -> Prepared:
+    def prepare(self, cloud: PointCloud, alignment: Alignment | None = None, advice: str = "") -> Prepared:
         """Prepares a cloud on the CPU, while the network may be busy: alignment, volume, nearest points.
+
+        Args:
+            cloud: the points.
+            alignment: what is done to them; None: what the segmenter was made with.
+            advice: what to do about a cloud outside the volume, for the error; "": not known.
 
         Raises:
             UserError: no point of the cloud is a return, or none lies inside the volume.
@@ -201,8 +210,8 @@ class Segmenter:
             places = ", ".join(f"{value:.0f}" for value in np.median(xyz[there], axis=0))
             raise UserError(
                 f"{cloud.name}: no point lies inside the volume of the network, {_corner(self._low)} to "
-                f"{_corner(self._high)} m around the sensor, most lie around ({places}); put it right with --center, "
-                "--axes, --sensor_height or --length_scale, or with --fit auto"
+                f"{_corner(self._high)} m around the sensor, most lie around ({places}); put it right with "
+                f"{advice or '--center, --axes, --sensor_height or --length_scale'}, or with --fit auto"
             )
         intensity = aligned.intensity
         if intensity is None:
@@ -243,7 +252,7 @@ class Segmenter:
                 alignment = fitted
             else:
                 for misfit in found:
-                    remedy = f"; predict.py {misfit.remedy}, or fit='auto'" if misfit.remedy else ""
+                    remedy = f"; fit='auto' puts it right, as does predict.py {misfit.remedy}" if misfit.remedy else ""
                     warnings.warn(f"{cloud.name}: {misfit.text}{remedy}", MisfitWarning, stacklevel=3)
         return self.segment([self.prepare(cloud, alignment)])[0]
 
@@ -285,7 +294,10 @@ def as_cloud(points: Points, name: str = "the array") -> PointCloud:
         points = _numpy(points, name)
     array = np.asarray(points)
     if array.ndim != 2 or array.shape[1] not in (3, 4) or not len(array):
-        raise ValueError(f"{name}: points must have the shape (N, 3) or (N, 4), N of 1 or more, not {array.shape}")
+        hint = "; points[:, :4] takes the first columns" if array.ndim == 2 and array.shape[1] > 4 else ""
+        hint = "; it looks turned: points.T" if array.ndim == 2 and array.shape[0] in (3, 4) else hint
+        shape = f"(N, 3) or (N, 4), N of 1 or more, not {array.shape}{hint}"
+        raise ValueError(f"{name}: points must have the shape {shape}")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name}: points must be real numbers, not {array.dtype}")
     real = np.float64 if array.dtype.itemsize > 4 or array.dtype.kind != "f" else np.float32

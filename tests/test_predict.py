@@ -134,7 +134,9 @@ def test_bad_files_are_named_and_the_others_go_on(checkpoint, scans, capsys):
     lines = captured.err.strip().splitlines()
     for name in ("nowhere.bin", "cut.bin", "empty.npy", "nothing.npy", "far.npy"):
         assert sum(name in line for line in lines[:-1]) == 1, name
-    assert "5 of 7 inputs could not be used" in lines[-1] and all(line.startswith("error: ") for line in lines)
+    assert "5 of 7 inputs could not be used, as said above: nowhere.bin, drive/cut.bin" in lines[-1] and all(
+        line.startswith("error: ") for line in lines
+    )
     assert {path.name for path in Path("out").rglob("*.label")} == {"000000.label", "000001.label"}
     assert len(json.loads(Path("out/summary.json").read_text())["problems"]) == 5
 
@@ -241,6 +243,11 @@ def test_a_scan_that_does_not_fit_is_put_right_by_the_flags_that_are_advised(inf
     advice = line.partition("put it right with ")[2].partition(" (or")[0]
     assert {"--axes", "--center", "--intensity_scale"} <= set(advice.split())
     assert "warning" not in predict_it("map.npy", "--output", "advised", *advice.split())
+    # Labels that were written despite a misfit are replaced by what was advised, without --overwrite.
+    np.save("bright.npy", np.column_stack([points[:, :3], points[:, 3] * 255]).astype(np.float32))
+    assert "warning: bright.npy" in predict_it("bright.npy", "--output", "out")
+    assert "warning" not in predict_it("bright.npy", "--output", "out", "--intensity_scale", "1/255")
+    assert np.mean(labels("out/bright.label") == labels("out/scan.label")) > 0.99
     said = predict_it("map.npy", "--output", "auto", "--fit", "auto")
     assert f"aligned with {advice}" in said
     expected = labels("out/scan.label")

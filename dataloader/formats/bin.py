@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.formats.clouds import Clouds, OneCloud, content_of, point_cloud
-from dataloader.formats.layout import FLOAT32, Layout, find_fields
+from dataloader.formats.layout import FLOAT32, Layout, find_fields, named_columns
 from dataloader.formats.point_layout import FARTHEST, foreign_layout
 from utils.errors import UserError
 from utils.scan.point_cloud import PointCloud
@@ -104,7 +105,7 @@ def _unknown(path: Path) -> UserError:
         return _foreign(path, str(found[0]))
     return UserError(
         f"{path}: {len(content)} bytes are no whole number of points of KITTI (16 bytes) or nuScenes (20 bytes); it is "
-        "cut off, or say what is in it: --columns x,y,z,i,_ --dtype <f4, for example"
+        "cut off, or say what is in it, for example --columns x,y,z,i,_,_ --dtype float32"
     )
 
 
@@ -116,8 +117,22 @@ def _foreign(path: Path, found: str) -> UserError:
         )
     return UserError(
         f"{path}: seems to hold {found}, not the float32 columns of KITTI or nuScenes; if it is a table of numbers, "
-        "say what is in it: --columns x,y,z,i,_ --dtype <f8, for example"
+        f"say what is in it, for example {_flags_for(path, found)}"
     )
+
+
+def _flags_for(path: Path, found: str) -> str:
+    """Returns flags that would fit a file whose content seems to be `found`; what they say is for the user to check."""
+    if (several := re.fullmatch(r"(\d+) float32 columns", found)) is not None:
+        return f"--columns {named_columns(int(several[1]))} --dtype float32"
+    if found == "float64 numbers":
+        numbers = content_of(path).view("<f8") if path.stat().st_size % 8 == 0 else np.empty(0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            single = numbers.astype("<f4").view(np.uint8)
+        fitting = [n for n in (4, 5, 3, 6) if len(numbers) % n == 0 and len(numbers)]
+        alike = [n for n in fitting if n > 3 and foreign_layout(single, n) is None]
+        return f"--columns {named_columns((alike or fitting or [4])[0])} --dtype float64"
+    return "--columns x,y,z,i --dtype float64"
 
 
 def _read_known(path: Path, layout: Layout, columns: int) -> PointCloud:

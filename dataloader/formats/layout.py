@@ -66,6 +66,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join([*(name[:40] for name in names[:12]), *(["..."] if len(names) > 12 else [])]) or "none"
 
 
+def named_columns(number: int) -> str:
+    """Returns a value of `--columns` for so many columns, at least 3, in the usual order: x,y,z,i and what is left."""
+    return ",".join([*"xyz", *"i" * (number > 3), *"_" * (number - 4)])
+
+
 def parse_columns(text: str) -> tuple[str, ...]:
     """Parses the value of `--columns`, such as "x,y,z,i,_".
 
@@ -103,7 +108,9 @@ def parse_dtype(text: str) -> str:
     except (TypeError, ValueError, SyntaxError, OverflowError):
         dtype = np.dtype("V1")
     if not is_number(dtype) or not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} is no type of numbers; such are <f4, <f8, >f4, <f2, <i4, <u2")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no type of numbers; such are float32, float64, uint16, and >f4 in quotes"
+        )
     return dtype.str
 
 

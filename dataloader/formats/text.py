@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dataloader.formats.clouds import content_of, no_points, point_cloud, reading
-from dataloader.formats.layout import Fields, Layout, find_fields
+from dataloader.formats.layout import Fields, Layout, find_fields, named_columns
 from dataloader.formats.table import parse_rows
 from utils.errors import UserError
 from utils.scan.point_cloud import PointCloud
@@ -102,7 +102,9 @@ def _fields(path: Path, head: _Head, layout: Layout) -> Fields:
     widths = {width, width - 1} if head.first[-1] == "" else {width}
     names = layout.columns or head.names or _KNOWN.get(width) or _KNOWN.get(min(widths))
     if names is None:
-        raise UserError(f"{path}: has {width} columns without names; say what they are, such as --columns x,y,z,i,_")
+        raise UserError(
+            f"{path}: has {width} columns without names; say what they are, such as --columns {named_columns(width)}"
+        )
     if len(names) not in widths:
         source = "--columns" if layout.columns else "its header"
         raise UserError(f"{path}: has {width} columns, and {source} names {len(names)}; name each of them, or _")

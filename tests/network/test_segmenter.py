@@ -186,4 +186,5 @@ def test_results_are_saved_and_drawn(segmenter, tmp_path):
     result.draw(tmp_path / "x.png")
     assert np.array_equal(np.fromfile(tmp_path / "x.label", "<u4"), result.raw_labels)
     assert (tmp_path / "x.png").stat().st_size > 5000
-    assert ".label" in refusal(result.save, tmp_path / "x.xyz")
+    assert ".label" in refusal(result.save, tmp_path / "x.xyz") and ".png" in refusal(result.draw, tmp_path / "x.jpg")
+    assert repr(result).startswith("Result(the array: 800 points, ")

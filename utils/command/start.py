@@ -11,6 +11,7 @@ What can only be done after those imports (the loggers and warnings of the libra
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 from utils.command import stopping
@@ -28,7 +29,8 @@ _NUMBERS = {
 def begin() -> None:
     """Prepares streams, signals and the environment variables that libraries read when they are imported.
 
-    Ends the program with a line if variables of the environment have impossible values.
+    Ends the program with a line if variables of the environment have impossible values, or the packages of
+    requirements.txt are not there, as outside the virtual environment.
 
     PyTorch Lightning reads the variables of launchers when it is imported, OpenMP its own when torch is.
     """
@@ -38,7 +40,10 @@ def begin() -> None:
     # for milliseconds, and another process on the machine makes a step take ten to fifty times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a notebook's backend, or none, would fail the import
-    if (problem := odd_variable()) is not None:
+    problem = odd_variable()
+    if problem is None and importlib.util.find_spec("torch") is None:
+        problem = "this Python has no torch; type `source .venv/bin/activate` (after `make setup`) and try again"
+    if problem is not None:
         say_error(f"error: {problem}")
         raise SystemExit(2)
 

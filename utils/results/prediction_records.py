@@ -30,6 +30,7 @@ class PredictionRecord:
         seconds: time for labels and files, seconds; reading is done beside it.
         classes: name -> number of points, of the classes that occur.
         alignment: the flags that were applied, "" for none.
+        advice: the flags that would put right what does not fit, "" for none; labels with an advice are probably wrong.
         complete: whether all files are there; a run that was ended while it wrote them has left this False.
     """
 
@@ -43,6 +44,7 @@ class PredictionRecord:
     seconds: float = 0.0
     classes: dict[str, int] = field(default_factory=dict)
     alignment: str = ""
+    advice: str = ""
     complete: bool = False
 
 
@@ -102,7 +104,10 @@ class PredictionRecords:
             raise UserError(f"{there[0]}: is there already, of {found.source}; {_WAYS_OUT}")
         if not found.complete:
             return False
-        if changed := [key for key in self._settings if found.settings.get(key) != self._settings[key]]:
+        changed = [key for key in self._settings if found.settings.get(key) != self._settings[key]]
+        if changed and found.advice and set(changed) <= {"alignment", "fit"}:
+            return False  # the advice is being followed
+        if changed:
             raise UserError(f"{there[0]}: is there already, made with another {changed[0]}; {_WAYS_OUT}")
         return (
             len(there) == len(self._suffixes)
@@ -123,11 +128,13 @@ class PredictionRecords:
         former = tuple(suffix for suffix in dict.fromkeys(former) if suffix not in files)
         self._write(target, PredictionRecord(source, self._settings, tuple(dict.fromkeys(files)), version, former))
 
-    def finish(self, target: str, source: str, points: LabelledPoints, seconds: float, alignment: str) -> None:
+    def finish(
+        self, target: str, source: str, points: LabelledPoints, seconds: float, alignment: str, advice: str = ""
+    ) -> None:
         """Notes that all files of a scan are there; see `PredictionRecord`."""
         begun = self.find(target)
         begun = begun or PredictionRecord(source, self._settings, tuple(self._suffixes))
-        found = len(points), points.unseen, seconds, points.counts(), alignment
+        found = len(points), points.unseen, seconds, points.counts(), alignment, advice
         where = source, self._settings, begun.files, begun.version, begun.former
         self._write(target, PredictionRecord(*where, *found, complete=True))
 
@@ -205,5 +212,6 @@ def _checked(found: Any) -> PredictionRecord:
         seconds=float(found["seconds"]),
         classes={str(name): int(points) for name, points in found["classes"].items()},
         alignment=str(found["alignment"]),
+        advice=str(found["advice"]),
         complete=found["complete"] is True,
     )

@@ -22,18 +22,21 @@ def text(raw: str) -> str:
     return html.escape(shortened(printable(raw), _LONGEST))
 
 
-def heading(title: str, points: int | None = None, error: str = "") -> str:
+def heading(title: str, points: int | None = None, error: str = "", warning: str = "") -> str:
     """Returns the head of the page.
 
     Args:
         title: title of the frame.
         points: its number of points; None while it is read.
         error: why it cannot be shown.
+        warning: what is to be known about it.
     """
     if error:
         state = f'<b style="color: #e03131">{text(error)}</b>'
     else:
         state = "Reading" if points is None else f"{points:,} points"
+    if warning:
+        state += f'<br><b style="color: #e8890c">{text(warning)}</b>'
     return f'<div style="{_ROW}"><b>{text(title)}</b><br>{state}</div>'
 
 

@@ -183,7 +183,7 @@ class Page:
         scan, panel = frame.scan, self._panel
         shown = compose(self._frames, frame, choice)
         self._scene.show(shown.clouds, shown.setting)
-        panel.title.content = legend.heading(title, len(scan.xyz))
+        panel.title.content = legend.heading(title, len(scan.xyz), warning=scan.note)
         panel.coloring.offer(colorings(scan), shown.look.coloring)
         panel.offer_predictions(list(scan.predictions), shown.names)
         key = legend.key(scan, shown.names[0], shown.look.coloring, choice.ground, self._frames.num_classes)

@@ -96,6 +96,7 @@ class ShownScan:
         confidences: name as in `predictions` -> (N,) float32, 0..1, where it is known.
         age: (N,) float32, seconds before the sweep of the scan, for points of past sweeps; None: one sweep alone.
         cameras: rows of pictures, laid out like the cameras on the car; empty if there are none.
+        note: a warning about the scan, such as that it does not fit the network; "" for none.
     """
 
     title: str
@@ -106,6 +107,7 @@ class ShownScan:
     confidences: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     age: NDArray[np.float32] | None = None
     cameras: Sequence[Sequence[ShownCamera]] = ()
+    note: str = ""
 
 
 class Frames(Protocol):

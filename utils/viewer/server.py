@@ -6,6 +6,7 @@ import threading
 import time
 from types import TracebackType
 
+from utils.command.stopping import running
 from utils.command.terminal import say
 from utils.viewer.address import HERE, free_port, quiet_server
 from utils.viewer.page import Page
@@ -32,8 +33,9 @@ def view(frames: Frames, host: str = "127.0.0.1", port: int = 8080, start: int =
         say(f"The scans are shown at {viewer.url}{taken}; Ctrl-C ends it")
         if host not in HERE:
             say(f"anyone who reaches {host}, port {viewer.port}, of this machine can look at them, and use the page")
-        while True:  # a signal that comes just before a wait without end would be handled after it
-            time.sleep(_CHECK)
+        with running("the viewer has ended"):
+            while True:  # a signal that comes just before a wait without end would be handled after it
+                time.sleep(_CHECK)
 
 
 class Viewer:

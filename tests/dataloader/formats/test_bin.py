@@ -58,7 +58,7 @@ def test_files_beside_it_settle_the_question(tmp_path) -> None:
         content.tofile(tmp_path / folder / "0.bin")
         assert_is(read(tmp_path / folder / "0.bin"), content[:, :4])
     RING.tofile(tmp_path / "kitti" / "0.bin")
-    assert "5 float32 columns" in line_of(tmp_path / "kitti" / "0.bin")  # the content is looked at in any case
+    assert "5 columns of nuScenes" in line_of(tmp_path / "kitti" / "0.bin")  # the content is looked at in any case
 
 
 def test_the_name_of_nuscenes_settles_it(tmp_path) -> None:
@@ -66,7 +66,7 @@ def test_the_name_of_nuscenes_settles_it(tmp_path) -> None:
     RING.tofile(path)
     assert_is(read(path), RING[:, :4])
     KITTI.tofile(path)
-    assert "4 float32 columns" in line_of(path) and "--columns" in line_of(path)
+    assert "4 columns of KITTI" in line_of(path) and "--columns" in line_of(path)
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4", ">f8", "<f2", "<i4", ">i2", "<u2"])
