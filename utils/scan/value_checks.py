@@ -52,8 +52,12 @@ def intensity(source: Source, alignment: Alignment) -> Finding | None:
     if 2 * len(columns) < len(source.clouds):
         return Finding("intensity", "the scans have no intensity, which the network was trained with", alignment)
     level = median(scan.level for scan in source.traits(alignment)) or 0.0
-    if level <= 0 or all(column.min() == column.max() for column in columns):
+    constant = all(column.min() == column.max() for column in columns)
+    if level <= 0 or constant:
+        lowest = min(float(column.min()) for column in columns)
         text = "the intensity is the same for all or nearly all points, so it is better left out"
+        if lowest < 0 and not constant:
+            text = f"the intensity goes down to {lowest:.3g} (decibels?), which no factor puts right: better left out"
         return Finding("intensity", text, replace(alignment, intensity_scale=0.0))
     low, high = usual[0] / _LEVEL, usual[2] * _LEVEL
     if low < level < high:

@@ -334,3 +334,10 @@ def test_real_scans(trained, tried) -> None:
     assert not diagnose([cloud_of(scans[1])], data.sensor, data.statistics, Alignment())[0]
     for name in list(CASES)[tried::2]:
         assert_found(data, scans[1], name, more=0.6)
+
+
+def test_intensities_in_decibels_are_left_out(kitti: Data) -> None:
+    points = kitti.scans[0]
+    decibels = np.column_stack([points[:, :3], 10 * np.log10(np.maximum(points[:, 3], 1e-3))])
+    (misfit,), fitted = diagnose([cloud_of(decibels)], kitti.sensor, kitti.statistics, Alignment())
+    assert misfit.kind == "intensity" and "-30" in misfit.text and fitted.intensity_scale == 0
