@@ -246,4 +246,4 @@ def test_view_prints_its_address_and_a_signal_ends_it_with_one_line(tmp_path: Pa
     assert "anyone who reaches" in second
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=20)
-    assert (process.returncode, rest, errors) == (130, "", "interrupted\n")
+    assert (process.returncode, rest, errors) == (130, "", "interrupted; the viewer has ended\n")
