@@ -28,14 +28,13 @@ def view(frames: Frames, host: str = "127.0.0.1", port: int = 8080, start: int =
     Raises:
         UserError: viser is not installed, or the address cannot be listened on.
     """
-    with Viewer(frames, host, port, start) as viewer:
+    with running("the viewer has ended"), Viewer(frames, host, port, start) as viewer:
         taken = "" if viewer.port == port or port == 0 else f" (port {port} is taken)"
         say(f"The scans are shown at {viewer.url}{taken}; Ctrl-C ends it")
         if host not in HERE:
             say(f"anyone who reaches {host}, port {viewer.port}, of this machine can look at them, and use the page")
-        with running("the viewer has ended"):
-            while True:  # a signal that comes just before a wait without end would be handled after it
-                time.sleep(_CHECK)
+        while True:  # a signal that comes just before a wait without end would be handled after it
+            time.sleep(_CHECK)
 
 
 class Viewer:
