@@ -19,7 +19,6 @@ from utils.scan.point_cloud import PointCloud
 
 _OPEN_FILES = 4
 _FEW = 8  # files named one by one that are not taken for a recording
-_BAGS = (".bag", ".mcap", ".db3")
 _TEXT = {".txt", ".csv", ".asc", ".pts"}
 """Suffixes of tables that lie beside scans for other reasons (poses.txt, times.txt)."""
 
@@ -265,8 +264,9 @@ def _in_folder(folder: str, is_result: Callable[[str], bool]) -> list[_File]:
     """Lists the point files in a folder and below; tables of text count only where there is nothing else."""
     own = _File(folder, ()).parts[-1:]
     all_below = locations.files_below(folder)
-    bags = sorted({base for name in all_below if _is_bag_folder(base := _File(name, ()).folder)})
-    files = [name for name in all_below if _is_point_file(name) and not any(_is_below(name, bag) for bag in bags)]
+    bags = sorted(filter(_is_bag_folder, {_File(name, ()).folder for name in all_below}))
+    in_bags = tuple(f"{bag}/" for bag in bags)
+    files = [name for name in all_below if _is_point_file(name) and not name.startswith(in_bags)]
     files = [name for name in files if not is_result(name)]
     clouds = [name for name in files if PurePosixPath(name).suffix.lower() not in _TEXT]
     start = len(folder.rstrip("/")) + 1
@@ -279,17 +279,12 @@ def _is_point_file(location: str) -> bool:
 
 def _is_bag(location: str) -> bool:
     """Returns whether a location holds several scans."""
-    return location.lower().endswith(_BAGS) or _is_bag_folder(location)
+    name = location.rstrip("/").rpartition("/")[2] if locations.is_url(location) else location
+    return formats.is_bag(Path(name))
 
 
 def _is_bag_folder(location: str) -> bool:
     return not locations.is_url(location) and formats.is_bag_folder(Path(location))
-
-
-def _is_below(name: str, folder: str) -> bool:
-    full = name if locations.is_url(name) or locations.is_url(folder) else str(Path(name).absolute())
-    full_folder = folder if locations.is_url(folder) else str(Path(folder).absolute())
-    return full.startswith(full_folder.rstrip("/") + "/")
 
 
 def _targets(files: Sequence[_File]) -> list[str]:

@@ -7,25 +7,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from network.result import Result
-from network.segmenter import Fit, Prepared, Segmenter
+from network.segmenter import Prepared, Segmenter
 from utils import locations
 from utils.errors import UserError, one_line
 from utils.results.point_files import FORMATS, confidence_file
 from utils.results.prediction_records import CONFIDENCE, PredictionRecords
 from utils.scan.alignment import Alignment
-from utils.scan.fitting import Misfit
+from utils.scan.fitting import MOST_CLOUDS, Fit, Misfit
 from utils.scan.point_cloud import PointCloud
 
 _OF_A_SENSOR = {"intensity", "unit", "axes", "origin"}  # kinds of misfits that all scans of a sensor share
 _SAID = 3  # groups for which the same is said
-_COMPARED = 8  # scans of a group that are compared with the training
 _THREADS = {"cpu": 1, "cuda": 4}  # that read and prepare scans while the network runs
 _BATCH = {"cpu": 1, "cuda": 4}
 
@@ -87,8 +86,23 @@ Keep = Callable[[Any, Result], object]
 """A function that takes a scan and its result, for whoever shows it later."""
 
 
+@dataclass(frozen=True)
+class GroupFit:
+    """A frozen record of how a group of scans fits the training.
+
+    Attributes:
+        alignment: what is done to its scans.
+        advice: the flags that would put it right; "" if nothing is to be done.
+        note: what does not fit, as a line; "" if all does.
+    """
+
+    alignment: Alignment
+    advice: str = ""
+    note: str = ""
+
+
 class Fits:
-    """The alignments of groups of scans with the training data; each is found when a scan of the group is wanted.
+    """The fits of groups of scans to the training data; each is found when a scan of the group is wanted.
 
     Args:
         segmenter: compares scans with its training.
@@ -111,38 +125,26 @@ class Fits:
         self._members: dict[str, list[int]] = {}
         for number, scan in enumerate(scans):
             self._members.setdefault(scan.group, []).append(number)
-        self._found: dict[str, Alignment] = {}
-        self._advice: dict[str, str] = {}
-        self._notes: dict[str, str] = {}
+        self._found: dict[str, GroupFit] = {}
         self._said: Counter[str] = Counter()
         self._lock = Lock()  # several threads prepare scans
 
-    def of(self, scan: ListedScan) -> Alignment:
-        """Returns the alignment of a scan's group."""
+    def of(self, scan: ListedScan) -> GroupFit:
+        """Returns the fit of a scan's group."""
         with self._lock:
             if scan.group not in self._found:
                 self._found[scan.group] = self._compare(scan.group)
             return self._found[scan.group]
 
-    def advice(self, scan: ListedScan) -> str:
-        """Returns the flags that would put a scan's group right; "" if nothing is to be done."""
-        self.of(scan)
-        return self._advice.get(scan.group, "")
-
-    def note(self, scan: ListedScan) -> str:
-        """Returns what does not fit about a scan's group, as a line; "" if all does."""
-        self.of(scan)
-        return self._notes.get(scan.group, "")
-
-    def _compare(self, group: str) -> Alignment:
-        given = self._segmenter.alignment
+    def _compare(self, group: str) -> GroupFit:
+        given = GroupFit(self._segmenter.alignment)
         if self._fit == "off" or self._segmenter.statistics is None:
             return given
         members = self._members[group]
         clouds = []
         # Of a bag the first ones, since the way to the others goes through the whole file.
-        step = 1 if self._scans[members[-1]].index else max(1, len(members) // _COMPARED)
-        for number in members[::step][:_COMPARED]:
+        step = 1 if self._scans[members[-1]].index else max(1, len(members) // MOST_CLOUDS)
+        for number in members[::step][:MOST_CLOUDS]:
             with suppress(UserError):  # it is named when its turn comes
                 clouds.append(self._read(self._scans[number]))
         if not clouds:
@@ -156,13 +158,12 @@ class Fits:
         remedy = " ".join(misfit.remedy for misfit in misfits if misfit.remedy)
         if self._fit == "auto":
             done = f"; aligned with {fitted.flags()}" if remedy else "; nothing puts that right"
-            self._notes[group] = f"{found}{done}"
             self._say_once(f"{what}: {found}{done}", done, misfits, members[0])
-            return fitted
+            return GroupFit(fitted, note=f"{found}{done}")
         advice = f"; put it right with {remedy} (or with --fit auto)" if remedy else ""
-        self._advice[group], self._notes[group] = remedy, f"does not fit the training: {found}{advice}"
-        self._say_once(f"warning: {what} {self._notes[group]}", advice, misfits, members[0])
-        return given
+        note = f"does not fit the training: {found}{advice}"
+        self._say_once(f"warning: {what} {note}", advice, misfits, members[0])
+        return replace(given, advice=remedy, note=note)
 
     def _tell_apart(self, group: str, clouds: Sequence[PointCloud], misfits: Sequence[Misfit], number: int) -> None:
         """Says which scans of a group differ from most: what is right for those would be wrong for them."""
@@ -193,7 +194,7 @@ class Labelling:
         segmenter: the network.
         read: reads a scan.
         fits: how scans are aligned.
-        records: what is done already, and where files go; None: nothing is written.
+        records: what is done already, and where files go.
         formats: names of the formats to write, of `FORMATS`.
         confidence: write the confidence of each point, too.
         keep: takes each result, for whoever shows it later; None: nobody does.
@@ -253,8 +254,8 @@ class Labelling:
 
     def _ready(self, scan: ListedScan) -> Prepared | UserError:
         try:
-            cloud, alignment = self._read(scan), self._fits.of(scan)
-            return self._segmenter.prepare(cloud, alignment, self._fits.advice(scan))
+            cloud, fit = self._read(scan), self._fits.of(scan)
+            return self._segmenter.prepare(cloud, fit.alignment, fit.advice)
         except UserError as error:
             return error
 
@@ -285,8 +286,8 @@ class Labelling:
         for location, content in zip(records.files(scan.target), contents, strict=True):
             locations.write(location, content)
         seconds += time.perf_counter() - began
-        applied, advice = self._fits.of(scan).flags(), self._fits.advice(scan)
-        records.finish(scan.target, scan.source, result, seconds, applied, advice)
+        fit = self._fits.of(scan)
+        records.finish(scan.target, scan.source, result, seconds, fit.alignment.flags(), fit.advice)
 
 
 def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:

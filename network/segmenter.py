@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from utils.paths import resolve_path
 from utils.scan.alignment import Alignment
 from utils.scan.batch import collate
 from utils.scan.evaluation import evaluation_sample
-from utils.scan.fitting import Misfit, diagnose
+from utils.scan.fitting import Fit, Misfit, diagnose
 from utils.scan.point_cloud import PointCloud
 from utils.scan.records import Frame, Sample, Scan, Segmentation, no_pixels
 from utils.scan.sensor import sensor_called
@@ -39,9 +39,6 @@ from utils.scan.volume import in_volume
 
 Points = NDArray[Any] | torch.Tensor | PointCloud
 """(N, 3) x, y, z or (N, 4) x, y, z, intensity, any float or integer type; or a cloud that a reader has made."""
-
-Fit = Literal["warn", "auto", "off"]
-"""What is done about scans that do not fit the training: a warning, all that puts them right, or nothing."""
 
 Precision = Literal["32", "bf16", "16"]
 _AUTOCAST = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
@@ -107,7 +104,7 @@ class Segmenter:
             raise ValueError(f"precision must be one of {', '.join(_AUTOCAST)}, not {precision!r}")
         if precision == "16" and self.device.type == "cpu":
             raise ValueError('precision "16" needs a GPU; use "bf16" or "32" on the CPU')
-        if fit not in ("warn", "auto", "off"):
+        if fit not in get_args(Fit):
             raise ValueError(f'fit must be "warn", "auto" or "off", not {fit!r}')
         self._dtype, self._fit = _AUTOCAST[precision], fit
         if not isinstance(votes, int) or votes < 1:

@@ -86,8 +86,8 @@ class ViewedResults:
             UserError: its file cannot be read, or it has no point to label.
         """
         scan = self._scans[index]
-        alignment, advice = self._fits.of(scan), self._fits.advice(scan)
-        prepared = self._segmenter.prepare(self._read(scan), alignment, advice)
+        fit = self._fits.of(scan)
+        prepared = self._segmenter.prepare(self._read(scan), fit.alignment, fit.advice)
         with self._lock:
             kept = self._kept.get(scan.target)
         if kept is None:
@@ -97,7 +97,7 @@ class ViewedResults:
         return ShownScan(
             title=scan.name,
             xyz=prepared.aligned,
-            note=self._fits.note(scan),
+            note=fit.note,
             intensity=prepared.cloud.intensity,
             predictions={PREDICTION: kept[0]},
             confidences={PREDICTION: kept[1].astype(np.float32)},

@@ -16,6 +16,7 @@ __all__ = [
     "SUFFIXES",
     "Clouds",
     "Layout",
+    "is_bag",
     "is_bag_folder",
     "is_point_file",
     "open_clouds",
@@ -64,6 +65,12 @@ def _suffix(path: Path) -> str | None:
 def is_point_file(path: Path) -> bool:
     """Returns whether a name is that of a file of points, as far as its suffix tells; hidden files are none."""
     return _suffix(path) is not None and not path.name.startswith(".")
+
+
+def is_bag(path: Path) -> bool:
+    """Returns whether a file, as far as its suffix tells, or a folder holds several clouds."""
+    suffix = _suffix(path)
+    return (suffix is not None and OPENERS[suffix] is bag.open_bag) or bag.is_bag_folder(path)
 
 
 def is_bag_folder(path: Path) -> bool:

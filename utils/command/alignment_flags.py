@@ -6,14 +6,12 @@ import argparse
 import math
 import shlex
 from collections.abc import Callable
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 from utils.scan.alignment import Alignment
 from utils.scan.axes import Axes, parse_axes
+from utils.scan.fitting import Fit
 from utils.text import shortened
-
-FITS = ("warn", "auto", "off")
-"""What is done about scans that do not fit: say it, put it right and say it, or nothing."""
 
 _LARGEST = 1e12
 
@@ -34,7 +32,8 @@ def add_alignment_flags(parser: argparse.ArgumentParser) -> None:
         "lies at 0")  # fmt: skip
     add("--intensity_scale", type=_scale, default=1.0, metavar="FACTOR", help="factor of the intensities, such as "
         "1/255; 0 leaves them out, and the median of the training stands in")  # fmt: skip
-    add("--fit", choices=FITS, default="warn", help="what to do about scans that do not fit the training: say it with "
+    add("--fit", choices=get_args(Fit), default="warn",
+        help="what to do about scans that do not fit the training: say it with "
         "the flags that put it right (warn), use those flags (auto), do not look (off)")  # fmt: skip
 
 

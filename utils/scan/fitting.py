@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from utils.scan.comparison import Check, Finding, Source, Training
 from utils.scan.point_cloud import PointCloud
 from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics
+
+Fit = Literal["warn", "auto", "off"]
+"""What is done about scans that do not fit the training: a warning, all that puts them right, or nothing."""
 
 MOST_CLOUDS = 8
 """So many clouds, evenly spread over all, are looked at."""
