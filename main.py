@@ -121,6 +121,7 @@ def fit(args: argparse.Namespace, experiment: Experiment) -> None:
         monitor=args.monitor,
         seed=args.seed,
         skip_unseen=experiment.data_set.skips_unseen,
+        moving=experiment.label_map.moving,
         settings=settings,
         description=describe(config, experiment.label_map, data.statistics),
     )
@@ -157,8 +158,14 @@ def test(args: argparse.Namespace, experiment: Experiment, tested: Tested) -> No
         args.save_prediction,
         settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split},
     )
-    names = experiment.label_map.names
-    task = SegmentationTask(network, config.train_params, names, output=output, skip_unseen=data_set.skips_unseen)
+    task = SegmentationTask(
+        network,
+        config.train_params,
+        experiment.label_map.names,
+        output=output,
+        skip_unseen=data_set.skips_unseen,
+        moving=experiment.label_map.moving,
+    )
     build_trainer(experiment.devices).test(task, datamodule=data, verbose=False)
 
 

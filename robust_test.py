@@ -141,6 +141,7 @@ def evaluate(
             experiment.label_map.names,
             output=output,
             skip_unseen=experiment.data_set.skips_unseen,
+            moving=experiment.label_map.moving,
         )
         trainer.test(task, datamodule=data, verbose=False)
         assert task.scores is not None

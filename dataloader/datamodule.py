@@ -16,6 +16,7 @@ from dataloader.augment.weather import CorruptionOptions, severities_of
 from dataloader.catalogue import data_set_of, request
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.data_set import Part
+from dataloader.datasets.past_sweeps import SourceWithPast
 from dataloader.datasets.source import Source
 from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
@@ -90,6 +91,7 @@ class DataModule(pl.LightningDataModule):
         if source is None:
             part = self.evaluated_part
             source = data_set.open(request(config, part, data.val_data_loader, label_map, debug=debug))
+        _refuse_lone_scans(config, source)
         self.evaluation_set = make(source=source, num_vote=num_vote)
         if len(self.evaluation_set) < num_devices:
             raise UserError(
@@ -103,7 +105,8 @@ class DataModule(pl.LightningDataModule):
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
             part = "trainval" if config.train_params.trainval else "train"
             wanted = request(config, part, data.train_data_loader, label_map, self.images, debug)
-            self.training_set = make(source=data_set.open(wanted), augment=_augmentation(config, self.images))
+            _refuse_lone_scans(config, source := data_set.open(wanted))
+            self.training_set = make(source=source, augment=_augmentation(config, self.images))
             self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
             refuse_unlabelled(self.training_set, "train_data_loader")
             size = len(self.training_set) if debug or data.training_size is None else data.training_size
@@ -147,7 +150,7 @@ class DataModule(pl.LightningDataModule):
             batch_size=params.batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=partial(collate, with_images=with_images),
+            collate_fn=partial(collate, with_images=with_images, input_dims=self.config.model_params.input_dims),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=workers > 0,
             # From Python 3.14 on the default would import everything again in every loader process, through a server
@@ -155,6 +158,17 @@ class DataModule(pl.LightningDataModule):
             multiprocessing_context="fork" if workers else None,
             generator=torch.Generator(),  # of the loader processes; else the network's dice would be thrown for them
             worker_init_fn=start_worker,
+        )
+
+
+def _refuse_lone_scans(config: Config, source: Source) -> None:
+    """Raises UserError if past sweeps are asked for of a source that does not know them."""
+    data = config.dataset_params
+    if data.past and not isinstance(source, SourceWithPast):
+        key = "past_scans" if data.past_scans else "past_sweeps"
+        raise UserError(
+            f"dataset_params.{key} is {data.past}, but these scans ({source.frame(0).path}) are known one by one, "
+            f"without poses; set it to 0 (--set dataset_params.{key}=0) to take each for the first of its sequence"
         )
 
 
@@ -167,6 +181,7 @@ def _augmentation(config: Config, images: bool) -> AugmentOptions:
         scale=loader.scale_aug,
         translate=loader.transform_aug,
         dropout=loader.dropout_aug,
+        past_labels=data.past_labels,
         mix_instances=data.dataset_type == "point_image_dataset_mix_semkitti",
     )
     if (wanted := data.corruption_aug) is not None:

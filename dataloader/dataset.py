@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,8 @@ from dataloader.augment.geometry import augment_points, drop_rows
 from dataloader.augment.image import bottom_crop, color_jitter, flip_horizontally, random_left
 from dataloader.augment.mixing import mix_instances
 from dataloader.augment.options import AugmentOptions
-from dataloader.augment.weather import CorruptionOptions, corrupt_scan
+from dataloader.augment.weather import CorruptionOptions, apply_corruption, draw_corruption
+from dataloader.datasets.past_sweeps import PastSweep, SourceWithPast
 from dataloader.datasets.source import Source
 from utils.errors import UserError
 from utils.scan.evaluation import evaluation_sample
@@ -48,6 +49,7 @@ class SegmentationDataset(Dataset[Sample]):
         limit: int | None = None,
     ) -> None:
         self.source = source
+        self._with_past = source if isinstance(source, SourceWithPast) else None
         self.low, self.high = tuple(low), tuple(high)
         self.augment = augment
         self.num_vote = num_vote
@@ -94,12 +96,32 @@ class SegmentationDataset(Dataset[Sample]):
         self, index: int, camera: int | None, options: AugmentOptions, rng: np.random.Generator
     ) -> Scan:
         measured = self.source.read(index, camera)
-        scan = _corrupted(measured, options.corruption, rng)
+        corrupt = _drawn(options.corruption, rng)
+        scan = measured if corrupt is None else corrupt(measured)
         rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
         if len(rows) == 0 and scan is not measured:  # the corruption may have left nothing
             scan = measured
             rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
-        return scan.select(drop_rows(rows, rng) if options.dropout else rows)
+        scan = scan.select(drop_rows(rows, rng) if options.dropout else rows)
+        past = [self._past_points(sweep, options, corrupt, rng) for sweep in self._past_of(index)]
+        return Scan.concatenate([scan, *past]) if past else scan
+
+    def _past_points(
+        self, sweep: PastSweep, options: AugmentOptions, corrupt: Corrupt | None, rng: np.random.Generator
+    ) -> Scan:
+        """Reads a past sweep for training; it is corrupted as the current one is, by draws of its own."""
+        scan = self._read_past(sweep, options.past_labels or options.mix_instances)
+        scan = sweep.moved(scan if corrupt is None else corrupt(scan))
+        rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
+        scan = scan.select(drop_rows(rows, rng) if options.dropout and len(rows) else rows)
+        return scan if options.past_labels else replace(scan, labels=np.zeros_like(scan.labels))
+
+    def _past_of(self, index: int) -> Sequence[PastSweep]:
+        return () if self._with_past is None else self._with_past.past(index)
+
+    def _read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
+        assert self._with_past is not None  # it has named the sweep
+        return self._with_past.read_past(sweep, with_labels)
 
     def _evaluation_item(self, index: int) -> Sample:
         scan = self.source.read(index, None)
@@ -107,7 +129,12 @@ class SegmentationDataset(Dataset[Sample]):
         if not inside.any():
             raise self.nothing_inside(scan)
         views = random_views(self.num_vote, np.random.default_rng([self.seed, index]))
-        return evaluation_sample(scan, inside, views)
+        return evaluation_sample(scan, inside, views, [self._inside(sweep) for sweep in self._past_of(index)])
+
+    def _inside(self, sweep: PastSweep) -> Scan:
+        """Reads the points of a past sweep that lie inside the volume, without their labels."""
+        scan = sweep.moved(self._read_past(sweep, with_labels=False))
+        return scan.select(in_volume(scan.xyz, self.low, self.high))
 
     def nothing_inside(self, scan: Scan) -> UserError:
         """Makes the error about a scan that has no point for the network."""
@@ -122,11 +149,16 @@ class SegmentationDataset(Dataset[Sample]):
         )
 
 
-def _corrupted(scan: Scan, options: CorruptionOptions | None, rng: np.random.Generator) -> Scan:
-    """Corrupts the whole sweep, with the chance that the options give."""
+Corrupt = Callable[[Scan], Scan]
+"""A function that corrupts a whole sweep."""
+
+
+def _drawn(options: CorruptionOptions | None, rng: np.random.Generator) -> Corrupt | None:
+    """Draws a corruption, with the chance that the options give; each sweep is corrupted by draws of its own."""
     if options is None or rng.random() >= options.chance:
-        return scan
-    return corrupt_scan(scan, options.names, rng, options.sensor)
+        return None
+    drawn, sensor = draw_corruption(options.names, rng, options.sensor), options.sensor
+    return lambda scan: apply_corruption(drawn, scan, rng, sensor)
 
 
 def _augment_image(scan: Scan, options: AugmentOptions, rng: np.random.Generator) -> Scan:

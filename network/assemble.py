@@ -98,6 +98,7 @@ def _voxel_network(model: VoxelModelParams, training: TrainParams, criterion: Se
         sparse_backend(model.sparse_backend),
         criterion,
         1.0 if training.lambda_lovasz is None else training.lambda_lovasz,
+        model.input_dims,
     )
 
 
@@ -110,6 +111,7 @@ def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, crite
         sparse_backend(model.sparse_backend),
         criterion,
         0.1 if training.lambda_lovasz is None else training.lambda_lovasz,
+        model.input_dims,
     )
 
 

@@ -24,11 +24,11 @@ NUMBERING = (
 
 _KEYS = (
     "name", "labels", "color_map", "content", "learning_map", "learning_map_inv", "learning_ignore", "split",
-    "class_names",
+    "class_names", "learning_moving",
 )  # fmt: skip
-"""Keys of the semantic-kitti-api (`name` and `content` say how its files were made), and `class_names`."""
+"""Keys of the semantic-kitti-api (`name` and `content` say how its files were made), and two of this program."""
 
-_OF_LEARNING_IDS = ("learning_map_inv", "learning_ignore", "class_names")
+_OF_LEARNING_IDS = ("learning_map_inv", "learning_ignore", "learning_moving", "class_names")
 _ID = re.compile("0*([0-9]{1,5})")
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # as in YAML 1.1
 

@@ -33,6 +33,7 @@ class LabelMap:
         split: "train", "valid", "test" -> names of their sequences ("00"); empty if the data set has its own splits.
         raw_names: raw id -> name; several raw ids can belong to one class.
         added: raw ids that are not in the data set itself; see `adding`.
+        moving: learning ids of the classes that move, where the map tells them from those that stand still.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class LabelMap:
     split: dict[str, tuple[str, ...]]
     raw_names: dict[int, str]
     added: tuple[int, ...] = ()
+    moving: tuple[int, ...] = ()
 
     @staticmethod
     def load(path: str | Path) -> LabelMap:
@@ -50,8 +52,9 @@ class LabelMap:
         Args:
             path: YAML with `labels` (raw id: name), `color_map` (raw id: [b, g, r]), `learning_map` (raw id: learning
                 id, 0 if ignored) and `learning_map_inv` (learning id: raw id). Optional are `split` (train, valid,
-                test: names of sequences) and `class_names` (learning id: name, if the name of the class differs from
-                that of its raw id). `learning_ignore` may repeat that 0 is ignored, and nothing else.
+                test: names of sequences), `class_names` (learning id: name, if the name of the class differs from
+                that of its raw id) and `learning_moving` (learning id: does the class move?). `learning_ignore` may
+                repeat that 0 is ignored, and nothing else.
 
         Raises:
             UserError: the file is missing or not YAML, a key is missing, or its entries contradict each other.
@@ -73,6 +76,7 @@ class LabelMap:
             colors=np.array([file.color(raw, colors[raw]) for raw in to_raw], dtype=np.uint8),
             split=file.split(),
             raw_names=names,
+            moving=_moving(file, classes),
         )
 
     def with_raw_names(self, names: Mapping[int, str], path: str | Path) -> LabelMap:
@@ -201,6 +205,15 @@ def _class_names(file: LabelFile, names: list[str]) -> tuple[str, ...]:
         if (first := names.index(name)) != learning:
             raise file.error(f"the classes {first} and {learning} are both called {name}; name one in class_names")
     return tuple(names)
+
+
+def _moving(file: LabelFile, names: Sequence[str]) -> tuple[int, ...]:
+    """Returns the learning ids that the file says move; none where it says nothing."""
+    flags = file.flags("learning_moving") if "learning_moving" in file else {}
+    for learning in flags:
+        if not 0 < learning < len(names):
+            raise file.error(f"learning_moving has {learning}, which is no class of learning_map_inv; remove it")
+    return tuple(sorted(learning for learning, moves in flags.items() if moves))
 
 
 def _check_ignored(file: LabelFile, names: Sequence[str]) -> None:

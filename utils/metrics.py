@@ -43,6 +43,8 @@ class ScoreCard:
         published_miou: mean of `published_iou` over the classes without NaN (0 if there are none).
         published_accuracy: share of right predictions among labelled points inside the volume that are not predicted
             as 0.
+        moving_miou, static_miou: means of `iou` over the classes that move and over the others, as `miou` is one; None
+            where the classes do not tell what moves.
         confusion: (K, K) int64, confusion[prediction, ground truth]; the column of ground truth 0 is set to 0.
         points: number of labelled points.
     """
@@ -57,24 +59,36 @@ class ScoreCard:
     published_accuracy: float
     confusion: NDArray[np.int64]
     points: int
+    moving_miou: float | None = None
+    static_miou: float | None = None
 
     def named(self) -> dict[str, float]:
         """Returns the overall scores by the names under which they are logged and stored."""
-        return {
+        named = {
             "val/mIoU": self.miou,
             "val/mIoU_published": self.published_miou,
             "val/mIoU_present": self.miou_present,
             "val/acc": self.accuracy,
         }
+        if self.moving_miou is not None and self.static_miou is not None:
+            named |= {"val/mIoU_moving": self.moving_miou, "val/mIoU_static": self.static_miou}
+        return named
 
     @classmethod
-    def from_counts(cls, counts: NDArray[np.int64], class_names: Sequence[str], skip_unseen: bool = False) -> ScoreCard:
+    def from_counts(
+        cls,
+        counts: NDArray[np.int64],
+        class_names: Sequence[str],
+        skip_unseen: bool = False,
+        moving: Sequence[int] = (),
+    ) -> ScoreCard:
         """Computes the scores from counts of points.
 
         Args:
             counts: (2, K, K) int64, counts[inside the volume, prediction, ground truth].
             class_names: K names, the ignored class 0 first.
             skip_unseen: whether classes that neither occur nor are predicted are left out of the official mean.
+            moving: learning ids of the classes that move, for `moving_miou` and `static_miou`; empty: not known.
         """
         unseen = np.nan if skip_unseen else 0.0
         confusion = counts.sum(axis=0)
@@ -84,6 +98,7 @@ class ScoreCard:
         published_iou = intersection_over_union(inside, np.nan)
         present = confusion[:, 1:].sum(axis=0) > 0
         points = int(confusion.sum())
+        moves = np.isin(np.arange(1, len(class_names)), moving)
         return cls(
             class_names=tuple(class_names[1:]),
             iou=iou,
@@ -95,6 +110,8 @@ class ScoreCard:
             published_accuracy=float(np.trace(inside) / max(int(inside.sum()), 1)),
             confusion=confusion,
             points=points,
+            moving_miou=_mean_of_counted(iou[moves]) if moves.any() else None,
+            static_miou=_mean_of_counted(iou[~moves]) if moves.any() else None,
         )
 
 
@@ -110,17 +127,19 @@ class SegmentationMetrics(Metric):
     is_differentiable = False
     counts: Tensor
 
-    def __init__(self, class_names: Sequence[str], skip_unseen: bool = False) -> None:
+    def __init__(self, class_names: Sequence[str], skip_unseen: bool = False, moving: Sequence[int] = ()) -> None:
         """Starts with all counts at 0.
 
         Args:
             class_names: K names, the ignored class 0 first.
             skip_unseen: whether classes that neither occur nor are predicted are left out of the official mean, as in
                 nuscenes-devkit; else they count as 0, as in semantic-kitti-api.
+            moving: learning ids of the classes that move; see `ScoreCard`.
         """
         super().__init__()
         self.class_names = tuple(class_names)
         self.skip_unseen = skip_unseen
+        self.moving = tuple(moving)
         size = len(self.class_names)
         self.add_state("counts", torch.zeros(2, size, size, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -143,7 +162,8 @@ class SegmentationMetrics(Metric):
 
     def scores(self) -> ScoreCard:
         """Computes the scores over all points counted so far, by all processes; every process must call it."""
-        return ScoreCard.from_counts(self.compute().cpu().numpy().copy(), self.class_names, self.skip_unseen)
+        counts = self.compute().cpu().numpy().copy()
+        return ScoreCard.from_counts(counts, self.class_names, self.skip_unseen, self.moving)
 
 
 def intersection_over_union(confusion: NDArray[np.int64], unseen: float = 0.0) -> NDArray[np.float64]:
@@ -176,5 +196,7 @@ def format_table(scores: ScoreCard, best: float) -> str:
     lines = ["Validation per class iou:"]
     for name, iou in zip(scores.class_names, scores.iou, strict=True):
         lines.append(f"{name} : " + ("absent" if np.isnan(iou) else f"{100 * iou:.2f}%"))
+    if scores.moving_miou is not None and scores.static_miou is not None:
+        lines.append(f"Moving classes: {100 * scores.moving_miou:.2f}%, static: {100 * scores.static_miou:.2f}%")
     lines.append(f"Current val miou is {100 * scores.miou:.3f} while the best val miou is {100 * best:.3f}")
     return "\n".join(lines)

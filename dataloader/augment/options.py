@@ -22,6 +22,7 @@ class AugmentOptions:
         color_jitter: strength of the brightness, contrast and saturation jitter; None for none.
         flip2d: probability of a horizontal flip of the image, 0..1.
         corruption: apply weather, noise or another sensor to some of the scans (`corruption_aug`); None for none.
+        past_labels: train on the labels of past sweeps, too.
     """
 
     rotate: bool = False
@@ -34,3 +35,4 @@ class AugmentOptions:
     color_jitter: tuple[float, float, float] | None = None
     flip2d: float = 0.0
     corruption: CorruptionOptions | None = None
+    past_labels: bool = True

@@ -70,11 +70,20 @@ def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sen
     Raises:
         ValueError: a name is not known.
     """
+    return apply_corruption(draw_corruption(names, rng, sensor), scan, rng, sensor)
+
+
+def draw_corruption(names: Sequence[str], rng: np.random.Generator, sensor: Sensor) -> CorruptedSubset:
+    """Draws one of the corruptions `names` at one of its severities; see `corrupt_scan`."""
     severities = severities_of(sensor)
     name = names[int(rng.integers(len(names)))]
     if name not in severities:
         raise ValueError(f"{name} is no corruption; these are: {', '.join(severities)}")
-    subset = severities[name][int(rng.integers(len(severities[name])))]
+    return severities[name][int(rng.integers(len(severities[name])))]
+
+
+def apply_corruption(subset: CorruptedSubset, scan: Scan, rng: np.random.Generator, sensor: Sensor) -> Scan:
+    """Applies a corruption to a scan; see `corrupt_scan`."""
     finite = np.all(np.isfinite(scan.xyz), axis=1)
     return _scan_of(subset.apply(_sweep_of(scan, sensor).select(finite), rng), scan)
 

@@ -32,6 +32,10 @@ class Arch2DPASS(SegmentationNetwork):
         """Returns the geometry of the 3D network."""
         return self.network_3d.geometry()
 
+    def input_weights(self) -> dict[str, int]:
+        """Returns the weights of the first layer of the 3D network."""
+        return {f"network_3d.{name}": axis for name, axis in self.network_3d.input_weights().items()}
+
     def predict(self, batch: Batch) -> Tensor:
         """Computes the (P, K) logits of the 3D network."""
         return self.network_3d.predict(batch)

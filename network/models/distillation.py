@@ -94,7 +94,7 @@ class MSFSKD(nn.Module):
             u = block(in_view(voxel_features[i]), image_features[scale])
             fused = block.predict_fused(u)
             losses[f"loss_scale{scale}_{i}"] = (
-                self.criterion(pure_3d, grid.majority_label(batch.labels, self.num_classes))
+                self.criterion(pure_3d, grid.majority_label(batch.labels, self.num_classes, batch.counted))
                 + self.criterion(fused, labels) * self.lambda_seg2d / num_scales
                 + distillation_loss(in_view(pure_3d), fused) * self.lambda_xm / num_scales
             )

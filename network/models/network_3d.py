@@ -108,6 +108,7 @@ class Network3D(SegmentationNetwork):
         backend: the sparse convolutions.
         criterion: the segmentation loss.
         lambda_lovasz: weight of Lovasz-softmax beside the cross-entropy.
+        input_dims: numbers per point: 4, or 5 with the age.
     """
 
     def __init__(
@@ -119,11 +120,12 @@ class Network3D(SegmentationNetwork):
         backend: SparseBackend,
         criterion: SegmentationLoss,
         lambda_lovasz: float,
+        input_dims: int = 4,
     ) -> None:
         super().__init__()
         self.volume, self.scale_list, self.backend = volume, tuple(scale_list), backend
         self.lambda_lovasz = lambda_lovasz
-        self.embed_points = nn.Linear(10, channels)
+        self.embed_points = nn.Linear(input_dims + 6, channels)  # and two offsets in the voxel
         self.embed_voxels = nn.Linear(channels, channels)
         self.encoder = nn.ModuleList([EncoderBlock(channels) for _ in scale_list])
         self.head = ConcatLinear(len(scale_list) * channels, 128)
@@ -139,6 +141,10 @@ class Network3D(SegmentationNetwork):
             "spatial_shape": list(volume.grid),
             "scale_list": list(self.scale_list),
         }
+
+    def input_weights(self) -> dict[str, int]:
+        """Returns the weights of the first layer."""
+        return {"embed_points.weight": 1}
 
     def voxelize(self, batch: Batch) -> Voxels:
         """Computes the voxels of a batch at all scales of this network."""

@@ -25,6 +25,13 @@ class SegmentationNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def input_weights(self) -> dict[str, int]:
+        """Returns the names of the weights that are multiplied with the columns of the points, with the axis of these.
+
+        The last entries on that axis are those of the age, if the network takes it.
+        """
+        raise NotImplementedError
+
     def predict(self, batch: Batch) -> Tensor:
         """Computes (P, K) logits from the points alone."""
         raise NotImplementedError

@@ -30,8 +30,9 @@ class SPVCNN(VoxelNetwork):
         backend: SparseBackend,
         criterion: SegmentationLoss,
         lambda_lovasz: float = 1.0,
+        input_dims: int = 4,
     ) -> None:
-        super().__init__(channels, num_classes, voxel_size, backend, criterion, lambda_lovasz)
+        super().__init__(channels, num_classes, voxel_size, backend, criterion, lambda_lovasz, input_dims)
         c = channels
         self.point_mlp1 = _point_mlp(c[0], c[4])
         self.point_mlp2 = _point_mlp(c[4], c[6])

@@ -95,6 +95,7 @@ class VoxelNetwork(SegmentationNetwork):
         backend: the sparse convolutions.
         criterion: the loss, computed on voxels with the label of each voxel's first point.
         lambda_lovasz: weight of Lovasz-softmax beside the cross-entropy.
+        input_dims: numbers per point: 4, or 5 with the age.
     """
 
     def __init__(
@@ -105,11 +106,12 @@ class VoxelNetwork(SegmentationNetwork):
         backend: SparseBackend,
         criterion: SegmentationLoss,
         lambda_lovasz: float = 1.0,
+        input_dims: int = 4,
     ) -> None:
         super().__init__()
         self.voxel_size, self.backend, self.lambda_lovasz = voxel_size, backend, lambda_lovasz
         c = channels
-        self.stem = Stem(4, c[0])
+        self.stem = Stem(input_dims, c[0])
         self.stage1 = DownStage(c[0], c[1])
         self.stage2 = DownStage(c[1], c[2])
         self.stage3 = DownStage(c[2], c[3])
@@ -128,6 +130,10 @@ class VoxelNetwork(SegmentationNetwork):
     def geometry(self) -> dict[str, list[float]]:
         """Returns the edge of a voxel, metres, by the name of its config key."""
         return {"voxel_size": [self.voxel_size]}
+
+    def input_weights(self) -> dict[str, int]:
+        """Returns the weights of the first convolution."""
+        return {"stem.conv1.weight": 1}
 
     def voxelize(self, batch: Batch) -> Pyramid:
         """Computes the voxels of a batch at all levels of this network."""

@@ -45,6 +45,7 @@ class SegmentationTask(pl.LightningModule):
         monitor: the score that a plateau schedule watches.
         seed: seed of what is random in the network.
         skip_unseen: how classes that never occur count; see `SegmentationMetrics`.
+        moving: learning ids of the classes that move, for a mean of their own.
         settings: stored in checkpoints, to be compared by `utils.results.run_settings` when the run is resumed.
         description: stored in checkpoints, so that they can be used without the config; see
             `network.weights.description`.
@@ -61,6 +62,7 @@ class SegmentationTask(pl.LightningModule):
         monitor: str = "val/mIoU",
         seed: int = 0,
         skip_unseen: bool = False,
+        moving: Sequence[int] = (),
         settings: Settings | None = None,
         description: Mapping[str, Any] | None = None,
     ) -> None:
@@ -72,7 +74,7 @@ class SegmentationTask(pl.LightningModule):
         # Plain values, whatever classes of text or number they had: a checkpoint with others could not be read again.
         self.settings: Settings = json.loads(json.dumps(settings or {}))
         self.description = None if description is None else json.loads(json.dumps(description))
-        self.metrics = SegmentationMetrics(class_names, skip_unseen)
+        self.metrics = SegmentationMetrics(class_names, skip_unseen, moving)
         self.scores: ScoreCard | None = None
         self.validated = False  # in the current epoch
         self.best_miou = 0.0

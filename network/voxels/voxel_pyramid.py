@@ -58,7 +58,8 @@ class Pyramid:
     """A frozen record of a batch of points as voxels of several levels.
 
     Attributes:
-        features: (V0, 4) float32: x, y, z (metres) and intensity of the first point, in file order, of a finest voxel.
+        features: (V0, 4) float32: x, y, z (metres) and intensity of the first point, in file order, of a finest voxel;
+            (V0, 5) with its age. The points of past sweeps come after those of the scan.
         first: (V0,) int64, row of that first point.
         inverse: (P,) int64, row of the finest voxel of each point.
         levels: the voxels at strides 1, 2, 4, ...; the "points" of each level are the finest voxels.

@@ -67,10 +67,14 @@ class VoxelSet:
         """The kernel map of 3x3x3 submanifold convolutions, shared by all layers of this scale."""
         return self.backend.submanifold_map(self.keys, 3)
 
-    def majority_label(self, labels: Tensor, num_classes: int) -> Tensor:
-        """Computes the (V,) most frequent of the labels (P,) in each voxel; 0 counts too, a tie goes to the lowest."""
+    def majority_label(self, labels: Tensor, num_classes: int, counted: Tensor | None = None) -> Tensor:
+        """Computes the (V,) most frequent of the labels (P,) in each voxel; 0 counts too, a tie goes to the lowest.
+
+        With `counted`, a (P,) bool mask, the labels of the other points do not count; a voxel without any has 0.
+        """
         votes = labels.new_zeros(len(self) * num_classes)
-        votes.scatter_add_(0, self.inverse * num_classes + labels, torch.ones_like(labels))
+        ballots = torch.ones_like(labels) if counted is None else counted.to(labels.dtype)
+        votes.scatter_add_(0, self.inverse * num_classes + labels, ballots)
         # argmax may return any of several equal maxima, so the label breaks the tie.
         order = torch.arange(num_classes - 1, -1, -1, device=labels.device)
         return (votes.view(-1, num_classes) * num_classes + order).argmax(dim=1)
@@ -94,7 +98,7 @@ class Voxels:
     """A frozen record of a batch of points as voxels at all S scales.
 
     Attributes:
-        features: (P, 10) float32 input features of the points.
+        features: (P, 10) float32 input features of the points; (P, 11) with their age.
         base: the voxels at scale 1.
         scales: the voxels at each entry of `scale_list` (equal scales share one object).
         means: for block i, the mean from the voxels one scale finer to those of `scales[i]`: over the points of each
@@ -136,7 +140,7 @@ def voxelize(
     by a position in the grid.
 
     Args:
-        points: (P, 4) float32: x, y, z (metres), intensity.
+        points: (P, 4) float32: x, y, z (metres), intensity; or (P, 5) with the age.
         scan_ids: (P,) int64, number of the scan of each point.
         volume: the box and its grid.
         scale_list: scale of the voxels after each encoder block, for example (2, 4, 8, 16).
@@ -213,10 +217,13 @@ def _rank_tuples(scales: Sequence[VoxelSet], pairs: dict[tuple[VoxelSet, VoxelSe
 
 
 def _input_features(points: Tensor, base: VoxelSet, volume: Volume) -> Tensor:
-    """Computes (P, 10): x, y, z, intensity, offset from the mean of the voxel's points, offset from its low corner."""
+    """Computes (P, 10): x, y, z, intensity, offset from the mean of the voxel's points, offset from its low corner.
+
+    The age, if there is one, comes last: (P, 11). So the weights of a network without it are those of one with it.
+    """
     xyz = points[:, :3]
     _, z, y, x = unpack(base.keys)
     voxel_size, low = constant(volume.voxel_size, points.device), constant(volume.low, points.device)
     corner = torch.stack([x, y, z], dim=1) * voxel_size + low
     references = torch.cat([base.mean_of_points(xyz), corner], dim=1).index_select(0, base.inverse)
-    return torch.cat([points, xyz - references[:, :3], xyz - references[:, 3:]], dim=1)
+    return torch.cat([points[:, :4], xyz - references[:, :3], xyz - references[:, 3:], points[:, 4:]], dim=1)

@@ -11,6 +11,8 @@ The layout, under the key `2dpass` of the checkpoint, with plain values only:
         raw_ids         K ids: what predictions on disk hold for each learning id
         raw_names       pairs [raw id, name] of all ids on disk
         learning_map    pairs [raw id, learning id]; ids that the training did not know are left out
+        moving          learning ids of the classes that move; empty where the classes do not tell, and not there in
+                        checkpoints of earlier versions
         split           train, valid and test -> names of sequences; empty where the data set has its own splits
         statistics      of the training scans, or None; see `utils.scan.statistics.Statistics`; earlier versions have
                         written it without `traits`
@@ -80,6 +82,7 @@ def describe(config: Config, label_map: LabelMap, statistics: Statistics | None)
         "raw_ids": label_map.to_raw.tolist(),
         "raw_names": [[raw, name] for raw, name in label_map.raw_names.items()],
         "learning_map": [[raw, int(label_map.to_learning[raw])] for raw in known.tolist()],
+        "moving": list(label_map.moving),
         "split": {part: list(names) for part, names in label_map.split.items()},
         "statistics": None if statistics is None else _listed(asdict(statistics)),
     }
@@ -149,11 +152,13 @@ def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:
 
     names, raw_ids = each("class_names", _name, classes), each("raw_ids", _raw_id, classes)
     raw_names = dict(each("raw_names", _pair(_name)))
+    moving = each("moving", _raw_id) if "moving" in found else ()
     learning = dict(each("learning_map", _pair(lambda value: value if _raw_id(value) in range(classes) else None)))
     for key, wrong in (
         ("class_names", len(set(names)) < classes),
         ("raw_ids", any(learning.get(raw) != number for number, raw in enumerate(raw_ids))),
         ("raw_names", any(raw not in raw_names for raw in raw_ids)),
+        ("moving", any(number not in range(1, classes) for number in moving)),
     ):
         if wrong:
             raise Wrong(where + key)
@@ -170,6 +175,7 @@ def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:
         colors=np.array(each("class_colors", lambda value: _all(value, _level, 3), classes), dtype=np.uint8),
         split={part: entry(split, part, lambda value: _all(value, _folder), f"{where}split.") for part in split},
         raw_names=raw_names,
+        moving=moving,
     )
 
 

@@ -12,7 +12,7 @@ from utils.files import remove_partials
 from utils.names import is_path_below
 
 NAME = "demo_world.json"
-FORMAT = 2
+FORMAT = 3
 """The version of the files: increased when the same options give other bytes."""
 
 

@@ -12,6 +12,7 @@ from pydantic import field_validator as check
 from utils.config.fields import (
     Multiple16,
     NotNegative,
+    PastSweeps,
     PointCount,
     PositiveInt,
     Section,
@@ -80,6 +81,20 @@ class DatasetParams(Section):
     label_mapping: Text = Field(
         description="YAML of label ids and names; its path is relative to the current folder or the repository."
     )
+    past_scans: PastSweeps = Field(
+        default=0,
+        description="Scans before the current one, by frame number, whose points are added to it; 0: none. It needs "
+        "poses.txt and calib.txt of the sequences, and model_params.input_dims 5. Not for nuScenes.",
+    )
+    past_sweeps: PastSweeps = Field(
+        default=0,
+        description="nuScenes: sweeps before the key frame whose points are added to it; 0: none. It needs "
+        "model_params.input_dims 5.",
+    )
+    past_labels: bool = Field(
+        default=True,
+        description="Train on the labels of past points, too; false: on those of the current scan alone.",
+    )
     seg_labelweights: Annotated[tuple[PointCount, ...], list_of()] | None = Field(
         default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
     )
@@ -104,6 +119,22 @@ class DatasetParams(Section):
         if version is not None and found != "nuScenes":
             raise ValueError(f"is for pc_dataset_type nuScenes, remove it from {found}, found {version}")
         return version
+
+    @check("past_scans", "past_sweeps")
+    @classmethod
+    def _data_sets_have_either(cls, number: int, info: ValidationInfo) -> int:
+        """Refuses the key of the other data set."""
+        of_nuscenes = info.field_name == "past_sweeps"
+        name = info.data.get("pc_dataset_type")
+        if number and name is not None and (name == "nuScenes") != of_nuscenes:
+            other = "past_scans" if of_nuscenes else "past_sweeps"
+            raise ValueError(f"is not for pc_dataset_type {name}, set {other} in its place, found {number}")
+        return number
+
+    @property
+    def past(self) -> int:
+        """How many earlier sweeps are added to a scan."""
+        return self.past_scans or self.past_sweeps
 
     @property
     def bounds(self) -> tuple[Triple, Triple]:

@@ -8,15 +8,15 @@ from pydantic import AliasChoices, Field, ValidationInfo
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
-from utils.config.fields import Channels, Classes, Section, list_of, only
+from utils.config.fields import Channels, Classes, Section, list_of
 
 MAX_EDGE = 32000  # voxels along an axis: coordinates are packed into 16 bits, sign and neighbours included
 IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where the image branch has a map
 
 Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
-InputDims = Annotated[int, Field(ge=-(10**9), le=10**9), only(4)]
+InputDims = Literal[4, 5]
 Backend = Literal["auto", "torch", "triton", "spconv", "spconv-triton"]
-_INPUT_DIMS = "Numbers per point; it must be 4: x, y, z, intensity."
+_INPUT_DIMS = "Numbers per point: 4, x, y, z and intensity; or 5 with the age, for past_scans and past_sweeps."
 _NUM_CLASSES = "Classes K, the ignored class 0 among them."
 _SPARSE_BACKEND = (
     "Backend of the sparse convolutions; auto: triton (kernels of this project) on a GPU where they work, else torch."

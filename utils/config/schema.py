@@ -63,7 +63,12 @@ class Config(Section):
 
     @check_all(mode="after")
     def _sections_fit_together(self) -> Config:
-        found = self._wrong_data_set(), self._wrong_label_weights(), *self._keys_of_other_architectures()
+        found = (
+            self._wrong_data_set(),
+            self._wrong_label_weights(),
+            self._no_age(),
+            *self._keys_of_other_architectures(),
+        )
         problems = [problem for problem in found if problem]
         if problems:
             raise ValueError("; ".join(problems))
@@ -96,6 +101,16 @@ class Config(Section):
         return (
             f"dataset_params.seg_labelweights must have {classes} entries (model_params.num_classes), "
             f"found {len(weights)}: one for each learning id, the ignored 0 first"
+        )
+
+    def _no_age(self) -> str | None:
+        data = self.dataset_params
+        if not data.past or self.model_params.input_dims == 5:
+            return None
+        key = "past_scans" if data.past_scans else "past_sweeps"
+        return (
+            f"model_params.input_dims must be 5 for dataset_params.{key} {data.past}, so that the network knows the "
+            f"age of a point, found {self.model_params.input_dims}"
         )
 
     def _keys_of_other_architectures(self) -> Iterator[str]:

@@ -12,12 +12,13 @@ from torch import Tensor
 from utils.scan.records import Batch, Sample, Scan
 
 
-def collate(samples: Sequence[Sample], with_images: bool) -> Batch:
+def collate(samples: Sequence[Sample], with_images: bool, input_dims: int = 4) -> Batch:
     """Stacks the points of scans into a batch.
 
     Args:
         samples: at least one sample; all for training or all for evaluation.
         with_images: whether images are put into the batch; if not, every pixel is -1.
+        input_dims: columns of the points: 4, or 5 with their age.
 
     Returns:
         The batch, on the CPU. Pixels are truncated to whole rows and columns.
@@ -30,7 +31,7 @@ def collate(samples: Sequence[Sample], with_images: bool) -> Batch:
     pixels, visible = _pixels(scans, with_images)
     views = [sample.views for sample in samples if sample.views is not None]
     return Batch(
-        points=torch.from_numpy(_points(scans)),
+        points=torch.from_numpy(_points(scans, input_dims)),
         scan_ids=torch.from_numpy(np.concatenate([np.full(length, row) for row, length in enumerate(lengths)])),
         labels=torch.from_numpy(np.concatenate([scan.labels for scan in scans], dtype=np.int64)),
         pixels=pixels,
@@ -42,15 +43,17 @@ def collate(samples: Sequence[Sample], with_images: bool) -> Batch:
     )
 
 
-def _points(scans: Sequence[Scan]) -> NDArray[np.float32]:
-    """Returns (P, 4) x, y, z, intensity; it is filled by columns, several times as fast as by rows."""
-    points = np.empty((sum(map(len, scans)), 4), dtype=np.float32)
+def _points(scans: Sequence[Scan], columns: int) -> NDArray[np.float32]:
+    """Returns (P, 4) x, y, z, intensity, or (P, 5) with the age; filling by columns is several times as fast."""
+    points = np.empty((sum(map(len, scans)), columns), dtype=np.float32)
     start = 0
     for scan in scans:
         part = points[start : start + len(scan)]
         for axis in range(3):
             part[:, axis] = scan.xyz[:, axis]
         part[:, 3] = scan.intensity
+        if columns > 4:
+            part[:, 4] = scan.ages
         start += len(scan)
     return points
 

@@ -42,6 +42,8 @@ class Frame:
 class Scan:
     """A frozen record of one LiDAR sweep, column by column; row i of every column is the same point.
 
+    Points of past sweeps may follow those of the sweep itself, moved into its frame; `age` tells them apart.
+
     Attributes:
         frame: which sweep it is.
         xyz: (N, 3) float32, metres, sensor frame, z up (x forward, y left in SemanticKITTI; x right, y forward in
@@ -49,9 +51,11 @@ class Scan:
         intensity: (N,) float32 as in the data set: 0..1 in SemanticKITTI, 0..255 in nuScenes.
         labels: (N,) uint8 learning ids; 0 is ignored.
         instances: (N,) int32 instance ids; 0 means no instance.
-        index: (N,) int64, row of the point in its file; -1 for a point mixed in from another scan.
+        index: (N,) int64, row of the point in its file; -1 for a point of a past sweep, or mixed in from another scan.
         pixels: (N, 2) float32 (row, column) in `image`; NaN if the camera does not see the point.
         image: (H, W, 3) uint8 RGB; None if the scan was read without its image.
+        age: (N,) float32, how old the sweep of the point is: 0 for the sweep itself, else the number of scans since
+            then (SemanticKITTI) or seconds (nuScenes). None: all points are of the sweep itself.
     """
 
     frame: Frame
@@ -62,9 +66,15 @@ class Scan:
     index: NDArray[np.int64]
     pixels: NDArray[np.float32]
     image: NDArray[np.uint8] | None = None
+    age: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    @property
+    def ages(self) -> NDArray[np.float32]:
+        """The column `age`, (N,) float32, also where it is None: then all are 0, in read-only memory."""
+        return np.broadcast_to(np.float32(0), (len(self),)) if self.age is None else self.age
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Scan:
         """Returns the scan of some of the points: the same rows of all columns, with the same image.
@@ -80,6 +90,7 @@ class Scan:
             instances=_rows_of(self.instances, rows),
             index=_rows_of(self.index, rows),
             pixels=_rows_of(self.pixels, rows),
+            age=None if self.age is None else _rows_of(self.age, rows),
         )
 
     @staticmethod
@@ -93,6 +104,7 @@ class Scan:
             instances=np.concatenate([s.instances for s in scans]),
             index=np.concatenate([s.index for s in scans]),
             pixels=np.concatenate([s.pixels for s in scans]),
+            age=None if all(s.age is None for s in scans) else np.concatenate([s.ages for s in scans]),
         )
 
 
@@ -152,7 +164,7 @@ class Sample:
     """A frozen record of one item of the data set, before it is put into a batch.
 
     Attributes:
-        scan: the points that go through the network.
+        scan: the points that go through the network; those of past sweeps come after those of the sweep itself.
         whole: the scan as on disk (evaluation only).
         views: (V, 3, 4) float32 affine maps [rotation | translation in metres] of the V test-time views (evaluation
             with votes only).
@@ -168,7 +180,7 @@ class Batch:
     """A frozen record of B scans with their points stacked.
 
     Attributes:
-        points: (P, 4) float32: x, y, z (metres), intensity.
+        points: (P, 4) float32: x, y, z (metres), intensity; (P, 5) with the age (`Scan.age`) for networks that take it.
         scan_ids: (P,) int64, number of the scan (0..B-1) of each point; ascending.
         labels: (P,) int64 learning ids; 0 is ignored.
         pixels: (P, 2) int64 (row, column) in the image of the scan; -1 for a point without a pixel.
@@ -195,6 +207,15 @@ class Batch:
     def num_scans(self) -> int:
         """The number of scans B."""
         return len(self.lengths)
+
+    @property
+    def counted(self) -> Tensor | None:
+        """A (P,) bool mask of the points whose label says something; None: all.
+
+        A point of a past sweep without a label is none: its label may have been left out on purpose
+        (`dataset_params.past_labels`). One of the sweep itself that has none is a point that is to be ignored.
+        """
+        return None if self.points.shape[1] == 4 else (self.points[:, 4] == 0) | (self.labels > 0)
 
     def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
@@ -229,9 +250,10 @@ class Batch:
         """
         if self.views is None:
             raise ValueError("this batch carries no test-time views")
-        maps = F.pad(self.views[:, number], (0, 0, 0, 1))  # the fourth row keeps the intensity
-        matrices, shifts = F.pad(maps[:, :, :3], (0, 1)), maps[:, :, 3]
-        matrices[:, 3, 3] = 1
+        others = self.points.shape[1] - 3  # columns that stay: intensity, age
+        maps = F.pad(self.views[:, number], (0, 0, 0, others))
+        matrices, shifts = F.pad(maps[:, :, :3], (0, others)), maps[:, :, 3]
+        matrices[:, range(3, 3 + others), range(3, 3 + others)] = 1
         moved = torch.empty_like(self.points)
         # In half precision or TF32, rounding would move the points by a large part of a voxel.
         with torch.autocast(self.points.device.type, enabled=False), exact_matmul():

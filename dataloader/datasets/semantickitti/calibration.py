@@ -39,13 +39,7 @@ def read_calibration(path: str | Path) -> NDArray[np.float64]:
         UserError: the file is missing, lacks P2 or what gives Tr, one of them has another number of numbers or one that
             is not finite, or they are no projection and no rotation.
     """
-    path = Path(path)
-    raw = [path.with_name(name) for name in RAW_FILES]
-    if not path.exists() and any(file.exists() for file in raw):
-        entries = {key: numbers for file in raw for key, numbers in _entries(file).items()}
-        path = raw[0]
-    else:
-        entries = _entries(path)
+    path, entries = _read(Path(path))
     projection = _projection(entries, path)
     transform = _lidar_to_camera(entries, path)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -59,6 +53,15 @@ def read_calibration(path: str | Path) -> NDArray[np.float64]:
     if volume == 0:
         raise UserError(f"{path}: key P2 projects onto a line or a point; unpack the calibration again")
     return calibration
+
+
+def read_lidar_to_camera(path: str | Path) -> NDArray[np.float64]:
+    """Reads the (4, 4) float64 map Tr from the velodyne frame to that of camera 0.
+
+    Arguments and errors are those of `read_calibration`; a projection is not wanted.
+    """
+    path, entries = _read(Path(path))
+    return _lidar_to_camera(entries, path)
 
 
 def axis_of(calibration: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,6 +78,14 @@ def is_upright(calibration: NDArray[np.float64], height: int) -> bool:
     """Returns whether what is higher for the lidar is higher in the image, of `height` rows, more than to the side."""
     down = calibration[1, :3] - height / 2 * calibration[2, :3]
     return bool(-down[2] > abs(down[1]))
+
+
+def _read(path: Path) -> tuple[Path, _Entries]:
+    """Reads the entries of calib.txt, or of KITTI's two raw files; returns the file to name, too."""
+    raw = [path.with_name(name) for name in RAW_FILES]
+    if path.exists() or not any(file.exists() for file in raw):
+        return path, _entries(path)
+    return raw[0], {key: numbers for file in raw for key, numbers in _entries(file).items()}
 
 
 def _entries(path: Path) -> dict[str, str]:

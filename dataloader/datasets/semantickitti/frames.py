@@ -11,9 +11,30 @@ TEST_SCANS = {
 """Scans of each test sequence of the benchmark (Behley et al., ICCV 2019); 20,351 in all."""
 
 
+_MOST = 10**7  # scans of a sequence; larger numbers are times
+
+
 def is_number(name: str) -> bool:
     """Returns whether a scan is called as those of KITTI are: "000000"."""
     return len(name) == 6 and name.isdecimal() and name.isascii()
+
+
+def frame_numbers(names: Collection[str]) -> dict[str, int]:
+    """Numbers the scans of a sequence by their names, or by their order where the names are no numbers.
+
+    Args:
+        names: of all scans.
+
+    Returns:
+        name -> number. Beside scans that are called by numbers of six digits, others have no number.
+    """
+    numbered = [name for name in names if is_number(name)]
+    if not numbered and all(name.isdecimal() and name.isascii() and int(name) < _MOST for name in names):
+        numbered = list(names)  # KITTI's raw data: ten digits
+    numbers = {name: int(name) for name in numbered}
+    if not numbers or len(set(numbers.values())) < len(numbers):
+        return {name: place for place, name in enumerate(sorted(names))}
+    return numbers
 
 
 def missing_numbers(names: Collection[str]) -> list[str]:

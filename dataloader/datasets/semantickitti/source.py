@@ -4,12 +4,14 @@
 <data_path>/<sequence>/labels/<frame>.label     uint32 N: semantic id (low half), instance id (high half)
 <data_path>/<sequence>/image_2/<frame>.png      left colour camera
 <data_path>/<sequence>/calib.txt                P2 (camera 0 -> image), Tr (velodyne -> camera 0); see kitti_calibration
+<data_path>/<sequence>/poses.txt                one line per scan: pose of camera 0 (past scans only); see `poses`
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from dataloader.datasets.camera import project, read_image
 from dataloader.datasets.data_set import DataSet, Part
+from dataloader.datasets.past_sweeps import PastSweep
 from dataloader.datasets.semantickitti.calibration import read_calibration
 from dataloader.datasets.semantickitti.corrupted import CorruptedKITTI
 from dataloader.datasets.semantickitti.files import read_labels, read_points
@@ -27,6 +30,7 @@ from dataloader.datasets.semantickitti.frames import (
     some_of,
     unlike_the_benchmark,
 )
+from dataloader.datasets.semantickitti.poses import Track
 from dataloader.datasets.semantickitti.predictions import SemanticKITTIFormat
 from dataloader.datasets.semantickitti.sequences import none_there, sequences_of, unlisted
 from dataloader.datasets.semantickitti.view import check_view
@@ -57,6 +61,8 @@ class SemanticKITTI:
         split: which sequences, as listed in `label_map.split`; "trainval" is train and valid. "test" has no labels.
         label_map: raw ids to learning ids, and the split.
         load_image: offer the camera image. Only then are calib.txt and image_2 needed.
+        past_scans: number of scans before each one that `past` lists. Only with some are poses.txt and calib.txt
+            needed.
 
     Attributes:
         frames: every scan of the split.
@@ -69,10 +75,18 @@ class SemanticKITTI:
         UserError: the folder or every sequence is missing, `label_map` lists none, a sequence has no scans, a scan is
             empty or has no label file (but for "test") or one of another length, the first scans of a sequence cannot
             be used, in a sequence of the benchmark's test split a number is left out, or, with `load_image`, an image
-            or the calibration is missing, or the camera sees none of the points.
+            or the calibration is missing, or the camera sees none of the points, or, with `past_scans`, the poses are
+            missing or damaged.
     """
 
-    def __init__(self, data_path: str | Path, split: Part, label_map: LabelMap, load_image: bool = False) -> None:
+    def __init__(
+        self,
+        data_path: str | Path,
+        split: Part,
+        label_map: LabelMap,
+        load_image: bool = False,
+        past_scans: int = 0,
+    ) -> None:
         self.root = Path(data_path)
         self.label_map = label_map
         self.has_labels = split != "test"
@@ -86,6 +100,7 @@ class SemanticKITTI:
         self.absent = tuple(sequence for sequence in wanted if sequence not in present)
         self.frames: list[Frame] = []
         self._calibrations: dict[str, NDArray[np.float64]] = {}
+        self._past_scans, self._tracks = past_scans, dict[str, Track]()
         notes = Notes()
         if said := unlisted(self.root, self.absent, label_map):
             notes.add("unlisted", self.root, said)
@@ -105,6 +120,8 @@ class SemanticKITTI:
                 calibration = self._calibrations[sequence] = read_calibration(path)
                 images = {Path(frame.path): self._file(frame, "image_2", ".png") for frame in frames}
                 check_view(path, calibration, [(scan, xyz, images[scan]) for scan, xyz in looked_at.items()], notes)
+            if past_scans:
+                self._tracks[sequence] = Track.read(self.root / sequence, frames)
             self.frames += frames
         self.notes = notes.lines()
         if split == "test" and set(label_map.split["test"]) == set(TEST_SCANS):
@@ -134,21 +151,34 @@ class SemanticKITTI:
             UserError: a file is missing, truncated, empty or of the wrong length, or a label id is unknown.
         """
         frame = self.frames[index]
+        scan = self._read_points(frame, self.has_labels)
+        if camera is None or not self.num_cameras:
+            return scan
+        image = read_image(self._file(frame, "image_2", ".png"))
+        height, width = image.shape[:2]
+        return replace(scan, image=image, pixels=project(scan.xyz, self._calibrations[frame.sequence], width, height))
+
+    def past(self, index: int) -> Sequence[PastSweep]:
+        """Lists the scans with the `past_scans` numbers before that of scan `index`, the newest first.
+
+        There are fewer at the start of a sequence and after a gap in its numbers.
+        """
+        frame = self.frames[index]
+        return self._tracks[frame.sequence].past(frame, self._past_scans) if self._past_scans else ()
+
+    def read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
+        """Reads a scan that `past` names, without its image; the errors are those of `read`."""
+        return self._read_points(sweep.frame, with_labels and self.has_labels)
+
+    def _read_points(self, frame: Frame, with_labels: bool) -> Scan:
         xyz, intensity = read_points(frame.path)
         count = len(xyz)
-        if self.has_labels:
+        if with_labels:
             labels, instances = read_labels(self._file(frame, "labels", ".label"), count, self.label_map)
         else:
             labels, instances = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.int32)
-        image = None
-        if camera is not None and self.num_cameras:
-            image = read_image(self._file(frame, "image_2", ".png"))
-            height, width = image.shape[:2]
-            pixels = project(xyz, self._calibrations[frame.sequence], width, height)
-        else:
-            pixels = no_pixels(count)
-        index_in_file = np.arange(count, dtype=np.int64)
-        return Scan(frame, xyz, intensity, labels, instances, index_in_file, pixels, image)
+        rows = np.arange(count, dtype=np.int64)
+        return Scan(frame, xyz, intensity, labels, instances, rows, no_pixels(count))
 
     def _file(self, frame: Frame, folder: str, suffix: str) -> Path:
         return self.root / frame.sequence / folder / (frame.name + suffix)
@@ -215,7 +245,9 @@ DATA_SET = DataSet(
     sensor=SEMANTICKITTI,
     label_mapping="config/label_mapping/semantic-kitti.yaml",
     skips_unseen=False,
-    open=lambda wanted: SemanticKITTI(wanted.path, wanted.part, wanted.label_map, load_image=wanted.images),
+    open=lambda wanted: SemanticKITTI(
+        wanted.path, wanted.part, wanted.label_map, wanted.images, wanted.params.past_scans
+    ),
     prediction_format=lambda wanted, uses_camera: SemanticKITTIFormat(wanted.label_map),
     open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI(folder, name, wanted.label_map),
 )

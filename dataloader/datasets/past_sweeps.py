@@ -1,0 +1,51 @@
+"""Past sweeps: what a source of scans says about the sweeps before one of its own, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from dataloader.datasets.source import Source
+from utils.scan.motion import Motion, as_past
+from utils.scan.records import Frame, Scan
+
+
+@dataclass(frozen=True)
+class PastSweep:
+    """A frozen record of a sweep before the current one.
+
+    Attributes:
+        frame: which sweep it is.
+        age: how old it is; see `Scan.age`.
+        motion: from its frame to that of the current sweep.
+        own_car: half the edge, metres, of the square around the sensor in which points are returns of the own car, to
+            be left out; 0: there are none.
+    """
+
+    frame: Frame
+    age: float
+    motion: Motion
+    own_car: float = 0.0
+
+    def moved(self, scan: Scan) -> Scan:
+        """Returns the sweep as points of the current one, without those of the own car."""
+        if self.own_car:
+            x, y = np.abs(scan.xyz[:, :2]).T
+            scan = scan.select(~((x < np.float32(self.own_car)) & (y < np.float32(self.own_car))))
+        return as_past(scan, self.motion, self.age)
+
+
+@runtime_checkable
+class SourceWithPast(Source, Protocol):
+    """A source of scans that knows the sweeps before each of them."""
+
+    def past(self, index: int) -> Sequence[PastSweep]:
+        """Lists the sweeps that are added to scan number `index`, the newest first; none is from the future."""
+        ...
+
+    def read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
+        """Reads a sweep that `past` names, in its own frame; labels and instances are 0 without `with_labels`."""
+        ...

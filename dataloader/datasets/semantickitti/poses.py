@@ -1,0 +1,79 @@
+"""The poses of a SemanticKITTI sequence (poses.txt and calib.txt) -> the past scans of each scan, and their motion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataloader.datasets.past_sweeps import PastSweep
+from dataloader.datasets.semantickitti.calibration import read_lidar_to_camera
+from dataloader.datasets.semantickitti.frames import frame_numbers
+from dataloader.formats.poses import read_poses, rotation_fault
+from utils.errors import UserError
+from utils.scan.motion import motion_between
+from utils.scan.records import Frame
+
+
+@dataclass(frozen=True)
+class Track:
+    """A frozen record of where the LiDAR was at the scans of a sequence.
+
+    Attributes:
+        frames: the scans by number; a number that is lacking is a gap.
+        numbers: their numbers by name.
+        poses: (lines, 4, 4) float64, L of each number, in the frame of the first.
+    """
+
+    frames: dict[int, Frame]
+    numbers: dict[str, int]
+    poses: NDArray[np.float64]
+
+    @staticmethod
+    def read(folder: Path, frames: Sequence[Frame]) -> Track:
+        """Reads poses.txt and calib.txt in the folder of a sequence.
+
+        Line i of poses.txt is the pose P of camera 0 at scan number i, and Tr of calib.txt leads from the LiDAR to
+        camera 0. The pose of the LiDAR is L = Tr^-1 P Tr.
+
+        Raises:
+            UserError: a file is missing or damaged, or a scan has no line.
+        """
+        numbers = frame_numbers([frame.name for frame in frames])
+        transform = read_lidar_to_camera(folder / "calib.txt")
+        if (fault := rotation_fault(transform[None, :3, :3])) is not None:
+            raise UserError(
+                f"{folder / 'calib.txt'}: key Tr holds no rotation ({fault[1]}); unpack the calibration again"
+            )
+        path = folder / "poses.txt"
+        poses = read_poses(path)
+        _check_lines(path, len(poses), numbers)
+        lidar = np.linalg.inv(transform) @ poses @ transform
+        return Track({numbers[f.name]: f for f in frames if f.name in numbers}, numbers, lidar)
+
+    def past(self, frame: Frame, most: int) -> list[PastSweep]:
+        """Lists the scans with the `most` numbers before that of a frame, the newest first, as far as they are there.
+
+        A scan whose name is no number, beside others that are called by numbers, has none.
+        """
+        now = self.numbers.get(frame.name)
+        if now is None:
+            return []
+        there = (number for number in range(now - 1, max(now - most, 0) - 1, -1) if number in self.frames)
+        return [
+            PastSweep(self.frames[number], now - number, motion_between(self.poses[number], self.poses[now]))
+            for number in there
+        ]
+
+
+def _check_lines(path: Path, lines: int, numbers: dict[str, int]) -> None:
+    last = max(numbers, key=numbers.__getitem__)
+    if lines > numbers[last]:
+        return
+    raise UserError(
+        f"{path}: has {lines} lines, but scan {last} wants line {numbers[last] + 1}: one line for each scan, from "
+        "number 0 on, also for scans that are left out; take poses.txt of the SemanticKITTI label archive"
+    )

@@ -1,0 +1,64 @@
+"""The motion of the sensor from one sweep to another, by which points of past sweeps come into the frame of this one.
+
+All is in double precision until the points lie in that frame: a pose may be kilometres from the origin, where the
+numbers of single precision are millimetres apart, and two such errors add up to centimetres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.scan.records import Scan, no_pixels
+
+Motion = NDArray[np.float64]
+"""(3, 4) [rotation | translation in metres], from the sensor's frame at another sweep to its frame at this one."""
+
+
+def motion_between(past: NDArray[np.float64], now: NDArray[np.float64]) -> Motion:
+    """Computes the motion from the frame of a past sweep to that of the current one: now^-1 past.
+
+    Args:
+        past, now: (4, 4) float64, the poses of the sensor at the sweeps, in any common frame.
+    """
+    rotation = now[:3, :3].T
+    # The positions are kilometres from the origin and metres apart: their difference comes first.
+    shift = rotation @ (past[:3, 3] - now[:3, 3])
+    return np.column_stack([rotation @ past[:3, :3], shift])
+
+
+def move_points(xyz: NDArray[np.floating[Any]], motion: Motion) -> NDArray[np.float64]:
+    """Moves points (N, 3) by a motion; returns (N, 3) float64.
+
+    It computes column by column: that is faster than a matrix product with so few columns, for which BLAS would also
+    start threads in every loader process.
+    """
+    columns = [xyz[:, axis].astype(np.float64) for axis in range(3)]
+    moved = np.empty((len(xyz), 3))
+    for axis, (*factors, shift) in enumerate(motion.tolist()):
+        moved[:, axis] = sum((f * column for f, column in zip(factors, columns, strict=True)), start=shift)
+    return moved
+
+
+def as_past(scan: Scan, motion: Motion, age: float) -> Scan:
+    """Returns a past sweep as points of the current one: moved, with their age, without pixels and rows in a file.
+
+    Args:
+        scan: the sweep in its own frame.
+        motion: from its frame to the current one.
+        age: how old it is; see `Scan.age`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # what a damaged file has instead of coordinates
+        xyz = move_points(scan.xyz, motion).astype(np.float32)
+    count = len(scan)
+    return replace(
+        scan,
+        xyz=xyz,
+        index=np.broadcast_to(np.int64(-1), (count,)),
+        pixels=no_pixels(count),
+        image=None,
+        age=np.broadcast_to(np.float32(age), (count,)),
+    )
