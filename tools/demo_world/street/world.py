@@ -25,7 +25,8 @@ Array = NDArray[Any]
 
 LANE = 1.8  # metres from the centre line to the middle of a lane; traffic keeps right
 EGO_SPEED = 8.0  # m/s
-QUEUE, QUEUE_GAP = 4, 13.0  # oncoming vehicles that queue up behind one that stands; metres from one to the next
+PAUSE = 3.2  # seconds for which oncoming traffic goes, and then stands
+FIRST_GO = 2.2  # of them before time 0, so that it stops a second after it
 AHEAD, BEHIND = 150.0, 110.0  # metres of street beyond the ends of the drive
 
 _GROUND = {
@@ -41,12 +42,14 @@ _GROUND = {
 
 @dataclass(frozen=True)
 class Actor:
-    """An object that moves along the street, until it stops.
+    """An object that moves along the street, or stands in it.
 
     Attributes:
         item: its primitives in its own frame.
-        start: s at time 0, metres. side: d, metres. speed: m/s along s, negative against the ego car's direction.
-        stop: s where it stops, metres, in the direction in which it moves; `start` for one that stands all the time.
+        start: s at time 0, metres. side: d, metres.
+        heading: 1 along s, -1 against the ego car's direction.
+        speed: m/s in that direction; 0 if it stands.
+        pauses: it stops and goes, as all that pause do at the same times.
         height: metres of the ground under it.
         instance: its id, over the whole drive.
     """
@@ -54,16 +57,26 @@ class Actor:
     item: Array
     start: float
     side: float
+    heading: int
     speed: float
-    stop: float
+    pauses: bool
     height: float
     instance: int
 
     def at(self, time: float) -> tuple[float, bool]:
         """Returns s, metres, at `time` (seconds), and whether it moves then."""
-        s = self.start + self.speed * time
-        moves = s < self.stop if self.speed > 0 else s > self.stop
-        return (s, True) if moves else (self.stop, False)
+        driven, goes = _driven(time) if self.pauses else (time, True)
+        return self.start + self.heading * self.speed * driven, goes and self.speed > 0
+
+
+def _driven(time: float) -> tuple[float, bool]:
+    """Returns for how long what pauses has moved from time 0 to `time` (seconds), and whether it moves then."""
+
+    def moved_until(moment: float) -> float:
+        turns, rest = divmod(moment, 2 * PAUSE)
+        return turns * PAUSE + min(rest, PAUSE)
+
+    return moved_until(time + FIRST_GO) - FIRST_GO, (time + FIRST_GO) % (2 * PAUSE) < PAUSE
 
 
 @dataclass(frozen=True)
@@ -84,10 +97,10 @@ class World:
         x, y, _ = self.ego(time)
         parts = [ground_rows(), self._near(self.static, x, y, reach)]
         for actor in self.actors:
-            s, moves = actor.at(time)
-            ax, ay, heading = self.street.place(s, actor.side)
+            along, moves = actor.at(time)
+            ax, ay, heading = self.street.place(along, actor.side)
             if np.hypot(ax - x, ay - y) < reach:
-                yaw = heading if actor.speed > 0 else heading + np.pi
+                yaw = heading if actor.heading > 0 else heading + np.pi
                 parts.append(objects.put(actor.item, (ax, ay, actor.height), yaw, actor.instance, moves))
         return Scene(np.concatenate(parts), self.street, self.sun)
 
@@ -160,34 +173,27 @@ class _Deck:
 def _traffic(b: Builder, length: float) -> list[Actor]:
     """Makes cars ahead, behind and oncoming, riders at the edge of the road, people on the walks.
 
-    Some of each stand, in places where others move: neither shape nor place tells which of them do.
+    Of those who come towards the ego car, ride and walk, some stand where others move: neither shape nor place tells.
     """
     rng, actors = b.rng, []
 
-    def add(
-        item: Array, start: float, side: float, speed: float, height: float = 0.0, stop: float | None = None
-    ) -> None:
-        end = np.copysign(np.inf, speed) if stop is None else stop
-        actors.append(Actor(item, start, side, speed, float(end), height, b.next_instance()))
+    def add(item: Array, start: float, side: float, speed: float, height: float = 0.0, how: str = "goes") -> None:
+        pace, heading = 0.0 if how == "stands" else abs(speed), 1 if speed > 0 else -1
+        actors.append(Actor(item, start, side, heading, pace, how == "pauses", height, b.next_instance()))
 
     for make, start in ((objects.car, 17), (objects.car, 38), (objects.motorcyclist, 56), (objects.van, -15)):
         add(make(rng), start + rng.uniform(-2, 2), -LANE, EGO_SPEED)
     oncoming = (objects.car, objects.motorcyclist, objects.truck, objects.car, objects.bus, objects.van)
     end = length * 2 + AHEAD
-    head = 0.0  # where the first of a queue stands
-    for number, place in enumerate(np.arange(-70.0, end, 27.0)):
-        start, place_in_queue = place + rng.uniform(-3, 3), number % QUEUE
-        head = head if place_in_queue else start
-        add(oncoming[number % len(oncoming)](rng), start, LANE, -EGO_SPEED, stop=head + QUEUE_GAP * place_in_queue)
-    for number, place in enumerate(np.arange(-50.0, end, 34.0)):
-        for side, speed in ((-3.15, 4.0), (3.2, -4.0)):
-            rider, start = objects.bicyclist(rng), place + rng.uniform(-6, 6)
-            stands = number % 3 == 1
-            aside = np.copysign(0.5, side) if stands else 0.0  # where others pass
-            add(rider, start, side + aside, speed, stop=start if stands else None)
-    for number, place in enumerate(np.arange(-60.0, length + AHEAD, 11.0)):
+    for number, start in enumerate(np.arange(-70.0, end, 27.0)):
+        add(oncoming[number % len(oncoming)](rng), start + rng.uniform(-3, 3), LANE, -EGO_SPEED, how="pauses")
+    for number, start in enumerate(np.arange(-50.0, end, 34.0)):
+        how, aside = ("stands", 0.5) if number % 3 == 1 else ("goes", 0.0)  # aside, where others pass
+        add(objects.bicyclist(rng), start + rng.uniform(-6, 6), -3.15 - aside, 4.0, how=how)
+        add(objects.bicyclist(rng), start + rng.uniform(-6, 6), 3.2 + aside, -4.0, how=how)
+    for number, start in enumerate(np.arange(-60.0, length + AHEAD, 11.0)):
         speed = float(rng.uniform(1.0, 1.6) * rng.choice([-1, 1]))
         side = float(rng.uniform(6.4, 8.2) * rng.choice([-1, 1]))
-        walker, start = objects.person(rng, stride=0.2), place + rng.uniform(-5, 5)
-        add(walker, start, side, speed, CURB, stop=start if number % 3 == 1 else None)
+        how = "stands" if number % 3 == 1 else "goes"
+        add(objects.person(rng, stride=0.2), start + rng.uniform(-5, 5), side, speed, CURB, how)
     return actors
