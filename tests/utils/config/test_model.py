@@ -23,7 +23,7 @@ from utils.config.model import VoxelModelParams
         ("model_params.cr", 1e308, "must be 64 or less, found 1e+308"),
         ("model_params.layer_num", [32] * 8, "must have 9 entries, found 8"),
         ("model_params.layer_num[3]", [32, 32, 64, 0, 256, 256, 128, 96, 96], "must be greater than 0, found 0"),
-        ("model_params.input_dims", 5, "must be 4, found 5: no other value is supported"),
+        ("model_params.input_dims", 6, "must be 4 or 5, found 6"),
         ("dataset_params.val_data_loader.batch_size", 0, "must be greater than 0, found 0"),
         (
             "dataset_params.seg_labelweights",
