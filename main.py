@@ -31,6 +31,7 @@ from network.weights.configuration import Tested, open_for_test
 from network.weights.description import describe
 from network.weights.loading import has_image_branch, load_image_branch, load_weights
 from network.weights.reading import read_checkpoint
+from network.weights.widening import load_to_fine_tune, refuse_narrower
 from utils.command.flags import Parser, add_shared_flags, count
 from utils.command.process import CONTINUES, run_program
 from utils.command.terminal import say
@@ -244,10 +245,15 @@ def _take_weights(
     if args.pretrain2d:
         say(load_image_branch(network, content, checkpoint))
         return None
-    load_weights(network, content, checkpoint)
+    names = experiment.label_map.names
     if args.fine_tune:
+        new = load_to_fine_tune(network, content, checkpoint, names)
         say(f"fine-tuning: weights of {checkpoint}, optimiser and epochs start from the beginning")
+        for line in new:
+            say(f"fine-tuning: {line}")
         return None
+    refuse_narrower(network, content, checkpoint, names)
+    load_weights(network, content, checkpoint)
     if not is_resumable(content):
         say(
             f"{checkpoint} has no optimiser state of this program: its weights are used, optimiser and epochs "

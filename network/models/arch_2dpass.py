@@ -24,7 +24,7 @@ class Arch2DPASS(SegmentationNetwork):
 
     def __init__(self, network_3d: Network3D, image_branch: ImageBranch, distillation: MSFSKD) -> None:
         super().__init__()
-        self.network_3d, self.backend = network_3d, network_3d.backend
+        self.network_3d, self.backend, self.takes_age = network_3d, network_3d.backend, network_3d.takes_age
         self.image_branch = image_branch
         self.distillation = distillation
 
@@ -35,6 +35,11 @@ class Arch2DPASS(SegmentationNetwork):
     def input_weights(self) -> dict[str, int]:
         """Returns the weights of the first layer of the 3D network."""
         return {f"network_3d.{name}": axis for name, axis in self.network_3d.input_weights().items()}
+
+    def output_weights(self) -> list[str]:
+        """Returns the weights of the last layers of the 3D network and of all heads of the distillation."""
+        of_heads = [f"distillation.{name}" for name in self.distillation.output_weights()]
+        return [f"network_3d.{name}" for name in self.network_3d.output_weights()] + of_heads
 
     def predict(self, batch: Batch) -> Tensor:
         """Computes the (P, K) logits of the 3D network."""

@@ -18,6 +18,9 @@ from network.voxels.voxelize import Voxels
 from utils.scan.records import Batch
 
 
+_LAST = 2  # number of the last layer of a head
+
+
 def _prediction_head(c_in: int, num_classes: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(c_in, 128), nn.ReLU(inplace=True), nn.Linear(128, num_classes))
 
@@ -70,6 +73,11 @@ class MSFSKD(nn.Module):
         self.blocks = nn.ModuleList([FusionBlock(channels, num_classes) for _ in scale_list])
         self.classifier = _prediction_head(len(scale_list) * channels, num_classes)
         self.criterion = criterion
+
+    def output_weights(self) -> list[str]:
+        """Returns the names of the weights that have an entry for each class, on their first axis."""
+        heads = [f"blocks.{i}.{head}" for i in range(len(self.blocks)) for head in ("predict_3d", "predict_fused")]
+        return [f"{head}.{_LAST}.{name}" for head in (*heads, "classifier") for name in ("weight", "bias")]
 
     def forward(
         self, voxel_features: list[Tensor], voxels: Voxels, image_features: dict[int, Tensor], batch: Batch

@@ -124,7 +124,7 @@ class Network3D(SegmentationNetwork):
     ) -> None:
         super().__init__()
         self.volume, self.scale_list, self.backend = volume, tuple(scale_list), backend
-        self.lambda_lovasz = lambda_lovasz
+        self.lambda_lovasz, self.takes_age = lambda_lovasz, input_dims > 4
         self.embed_points = nn.Linear(input_dims + 6, channels)  # and two offsets in the voxel
         self.embed_voxels = nn.Linear(channels, channels)
         self.encoder = nn.ModuleList([EncoderBlock(channels) for _ in scale_list])
@@ -145,6 +145,10 @@ class Network3D(SegmentationNetwork):
     def input_weights(self) -> dict[str, int]:
         """Returns the weights of the first layer."""
         return {"embed_points.weight": 1}
+
+    def output_weights(self) -> list[str]:
+        """Returns the weights of the last layer."""
+        return ["classifier.weight", "classifier.bias"]
 
     def voxelize(self, batch: Batch) -> Voxels:
         """Computes the voxels of a batch at all scales of this network."""

@@ -14,9 +14,11 @@ class SegmentationNetwork(nn.Module):
 
     Attributes:
         backend: the implementation of its sparse convolutions.
+        takes_age: whether the points have a fifth column, their age.
     """
 
     backend: SparseBackend
+    takes_age: bool
 
     def geometry(self) -> dict[str, list[float]]:
         """Returns the numbers that decide which voxel a point falls into.
@@ -28,8 +30,12 @@ class SegmentationNetwork(nn.Module):
     def input_weights(self) -> dict[str, int]:
         """Returns the names of the weights that are multiplied with the columns of the points, with the axis of these.
 
-        The last entries on that axis are those of the age, if the network takes it.
+        The last entry on that axis is that of the age, if the network takes it.
         """
+        raise NotImplementedError
+
+    def output_weights(self) -> list[str]:
+        """Returns the names of the weights that have an entry for each class, on their first axis."""
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:

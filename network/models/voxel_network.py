@@ -110,6 +110,7 @@ class VoxelNetwork(SegmentationNetwork):
     ) -> None:
         super().__init__()
         self.voxel_size, self.backend, self.lambda_lovasz = voxel_size, backend, lambda_lovasz
+        self.takes_age = input_dims > 4
         c = channels
         self.stem = Stem(input_dims, c[0])
         self.stage1 = DownStage(c[0], c[1])
@@ -134,6 +135,10 @@ class VoxelNetwork(SegmentationNetwork):
     def input_weights(self) -> dict[str, int]:
         """Returns the weights of the first convolution."""
         return {"stem.conv1.weight": 1}
+
+    def output_weights(self) -> list[str]:
+        """Returns the weights of the last layer."""
+        return ["classifier.weight", "classifier.bias"]
 
     def voxelize(self, batch: Batch) -> Pyramid:
         """Computes the voxels of a batch at all levels of this network."""

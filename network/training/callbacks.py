@@ -48,6 +48,8 @@ _CURVES = {
     "train/loss_fusion_epoch": "loss, fusion",
     "val/mIoU": "mIoU",
     "val/mIoU_published": "mIoU, published convention",
+    "val/mIoU_moving": "mIoU, moving classes",
+    "val/mIoU_static": "mIoU, static classes",
 }
 
 

@@ -134,11 +134,25 @@ def _notes(description: Description, config: Config, label_map: LabelMap, path: 
             f"note: {path} was trained on {before} and is tested on {now} (dataset_params.pc_dataset_type): the scores "
             "say how well it carries over"
         )
+    had, has = _past(description.config), _past(config)
+    if had != has:
+        key = "past_sweeps" if now == "nuScenes" else "past_scans"
+        yield (
+            f"note: {path} was trained {had} and is tested {has} (dataset_params.{key}): the scores say how well it "
+            "does with what it was not trained for"
+        )
     if label_map.to_raw.tolist() != description.label_map.to_raw.tolist():
         yield (
             f"note: {config.dataset_params.label_mapping} has other raw ids for the classes than the training of "
             f"{path} had; predictions are written with those of the file"
         )
+
+
+def _past(config: Config) -> str:
+    """Describes the earlier sweeps that are added to each scan."""
+    data = config.dataset_params
+    kind = "past sweeps" if data.past_sweeps else "past scans"
+    return f"with {data.past} {kind}" if data.past else "without past points"
 
 
 def _other_network(before: Config, now: Config) -> list[str]:

@@ -165,12 +165,20 @@ def fitting_weights(network: nn.Module, content: Mapping[str, Any], path: str | 
 
     Arguments and errors are those of `load_weights`.
     """
+    state = own_weights(network, content, path)
+    check_fit(network.state_dict(), state, path)
+    return state
+
+
+def own_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Returns the tensors of a checkpoint under the names of a network, which they need not fit.
+
+    Arguments are those of `load_weights`, errors those of `canonical_state`.
+    """
     state = canonical_state(content, path)
-    own = network.state_dict()
-    if _is_baseline(own):
+    if _is_baseline(network.state_dict()):
         prefix = "network_3d."
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    check_fit(own, state, path)
     return state
 
 

@@ -71,6 +71,9 @@ RULES: dict[str, Rule] = {
     "dataset_params.collate_type": Rule.TAKE,
     "dataset_params.ignore_label": Rule.TAKE,
     "dataset_params.label_mapping": Rule.TAKE,  # see "classes"
+    "dataset_params.past_scans": Rule.NOTE,
+    "dataset_params.past_sweeps": Rule.NOTE,
+    "dataset_params.past_labels": Rule.NOTE,
     "dataset_params.seg_labelweights": Rule.NOTE,
     "dataset_params.corruption_aug": Rule.NOTE,
     "dataset_params.color_jitter": Rule.NOTE,

@@ -1,0 +1,122 @@
+"""Widening: a network starts its training from the weights of one that knew fewer columns of the points or fewer classes.
+
+Two things can be new: the age of the points, and the classes of what moves. Everything else has to fit, as always. The
+widened network begins as the old one was: the age has no influence yet, and what moves looks like what stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from network.models.segmentation_network import SegmentationNetwork
+from network.weights.description import read_description
+from network.weights.loading import check_fit, own_weights
+from utils.errors import UserError
+
+_MOVING = "moving-"
+"""What the name of a class has before that of the same things standing still, as in the semantic-kitti-api."""
+
+
+@dataclass(frozen=True)
+class _Widened:
+    """Weights in the shapes of a network, as far as widening can bring them there.
+
+    Attributes:
+        weights: all tensors of the checkpoint, under the names of the network.
+        old: what the checkpoint does not know, a phrase each; empty if nothing was widened.
+        new: how what it does not know starts, a line each.
+    """
+
+    weights: dict[str, Tensor]
+    old: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+
+
+def load_to_fine_tune(
+    network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Loads the weights of a checkpoint into a network for a new training, widened where that is needed.
+
+    Args:
+        network: any network; a `Network3D` takes the 3D part of an `Arch2DPASS` checkpoint.
+        content: from `read_checkpoint`.
+        path: path of the checkpoint, for messages.
+        names: K names of the classes of the network.
+
+    Returns:
+        A line for each thing that is new.
+
+    Raises:
+        UserError: something does not fit that cannot be widened; see `network.weights.loading.load_weights`.
+    """
+    widened = _widened(network, content, path, names)
+    check_fit(network.state_dict(), widened.weights, path)
+    network.load_state_dict(widened.weights, strict=False)
+    return widened.new
+
+
+def refuse_narrower(
+    network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path, names: Sequence[str]
+) -> None:
+    """Refuses to go on from a checkpoint whose weights would have to be widened; arguments as of `load_to_fine_tune`.
+
+    Raises:
+        UserError: the checkpoint knows fewer columns of the points or fewer classes, or does not fit for another reason.
+    """
+    widened = _widened(network, content, path, names)
+    if widened.old:
+        check_fit(network.state_dict(), widened.weights, path)  # first what --fine_tune does not mend
+        raise UserError(
+            f"{path}: was trained {' and '.join(widened.old)}, unlike the network of this config; give --fine_tune, to "
+            "start a new training from its weights, or the --config it was trained with"
+        )
+
+
+def _widened(
+    network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path, names: Sequence[str]
+) -> _Widened:
+    columns = _with_age(network, _Widened(own_weights(network, content, path)))
+    known = _known_classes(network, columns.weights)
+    if not 0 < known < len(names) or (statics := _counterparts(names, known)) is None:
+        return columns
+    description = read_description(content, path)  # a published checkpoint has none
+    if description is not None and description.label_map.names != tuple(names[:known]):
+        return columns
+    rows = [*range(known), *statics]
+    weights = {name: columns.weights[name][rows] for name in network.output_weights() if name in columns.weights}
+    pairs = ", ".join(f"{names[new]} as {names[old]}" for new, old in enumerate(statics, start=known))
+    return _Widened(
+        {**columns.weights, **weights},
+        (*columns.old, f"with {known} of the {len(names)} classes"),
+        (*columns.new, f"new classes, whose weights start as those of what stands still: {pairs}"),
+    )
+
+
+def _with_age(network: SegmentationNetwork, found: _Widened) -> _Widened:
+    """Adds zeros for the age to the weights of a network without it."""
+    wanted, weights = network.state_dict(), dict(found.weights)
+    for name, axis in network.input_weights().items():
+        narrow = list(wanted[name].shape)
+        narrow[axis] -= 1
+        if not network.takes_age or name not in weights or list(weights[name].shape) != narrow:
+            return found
+        weights[name] = wanted[name].new_zeros(wanted[name].shape, dtype=weights[name].dtype)
+        weights[name].narrow(axis, 0, narrow[axis]).copy_(found.weights[name])
+    return _Widened(weights, ("without the age of points",), ("new column of the points, whose weights start at 0: age",))
+
+
+def _known_classes(network: SegmentationNetwork, weights: Mapping[str, Tensor]) -> int:
+    """Counts the classes that weights know; 0 if they do not agree."""
+    rows = {next(iter(weights[name].shape), 0) for name in network.output_weights() if name in weights}
+    return rows.pop() if len(rows) == 1 else 0
+
+
+def _counterparts(names: Sequence[str], known: int) -> list[int] | None:
+    """Returns, for each class from `known` on, that of the same things standing still; None if one has none."""
+    statics = {f"{_MOVING}{name}": number for number, name in enumerate(names[:known]) if number > 0}
+    return [statics[name] for name in names[known:]] if set(names[known:]) <= statics.keys() else None
