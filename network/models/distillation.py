@@ -17,7 +17,6 @@ from network.ops.sums import RowSum
 from network.voxels.voxelize import Voxels
 from utils.scan.records import Batch
 
-
 _LAST = 2  # number of the last layer of a head
 
 

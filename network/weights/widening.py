@@ -1,4 +1,4 @@
-"""Widening: a network starts its training from the weights of one that knew fewer columns of the points or fewer classes.
+"""Widening: a network begins its training with the weights of one that knew fewer columns or classes.
 
 Two things can be new: the age of the points, and the classes of what moves. Everything else has to fit, as always. The
 widened network begins as the old one was: the age has no influence yet, and what moves looks like what stands.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from network.models.segmentation_network import SegmentationNetwork
@@ -66,7 +67,7 @@ def refuse_narrower(
     """Refuses to go on from a checkpoint whose weights would have to be widened; arguments as of `load_to_fine_tune`.
 
     Raises:
-        UserError: the checkpoint knows fewer columns of the points or fewer classes, or does not fit for another reason.
+        UserError: the checkpoint knows fewer columns of the points or fewer classes, or does not fit at all.
     """
     widened = _widened(network, content, path, names)
     if widened.old:
@@ -101,13 +102,12 @@ def _with_age(network: SegmentationNetwork, found: _Widened) -> _Widened:
     """Adds zeros for the age to the weights of a network without it."""
     wanted, weights = network.state_dict(), dict(found.weights)
     for name, axis in network.input_weights().items():
-        narrow = list(wanted[name].shape)
-        narrow[axis] -= 1
+        column = [1 if at == axis else extent for at, extent in enumerate(wanted[name].shape)]
+        narrow = [extent - 1 if at == axis else extent for at, extent in enumerate(wanted[name].shape)]
         if not network.takes_age or name not in weights or list(weights[name].shape) != narrow:
             return found
-        weights[name] = wanted[name].new_zeros(wanted[name].shape, dtype=weights[name].dtype)
-        weights[name].narrow(axis, 0, narrow[axis]).copy_(found.weights[name])
-    return _Widened(weights, ("without the age of points",), ("new column of the points, whose weights start at 0: age",))
+        weights[name] = torch.cat([weights[name], weights[name].new_zeros(column)], dim=axis)
+    return _Widened(weights, ("without the age of points",), ("new column of points, whose weights start at 0: age",))
 
 
 def _known_classes(network: SegmentationNetwork, weights: Mapping[str, Tensor]) -> int:
