@@ -17,7 +17,7 @@ POINTS = 400
 
 
 def make_scan(index: int) -> ShownScan:
-    """Returns a scan of 400 points with all that can be known of a scan; row 3 is not finite."""
+    """Returns a scan of 400 points with all that can be known of a single scan; row 3 is not finite."""
     rng = np.random.default_rng(index)
     xyz = rng.uniform(-40, 40, (POINTS, 3)).astype(np.float32)
     xyz[:, 2] = rng.uniform(-2, 3, POINTS)
@@ -37,9 +37,13 @@ def make_scan(index: int) -> ShownScan:
         labels=labels,
         predictions={"first": first, "second": second},
         confidences={"first": rng.random(POINTS).astype(np.float32)},
-        age=rng.integers(0, 3, POINTS).astype(np.float32) / 10,
         cameras=[[camera]],
     )
+
+
+def aged(scan: ShownScan) -> ShownScan:
+    """Returns the scan with points of two past ones among its own, 0.1 s and 0.2 s old."""
+    return replace(scan, age=np.random.default_rng(9).integers(0, 3, len(scan.xyz)).astype(np.float32) / 10)
 
 
 @dataclass

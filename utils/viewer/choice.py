@@ -21,6 +21,7 @@ class Choice:
         hidden: learning ids of the classes that are switched off.
         marked: learning id of the class that is looked at; None: all.
         point_size: edge of a point, metres.
+        past: whether points of past scans are shown.
         rings: whether distance rings are shown.
         ground: the ground of the page.
         camera: name of the camera whose picture is shown; None: the first.
@@ -35,6 +36,7 @@ class Choice:
     hidden: frozenset[int] = field(default_factory=frozenset)
     marked: int | None = None
     point_size: float = 0.06
+    past: bool = True
     rings: bool = True
     ground: Ground = DARK
     camera: str | None = None

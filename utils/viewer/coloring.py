@@ -14,8 +14,8 @@ from utils.viewer.records import ShownScan
 
 PREDICTION, TRUTH, ERRORS, DIFFERENCES = "prediction", "truth", "errors", "differences"
 CONFIDENCE, INTENSITY, HEIGHT, AGE = "confidence", "intensity", "height", "age"
-UNITS = {CONFIDENCE: "", INTENSITY: "", HEIGHT: " m", AGE: " s"}
-"""The colourings by a number, and its unit."""
+UNITS = {CONFIDENCE: "", INTENSITY: "", HEIGHT: " m"}
+"""The colourings by a number, and its unit; that by age has the unit of the scan."""
 
 Rgb = NDArray[np.uint8]
 
@@ -29,12 +29,14 @@ class Look:
         hidden: learning ids of the classes that are switched off.
         marked: the learning id of the class that is looked at, the points of others are faint; None: all.
         ground: the ground behind the points.
+        past: whether points of past scans are shown.
     """
 
     coloring: str = HEIGHT
     hidden: frozenset[int] = field(default_factory=frozenset)
     marked: int | None = None
     ground: Ground = DARK
+    past: bool = True
 
 
 def colorings(scan: ShownScan) -> list[str]:
@@ -74,13 +76,22 @@ def labellings(scan: ShownScan, name: str | None, coloring: str) -> list[NDArray
 
 
 def visible(scan: ShownScan, name: str | None, look: Look, num_names: int) -> NDArray[np.bool_]:
-    """Returns a (N,) mask of the points that are shown: one of their classes is switched on; see `labellings`."""
+    """Returns a (N,) mask of the points that are shown.
+
+    One of their classes is switched on, see `labellings`, and they are of this scan, or past scans are shown.
+    """
+    there = times_shown(scan, look)
     shown = labellings(scan, name, look.coloring)
     if not shown or not look.hidden:
-        return np.ones(len(scan.xyz), dtype=bool)
+        return there
     on = np.ones(num_names, dtype=bool)
     on[[hidden for hidden in look.hidden if hidden < num_names]] = False
-    return np.logical_or.reduce([on[ids] for ids in shown])
+    return there & np.logical_or.reduce([on[ids] for ids in shown])
+
+
+def times_shown(scan: ShownScan, look: Look) -> NDArray[np.bool_]:
+    """Returns a (N,) mask of the points of the scans that are shown: this one, and past ones unless switched off."""
+    return np.ones(len(scan.xyz), dtype=bool) if look.past else scan.current
 
 
 def color(scan: ShownScan, name: str | None, look: Look, colors: Rgb, num_classes: int) -> Rgb:
@@ -113,13 +124,12 @@ def _colored(scan: ShownScan, name: str | None, look: Look, colors: Rgb, num_cla
     if coloring == ERRORS and name is not None and scan.labels is not None:
         truth = judged_labels(scan.labels, num_classes)
         wrong = truth != scan.predictions[name]
-        return verdict_colors(look.ground)[np.where(truth == 0, 2, wrong)]
+        return verdict_colors(look.ground)[np.where(scan.current & (truth > 0), wrong, 2)]
     if coloring == DIFFERENCES:
         one, other = list(scan.predictions.values())[:2]
-        return verdict_colors(look.ground)[(one != other).astype(int)]
+        return verdict_colors(look.ground)[np.where(scan.current, one != other, 2)]
     values = numbers(scan, name, coloring)
-    low, high = spread(values)
-    return scale(values, low, high, look.ground)
+    return scale(values, *limits(values, coloring), look.ground)
 
 
 def judged_labels(labels: NDArray[np.integer], num_classes: int) -> NDArray[np.integer]:
@@ -137,6 +147,19 @@ def numbers(scan: ShownScan, name: str | None, coloring: str) -> NDArray[np.floa
     if coloring == AGE:
         return unknown if scan.age is None else scan.age
     return scan.xyz[:, 2]
+
+
+def unit(scan: ShownScan, coloring: str) -> str | None:
+    """Returns the unit of a colouring by a number, with the space before it; None for other colourings."""
+    return f" {scan.age_unit}" if coloring == AGE else UNITS.get(coloring)
+
+
+def limits(values: NDArray[np.floating], coloring: str) -> tuple[float, float]:
+    """Returns the values that get the first and the last colour: `spread`, or for ages 0 and the oldest."""
+    if coloring != AGE:
+        return spread(values)
+    known = values[np.isfinite(values)]
+    return 0.0, float(known.max(initial=0.0))
 
 
 def spread(values: NDArray[np.floating]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from utils.pictures.raster import Pixels, camera_view
 from utils.text import printable, shortened
 from utils.viewer.choice import Choice
-from utils.viewer.coloring import Look, color, colorings, labellings, pick, points_of, visible
+from utils.viewer.coloring import AGE, Look, color, colorings, labellings, pick, points_of, times_shown, visible
 from utils.viewer.loading import Frame
 from utils.viewer.records import CameraPose, Frames, ShownCamera
 from utils.viewer.scene import Cloud, Setting
@@ -29,7 +29,8 @@ class Shown:
         names: names of the predictions that are shown, [None] if there is none.
         clouds: their points, in the same order.
         setting: what is shown beside the points.
-        points: (K + added,) points of each class, by the labelling that is shown first; None without classes.
+        points: (K + added,) points of each class, by the labelling that is shown first, without those of past scans;
+            None without classes.
         iou: (K,) IoU of each class of the first prediction; None without truth.
     """
 
@@ -53,7 +54,7 @@ def compose(frames: Frames, frame: Frame, choice: Choice) -> Shown:
     predictions = list(scan.predictions)
     coloring = pick(choice.coloring, colorings(scan))
     assert coloring is not None
-    look = Look(coloring, choice.hidden, choice.marked, choice.ground)
+    look = Look(coloring, choice.hidden, choice.marked, choice.ground, choice.past)
     both = choice.side_by_side and len(predictions) > 1
     names: list[str | None] = [*predictions[:2]] if both else [pick(choice.prediction, predictions)]
     ids = labellings(scan, names[0], coloring)
@@ -63,7 +64,7 @@ def compose(frames: Frames, frame: Frame, choice: Choice) -> Shown:
         names=names,
         clouds=[_cloud(frames, frame, name, look, with_title=both) for name in names],
         setting=Setting(choice.ground, choice.point_size, choice.rings, frame.floor, _poses(frame)),
-        points=points_of(ids[0], len(frames.names)) if ids else None,
+        points=points_of(ids[0][scan.current], len(frames.names)) if ids else None,
         iou=None if counts is None else counts.iou,
     )
 
@@ -76,12 +77,21 @@ def _cloud(frames: Frames, frame: Frame, name: str | None, look: Look, with_titl
     return Cloud(xyz, rgb[kept], shortened(printable(name), 60) if with_title and name is not None else "")
 
 
+def cloud_by_age(frames: Frames, frame: Frame, shown: Shown) -> Cloud | None:
+    """Returns the points in the colours of their age, to stand beside another colouring; None without past scans."""
+    if frame.scan.age is None or not shown.look.past or shown.look.coloring == AGE:
+        return None
+    cloud = _cloud(frames, frame, shown.names[0], replace(shown.look, coloring=AGE), with_title=False)
+    return replace(cloud, title=AGE)
+
+
 def classes_there(frames: Frames, frame: Frame, shown: Shown) -> NDArray[np.bool_]:
     """Returns which of the (K + added) classes have points in what is shown of a frame."""
     there = np.zeros(len(frames.names), dtype=bool)
+    kept = times_shown(frame.scan, shown.look)
     for name in shown.names:
         for ids in labellings(frame.scan, name, shown.look.coloring):
-            there |= points_of(ids, len(there)) > 0
+            there |= points_of(ids[kept], len(there)) > 0
     return there
 
 

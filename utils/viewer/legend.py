@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.text import printable, shortened
-from utils.viewer.coloring import DIFFERENCES, ERRORS, UNITS, judged_labels, numbers, spread
+from utils.viewer.coloring import DIFFERENCES, ERRORS, judged_labels, limits, numbers, unit
 from utils.viewer.palette import Ground, ramp_colors, verdict_colors
 from utils.viewer.records import ShownScan
 
@@ -22,7 +22,9 @@ def text(raw: str) -> str:
     return html.escape(shortened(printable(raw), _LONGEST))
 
 
-def heading(title: str, points: int | None = None, error: str = "", warning: str = "") -> str:
+def heading(
+    title: str, points: int | None = None, error: str = "", warning: str = "", past: int | None = None
+) -> str:
     """Returns the head of the page.
 
     Args:
@@ -30,11 +32,14 @@ def heading(title: str, points: int | None = None, error: str = "", warning: str
         points: its number of points; None while it is read.
         error: why it cannot be shown.
         warning: what is to be known about it.
+        past: number of points of past scans beside it; None: there are to be none.
     """
     if error:
         state = f'<b style="color: #e03131">{text(error)}</b>'
     else:
         state = "Reading" if points is None else f"{points:,} points"
+        if past is not None:
+            state += f", and {past:,} of past scans"
     if warning:
         state += f'<br><b style="color: #e8890c">{text(warning)}</b>'
     return f'<div style="{_ROW}"><b>{text(title)}</b><br>{state}</div>'
@@ -48,6 +53,8 @@ def note(lines: Sequence[str]) -> str:
 def key(scan: ShownScan, name: str | None, coloring: str, ground: Ground, num_classes: int) -> str:
     """Returns the key of a colouring other than that by classes; "" for the classes, which have the legend.
 
+    Only points of the scan itself are counted, not those of past scans.
+
     Args:
         scan: the scan.
         name: the prediction that is shown; None if there is none.
@@ -55,16 +62,19 @@ def key(scan: ShownScan, name: str | None, coloring: str, ground: Ground, num_cl
         ground: the ground of the page.
         num_classes: the number K of classes that are judged.
     """
-    if coloring in UNITS:
-        low, high = spread(numbers(scan, name, coloring))
-        return _ramp(low, high, UNITS[coloring], ground)
+    if (measured_in := unit(scan, coloring)) is not None:
+        low, high = limits(numbers(scan, name, coloring), coloring)
+        return _ramp(low, high, measured_in, ground)
+    own = scan.current
     if coloring == ERRORS and scan.labels is not None and name is not None:
         truth = judged_labels(scan.labels, num_classes)
-        wrong = (truth != scan.predictions[name])[truth > 0]
-        return _verdicts(["right", "wrong", "without truth"], [~wrong, wrong, truth == 0], ground)
+        judged, right = own & (truth > 0), truth == scan.predictions[name]
+        return _verdicts(
+            ["right", "wrong", "without truth"], [judged & right, judged & ~right, own & (truth == 0)], ground
+        )
     if coloring == DIFFERENCES:
         one, other = list(scan.predictions.values())[:2]
-        return _verdicts(["the same", "different"], [one == other, one != other], ground)
+        return _verdicts(["the same", "different"], [own & (one == other), own & (one != other)], ground)
     return ""
 
 

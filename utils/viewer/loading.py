@@ -6,13 +6,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.pictures.raster import CameraPicture
-from utils.viewer.records import Frames, ShownCamera, ShownScan
+from utils.viewer.records import Frames, ShownScan
 from utils.viewer.scores import Counts, judge
 
 MEMORY = 512 << 20
@@ -52,8 +51,8 @@ class Frame:
 
 def prepare(scan: ShownScan, num_classes: int) -> Frame:
     """Returns a scan without the points that cannot be shown, with what is known of it as a whole."""
-    counts = judge(scan, num_classes)  # every point of the file counts, as for the benchmarks
-    scan = _only(scan, np.isfinite(scan.xyz).all(axis=1))
+    counts = judge(scan, num_classes)  # every point of the scan's file counts, as for the benchmarks
+    scan = scan.select(np.isfinite(scan.xyz).all(axis=1))
     origin = np.zeros(3)
     if len(scan.xyz):
         middle = np.median(scan.xyz.astype(np.float64), axis=0)
@@ -66,26 +65,6 @@ def _floor(xyz: NDArray[np.floating]) -> float:
     """Returns the height of the ground within 20 m: there are few points below it, and many on it."""
     near = xyz[np.hypot(xyz[:, 0], xyz[:, 1]) < 20, 2]
     return float(np.quantile(near, 0.1)) if len(near) else 0.0
-
-
-def _only(scan: ShownScan, kept: NDArray[np.bool_]) -> ShownScan:
-    if kept.all():
-        return scan
-    return replace(
-        scan,
-        xyz=scan.xyz[kept],
-        intensity=None if scan.intensity is None else scan.intensity[kept],
-        labels=None if scan.labels is None else scan.labels[kept],
-        predictions={name: ids[kept] for name, ids in scan.predictions.items()},
-        confidences={name: values[kept] for name, values in scan.confidences.items()},
-        age=None if scan.age is None else scan.age[kept],
-        cameras=[[_seen_by(camera, kept) for camera in row] for row in scan.cameras],
-    )
-
-
-def _seen_by(camera: ShownCamera, kept: NDArray[np.bool_]) -> ShownCamera:
-    picture = camera.picture
-    return replace(camera, picture=CameraPicture(picture.name, picture.image, picture.pixels[kept]))
 
 
 class Loader:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from utils.errors import UserError, one_line
 from utils.text import printable
 from utils.viewer import legend, viewpoints
@@ -183,7 +185,10 @@ class Page:
         scan, panel = frame.scan, self._panel
         shown = compose(self._frames, frame, choice)
         self._scene.show(shown.clouds, shown.setting)
-        panel.title.content = legend.heading(title, len(scan.xyz), warning=scan.note)
+        points = int(np.count_nonzero(scan.current))
+        past = None if scan.age is None else len(scan.xyz) - points
+        panel.title.content = legend.heading(title, points, warning=scan.note, past=past)
+        panel.past.visible = past is not None
         panel.coloring.offer(colorings(scan), shown.look.coloring)
         panel.offer_predictions(list(scan.predictions), shown.names)
         key = legend.key(scan, shown.names[0], shown.look.coloring, choice.ground, self._frames.num_classes)

@@ -113,6 +113,8 @@ class Panel:
         with self._gui.add_folder("Display"):
             size = self._gui.add_slider("Point size", *POINT_SIZES, 0.02, choice.point_size, hint="metres")
             on_change(size, lambda value: self._change(point_size=value))
+            self.past = self._gui.add_checkbox("Past scans", choice.past, visible=False, hint="moved into this one")
+            on_change(self.past, lambda value: self._change(past=value))
             rings = self._gui.add_checkbox("Rings", choice.rings, hint="every 10 m")
             on_change(rings, lambda value: self._change(rings=value))
             ground = self._gui.add_dropdown("Background", tuple(GROUNDS), initial_value=choice.ground.name)

@@ -6,8 +6,8 @@ The viewer knows no data set, no file format and no network: whoever wants to sh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,19 +82,32 @@ class ShownCamera:
     picture: CameraPicture
     pose: CameraPose | None = None
 
+    def select(self, kept: NDArray[np.bool_]) -> ShownCamera:
+        """Returns the picture with the pixels of the points of a (N,) mask alone."""
+        return replace(self, picture=replace(self.picture, pixels=self.picture.pixels[kept]))
+
+
+AgeUnit = Literal["scans", "s"]
+"""The unit of ages."""
+
 
 @dataclass(frozen=True)
 class ShownScan:
     """A frozen record of a scan with all that is known of it; row i of every column is the same point.
+
+    Points of past scans may be among them, moved into the frame of this one; `age` tells them apart. They are shown,
+    and neither counted nor judged.
 
     Attributes:
         title: what it is, for people: "Sequence 08, scan 000012", or a path.
         xyz: (N, 3) float32 metres, frame of the sensor, z up. A row that is not finite is not shown.
         intensity: (N,) float32, in any unit; None: not known.
         labels: (N,) learning ids of the truth, 0 where a point does not count; None: not known.
-        predictions: name -> (N,) learning ids. None, one, or two to be shown side by side.
-        confidences: name as in `predictions` -> (N,) float32, 0..1, where it is known.
-        age: (N,) float32, seconds before the sweep of the scan, for points of past sweeps; None: one sweep alone.
+        predictions: name -> (N,) learning ids, 0 where there is none. None, one, or two to be shown side by side.
+        confidences: name as in `predictions` -> (N,) float32, 0..1, where it is known; NaN for a point without one.
+        age: (N,) float32, how old the scan of a point is, in `age_unit`: 0 for this scan, more for a past one; None: all
+            points are of this scan.
+        age_unit: "scans", or "s" for seconds.
         cameras: rows of pictures, laid out like the cameras on the car; empty if there are none.
         note: a warning about the scan, such as that it does not fit the network; "" for none.
     """
@@ -108,6 +121,27 @@ class ShownScan:
     age: NDArray[np.float32] | None = None
     cameras: Sequence[Sequence[ShownCamera]] = ()
     note: str = ""
+    age_unit: AgeUnit = "s"
+
+    @property
+    def current(self) -> NDArray[np.bool_]:
+        """The (N,) mask of the points of this scan, not of past ones."""
+        return np.ones(len(self.xyz), dtype=bool) if self.age is None else self.age <= 0
+
+    def select(self, kept: NDArray[np.bool_]) -> ShownScan:
+        """Returns the scan with the points of a (N,) mask alone."""
+        if kept.all():
+            return self
+        return replace(
+            self,
+            xyz=self.xyz[kept],
+            intensity=None if self.intensity is None else self.intensity[kept],
+            labels=None if self.labels is None else self.labels[kept],
+            predictions={name: ids[kept] for name, ids in self.predictions.items()},
+            confidences={name: values[kept] for name, values in self.confidences.items()},
+            age=None if self.age is None else self.age[kept],
+            cameras=[[camera.select(kept) for camera in row] for row in self.cameras],
+        )
 
 
 class Frames(Protocol):

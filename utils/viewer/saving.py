@@ -17,7 +17,8 @@ from utils.text import printable, shortened
 from utils.viewer import legend, viewpoints
 from utils.viewer.address import quiet_server
 from utils.viewer.choice import Choice
-from utils.viewer.compose import Shown, classes_there, compose
+from utils.viewer.coloring import AGE
+from utils.viewer.compose import Shown, classes_there, cloud_by_age, compose
 from utils.viewer.loading import Frame, prepare
 from utils.viewer.palette import Ground, class_colors
 from utils.viewer.records import Frames
@@ -78,6 +79,8 @@ def save_html(
 ) -> None:
     """Writes frames as a page that opens in a browser without Python, whole or not at all.
 
+    Where there are points of past scans, the points stand there a second time, coloured by age.
+
     Args:
         frames: where the scans come from.
         indices: one frame, or several that follow each other in time; at least one.
@@ -101,17 +104,28 @@ def save_html(
             there |= classes_there(frames, frame, shown)
             if recording is not None:
                 recording.insert_sleep(seconds)
-            scene.show(_titled(shown.clouds, frames.title(index)) if several else shown.clouds, shown.setting)
+            clouds, ages = _beside_ages(frames, frame, shown)
+            scene.show(_titled(clouds, frames.title(index)) if several else clouds, shown.setting)
             if recording is None:
                 camera = server.initial_camera
-                camera.position, camera.look_at = viewpoints.start(frames.sensor, wide=len(shown.clouds) > 1)
+                camera.position, camera.look_at = viewpoints.start(frames.sensor, wide=len(clouds) > 1)
                 recording = server.get_scene_serializer()
-            key = _key(frames, frame, shown, there)
+            key = _key(frames, frame, shown, there) + ages
         assert recording is not None
         page = recording.as_html(dark_mode=choice.ground.name == "dark")
     finally:
         server.stop()
     write_text(path, standalone(page, title, key, choice.ground))
+
+
+def _beside_ages(frames: Frames, frame: Frame, shown: Shown) -> tuple[Sequence[Cloud], str]:
+    """Returns the clouds of a frame, with that by age beside them if there are past scans, and the key of its colours."""
+    by_age = cloud_by_age(frames, frame, shown)
+    if by_age is None:
+        return shown.clouds, ""
+    look = shown.look
+    named = [replace(cloud, title=cloud.title or look.coloring) for cloud in shown.clouds]
+    return [*named, by_age], legend.key(frame.scan, shown.names[0], AGE, look.ground, frames.num_classes)
 
 
 def _titled(clouds: Sequence[Cloud], title: str) -> list[Cloud]:

@@ -67,7 +67,11 @@ def count(labels: NDArray[np.integer], prediction: NDArray[np.integer], num_clas
 
 
 def judge(scan: ShownScan, num_classes: int) -> dict[str, Counts]:
-    """Judges the predictions of a scan by its truth: name of the prediction -> counts; empty without truth."""
+    """Judges the predictions of a scan by its truth: name of the prediction -> counts; empty without truth.
+
+    Points of past scans do not count.
+    """
     if scan.labels is None:
         return {}
-    return {name: count(scan.labels, ids, num_classes) for name, ids in scan.predictions.items()}
+    own = scan.current
+    return {name: count(scan.labels[own], ids[own], num_classes) for name, ids in scan.predictions.items()}

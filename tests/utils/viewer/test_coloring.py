@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.support.shown import MadeFrames, plain
+from tests.support.shown import MadeFrames, aged, plain
 from utils.pictures.raster import NOT_JUDGED, RIGHT, WRONG, paint, paint_errors
 from utils.viewer.coloring import Look, color, colorings, labellings, pick, scale, spread, visible
 from utils.viewer.palette import DARK, GROUNDS, LIGHT, Ground, class_colors
@@ -18,6 +18,7 @@ ALL = ["prediction", "truth", "errors", "differences", "confidence", "intensity"
 
 
 def test_a_scan_is_offered_the_colourings_that_it_has_the_data_for(scan: ShownScan) -> None:
+    scan = aged(scan)
     assert colorings(scan) == ALL
     assert colorings(plain(scan)) == ["height"]
     one = replace(scan, predictions={"first": scan.predictions["first"]})
@@ -67,6 +68,7 @@ def test_numbers_are_ordered_by_the_ramp_and_unknown_ones_are_faint() -> None:
 
 @pytest.mark.parametrize("coloring", ["confidence", "intensity", "height", "age"])
 def test_every_number_colours_its_own_column(scan: ShownScan, coloring: str) -> None:
+    scan = aged(scan)
     column = {"confidence": scan.confidences["first"], "height": scan.xyz[:, 2]}.get(coloring)
     column = getattr(scan, coloring) if column is None else column
     rgb = color(scan, "first", Look(coloring), COLORS, K)

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.support.shown import MadeFrames
+from tests.support.shown import MadeFrames, aged
 from utils.viewer import legend
 from utils.viewer.controls import distinct
 from utils.viewer.palette import DARK
@@ -62,7 +62,7 @@ def test_the_key_says_how_many_points_are_right_and_between_what_numbers_the_col
         ("wrong", str(wrong)),
         ("without truth", str(int((truth == 0).sum()))),
     ]
-    assert Parsed(legend.key(scan, "first", "age", DARK, 4)).text == "0 s0.2 s"
+    assert Parsed(legend.key(aged(scan), "first", "age", DARK, 4)).text == "0 s0.2 s"
     assert legend.key(scan, "first", "prediction", DARK, 4) == ""
     different = int((ids != scan.predictions["second"]).sum())
     assert f"different: {different}" in Parsed(legend.key(scan, "first", "differences", DARK, 4)).text

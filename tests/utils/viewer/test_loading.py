@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.support.shown import POINTS, MadeFrames, make_scan, plain
+from tests.support.shown import POINTS, MadeFrames, aged, make_scan, plain
 from utils.errors import UserError
 from utils.viewer.loading import Loader, prepare
 from utils.viewer.records import ShownScan
@@ -22,6 +22,7 @@ def wait_for(condition) -> None:
 
 
 def test_a_point_that_is_not_finite_goes_from_every_column(scan: ShownScan) -> None:
+    scan = aged(scan)
     frame = prepare(scan, 4).scan
     kept = np.delete(np.arange(POINTS), 3)
     assert np.array_equal(frame.xyz, scan.xyz[kept])
