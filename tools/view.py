@@ -92,6 +92,10 @@ def build_parser() -> Parser:
     add("--columns", type=parse_columns, metavar="NAMES", help="of --scans, as in predict.py: x,y,z,i,_")
     add("--dtype", type=parse_dtype, metavar="TYPE", help="of --scans, as in predict.py: float64")
     add("--topic", metavar="NAME", help="of --scans, as in predict.py")
+    add(
+        "--past_scans", "--past_sweeps", type=count(0, 100), metavar="N", help="show the points of so many scans "
+        "before each one, too, moved by the poses into its frame, with their age; nuScenes: of so many sweeps"
+    )  # fmt: skip
     add("--frames", type=count(1, 100), metavar="N", help="scans of a page, from --frame on; default 1")
     add(
         "--output", type=Path, metavar="FILE", help="the PNG to draw, or the page (.html) to save; "
@@ -128,7 +132,8 @@ def check_together(flags: argparse.Namespace) -> None:
 
 _APART = {
     "output": ("host", "port"),
-    "scans": ("sequence", "version", "split", "subset", "corruption_path"),
+    "scans": ("sequence", "version", "split", "subset", "corruption_path", "past_scans"),
+    "subset": ("past_scans",),
     "checkpoint": ("label_mapping",),
 }
 """Flag -> those that have no effect beside it."""
@@ -175,7 +180,8 @@ def open_frames(flags: argparse.Namespace) -> DiskFrames:
         tables = flags.version or "v1.0-mini", flags.split or "mini_val"
         return NuScenesFrames(flags.data_path, *tables, label_map, flags.predictions, flags.sequence, subset)
     if root is None:
-        return SemanticKITTIFrames(flags.data_path, flags.sequence or "08", label_map, flags.predictions)
+        sequence, past = flags.sequence or "08", flags.past_scans or 0
+        return SemanticKITTIFrames(flags.data_path, sequence, label_map, flags.predictions, past_scans=past)
     return SemanticKITTIFrames(root, flags.subset, label_map, flags.predictions, is_subset=True)
 
 

@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=(1600, 900), help="of the page, pixels")
     parser.add_argument("--point_size", type=float, default=0.06, help="metres, default 0.06")
+    parser.add_argument(
+        "--pick", nargs=2, action="append", default=[], metavar=("LIST", "OPTION"), help="an option that is picked before"
+    )
     parser.add_argument("--press", nargs="+", default=[], metavar="BUTTON", help="buttons that are pressed before")
     parser.add_argument("file", type=Path, help="the PNG")
     parser.add_argument("program", nargs=argparse.REMAINDER, help="a program that shows scans, and its arguments")
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         browser.page(address) as page,
     ):
         page.set_number("Point size", flags.point_size)
+        for name, option in flags.pick:
+            page.pick(name, option)
         for button in flags.press:
             page.press(button)
         page.driven.mouse.move(5, 5)  # nothing is pointed at

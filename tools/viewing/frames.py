@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dataloader.corruptions.families import added_labels
+from dataloader.datasets.past_sweeps import PastSweep
+from tools.viewing.past import PastPoints, with_past
 from tools.viewing.predictions import Places, no_prediction, open_predictions
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import ALTERED
+from utils.scan.records import Scan
 from utils.scan.sensor import Sensor
-from utils.viewer.records import ShownScan
+from utils.viewer.records import AgeUnit, ShownScan
 
 
 class DiskFrames(ABC):
@@ -28,6 +34,7 @@ class DiskFrames(ABC):
         paths: the file of each scan, for messages.
         folders: folders of predictions.
         places: where predictions lie in them.
+        ages: the unit of ages, where past scans are to be shown with each scan; None: each is shown alone.
 
     Raises:
         UserError: see `open_predictions`.
@@ -41,10 +48,13 @@ class DiskFrames(ABC):
         paths: Sequence[str],
         folders: Sequence[Path],
         places: Places,
+        ages: AgeUnit | None = None,
     ) -> None:
         self.sensor, self.names, self.colors = sensor, shown.names, shown.colors
         self.num_classes = len(classes.names)
         self._classes, self._paths, self._places = classes, paths, places
+        self._ages: AgeUnit | None = ages
+        self._numbers = {path: number for number, path in enumerate(paths)}
         self.predictions = open_predictions(folders, places)
 
     def __len__(self) -> int:
@@ -70,23 +80,48 @@ class DiskFrames(ABC):
     def _read(self, index: int) -> ShownScan:
         """Reads a scan without predictions."""
 
+    def _past(self, index: int) -> Sequence[PastSweep]:
+        """Lists the past scans that are shown with a scan."""
+        return ()
+
+    def _read_past(self, sweep: PastSweep) -> Scan:
+        """Reads a scan that `_past` names, in its own frame, with labels where there are some."""
+        raise NotImplementedError
+
     def read(self, index: int) -> ShownScan:
-        """Reads a scan, with the predictions that there are of it.
+        """Reads a scan, with the predictions that there are of it, and with past scans where they are to be shown.
 
         Raises:
             UserError: a file is missing or damaged, or a prediction has another number of points.
         """
         scan = self._read(index)
+        predictions, confidences = self._predicted(index, len(scan.xyz))
+        scan = replace(scan, predictions=predictions, confidences=confidences)
+        if self._ages is None:
+            return scan
+        return with_past(scan, [self._past_points(sweep) for sweep in self._past(index)], self._ages)
+
+    def _past_points(self, sweep: PastSweep) -> PastPoints:
+        measured = self._read_past(sweep)
+        # Instances are not shown: in their place the column says which points of the file are left.
+        moved = sweep.moved(replace(measured, instances=np.arange(len(measured), dtype=np.int32)))
+        index, rows = self._numbers.get(sweep.frame.path), moved.instances
+        predictions, confidences = ({}, {}) if index is None else self._predicted(index, len(measured))
+        return PastPoints(
+            moved,
+            {name: ids[rows] for name, ids in predictions.items()},
+            {name: values[rows] for name, values in confidences.items()},
+        )
+
+    def _predicted(self, index: int, count: int) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
+        """Reads the predictions of a scan of `count` points, and their confidences, by name, where there are some."""
         found = {
-            each.name: each.read(index, len(scan.xyz), self._paths[index], self._classes)
+            each.name: each.read(index, count, self._paths[index], self._classes)
             for each in self.predictions
             if index not in each.lacking
         }
-        return replace(
-            scan,
-            predictions={name: ids for name, (ids, _) in found.items()},
-            confidences={name: confidence for name, (_, confidence) in found.items() if confidence is not None},
-        )
+        known = {name: confidence for name, (_, confidence) in found.items() if confidence is not None}
+        return {name: ids for name, (ids, _) in found.items()}, known
 
     def notes(self) -> list[str]:
         """Returns lines about scans that are shown without a prediction."""

@@ -2,30 +2,66 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from utils.pictures.scans import draw_scan
-from utils.viewer.records import Frames, ShownScan
+import numpy as np
+
+from utils.pictures.scans import FromAbove, draw_scan
+from utils.viewer.coloring import AGE, limits, scale
+from utils.viewer.palette import DARK, age_colors
+from utils.viewer.records import AgeUnit, Frames, ShownScan
+
+_MOST = 6
+"""Ages in the legend; of more, some are left out."""
 
 
 def draw(scan: ShownScan, frames: Frames, output: Path) -> None:
     """Draws a scan from above, as the sensor sees it, and over the camera pictures, into a PNG.
+
+    Points of past scans are in a panel of their own, coloured by age, and nowhere else.
 
     Args:
         scan: one of `frames`, with labels or a prediction.
         frames: gives the classes and the sensor.
         output: the PNG to write; its folder is made.
     """
-    predictions = scan.predictions
+    own = scan.select(scan.current)
+    predictions = own.predictions
     draw_scan(
-        scan.xyz,
+        own.xyz,
         frames.sensor,
-        scan.labels,
+        own.labels,
         next(iter(predictions.values()), None) if len(predictions) < 2 else predictions,
         frames.colors,
         frames.names,
         output,
-        [[camera.picture for camera in row] for row in scan.cameras],
-        title=scan.title,
+        [[camera.picture for camera in row] for row in own.cameras],
+        title=own.title,
         num_classes=frames.num_classes,
+        beside=_by_age(scan),
     )
+
+
+def _by_age(scan: ShownScan) -> FromAbove | None:
+    """Returns the points of a scan and of past ones in the colours of their age, the newest on top."""
+    if scan.age is None:
+        return None
+    low, high = limits(scan.age, AGE)
+    rgb = partial(scale, low=low, high=high, ground=DARK, colors=age_colors(DARK))
+    ages = np.unique(scan.age)
+    some = ages[np.linspace(0, len(ages) - 1, min(len(ages), _MOST)).round().astype(int)]
+    past = len(ages) - 1
+    return FromAbove(
+        f"With {past} past {'scan' if past == 1 else 'scans'}, coloured by age",
+        scan.xyz,
+        rgb(scan.age),
+        -scan.age,
+        dict(zip([_called(age, scan.age_unit) for age in some.tolist()], rgb(some).tolist(), strict=True)),
+    )
+
+
+def _called(age: float, unit: AgeUnit) -> str:
+    if age <= 0:
+        return "age 0: this scan"
+    return f"age {age:.3g} {'scan' if unit == 'scans' and age == 1 else unit}"

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.datasets.camera import project, read_image
+from dataloader.datasets.past_sweeps import PastSweep
 from dataloader.datasets.semantickitti.calibration import RAW_FILES, read_calibration
 from dataloader.datasets.semantickitti.files import read_labels, read_points
+from dataloader.datasets.semantickitti.poses import Track
 from dataloader.formats.files import list_sizes
 from tools.viewing.frames import DiskFrames, naming_added
 from tools.viewing.predictions import Places
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
+from utils.scan.records import Frame, Scan, no_pixels
 from utils.scan.sensor import SEMANTICKITTI
 from utils.viewer.records import CameraPose, ShownCamera, ShownScan
 
@@ -31,13 +34,21 @@ class SemanticKITTIFrames(DiskFrames):
         label_map: names, colours and ids of the classes.
         folders: folders of predictions.
         is_subset: whether it is a subset, whose labels may have ids outside the label mapping; these are ignored.
+        past_scans: number of scans before each one that are shown with it, by `Track`; only with some are poses.txt and
+            calib.txt needed.
 
     Raises:
-        UserError: there are no scans, or no predictions of them.
+        UserError: there are no scans, or no predictions of them, or the poses are missing or damaged.
     """
 
     def __init__(
-        self, data_path: Path, sequence: str, label_map: LabelMap, folders: Sequence[Path] = (), is_subset: bool = False
+        self,
+        data_path: Path,
+        sequence: str,
+        label_map: LabelMap,
+        folders: Sequence[Path] = (),
+        is_subset: bool = False,
+        past_scans: int = 0,
     ) -> None:
         self._folder = data_path / sequence
         self._scans = self._folder / "velodyne"
@@ -54,7 +65,10 @@ class SemanticKITTIFrames(DiskFrames):
         files = [(f"{frame}.label", f"{frame}.npy") for frame in self._frames]
         places = Places([*tests, *inputs], files, subset=sequence if is_subset else "")
         paths = [str(self._scans / f"{frame}.bin") for frame in self._frames]
-        super().__init__(SEMANTICKITTI, label_map, shown, paths, folders, places)
+        named = [Frame(sequence, frame, path) for frame, path in zip(self._frames, paths, strict=True)]
+        self._named, self._past_scans = named, past_scans
+        self._track = Track.read(self._folder, named) if past_scans else None
+        super().__init__(SEMANTICKITTI, label_map, shown, paths, folders, places, "scans" if past_scans else None)
 
     def title(self, index: int) -> str:
         """Returns the title of a scan, which names sequence and file."""
@@ -71,17 +85,32 @@ class SemanticKITTIFrames(DiskFrames):
 
     def no_labels(self, index: int) -> str | None:
         """Returns which label file is missing; None if it is there."""
-        path = self._label_file(index)
+        path = self._label_file(self._frames[index])
         return None if path.is_file() else f"{path}: missing"
 
     def _read(self, index: int) -> ShownScan:
+        frame = self._frames[index]
         xyz, intensity = read_points(self._paths[index])
-        path = self._label_file(index)
-        labels = read_labels(path, len(xyz), self._label_map)[0] if path.is_file() else None
-        return ShownScan(self.title(index), xyz, intensity, labels, cameras=self._cameras(self._frames[index], xyz))
+        labels = self._labels(frame, len(xyz))
+        return ShownScan(self.title(index), xyz, intensity, labels, cameras=self._cameras(frame, xyz))
 
-    def _label_file(self, index: int) -> Path:
-        return self._folder / "labels" / f"{self._frames[index]}.label"
+    def _past(self, index: int) -> Sequence[PastSweep]:
+        return [] if self._track is None else self._track.past(self._named[index], self._past_scans)
+
+    def _read_past(self, sweep: PastSweep) -> Scan:
+        xyz, intensity = read_points(sweep.frame.path)
+        count = len(xyz)
+        labels, none = self._labels(sweep.frame.name, count), np.zeros(count, dtype=np.int32)
+        known = none.astype(np.uint8) if labels is None else labels
+        return Scan(sweep.frame, xyz, intensity, known, none, np.arange(count, dtype=np.int64), no_pixels(count))
+
+    def _labels(self, frame: str, count: int) -> NDArray[np.uint8] | None:
+        """Reads the (count,) labels of a scan; None where it has none."""
+        path = self._label_file(frame)
+        return read_labels(path, count, self._label_map)[0] if path.is_file() else None
+
+    def _label_file(self, frame: str) -> Path:
+        return self._folder / "labels" / f"{frame}.label"
 
     def _cameras(self, frame: str, xyz: NDArray[np.float32]) -> list[list[ShownCamera]]:
         """Reads the picture of the left colour camera; returns [] if picture or calibration are not on disk."""

@@ -70,7 +70,13 @@ def paint_altered(
 
 
 def birds_eye_view(
-    xyz: NDArray[np.float32], sensor: Sensor, rgb: NDArray[np.uint8], size: int, reach: float = 50.0, dot: int = 2
+    xyz: NDArray[np.float32],
+    sensor: Sensor,
+    rgb: NDArray[np.uint8],
+    size: int,
+    reach: float = 50.0,
+    dot: int = 2,
+    rank: NDArray[np.floating] | None = None,
 ) -> Pixels:
     """Draws the scan from above, with the driving direction up and rings every 10 m.
 
@@ -81,6 +87,7 @@ def birds_eye_view(
         size: edge of the image, pixels.
         reach: distance from the sensor to each edge of the image, metres.
         dot: edge of a point, pixels.
+        rank: (N,) numbers; a point hides those of lower rank, however high they are. None: all are equal.
 
     Returns:
         (size, size, 3) uint8 RGB. Of several points in a pixel the highest is visible, but red errors are never hidden.
@@ -92,7 +99,7 @@ def birds_eye_view(
     near_ring = np.abs((distance + 5) % 10 - 5) < 0.5 / scale
     canvas[near_ring & (distance > 5) & (distance < reach)] = RING
 
-    on_top = (rgb == WRONG).all(axis=1)
+    on_top = (rgb == WRONG).all(axis=1) if rank is None else rank
     order = np.lexsort((xyz[:, 2], on_top))
     ahead, left = sensor.ahead_and_left(xyz[order])
     rows = np.floor((reach - ahead) * scale)

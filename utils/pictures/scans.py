@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -38,6 +39,25 @@ STRIP = 64  # pixels, height of a range image before it is enlarged
 TEXT = "#e8eaed"
 _MOST_ACROSS = 6  # camera images in a row, so that their captions have room
 _LONGEST_NAME, _LONGEST_CAPTION, _LONGEST_TITLE = 24, 36, 120  # characters
+
+
+@dataclass(frozen=True)
+class FromAbove:
+    """A frozen record of a further panel: points from above in colours of their own, which need not be the scan's.
+
+    Attributes:
+        caption: a line above the panel.
+        xyz: (M, 3) metres, in the frame of the sensor.
+        rgb: (M, 3) uint8 colours.
+        rank: (M,) numbers; a point hides those of lower rank.
+        legend: what the colours mean: text -> RGB (0..255).
+    """
+
+    caption: str
+    xyz: NDArray[np.float32]
+    rgb: NDArray[np.uint8]
+    rank: NDArray[np.floating]
+    legend: Mapping[str, Sequence[int]]
 
 
 @contextmanager
@@ -69,11 +89,12 @@ def draw_scan(
     cameras: Sequence[Sequence[CameraPicture]] = (),
     title: str = "",
     num_classes: int | None = None,
+    beside: FromAbove | None = None,
 ) -> None:
     """Draws a scan from above, as the sensor sees it, and over the camera images if there are any.
 
     With labels and a prediction, ground truth, prediction and errors are drawn side by side. With one of them, that one
-    is drawn larger. The errors of several predictions are drawn below them.
+    is drawn larger. The errors of several predictions are drawn below them. A further panel comes last.
 
     Args:
         xyz: (N, 3) metres, in the frame of `sensor`.
@@ -87,6 +108,7 @@ def draw_scan(
         title: a line above the picture.
         num_classes: labels below it are compared with the prediction; those from it on are drawn and named, but count
             as unlabelled. None for all K classes.
+        beside: a further panel.
 
     Raises:
         ValueError: neither labels nor a prediction is given.
@@ -97,19 +119,41 @@ def draw_scan(
     if not painted:
         raise ValueError("draw_scan needs labels or a prediction")
     errors = [] if labels is None else _errors(labels, predictions, num_classes)
-    above = [painted, errors] if len(errors) > 1 else [painted + errors]
-
-    content = RANGE_COLUMNS if len(painted) == 1 else 2 * RANGE_COLUMNS
-    size = _width_of_each(len(above[0]), content)
-    rows = [[(caption, birds_eye_view(xyz, sensor, rgb, size)) for caption, rgb in row] for row in above]
+    rows, content = _from_above(xyz, sensor, painted, errors, beside)
     for caption, rgb in painted:
-        tall = STRIP * (min(len(painted), 2) + 1) // sensor.beams
+        tall = STRIP * (content // RANGE_COLUMNS + 1) // sensor.beams
         strip = range_view(xyz, sensor, rgb).repeat(tall, axis=0).repeat(content // RANGE_COLUMNS, axis=1)
         rows.append([(f"{caption}, as the sensor sees it", strip)])
     rows += _camera_rows(painted, cameras, content)
     every = [ids for _, ids in predictions] + ([] if labels is None else [labels])
     present = np.unique(np.concatenate([np.unique(ids) for ids in every]))
-    _save_rows(rows, content, title, _legend(present, colors, names), path)
+    legend = _legend(present, colors, names)
+    if beside is not None:
+        legend += _patches(beside.legend)
+    _save_rows(rows, content, title, legend, path)
+
+
+def _from_above(
+    xyz: NDArray[np.float32],
+    sensor: Sensor,
+    painted: list[tuple[str, NDArray[np.uint8]]],
+    errors: list[tuple[str, NDArray[np.uint8]]],
+    beside: FromAbove | None,
+) -> tuple[list[list[tuple[str, Pixels]]], int]:
+    """Draws the scan from above in each of its colourings; returns rows of captioned images, and their width, pixels.
+
+    They stand in one row of up to three, or those of the errors below the others.
+    """
+    more = beside is not None
+    above = [painted, errors] if len(errors) + more > 1 and errors else [painted + errors]
+    across = max(len(above[0]), len(above[-1]) + more)
+    content = RANGE_COLUMNS if across == 1 else 2 * RANGE_COLUMNS
+    size = _width_of_each(across, content)
+    rows = [[(caption, birds_eye_view(xyz, sensor, rgb, size)) for caption, rgb in row] for row in above]
+    if beside is not None:
+        further = birds_eye_view(beside.xyz, sensor, beside.rgb, size, rank=beside.rank)
+        rows[-1].append((drawable(beside.caption, _LONGEST_TITLE), further))
+    return rows, content
 
 
 def _by_caption(
@@ -151,7 +195,11 @@ def draw_panels(
         title: a line above the picture.
     """
     content = max(sum(picture.shape[1] + GAP for _, picture in row) - GAP for row in rows)
-    _save_rows(rows, content, title, [Patch(facecolor=_unit(rgb), label=name) for name, rgb in legend.items()], path)
+    _save_rows(rows, content, title, _patches(legend), path)
+
+
+def _patches(legend: Mapping[str, Sequence[int]]) -> list[Patch]:
+    return [Patch(facecolor=_unit(rgb), label=name) for name, rgb in legend.items()]
 
 
 def _camera_rows(

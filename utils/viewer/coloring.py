@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.pictures.raster import paint
-from utils.viewer.palette import DARK, Ground, class_colors, ramp_colors, verdict_colors
+from utils.viewer.palette import DARK, Ground, age_colors, class_colors, ramp_colors, verdict_colors
 from utils.viewer.records import ShownScan
 
 PREDICTION, TRUTH, ERRORS, DIFFERENCES = "prediction", "truth", "errors", "differences"
@@ -129,7 +129,7 @@ def _colored(scan: ShownScan, name: str | None, look: Look, colors: Rgb, num_cla
         one, other = list(scan.predictions.values())[:2]
         return verdict_colors(look.ground)[np.where(scan.current, one != other, 2)]
     values = numbers(scan, name, coloring)
-    return scale(values, *limits(values, coloring), look.ground)
+    return scale(values, *limits(values, coloring), look.ground, ramp(coloring, look.ground))
 
 
 def judged_labels(labels: NDArray[np.integer], num_classes: int) -> NDArray[np.integer]:
@@ -162,6 +162,11 @@ def limits(values: NDArray[np.floating], coloring: str) -> tuple[float, float]:
     return 0.0, float(known.max(initial=0.0))
 
 
+def ramp(coloring: str, ground: Ground) -> Rgb:
+    """Returns the colours of a colouring by a number, (256, 3) uint8 RGB from low to high."""
+    return age_colors(ground) if coloring == AGE else ramp_colors(ground)
+
+
 def spread(values: NDArray[np.floating]) -> tuple[float, float]:
     """Returns the values that get the first and the last colour: the 1 % and 99 % quantiles; (0, 0) without values."""
     known = values[np.isfinite(values)]
@@ -171,11 +176,19 @@ def spread(values: NDArray[np.floating]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def scale(values: NDArray[np.floating], low: float, high: float, ground: Ground) -> Rgb:
-    """Returns (N, 3) uint8 RGB colours of values from `low` to `high`; faint where a value is not finite."""
+def scale(values: NDArray[np.floating], low: float, high: float, ground: Ground, colors: Rgb | None = None) -> Rgb:
+    """Returns (N, 3) uint8 RGB colours of values from `low` to `high`; faint where a value is not finite.
+
+    Args:
+        values: (N,) numbers.
+        low, high: what has the first and the last colour.
+        ground: the ground behind the points.
+        colors: (256, 3) uint8 RGB, from low to high; None: those of `ramp_colors`.
+    """
+    colors = ramp_colors(ground) if colors is None else colors
     known = np.isfinite(values)
     share = np.where(known, (values - low) / max(high - low, 1e-9), 0).clip(0, 1)
-    rgb = ramp_colors(ground)[np.rint(share * 255).astype(np.intp)]
+    rgb = colors[np.rint(share * 255).astype(np.intp)]
     rgb[~known] = ground.faint
     return rgb
 

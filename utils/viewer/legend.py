@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.text import printable, shortened
-from utils.viewer.coloring import DIFFERENCES, ERRORS, judged_labels, limits, numbers, unit
-from utils.viewer.palette import Ground, ramp_colors, verdict_colors
+from utils.viewer.coloring import DIFFERENCES, ERRORS, judged_labels, limits, numbers, ramp, unit
+from utils.viewer.palette import Ground, verdict_colors
 from utils.viewer.records import ShownScan
 
 _LONGEST = 300  # characters of a text
@@ -22,9 +22,7 @@ def text(raw: str) -> str:
     return html.escape(shortened(printable(raw), _LONGEST))
 
 
-def heading(
-    title: str, points: int | None = None, error: str = "", warning: str = "", past: int | None = None
-) -> str:
+def heading(title: str, points: int | None = None, error: str = "", warning: str = "", past: int | None = None) -> str:
     """Returns the head of the page.
 
     Args:
@@ -64,7 +62,7 @@ def key(scan: ShownScan, name: str | None, coloring: str, ground: Ground, num_cl
     """
     if (measured_in := unit(scan, coloring)) is not None:
         low, high = limits(numbers(scan, name, coloring), coloring)
-        return _ramp(low, high, measured_in, ground)
+        return _ramp(low, high, measured_in, ramp(coloring, ground))
     own = scan.current
     if coloring == ERRORS and scan.labels is not None and name is not None:
         truth = judged_labels(scan.labels, num_classes)
@@ -86,8 +84,8 @@ def _verdicts(names: Sequence[str], masks: Sequence[NDArray[np.bool_]], ground: 
     return f'<div style="{_ROW}">{"<br>".join(rows)}</div>'
 
 
-def _ramp(low: float, high: float, unit: str, ground: Ground) -> str:
-    stops = ", ".join(css(color) for color in ramp_colors(ground)[::15])
+def _ramp(low: float, high: float, unit: str, colors: NDArray[np.uint8]) -> str:
+    stops = ", ".join(css(color) for color in colors[::15])
     return (
         f'<div style="{_ROW}"><div style="height: 0.8em; border-radius: 2px; '
         f'background: linear-gradient(to right, {stops})"></div>'

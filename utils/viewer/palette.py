@@ -97,6 +97,13 @@ def verdict_colors(ground: Ground) -> NDArray[np.uint8]:
     return np.array([RIGHT, WRONG, ground.faint], dtype=np.uint8)
 
 
+def age_colors(ground: Ground) -> NDArray[np.uint8]:
+    """Returns (256, 3) uint8 RGB colours from new to old; the newest stand out the most."""
+    ramp = ramp_colors(ground)
+    first, last = contrast(ramp[[0, -1]], ground)
+    return ramp if first > last else ramp[::-1]
+
+
 def ramp_colors(ground: Ground) -> NDArray[np.uint8]:
     """Returns (256, 3) uint8 RGB colours from low to high values."""
     stops = np.linspace(0, 255, len(_RAMP))

@@ -105,7 +105,7 @@ class ShownScan:
         labels: (N,) learning ids of the truth, 0 where a point does not count; None: not known.
         predictions: name -> (N,) learning ids, 0 where there is none. None, one, or two to be shown side by side.
         confidences: name as in `predictions` -> (N,) float32, 0..1, where it is known; NaN for a point without one.
-        age: (N,) float32, how old the scan of a point is, in `age_unit`: 0 for this scan, more for a past one; None: all
+        age: (N,) float32, how old the scan of a point is, in `age_unit`: 0 for this one, more for a past one; None: all
             points are of this scan.
         age_unit: "scans", or "s" for seconds.
         cameras: rows of pictures, laid out like the cameras on the car; empty if there are none.

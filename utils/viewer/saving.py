@@ -119,7 +119,7 @@ def save_html(
 
 
 def _beside_ages(frames: Frames, frame: Frame, shown: Shown) -> tuple[Sequence[Cloud], str]:
-    """Returns the clouds of a frame, with that by age beside them if there are past scans, and the key of its colours."""
+    """Returns the clouds of a frame, with that by age beside them where there are past scans, and the key of it."""
     by_age = cloud_by_age(frames, frame, shown)
     if by_age is None:
         return shown.clouds, ""

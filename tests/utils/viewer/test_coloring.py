@@ -66,9 +66,8 @@ def test_numbers_are_ordered_by_the_ramp_and_unknown_ones_are_faint() -> None:
     assert spread(np.full(3, np.nan)) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("coloring", ["confidence", "intensity", "height", "age"])
+@pytest.mark.parametrize("coloring", ["confidence", "intensity", "height"])
 def test_every_number_colours_its_own_column(scan: ShownScan, coloring: str) -> None:
-    scan = aged(scan)
     column = {"confidence": scan.confidences["first"], "height": scan.xyz[:, 2]}.get(coloring)
     column = getattr(scan, coloring) if column is None else column
     rgb = color(scan, "first", Look(coloring), COLORS, K)
