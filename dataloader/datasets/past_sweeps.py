@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from dataloader.datasets.past_thinning import Thinning
 from dataloader.datasets.source import Source
 from utils.scan.motion import Motion, as_past
 from utils.scan.records import Frame, Scan
@@ -23,19 +24,32 @@ class PastSweep:
         motion: from its frame to that of the current sweep.
         own_car: half the edge, metres, of the square around the sensor in which points are returns of the own car, to
             be left out; 0: there are none.
+        thinning: which of its points are kept; None: all.
     """
 
     frame: Frame
     age: float
     motion: Motion
     own_car: float = 0.0
+    thinning: Thinning | None = None
 
     def moved(self, scan: Scan) -> Scan:
-        """Returns the sweep as points of the current one, without those of the own car."""
+        """Returns the sweep as points of the current one, without those of the own car and those thinned out.
+
+        Raises:
+            UserError: the prediction by which it is thinned cannot be used.
+        """
+        if self.thinning is not None:
+            scan = scan.select(self.thinning.rows(self.frame, self.age, scan.index))
         if self.own_car:
             x, y = np.abs(scan.xyz[:, :2]).T
             scan = scan.select(~((x < np.float32(self.own_car)) & (y < np.float32(self.own_car))))
         return as_past(scan, self.motion, self.age)
+
+
+def thinned(sweeps: Sequence[PastSweep], thinning: Thinning) -> list[PastSweep]:
+    """Returns past sweeps with their thinning, without those of which no point would be kept."""
+    return [replace(sweep, thinning=thinning) for sweep in sweeps if thinning.keeps(sweep.age).any()]
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from utils.config.fields import (
     PositiveInt,
     Section,
     Share,
+    Step,
     Text,
     Triple,
     list_of,
@@ -95,6 +96,16 @@ class DatasetParams(Section):
         default=True,
         description="Train on the labels of past points, too; false: on those of the current scan alone.",
     )
+    past_predictions: Text | None = Field(
+        default=None,
+        description="Folder of an earlier prediction, sequences/<sequence>/predictions/<frame>.label, by whose classes "
+        "points of past_scans are thinned out; null: all are kept. Not for nuScenes.",
+    )
+    past_steps: Annotated[tuple[Step, ...], list_of()] | None = Field(
+        default=None,
+        description="With past_predictions, a step for each learning id: a past point of that class is kept if the "
+        "step divides its age in scans; 0: never. null: the usual steps of SemanticKITTI's classes.",
+    )
     seg_labelweights: Annotated[tuple[PointCount, ...], list_of()] | None = Field(
         default=None, description="Points of each class, for the class weights of the cross-entropy; null: no weights."
     )
@@ -130,6 +141,28 @@ class DatasetParams(Section):
             other = "past_scans" if of_nuscenes else "past_sweeps"
             raise ValueError(f"is not for pc_dataset_type {name}, set {other} in its place, found {number}")
         return number
+
+    @check("past_predictions", "past_steps")  # after past_scans, in the order of the fields
+    @classmethod
+    def _there_is_something_to_thin(cls, found: Any, info: ValidationInfo) -> Any:
+        """Refuses what would have no effect."""
+        if found is None:
+            return found
+        name = info.data.get("pc_dataset_type")
+        if name == "nuScenes":
+            raise ValueError(f"is not for pc_dataset_type {name}, whose past sweeps are not thinned, remove it")
+        if info.data.get("past_scans") == 0:
+            raise ValueError("is set, but past_scans is 0: there are no past points to thin out, remove one of them")
+        if info.field_name == "past_steps" and info.data.get("past_predictions", "") is None:
+            raise ValueError("is set, but not past_predictions, which says the class of a past point, add that")
+        return found
+
+    @check("past_steps")
+    @classmethod
+    def _steps_keep_something(cls, steps: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if steps is not None and not any(steps):
+            raise ValueError("must be above 0 for some class, found 0 for all: set past_scans to 0 for no past points")
+        return steps
 
     @property
     def past(self) -> int:

@@ -67,6 +67,7 @@ class Config(Section):
             self._wrong_data_set(),
             self._wrong_label_weights(),
             self._no_age(),
+            self._wrong_steps(),
             *self._keys_of_other_architectures(),
         )
         problems = [problem for problem in found if problem]
@@ -111,6 +112,15 @@ class Config(Section):
         return (
             f"model_params.input_dims must be 5 for dataset_params.{key} {data.past}, so that the network knows the "
             f"age of a point, found {self.model_params.input_dims}"
+        )
+
+    def _wrong_steps(self) -> str | None:
+        steps, classes = self.dataset_params.past_steps, self.model_params.num_classes
+        if steps is None or len(steps) == classes:
+            return None
+        return (
+            f"dataset_params.past_steps must have {classes} entries (model_params.num_classes), found {len(steps)}: "
+            "one for each learning id, the ignored 0 first"
         )
 
     def _keys_of_other_architectures(self) -> Iterator[str]:

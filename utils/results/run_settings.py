@@ -76,6 +76,8 @@ RULES: dict[str, Rule] = {
     "dataset_params.past_labels": Rule.NOTE,
     "dataset_params.seg_labelweights": Rule.NOTE,
     "dataset_params.corruption_aug": Rule.NOTE,
+    "dataset_params.past_predictions": Rule.NOTE,
+    "dataset_params.past_steps": Rule.NOTE,
     "dataset_params.color_jitter": Rule.NOTE,
     "dataset_params.flip2d": Rule.NOTE,
     "dataset_params.bottom_crop": Rule.NOTE,

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from dataloader.datasets.camera import project, read_image
 from dataloader.datasets.data_set import DataSet, Part
-from dataloader.datasets.past_sweeps import PastSweep
+from dataloader.datasets.past_sweeps import PastSweep, thinned
+from dataloader.datasets.past_thinning import Thinning
 from dataloader.datasets.semantickitti.calibration import read_calibration
 from dataloader.datasets.semantickitti.corrupted import CorruptedKITTI
 from dataloader.datasets.semantickitti.files import read_labels, read_points
@@ -63,6 +64,7 @@ class SemanticKITTI:
         load_image: offer the camera image. Only then are calib.txt and image_2 needed.
         past_scans: number of scans before each one that `past` lists. Only with some are poses.txt and calib.txt
             needed.
+        thinning: which past points are kept; None: all.
 
     Attributes:
         frames: every scan of the split.
@@ -76,7 +78,7 @@ class SemanticKITTI:
             empty or has no label file (but for "test") or one of another length, the first scans of a sequence cannot
             be used, in a sequence of the benchmark's test split a number is left out, or, with `load_image`, an image
             or the calibration is missing, or the camera sees none of the points, or, with `past_scans`, the poses are
-            missing or damaged.
+            missing or damaged, or, with `thinning`, a prediction is missing or of another length.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class SemanticKITTI:
         label_map: LabelMap,
         load_image: bool = False,
         past_scans: int = 0,
+        thinning: Thinning | None = None,
     ) -> None:
         self.root = Path(data_path)
         self.label_map = label_map
@@ -101,6 +104,7 @@ class SemanticKITTI:
         self.frames: list[Frame] = []
         self._calibrations: dict[str, NDArray[np.float64]] = {}
         self._past_scans, self._tracks = past_scans, dict[str, Track]()
+        self._thinning = thinning
         notes = Notes()
         if said := unlisted(self.root, self.absent, label_map):
             notes.add("unlisted", self.root, said)
@@ -122,6 +126,8 @@ class SemanticKITTI:
                 check_view(path, calibration, [(scan, xyz, images[scan]) for scan, xyz in looked_at.items()], notes)
             if past_scans:
                 self._tracks[sequence] = Track.read(self.root / sequence, frames)
+            if thinning is not None:
+                thinning.check(frames)
             self.frames += frames
         self.notes = notes.lines()
         if split == "test" and set(label_map.split["test"]) == set(TEST_SCANS):
@@ -164,7 +170,8 @@ class SemanticKITTI:
         There are fewer at the start of a sequence and after a gap in its numbers.
         """
         frame = self.frames[index]
-        return self._tracks[frame.sequence].past(frame, self._past_scans) if self._past_scans else ()
+        sweeps = self._tracks[frame.sequence].past(frame, self._past_scans) if self._past_scans else ()
+        return sweeps if self._thinning is None else thinned(sweeps, self._thinning)
 
     def read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
         """Reads a scan that `past` names, without its image; the errors are those of `read`."""
@@ -246,7 +253,12 @@ DATA_SET = DataSet(
     label_mapping="config/label_mapping/semantic-kitti.yaml",
     skips_unseen=False,
     open=lambda wanted: SemanticKITTI(
-        wanted.path, wanted.part, wanted.label_map, wanted.images, wanted.params.past_scans
+        wanted.path,
+        wanted.part,
+        wanted.label_map,
+        wanted.images,
+        wanted.params.past_scans,
+        Thinning.of(wanted.params, wanted.label_map),
     ),
     prediction_format=lambda wanted, uses_camera: SemanticKITTIFormat(wanted.label_map),
     open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI(folder, name, wanted.label_map),
