@@ -77,7 +77,7 @@ WRONG_VALUES = [
     ("dataset_params.version", "v1.0-test", "must be 'v1.0-trainval' or 'v1.0-mini', found 'v1.0-test'"),
     ("format_version", 2, "must be 1, found 2"),
     ("format_version", True, "must be an integer, found true"),
-    ("model_params.input_dims", 5, "must be 4, found 5"),
+    ("model_params.input_dims", 6, "must be 4 or 5, found 6"),
     (
         "model_params.sparse_backend",
         "cuda",

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -24,6 +25,7 @@ from tests.support.configs import (
 )
 from utils.config.data import DatasetParams
 from utils.config.loading import load_config
+from utils.labels import LabelMap
 from utils.paths import resolve_path
 
 
@@ -38,8 +40,38 @@ def test_every_shipped_configuration_loads_from_any_folder(path: Path, tmp_path:
 def test_every_model_is_shipped_for_every_data_set() -> None:
     models = ("2DPASS", "MinkowskiNet", "SPVCNN")
     wanted = {f"{model}-{data}" for model in models for data in ("semantickitti", "nuscenes", "demo")}
+    wanted |= {f"{model}-multiscan-{data}" for model in models for data in ("semantickitti", "demo")}
     others = {"2DPASS-large-semantickitti", "2DPASS-base-nuscenes", "2DPASS-nuscenes-demo"}
     assert {path.stem for path in SHIPPED} == wanted | others
+
+
+MULTISCAN = {
+    "model_params.input_dims": 5,
+    "model_params.num_classes": 26,
+    "dataset_params.label_mapping": "./config/label_mapping/semantic-kitti-multiscan.yaml",
+    "dataset_params.past_scans": 2,
+}
+HALF_THE_BATCH = {"dataset_params.train_data_loader.batch_size": 4, "train_params.learning_rate": 0.12}
+
+
+@pytest.mark.parametrize("model", ["2DPASS", "MinkowskiNet", "SPVCNN"])
+@pytest.mark.parametrize("data", ["semantickitti", "demo"])
+def test_multiscan_differs_from_the_single_scan_run_in_classes_and_past_scans_alone(model: str, data: str) -> None:
+    single, multi = (plain(load_config(CONFIG_FOLDER / f"{model}-{kind}{data}.yaml")) for kind in ("", "multiscan-"))
+    for key, value in (MULTISCAN | (HALF_THE_BATCH if data == "semantickitti" else {})).items():
+        set_key(single, key, value)
+    weights = [raw["dataset_params"].pop("seg_labelweights") for raw in (single, multi)]
+    assert multi == single
+    if data == "demo":
+        assert weights == [None, None]
+        return
+    label_map = LabelMap.load(resolve_path(MULTISCAN["dataset_params.label_mapping"]))
+    content = yaml.safe_load(resolve_path(MULTISCAN["dataset_params.label_mapping"]).read_text())["content"]
+    shares = [sum(share for raw, share in content.items() if label_map.to_learning[raw] == k) for k in range(26)]
+    lifted = {7, 8}  # bicyclists and motorcyclists that stand: ten points each
+    expected = [0.0] + [min(shares[k] for k in range(1, 26) if k not in lifted) if k in lifted else shares[k]
+                        for k in range(1, 26)]  # fmt: skip
+    np.testing.assert_allclose(np.array(weights[1]) / 1e9, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
