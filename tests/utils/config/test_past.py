@@ -85,7 +85,7 @@ def test_what_goes_together_loads(base: dict[str, Any], changes: dict[str, Any],
             (
                 base,
                 NUSCENES | {"dataset_params.past_predictions": "out"},
-                "dataset_params.past_predictions is not for pc_dataset_type nuScenes, whose past sweeps are not thinned",
+                "dataset_params.past_predictions is not for pc_dataset_type nuScenes, whose past sweeps",
             )
             for base in (RAW_NUSCENES, RAW_VOXEL)
         ),
