@@ -1,21 +1,32 @@
-"""nuScenes' tables -> the index of them, which takes a minute and gigabytes for a moment."""
+"""nuScenes' tables -> the indexes of them, which takes a minute and gigabytes for a moment."""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from dataloader.datasets.nuscenes import tables
-from dataloader.datasets.nuscenes.index import NuScenesIndex
+from dataloader.datasets.nuscenes import sweeps, tables
+from dataloader.datasets.nuscenes.index import SWEEPS, NuScenesIndex
 from utils.command import stopping
 from utils.errors import UserError
 
 
 def build_apart(root: Path, version: str) -> NuScenesIndex:
-    """Builds the index in a process of its own: its memory is given back, and a lack of it ends in a clear line.
+    """Builds the index of key frames in a process of its own; see `_apart`."""
+    return _apart(build_index, root, version)
+
+
+def build_sweeps_apart(root: Path, version: str) -> NuScenesIndex:
+    """Builds the index of sweeps in a process of its own; see `_apart`."""
+    return _apart(build_sweeps, root, version)
+
+
+def _apart(build: Callable[[Path, str], NuScenesIndex], root: Path, version: str) -> NuScenesIndex:
+    """Calls `build` in a process of its own: its memory is given back, and a lack of it ends in a clear line.
 
     Raises:
         UserError: a table is damaged, they do not fit together, or the process was stopped.
@@ -27,7 +38,7 @@ def build_apart(root: Path, version: str) -> NuScenesIndex:
     fork = multiprocessing.get_context("fork")  # from Python 3.14 on the default would import everything again
     try:
         with ProcessPoolExecutor(max_workers=1, mp_context=fork, initializer=_prepare_reader) as pool:
-            return pool.submit(build_index, root, version).result()
+            return pool.submit(build, root, version).result()
     except (BrokenProcessPool, MemoryError) as error:
         raise stopped from error
 
@@ -46,3 +57,8 @@ def build_index(root: Path, version: str) -> NuScenesIndex:
     """
     folder = root / version
     return NuScenesIndex(tables.key_frames(folder), tables.category_names(folder))
+
+
+def build_sweeps(root: Path, version: str) -> NuScenesIndex:
+    """Builds what is kept of the tables in <root>/<version> for past sweeps; the errors are those of `build_index`."""
+    return NuScenesIndex(sweeps.lidar_sweeps(root / version), {}, name=SWEEPS)

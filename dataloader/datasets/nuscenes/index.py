@@ -3,8 +3,10 @@
 The tables are JSON of more than a gigabyte. What is needed of them is a few dozen megabytes of equal records, written
 once:
 
-    <data_path>/<version>/2dpass_index.npy     one record per key frame (`tables.key_frames`)
-    <data_path>/<version>/2dpass_index.json    the tables it was made of, and the categories
+    <data_path>/<version>/2dpass_index.npy      one record per key frame (`tables.key_frames`)
+    <data_path>/<version>/2dpass_index.json     the tables it was made of, and the categories
+    <data_path>/<version>/2dpass_sweeps.npy     one record per LiDAR sweep (`sweeps.lidar_sweeps`), and its .json;
+                                                made when past sweeps are asked for
 
 or, where the data cannot be written, in $XDG_CACHE_HOME/2dpass/<hash of the folder>/ (~/.cache if unset). The records
 are mapped into memory, so processes share them, and a newly started process opens the file again.
@@ -33,16 +35,26 @@ from utils.locks import locked
 _FORMAT = 2
 """The version of the content of an index, raised with each change; an older index is built again."""
 
-_NAME = "2dpass_index"
+KEY_FRAMES, SWEEPS = "2dpass_index", "2dpass_sweeps"
+"""The names of the indexes, which their files have."""
 
 _COLUMNS = {
-    "scene": ("S", ()),
-    "token": ("S", ()),
-    "lidar": ("S", ()),
-    "lidarseg": ("S", ()),
-    "images": ("S", (6,)),
-    "matrices": ("f", (6, 3, 4)),
-    "sizes": ("i", (6, 2)),
+    KEY_FRAMES: {
+        "scene": ("S", ()),
+        "token": ("S", ()),
+        "lidar": ("S", ()),
+        "lidarseg": ("S", ()),
+        "images": ("S", (6,)),
+        "matrices": ("f", (6, 3, 4)),
+        "sizes": ("i", (6, 2)),
+    },
+    SWEEPS: {
+        "lidar": ("S", ()),
+        "time": ("i", ()),
+        "pose": ("f", (3, 4)),
+        "frame": ("i", ()),
+        "previous": ("i", ()),
+    },
 }
 """Kind and shape of what a record holds."""
 
@@ -55,28 +67,32 @@ class NuScenesIndex:
     """The part of one version's tables that is kept.
 
     Attributes:
-        records: (key frames,) structured, sorted by scene name, then time; see `tables.key_frames`.
-        categories: raw label id -> category name; empty if category.json has no index (it came without lidarseg).
+        records: (key frames,) structured, sorted by scene name, then time; see `tables.key_frames`. Or (sweeps,), as
+            `sweeps.lidar_sweeps` gives them.
+        categories: raw label id -> category name; empty if category.json has no index (it came without lidarseg), and
+            beside sweeps.
         kept: (folder, checksum) of the file that `records` is mapped from; None if they are in memory only.
+        name: which index it is.
     """
 
     records: NDArray[np.void]
     categories: dict[int, str]
     kept: tuple[Path, int] | None = None
+    name: str = KEY_FRAMES
 
     @property
     def path(self) -> Path | None:
         """The file that `records` is mapped from, for error messages."""
-        return self.kept and self.kept[0] / f"{_NAME}.npy"
+        return self.kept and self.kept[0] / f"{self.name}.npy"
 
     def __reduce__(self) -> tuple[Callable[..., NuScenesIndex], tuple[Any, ...]]:
         """Pickles the place of the file, not its content, for a newly started process."""
         if self.kept is None:
-            return NuScenesIndex, (self.records, self.categories)
-        return _reopen, self.kept
+            return NuScenesIndex, (self.records, self.categories, None, self.name)
+        return _reopen, (*self.kept, self.name)
 
 
-def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesIndex:
+def open_index(folder: Path, build: Callable[[], NuScenesIndex], name: str = KEY_FRAMES) -> NuScenesIndex:
     """Opens the index of the tables in `folder`; builds and keeps it where there is none that is whole and of these.
 
     Several processes may call this at once: one builds, the others wait for it.
@@ -84,6 +100,7 @@ def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesInde
     Args:
         folder: <data_path>/<version>, with the tables.
         build: reads the tables.
+        name: which index.
 
     Raises:
         UserError: whatever `build` raises.
@@ -91,36 +108,37 @@ def open_index(folder: Path, build: Callable[[], NuScenesIndex]) -> NuScenesInde
     stamps = _stamps(folder)
     places = [folder, *_cache_folder(folder)]
     for place in places:
-        if (index := _load(place, stamps)) is not None:
+        if (index := _load(place, stamps, name)) is not None:
             return index
     writeable = next((place for place in places if _is_writeable(place)), None)
     if writeable is None:
-        _say(folder, f"it is not kept, as none of these can be written: {', '.join(map(str, places))}")
+        _say(folder, name, f"it is not kept, as none of these can be written: {', '.join(map(str, places))}")
         return build()
-    with locked(writeable / f".{_NAME}.lock"):
+    with locked(writeable / f".{name}.lock"):
         # It may have been built while this process waited.
-        if (index := _load(writeable, stamps)) is not None:
+        if (index := _load(writeable, stamps, name)) is not None:
             return index
-        _say(folder, f"what is needed is kept in {writeable / _NAME}.npy")
+        _say(folder, name, f"what is needed is kept in {writeable / name}.npy")
         index = build()
         try:
             _write(writeable, index, stamps)
         except OSError as error:
             print(f"{writeable}: cannot keep the index ({error.strerror}); it is in memory only", file=sys.stderr)
             return index
-        return _load(writeable, stamps) or index
+        return _load(writeable, stamps, name) or index
 
 
-def _say(folder: Path, where: str) -> None:
+def _say(folder: Path, name: str, where: str) -> None:
+    what = " for the past sweeps" if name == SWEEPS else ""
     print(
-        f"{folder}: reading the nuScenes tables, once (v1.0-trainval takes about half a minute); {where}",
+        f"{folder}: reading the nuScenes tables{what}, once (v1.0-trainval takes about half a minute); {where}",
         file=sys.stderr,
         flush=True,
     )
 
 
 def _stamps(folder: Path) -> Stamps:
-    tables = sorted(path for path in folder.glob("*.json") if not path.name.startswith((_NAME, ".")))
+    tables = sorted(path for path in folder.glob("*.json") if not path.name.startswith(("2dpass_", ".")))
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in tables}
 
 
@@ -134,7 +152,7 @@ def _cache_folder(folder: Path) -> list[Path]:
 
 
 def _is_writeable(folder: Path) -> bool:
-    probe = folder / f".{_NAME}.{uuid.uuid4().hex}"
+    probe = folder / f".{KEY_FRAMES}.{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(probe, "xb"):
@@ -152,12 +170,12 @@ def _write(folder: Path, index: NuScenesIndex, stamps: Stamps) -> None:
     Raises:
         OSError: they cannot be written.
     """
-    records = folder / f"{_NAME}.npy"
+    records = folder / f"{index.name}.npy"
     with whole_file(records) as file:
         np.save(file, index.records, allow_pickle=False)
     about = {"tables": stamps, "categories": {str(raw): name for raw, name in index.categories.items()}}
     header = {"format": _FORMAT, "checksum": _checksum(records, about), **about}
-    write_text(folder / f"{_NAME}.json", json.dumps(header))
+    write_text(folder / f"{index.name}.json", json.dumps(header))
 
 
 def _checksum(records: Path, about: dict[str, Any]) -> int:
@@ -166,37 +184,49 @@ def _checksum(records: Path, about: dict[str, Any]) -> int:
     return zlib.crc32(text, zlib.crc32(np.memmap(records, dtype=np.uint8, mode="r").data))
 
 
-def _load(folder: Path, stamps: Stamps | None) -> NuScenesIndex | None:
+def _load(folder: Path, stamps: Stamps | None, name: str) -> NuScenesIndex | None:
     """Loads the index kept in `folder`; None if there is none, or it is damaged, or not of the tables of `stamps`."""
-    path = folder / f"{_NAME}.npy"
+    path = folder / f"{name}.npy"
     try:
-        for file in (path, folder / f"{_NAME}.json"):
+        for file in (path, folder / f"{name}.json"):
             require_regular(file)
-        header = json.loads((folder / f"{_NAME}.json").read_bytes())
+        header = json.loads((folder / f"{name}.json").read_bytes())
         about = {key: header[key] for key in ("tables", "categories")}
         if header["format"] != _FORMAT or (stamps is not None and about["tables"] != stamps):
             return None
         if _checksum(path, about) != header["checksum"]:
             return None
-        categories = {int(raw): name for raw, name in about["categories"].items()}
+        categories = {int(raw): category for raw, category in about["categories"].items()}
         records = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not _are_key_frames(records) or not all(isinstance(name, str) for name in categories.values()):
+        if not _are(name, records) or not all(isinstance(category, str) for category in categories.values()):
             return None
-        return NuScenesIndex(records, categories, kept=(folder, header["checksum"]))
+        return NuScenesIndex(records, categories, (folder, header["checksum"]), name)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _are_key_frames(records: NDArray[Any]) -> bool:
-    """Returns whether this can be what `tables.key_frames` gives: the file may come with a data set."""
-    if records.ndim != 1 or records.dtype.names != tuple(_COLUMNS):
+def _are(name: str, records: NDArray[Any]) -> bool:
+    """Returns whether this can be what the tables are made into: the file may come with a data set."""
+    columns = _COLUMNS[name]
+    if records.ndim != 1 or records.dtype.names != tuple(columns):
         return False
-    columns = {name: (records[name].dtype.kind, records[name].shape[1:]) for name in _COLUMNS}
-    return columns == _COLUMNS and np.array_equal(records["images"] != b"", (records["sizes"] > 0).all(axis=-1))
+    if {column: (records[column].dtype.kind, records[column].shape[1:]) for column in columns} != columns:
+        return False
+    if name == SWEEPS:
+        return _lead_back(records)
+    return np.array_equal(records["images"] != b"", (records["sizes"] > 0).all(axis=-1))
 
 
-def _reopen(folder: Path, checksum: int) -> NuScenesIndex:
-    index = _load(folder, None)
+def _lead_back(sweeps: NDArray[Any]) -> bool:
+    """Returns whether each sweep has a pose, and is preceded by an earlier one, in an earlier row, or by none."""
+    previous, rows = sweeps["previous"], np.arange(len(sweeps))
+    if not (np.isfinite(sweeps["pose"]).all() and (previous >= -2).all() and (previous < rows).all()):
+        return False
+    return bool((sweeps["time"][previous] < sweeps["time"])[previous >= 0].all())
+
+
+def _reopen(folder: Path, checksum: int, name: str) -> NuScenesIndex:
+    index = _load(folder, None, name)
     if index is None or index.kept != (folder, checksum):
-        raise UserError(f"{folder / _NAME}.npy: removed or replaced while the program ran; start it again")
+        raise UserError(f"{folder / name}.npy: removed or replaced while the program ran; start it again")
     return index

@@ -1,4 +1,4 @@
-"""Poses and calibrations in nuScenes' tables -> the way of a LiDAR point into each camera's picture."""
+"""Poses and calibrations in nuScenes' tables -> the way of a LiDAR point into each camera's picture, or the city."""
 
 from __future__ import annotations
 
@@ -92,6 +92,23 @@ def lidar_to_pixels(
     found = intrinsics[sensor_rows[:, 1:]] @ np.concatenate([turn, shift], axis=-1)
     matrices[known] = found[known]
     return matrices
+
+
+def lidar_to_global(
+    sensors: Poses, vehicles: Poses, sensor_rows: NDArray[np.int64], vehicle_rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Chains lidar -> vehicle -> global.
+
+    Args:
+        sensors: where the sensors are on the vehicle.
+        vehicles: where the vehicle is.
+        sensor_rows, vehicle_rows: (sweeps,) of each sweep.
+
+    Returns:
+        (sweeps, 3, 4) float64 [rotation | position in metres].
+    """
+    turn, at = vehicles.rotations[vehicle_rows], vehicles.positions[vehicle_rows]
+    return np.concatenate([turn @ sensors.rotations[sensor_rows], turn @ sensors.positions[sensor_rows] + at], axis=-1)
 
 
 def numbers(

@@ -2,15 +2,17 @@
 
 <data_path>/<version>/*.json                                 tables; see `dataloader.datasets.nuscenes.tables`
 <data_path>/samples/LIDAR_TOP/*.pcd.bin                      float32 N x 5: x, y, z (m), intensity 0..255, ring
+<data_path>/sweeps/LIDAR_TOP/*.pcd.bin                       the sweeps between key frames, if past sweeps are wanted
 <data_path>/samples/CAM_*/*.jpg                              six cameras, 1600 x 900
 <data_path>/lidarseg/<version>/<token>_lidarseg.bin          uint8 N: index in category.json
 
-Key frames only. The tables are read once for a version; see `dataloader.datasets.nuscenes.index`.
+The scans are the key frames. The tables are read once for a version; see `dataloader.datasets.nuscenes.index`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,12 @@ from dataloader.datasets.nuscenes import tables
 from dataloader.datasets.nuscenes.build import build_apart
 from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes.files import read_labels
+from dataloader.datasets.nuscenes.history import History, NuScenesSweep
 from dataloader.datasets.nuscenes.index import open_index
 from dataloader.datasets.nuscenes.predictions import NuScenesFormat
 from dataloader.datasets.nuscenes.splits import scenes_of
 from dataloader.datasets.nuscenes.versions import WHERE, version_and_split, version_folder
+from dataloader.datasets.past_sweeps import PastSweep
 from dataloader.datasets.source import Source
 from dataloader.formats.files import file_sizes, missing_files, read_bytes, read_point_file
 from dataloader.formats.scan_check import (
@@ -60,6 +64,8 @@ class NuScenes:
             "test", which has no labels.
         label_map: category names to learning ids.
         image_size: offer the camera images, brought to this (width, height). None: no images; then none are needed.
+        past_sweeps: number of sweeps before each key frame that `past` lists. Only with some are ego_pose.json and the
+            sweeps between key frames needed.
 
     Attributes:
         absent: the scenes of the split that are not in the tables.
@@ -71,7 +77,8 @@ class NuScenes:
         UserError: the folder, the version, a table or every scene is missing, a table is damaged, the split is none of
             the version's, labels are wanted and there are none, or a scan, a label file or, with `image_size`, an
             image is missing, a scan is empty or has another number of points than its labels, the first scans cannot
-            be used, or no camera sees any of their points.
+            be used, or no camera sees any of their points, or, with `past_sweeps`, a sweep is missing, empty or no
+            whole number of points, or a scan has no pose.
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class NuScenes:
         split: str,
         label_map: LabelMap,
         image_size: tuple[int, int] | None = None,
+        past_sweeps: int = 0,
     ) -> None:
         self.root = Path(data_path)
         self.has_labels = split != "test"
@@ -96,7 +104,12 @@ class NuScenes:
         if not len(self._rows):
             raise UserError(f"{self._folder}: the tables hold no scene of the split {split}; {WHERE}")
         self.label_map = self._match_categories(label_map) if self.has_labels else label_map
-        self.notes = self._look_at_scans(self._check_files(version, split))
+        notes, sizes = Notes(), self._check_files(version, split)
+        self._history = None
+        if past_sweeps:
+            self._history = History.open(self.root, version, self._index, self._rows, past_sweeps)
+            self._history.look(split, version, notes)
+        self.notes = self._look_at_scans(sizes, notes)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -126,20 +139,36 @@ class NuScenes:
         Raises:
             UserError: a file is missing, truncated, empty or of the wrong length, or a label is not in category.json.
         """
-        record, frame = self._record(index), self.frame(index)
+        record = self._record(index)
+        scan = self._read_points(self.frame(index), record["lidarseg"].decode() if self.has_labels else "")
+        if camera is None or self._image_size is None:
+            return scan
+        image = self.image(index, camera)
+        pixels = project(scan.xyz, self.projection(index, camera), *self._image_size, front="depth")
+        return replace(scan, image=image, pixels=pixels)
+
+    def past(self, index: int) -> Sequence[PastSweep]:
+        """Lists the `past_sweeps` sweeps before scan `index`, key frames among them, the newest first.
+
+        There are fewer at the start of a scene. Points closer than a metre to the sensor are returns of the own car.
+        """
+        return () if self._history is None else self._history.past(index)
+
+    def read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
+        """Reads a sweep that `past` names; only key frames have labels. The errors are those of `read`."""
+        assert isinstance(sweep, NuScenesSweep)
+        return self._read_points(sweep.frame, sweep.lidarseg if with_labels and self.has_labels else "")
+
+    def _read_points(self, frame: Frame, lidarseg: str) -> Scan:
+        """Reads a sweep; labels are 0 without the file `lidarseg` below data_path."""
         xyz, intensity = read_point_file(frame.path, columns=5)
         count = len(xyz)
-        if self.has_labels:
-            labels = read_labels(self.root / record["lidarseg"].decode(), count, self.label_map)
-        else:
-            labels = np.zeros(count, dtype=np.uint8)
-        image = None
-        pixels = no_pixels(count)
-        if camera is not None and self._image_size is not None:
-            image = self.image(index, camera)
-            pixels = project(xyz, self.projection(index, camera), *self._image_size, front="depth")
-        instances = np.zeros(count, dtype=np.int32)
-        return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), pixels, image)
+        labels = np.zeros(count, dtype=np.uint8)
+        if lidarseg:
+            path = self.root / checked_path(lidarseg, "filename", self._index.path or self._folder)
+            labels = read_labels(path, count, self.label_map)
+        instances, rows = np.zeros(count, dtype=np.int32), np.arange(count, dtype=np.int64)
+        return Scan(frame, xyz, intensity, labels, instances, rows, no_pixels(count))
 
     def image(self, index: int, camera: int) -> NDArray[np.uint8]:
         """Reads the image of one of `CAMERAS`, (H, W, 3) uint8 RGB of `image_size`, which must have been given.
@@ -161,9 +190,8 @@ class NuScenes:
         scale = np.append(self._image_size / record["sizes"][camera], 1.0)
         return scale[:, None] * record["matrices"][camera]
 
-    def _look_at_scans(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
-        """Looks at the `sizes` of all files and into some scans of the split; returns lines about what is doubtful."""
-        notes = Notes()
+    def _look_at_scans(self, sizes: Mapping[str, int], notes: Notes) -> tuple[str, ...]:
+        """Looks at the `sizes` of all files and into some scans of the split; returns all lines for the user."""
         scans, labels = ([name.decode() for name in self._column(kind)] for kind in ("lidar", "lidarseg"))
         for scan, label in zip(scans, labels, strict=True):
             labelled = self.root / label if self.has_labels else None
@@ -270,7 +298,7 @@ def _decoded(values: Iterable[bytes]) -> list[str]:
 def _open(wanted: Request) -> NuScenes:
     version, split = version_and_split(wanted)
     image_size = wanted.params.resize if wanted.images and isinstance(wanted.params, NuScenesImages) else None
-    return NuScenes(wanted.path, version, split, wanted.label_map, image_size)
+    return NuScenes(wanted.path, version, split, wanted.label_map, image_size, wanted.params.past_sweeps)
 
 
 def _open_corrupted(wanted: Request, folder: Path, name: str, clean: Callable[[], Source]) -> CorruptedNuScenes:

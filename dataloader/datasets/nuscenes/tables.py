@@ -54,12 +54,16 @@ _Rows = list[list["_KeyFrame | None"]]
 """The key frames of every sample, of each of `_CHANNELS`; None where the tables have none."""
 
 
-class _Sensors(NamedTuple):
+class Sensors(NamedTuple):
     """The calibrations of `_CHANNELS`: poses, (rows, 3, 3) intrinsics (0 for the LiDAR), and the channel of each."""
 
     poses: Poses
     intrinsics: NDArray[np.float64]
     channels: list[int]
+
+    def is_lidar(self, row: int) -> bool:
+        """Returns whether a calibration is one of the LiDAR."""
+        return _CHANNELS[self.channels[row]] == LIDAR
 
 
 def key_frames(folder: Path) -> NDArray[np.void]:
@@ -79,9 +83,9 @@ def key_frames(folder: Path) -> NDArray[np.void]:
         UserError: a table is damaged, tables do not fit together, a sample has no scan, a pose or calibration is no
             such thing, or a name would lead out of its folder.
     """
-    samples = _samples(folder)
+    samples = read_samples(folder)
     order = sorted(samples, key=samples.__getitem__)
-    sensors = _sensors(folder)
+    sensors = read_sensors(folder)
     measured = _measured(folder, order, sensors)
     lidar = [row[0].token for row in measured if row[0] is not None]
     if len(set(lidar)) < len(lidar):
@@ -92,11 +96,11 @@ def key_frames(folder: Path) -> NDArray[np.void]:
     in_turn = (camera for row in measured for camera in row[1:])
     cameras = [camera if there else None for camera, there in zip(in_turn, seen, strict=True)]
     columns = {
-        "scene": _text(samples[token][0] for token in order),
-        "token": _text(lidar),
-        "lidar": _text(row[0].filename for row in measured if row[0] is not None),
-        "lidarseg": _text(lidarseg.get(token, "") for token in lidar),
-        "images": _text(m.filename if m else "" for m in cameras).reshape(-1, len(CAMERAS)),
+        "scene": ascii_text(samples[token][0] for token in order),
+        "token": ascii_text(lidar),
+        "lidar": ascii_text(row[0].filename for row in measured if row[0] is not None),
+        "lidarseg": ascii_text(lidarseg.get(token, "") for token in lidar),
+        "images": ascii_text(m.filename if m else "" for m in cameras).reshape(-1, len(CAMERAS)),
         "matrices": matrices,
         "sizes": np.array([m.size if m else (0, 0) for m in cameras], dtype=np.int32).reshape(-1, len(CAMERAS), 2),
     }
@@ -122,7 +126,7 @@ def category_names(folder: Path) -> dict[int, str]:
     return names
 
 
-def _samples(folder: Path) -> dict[str, tuple[str, int]]:
+def read_samples(folder: Path) -> dict[str, tuple[str, int]]:
     """Reads token -> (scene name, timestamp)."""
     path, scenes = folder / "scene.json", {}
     for token, name in map(Fields(path, token=str, name=str), read_records(path)):
@@ -135,7 +139,8 @@ def _samples(folder: Path) -> dict[str, tuple[str, int]]:
     return samples
 
 
-def _sensors(folder: Path) -> _Sensors:
+def read_sensors(folder: Path) -> Sensors:
+    """Reads the calibrations of the LiDAR and the cameras."""
     path = folder / "sensor.json"
     names = dict(map(Fields(path, token=str, channel=str), read_records(path)))
     path = folder / "calibrated_sensor.json"
@@ -153,10 +158,10 @@ def _sensors(folder: Path) -> _Sensors:
     found = [records[row].get("camera_intrinsic") for row in cameras]
     intrinsics = np.zeros((len(tokens), 3, 3))
     intrinsics[cameras] = numbers(found, "camera_intrinsic", (3, 3), [tokens[row] for row in cameras], path)
-    return _Sensors(poses, intrinsics, channels)
+    return Sensors(poses, intrinsics, channels)
 
 
-def _measured(folder: Path, order: list[str], sensors: _Sensors) -> _Rows:
+def _measured(folder: Path, order: list[str], sensors: Sensors) -> _Rows:
     """Reads the key frames of the samples `order`."""
     path = folder / "sample_data.json"
     rows: dict[str, list[_KeyFrame | None]] = {token: [None] * len(_CHANNELS) for token in order}
@@ -202,9 +207,16 @@ def _lidarseg(folder: Path, scans: Container[str]) -> dict[str, str]:
     return {scan: checked_path(filename, "filename", path) for scan, filename in files if scan in scans}
 
 
-def _matrices(folder: Path, measured: _Rows, sensors: _Sensors) -> NDArray[np.float64]:
+def _matrices(folder: Path, measured: _Rows, sensors: Sensors) -> NDArray[np.float64]:
+    vehicles = vehicle_poses(folder, {m.ego_pose_token for row in measured for m in row if m is not None})
+    sensor_rows = np.array([[m.sensor if m else -1 for m in row] for row in measured])
+    vehicle_rows = np.array([[vehicles.rows.get(m.ego_pose_token, -1) if m else -1 for m in row] for row in measured])
+    return lidar_to_pixels(sensors.poses, sensors.intrinsics, vehicles, sensor_rows, vehicle_rows)
+
+
+def vehicle_poses(folder: Path, wanted: Container[str]) -> Poses:
+    """Reads those of the `wanted` ego poses (by token) that the tables have; none without ego_pose.json."""
     path = folder / "ego_pose.json"
-    wanted = {m.ego_pose_token for row in measured for m in row if m is not None}
     poses = map(Fields(path, token=str, rotation=list, translation=list), read_records(path) if path.is_file() else ())
     tokens, rotations, translations = [], [], []
     for token, rotation, translation in poses:
@@ -212,13 +224,11 @@ def _matrices(folder: Path, measured: _Rows, sensors: _Sensors) -> NDArray[np.fl
             tokens.append(token)
             rotations.append(rotation)
             translations.append(translation)
-    vehicles = Poses.of(tokens, rotations, translations, path)
-    sensor_rows = np.array([[m.sensor if m else -1 for m in row] for row in measured])
-    vehicle_rows = np.array([[vehicles.rows.get(m.ego_pose_token, -1) if m else -1 for m in row] for row in measured])
-    return lidar_to_pixels(sensors.poses, sensors.intrinsics, vehicles, sensor_rows, vehicle_rows)
+    return Poses.of(tokens, rotations, translations, path)
 
 
-def _text(values: Iterable[str]) -> NDArray[np.bytes_]:
+def ascii_text(values: Iterable[str]) -> NDArray[np.bytes_]:
+    """Makes a column of text, as wide as the longest."""
     return np.array([value.encode("ascii") for value in values], dtype=np.bytes_)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from dataloader.catalogue import load_label_map
 from dataloader.datasets.nuscenes.source import CAMERAS, NuScenes
+from dataloader.formats.scan_check import Notes
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -92,10 +93,10 @@ def test_cameras_that_see_nothing(root, labels) -> None:
     records["matrices"][:] = 0
     sizes = source._check_files("v1.0-mini", "mini_val")
     with pytest.raises(UserError, match=r"calibrated_sensor\.json: no point of .* image of CAM_FRONT, "):
-        source._look_at_scans(sizes)
+        source._look_at_scans(sizes, Notes())
     records["matrices"][:] = source_matrices(root, labels)
     records["matrices"][:, CAMERAS.index("CAM_BACK")] = 0
-    (note,) = source._look_at_scans(sizes)
+    (note,) = source._look_at_scans(sizes, Notes())
     assert "falls into the image of CAM_BACK" in note and "CAM_FRONT" not in note
 
 
