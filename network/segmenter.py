@@ -8,8 +8,8 @@ result.names[result.labels[0]]              # the class of the first point
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from network.assemble import load_for_test
 from network.models.segmentation_network import SegmentationNetwork
+from network.past import History, checked_number, checked_numbers, checked_past, checked_trajectory
+from network.points import Points, as_cloud
 from network.result import Result
 from network.voting import segment
 from network.weights.configuration import Tested, open_for_test
@@ -30,15 +32,18 @@ from utils.scan.alignment import Alignment
 from utils.scan.batch import collate
 from utils.scan.evaluation import evaluation_sample
 from utils.scan.fitting import Fit, Misfit, diagnose
+from utils.scan.motion import move_points
+from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
 from utils.scan.records import Frame, Sample, Scan, Segmentation, no_pixels
-from utils.scan.sensor import sensor_called
+from utils.scan.sensor import NUSCENES, sensor_called
 from utils.scan.statistics import PERCENTAGES
+from utils.scan.trajectory import Ages
 from utils.scan.views import random_views
 from utils.scan.volume import in_volume
 
-Points = NDArray[Any] | torch.Tensor | PointCloud
-"""(N, 3) x, y, z or (N, 4) x, y, z, intensity, any float or integer type; or a cloud that a reader has made."""
+Past = PastCloud | tuple[Points, Any, float]
+"""An earlier cloud: its points, the motion from its frame to the current one, and its age."""
 
 Precision = Literal["32", "bf16", "16"]
 _AUTOCAST = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
@@ -46,6 +51,10 @@ _AUTOCAST = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 
 class MisfitWarning(UserWarning):
     """A warning that a scan does not fit the scans that the network was trained on."""
+
+
+class NoPastWarning(UserWarning):
+    """A warning that a network that was trained with past scans is given none."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,9 @@ class Segmenter:
         statistics: statistics of the training; None for published checkpoints and those of earlier versions.
         device: where the network is.
         alignment: what is done to points before the network sees them.
+        takes_past: whether the network takes points of past scans.
+        past_scans: number of past scans that it was trained with.
+        ages: the unit in which it has learned how old points are.
     """
 
     def __init__(
@@ -110,6 +122,10 @@ class Segmenter:
         if not isinstance(votes, int) or votes < 1:
             raise ValueError(f"votes must be a whole number of 1 or more, not {votes!r}")
         self._low, self._high = config.dataset_params.bounds
+        self._input_dims = config.model_params.input_dims
+        self.takes_past = self._input_dims > 4
+        self.past_scans = config.dataset_params.past if self.takes_past else 0
+        self.ages: Ages = "seconds" if config.dataset_params.pc_dataset_type == NUSCENES.name else "scans"
         self._views = random_views(votes, np.random.default_rng([seed, 0]))
         network.warm_up(self.device, self._dtype or torch.float32, training=False)
         self._network = network.to(self.device).eval().requires_grad_(False)
@@ -145,33 +161,88 @@ class Segmenter:
         return Segmenter(network, tested, **settings)
 
     @overload
-    def __call__(self, points: Points) -> Result: ...
+    def __call__(self, points: Points, past: Sequence[Past] | None = None) -> Result: ...
 
     @overload
     def __call__(self, points: Sequence[Points]) -> list[Result]: ...
 
-    def __call__(self, points: Points | Sequence[Points]) -> Result | list[Result]:
-        """Labels a cloud, or each of a list of clouds.
+    def __call__(self, points: Points | Sequence[Points], past: Sequence[Past] | None = None) -> Result | list[Result]:
+        """Labels a cloud, or each of a list of clouds that have nothing to do with each other.
 
         Args:
             points: (N, 4) x, y, z (metres, in the frame of the training data) and intensity (in its unit), or (N, 3)
                 without intensities; NumPy or torch, on any device. A row with a NaN, or (0, 0, 0), is no return. Or a
                 list of such arrays, of any lengths.
+            past: earlier clouds of the same sensor, for one cloud and a network that was trained with past scans: of
+                each its points, the motion (3, 4) or (4, 4) from the sensor's frame then to its frame now (in the axes
+                and the unit of the points), and its age, above 0, in the unit `ages`. An empty list: there are none, at
+                the start of a drive. `sequence` makes all of that of poses.
 
         Returns:
-            The result for one cloud, or a list of results. Labels and all else are NumPy arrays.
+            The result for one cloud, or a list of results. Labels and all else are NumPy arrays, and of the points of
+            the cloud alone, not of past ones.
 
         Raises:
-            ValueError: the array has another shape or holds no numbers.
+            ValueError: the array has another shape or holds no numbers, a motion is none, or the network takes no past.
             UserError: there is no point that the network could label, or its outputs are NaN.
         """
         if points is None or isinstance(points, str | Path):
             raise ValueError(
                 f"points must be an array, not {points!r}; files are for predict.py, or np.load and the like"
             )
+        if past is None and self.past_scans:
+            warnings.warn(f"{self.trained_with_past()}; it is given none: see sequence", NoPastWarning, stacklevel=2)
         if isinstance(points, PointCloud | np.ndarray | torch.Tensor):
-            return self._one(as_cloud(points))
+            return self._one(as_cloud(points), self._checked_past(past))
+        if past is not None:
+            raise ValueError("past goes with one cloud, not with a list of clouds; sequence() takes those in order")
         return [self._one(as_cloud(each, f"cloud {number}")) for number, each in enumerate(points)]
+
+    def sequence(
+        self,
+        clouds: Iterable[Points],
+        poses: NDArray[Any] | torch.Tensor | Sequence[Any],
+        past_scans: int | None = None,
+        numbers: Sequence[int] | None = None,
+        times: Sequence[float] | None = None,
+    ) -> Iterator[Result]:
+        """Labels the clouds of a drive, in order, each with the points of those before it.
+
+        It takes a cloud when its result is wanted, and keeps the last `past_scans` ones, no more.
+
+        Args:
+            clouds: the clouds, from the first to the last; each as for a call. A generator will do.
+            poses: (n, 4, 4) or (n, 3, 4), the pose of the sensor at each cloud, in any frame that all share; in the
+                axes and the unit of the clouds.
+            past_scans: how many clouds before each one are used; default: as in the training. 0: none.
+            numbers: the frame number of each cloud, where some are left out; default: 0, 1, 2 and so on.
+            times: when each was taken, seconds; for networks whose `ages` are seconds.
+
+        Returns:
+            An iterator of the results, one for each cloud, of its own points.
+
+        Raises:
+            ValueError: poses, numbers or times are none, or do not fit together; the network takes no past scans; or
+                its ages are seconds, and there are no times.
+            UserError: as for a call, when it is the turn of the cloud.
+        """
+        most = checked_number(self.past_scans if past_scans is None else past_scans)
+        trajectory = checked_trajectory(poses, times)
+        if most and not self.takes_past:
+            raise ValueError(f"{self.knows_no_past()}; past_scans=0 labels each cloud alone")
+        if most and self.ages == "seconds" and times is None:
+            raise ValueError("the network has learned ages in seconds: times must say when each cloud was taken")
+        history = History(trajectory, checked_numbers(numbers, len(trajectory)), most, self.ages)
+        named = (as_cloud(each, f"cloud {number}") for number, each in enumerate(clouds))
+        return (self._one(cloud, past) for cloud, past in history.steps(named))
+
+    def trained_with_past(self) -> str:
+        """Returns how many past scans the network was trained with, as half a line."""
+        return f"the network was trained with the {self.past_scans} scans before each"
+
+    def knows_no_past(self) -> str:
+        """Returns that the network takes no past scans, as half a line."""
+        return "the network was trained on single scans (model_params.input_dims is 4) and takes no past ones"
 
     def diagnose(
         self, clouds: Sequence[PointCloud], given: Alignment | None = None
@@ -185,18 +256,26 @@ class Segmenter:
             return (), given
         return diagnose(clouds, self.sensor, self.statistics, given)
 
-    def prepare(self, cloud: PointCloud, alignment: Alignment | None = None, advice: str = "") -> Prepared:
+    def prepare(
+        self,
+        cloud: PointCloud,
+        alignment: Alignment | None = None,
+        advice: str = "",
+        past: Sequence[PastCloud] = (),
+    ) -> Prepared:
         """Prepares a cloud on the CPU, while the network may be busy: alignment, volume, nearest points.
 
         Args:
             cloud: the points.
             alignment: what is done to them; None: what the segmenter was made with.
             advice: what to do about a cloud outside the volume, for the error; "": not known.
+            past: earlier clouds, the newest first. They are moved to the cloud, and then aligned as it is.
 
         Raises:
             UserError: no point of the cloud is a return, or none lies inside the volume.
         """
-        aligned = (alignment or self.alignment).apply(cloud, self.sensor, self.statistics)
+        placing = (alignment or self.alignment).located(cloud, self.sensor, self.statistics)
+        aligned = placing.apply(cloud, self.sensor, self.statistics)
         there = cloud.measured & np.isfinite(aligned.xyz).all(axis=1)
         if not there.any():
             raise UserError(f"{cloud.name}: none of its {len(cloud)} points is a return (all are NaN or 0)")
@@ -210,20 +289,41 @@ class Segmenter:
                 f"{_corner(self._high)} m around the sensor, most lie around ({places}); put it right with "
                 f"{advice or '--center, --axes, --sensor_height or --length_scale'}, or with --fit auto"
             )
-        intensity = aligned.intensity
-        if intensity is None:
-            intensity = np.full(len(xyz), self._usual_intensity(), dtype=np.float32)
+        scan = self._scan(aligned.name, xyz, aligned.intensity)
+        earlier = [self._past_points(one, placing) for one in past]
+        return Prepared(cloud, xyz, evaluation_sample(scan, inside, self._views, earlier))
+
+    def _past_points(self, past: PastCloud, placing: Alignment) -> Scan:
+        """Returns the points of a past cloud that go through the network, in the frame of the training.
+
+        Args:
+            past: the cloud.
+            placing: the alignment of the current cloud, which has been located.
+        """
+        cloud, rows = past.cloud, past.cloud.measured
+        if self.sensor.own_car:
+            at_its_time = placing.placed(cloud.xyz, self.sensor, self.statistics)
+            rows &= ~(np.abs(at_its_time[:, :2]) < self.sensor.own_car).all(axis=1)
+        intensity = None if cloud.intensity is None else cloud.intensity[rows]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, and is left out
+            moved = PointCloud(cloud.name, move_points(cloud.xyz[rows], past.motion), intensity)
+            aligned = placing.apply(moved, self.sensor, self.statistics)
+        scan = self._scan(cloud.name, np.asarray(aligned.xyz, dtype=np.float32), aligned.intensity)
+        aged = replace(scan, age=np.broadcast_to(np.float32(past.age), (len(scan),)))
+        return aged.select(in_volume(scan.xyz, self._low, self._high))
+
+    def _scan(self, name: str, xyz: NDArray[np.float32], intensity: NDArray[np.float32] | None) -> Scan:
+        """Returns aligned points as a scan without labels; the median of the training stands in for intensities."""
         none = np.zeros(len(xyz), dtype=np.int32)
-        scan = Scan(
-            frame=Frame("", cloud.name, cloud.name),
+        return Scan(
+            frame=Frame("", name, name),
             xyz=xyz,
-            intensity=intensity,
+            intensity=np.full(len(xyz), self._usual_intensity(), dtype=np.float32) if intensity is None else intensity,
             labels=none.astype(np.uint8),
             instances=none,
             index=np.arange(len(xyz), dtype=np.int64),
             pixels=no_pixels(len(xyz)),
         )
-        return Prepared(cloud, xyz, evaluation_sample(scan, inside, self._views))
 
     def segment(self, prepared: Sequence[Prepared]) -> list[Result]:
         """Runs the network on clouds that are prepared, as one batch.
@@ -231,7 +331,8 @@ class Segmenter:
         Raises:
             UserError: the outputs of the network are NaN or infinite.
         """
-        batch = collate([one.sample for one in prepared], with_images=False).to(self.device)
+        samples = [one.sample for one in prepared]
+        batch = collate(samples, with_images=False, input_dims=self._input_dims).to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             found = segment(self._network, batch, with_confidence=True)
         if not all(bool(each.finite) for each in found):
@@ -241,7 +342,13 @@ class Segmenter:
             )
         return [self._result(one, each) for one, each in zip(prepared, found, strict=True)]
 
-    def _one(self, cloud: PointCloud) -> Result:
+    def _checked_past(self, past: Sequence[Past] | None) -> list[PastCloud]:
+        found = checked_past(past or ())
+        if found and not self.takes_past:
+            raise ValueError(f"{self.knows_no_past()}; leave out past")
+        return found
+
+    def _one(self, cloud: PointCloud, past: Sequence[PastCloud] = ()) -> Result:
         alignment = self.alignment
         if self._fit != "off":
             found, fitted = self.diagnose([cloud])
@@ -251,7 +358,7 @@ class Segmenter:
                 for misfit in found:
                     remedy = f"; fit='auto' puts it right, as does predict.py {misfit.remedy}" if misfit.remedy else ""
                     warnings.warn(f"{cloud.name}: {misfit.text}{remedy}", MisfitWarning, stacklevel=3)
-        return self.segment([self.prepare(cloud, alignment)])[0]
+        return self.segment([self.prepare(cloud, alignment, past=past)])[0]
 
     def _result(self, prepared: Prepared, segmentation: Segmentation) -> Result:
         there = np.isfinite(prepared.aligned).all(axis=1)
@@ -273,43 +380,6 @@ class Segmenter:
     def _usual_intensity(self) -> float:
         """Returns what stands in for intensities that a cloud does not have: the median of the training."""
         return 0.0 if self.statistics is None else self.statistics.intensity[PERCENTAGES.index(50)]
-
-
-def as_cloud(points: Points, name: str = "the array") -> PointCloud:
-    """Returns an array of points as a cloud.
-
-    Args:
-        points: see `Points`.
-        name: what messages call it.
-
-    Raises:
-        ValueError: the array is not (N, 3) or (N, 4) with N of 1 or more, or does not hold real numbers.
-    """
-    if isinstance(points, PointCloud):
-        return points
-    if isinstance(points, torch.Tensor):
-        points = _numpy(points, name)
-    array = np.asarray(points)
-    if array.ndim != 2 or array.shape[1] not in (3, 4) or not len(array):
-        hint = "; points[:, :4] takes the first columns" if array.ndim == 2 and array.shape[1] > 4 else ""
-        hint = "; it looks turned: points.T" if array.ndim == 2 and array.shape[0] in (3, 4) else hint
-        shape = f"(N, 3) or (N, 4), N of 1 or more, not {array.shape}{hint}"
-        raise ValueError(f"{name}: points must have the shape {shape}")
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name}: points must be real numbers, not {array.dtype}")
-    real = np.float64 if array.dtype.itemsize > 4 or array.dtype.kind != "f" else np.float32
-    intensity = None
-    if array.shape[1] == 4:
-        intensity = np.nan_to_num(array[:, 3].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return PointCloud(name, array[:, :3].astype(real), intensity)
-
-
-def _numpy(points: torch.Tensor, name: str) -> NDArray[Any]:
-    """Returns the numbers of a tensor; those of types that NumPy does not have as float32."""
-    if points.layout != torch.strided or points.is_quantized or points.device.type == "meta":
-        raise ValueError(f"{name}: points must be in a dense tensor, not a sparse, quantized or meta one")
-    points = points.detach().cpu().resolve_conj().resolve_neg()
-    return (points.float() if points.is_floating_point() and points.element_size() < 4 else points).numpy()
 
 
 def _label_map(tested: Tested) -> LabelMap:

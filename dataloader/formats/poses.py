@@ -1,6 +1,8 @@
-"""Files of poses: where a sensor was at each of its scans.
+"""Files of poses: where a sensor was at each of its scans, and of times.
 
-KITTI's form is read: one line per scan with 12 numbers, the 3 x 4 matrix [rotation | position in metres] row by row.
+Two forms are read, told apart by the numbers of a line. KITTI's has 12, the 3 x 4 matrix [rotation | position in
+metres] row by row. That of the TUM benchmark has 8: the time in seconds, the position, and the rotation as a quaternion
+x, y, z, w. Lines that begin with # are comments.
 """
 
 from __future__ import annotations
@@ -13,50 +15,105 @@ from numpy.typing import NDArray
 from utils.errors import UserError
 from utils.files import require_regular
 from utils.names import shown
+from utils.scan.trajectory import FARTHEST, Trajectory, first_not_later, rotation_fault
+
+__all__ = ["read_poses", "read_times", "read_trajectory", "rotation_fault"]
+
+KITTI, TUM = 12, 8
+"""The numbers on a line of either form."""
 
 _LARGEST = 1 << 28  # bytes of a file; a day at 10 scans a second has 150 MB
-_FARTHEST = 1e9  # metres from the origin; the circumference of the earth has 4e7
-_SKEW = 1e-3  # of the products of two axes; KITTI's seven digits leave 1e-6
+_LATEST = 1e11  # seconds since 1970 are 2e9; nanoseconds and microseconds are more
+_NORM = 1e-2  # by which the length of a quaternion may differ from 1; numbers of three digits leave 1e-3
+_Lines = list[tuple[int, list[float]]]
 
 
 def read_poses(path: str | Path) -> NDArray[np.float64]:
-    """Reads poses, (N, 4, 4) float64, one per line of the file.
+    """Reads poses in KITTI's form, (N, 4, 4) float64, one per line of the file.
 
     Raises:
         UserError: the file is missing or has no lines, or a line has another number of numbers, one that is not finite,
             or no rotation; the message names the file and the line.
     """
     path = Path(path)
+    return _poses_of_kitti(_lines(path, (KITTI,), "poses"), path)
+
+
+def read_trajectory(path: str | Path) -> Trajectory:
+    """Reads poses of either form, one per line of the file; those of the TUM form have times.
+
+    Raises:
+        UserError: see `read_poses`; or the times do not increase.
+    """
+    path = Path(path)
+    lines = _lines(path, (KITTI, TUM), "poses")
+    if len(lines[0][1]) == KITTI:
+        return Trajectory(_poses_of_kitti(lines, path))
+    return Trajectory(_poses_of_tum(lines, path), _increasing(lines, path))
+
+
+def read_times(path: str | Path) -> NDArray[np.float64]:
+    """Reads times, (N,) float64 seconds, one per line of the file, as in KITTI's times.txt.
+
+    Raises:
+        UserError: the file is missing or has no lines, or a line is no number, or not later than the one before it.
+    """
+    path = Path(path)
+    return _increasing(_lines(path, (1,), "times"), path)
+
+
+def _lines(path: Path, widths: tuple[int, ...], what: str) -> _Lines:
+    """Reads the lines of a file with their numbers, from 1 on; each has as many words as the first.
+
+    Args:
+        path: the file.
+        widths: the numbers of words that a line may have.
+        what: what the file holds, for messages.
+    """
     try:
         require_regular(path)
-        if path.stat().st_size > _LARGEST:
-            raise UserError(f"{path}: too large for a file of poses ({path.stat().st_size} bytes); name the right file")
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise UserError(f"{path}: too large for a file of {what} ({size} bytes); name the right file")
+        content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot read the poses ({error.strerror}); name a file of poses as KITTI's") from error
+        raise UserError(
+            f"{path}: cannot read the {what} ({error.strerror or error}); name a file of {what} as KITTI's"
+        ) from error
+    if b"\0" in content:
+        raise UserError(f"{path}: has bytes that are no text, as UTF-16 has; name a file of {what} in UTF-8 or ASCII")
+    lines = content.decode("utf-8-sig", errors="replace").splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
-    if not lines:
-        raise UserError(f"{path}: the file has no poses; it wants a line of 12 numbers for each scan")
-    matrices = np.array([_numbers(line, number, path) for number, line in enumerate(lines, start=1)])
-    poses = np.tile(np.eye(4), (len(lines), 1, 1))
-    poses[:, :3] = matrices.reshape(-1, 3, 4)
-    _refuse_skewed(poses[:, :3, :3], path)
-    return poses
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if not line.lstrip().startswith("#")]
+    if not numbered:
+        raise UserError(f"{path}: the file has no {what}; it wants a line of {_some(widths)} for each scan")
+    first = len(numbered[0][1].split())
+    wanted = (first,) if first in widths else widths
+    return [(number, _numbers(line, number, path, wanted)) for number, line in numbered]
 
 
-def _numbers(line: str, number: int, path: Path) -> list[float]:
+def _numbers(line: str, number: int, path: Path, widths: tuple[int, ...]) -> list[float]:
     words = line.split()
-    if len(words) != 12:
-        raise UserError(f"{path}: line {number} has {len(words)} numbers, a pose has 12 (3 x 4, row by row)")
+    if len(words) not in widths:
+        raise UserError(
+            f"{path}: line {number} has {len(words)} numbers, and {_some(widths)} {'is' if widths == (1,) else 'are'} "
+            "wanted; repair the line, or name the right file"
+        )
     try:
-        found = [float(word) for word in words]
+        if "_" in line:  # Python reads 1_0 as 10
+            raise ValueError
+        return [float(word) for word in words]
     except ValueError:
         bad = next(word for word in words if not _is_number(word))
-        raise UserError(f"{path}: line {number} holds {shown(bad)}, a pose has 12 numbers; repair the line") from None
-    if not all(abs(value) < _FARTHEST for value in found):  # NaN is not
-        raise UserError(f"{path}: line {number} must hold finite numbers below {_FARTHEST:g}; repair the line")
-    return found
+        raise UserError(f"{path}: line {number} holds {shown(bad)}, which is no number; repair the line") from None
+
+
+def _some(widths: tuple[int, ...]) -> str:
+    if widths == (1,):
+        return "1 number (seconds)"
+    named = {KITTI: "12 (3 x 4, row by row)", TUM: "8 (time x y z qx qy qz qw)"}
+    return f"{' or '.join(named[width] for width in widths)} numbers"
 
 
 def _is_number(word: str) -> bool:
@@ -64,29 +121,69 @@ def _is_number(word: str) -> bool:
         float(word)
     except ValueError:
         return False
-    return True
+    return "_" not in word
 
 
-def _refuse_skewed(rotations: NDArray[np.float64], path: Path) -> None:
-    """Refuses matrices (N, 3, 3) whose axes are not orthogonal and of length 1, or that mirror."""
-    if (fault := rotation_fault(rotations)) is not None:
+def _poses_of_kitti(lines: _Lines, path: Path) -> NDArray[np.float64]:
+    matrices = np.array([numbers for _, numbers in lines])
+    _refuse_far(matrices, lines, path)
+    poses = np.tile(np.eye(4), (len(lines), 1, 1))
+    poses[:, :3] = matrices.reshape(-1, 3, 4)
+    if (fault := rotation_fault(poses[:, :3, :3])) is not None:
         row, what = fault
         raise UserError(
-            f"{path}: line {row + 1} holds no rotation ({what}); a pose is 12 numbers, [rotation | position] row by row"
+            f"{path}: line {lines[row][0]} holds no rotation ({what}); a pose is 12 numbers, [rotation | position] "
+            "row by row"
         )
+    return poses
 
 
-def rotation_fault(rotations: NDArray[np.float64]) -> tuple[int, str] | None:
-    """Finds the first of some matrices (N, 3, 3) that is no rotation: its number, and why; None if all are."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        products = np.swapaxes(rotations, 1, 2) @ rotations
-        skew = np.abs(products - np.eye(3)).max(axis=(1, 2))
-        volumes = np.linalg.det(rotations)
-    bad = ~(skew <= _SKEW) | ~(volumes > 0)
-    if not bad.any():
-        return None
-    row = int(bad.argmax())
-    what = (
-        f"its determinant is {volumes[row]:.3g}" if skew[row] <= _SKEW else "its axes are not orthogonal, of length 1"
+def _poses_of_tum(lines: _Lines, path: Path) -> NDArray[np.float64]:
+    values = np.array([numbers[1:] for _, numbers in lines])
+    _refuse_far(values, lines, path)
+    norms = np.linalg.norm(values[:, 3:], axis=1)
+    if (bad := ~(np.abs(norms - 1) <= _NORM)).any():
+        row = int(bad.argmax())
+        raise UserError(
+            f"{path}: line {lines[row][0]} holds no rotation (the length of its quaternion is {norms[row]:.3g}, not "
+            "1); a pose is time x y z qx qy qz qw"
+        )
+    poses = np.tile(np.eye(4), (len(lines), 1, 1))
+    poses[:, :3, :3] = _rotations(values[:, 3:] / norms[:, None])
+    poses[:, :3, 3] = values[:, :3]
+    return poses
+
+
+def _rotations(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Computes the (N, 3, 3) rotations of quaternions (N, 4) x, y, z, w of length 1."""
+    x, y, z, w = quaternions.T
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+        (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+        (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
     )
-    return row, what
+    return np.array(rows).transpose(2, 0, 1)
+
+
+def _refuse_far(values: NDArray[np.float64], lines: _Lines, path: Path) -> None:
+    if (bad := ~(np.abs(values) < FARTHEST).all(axis=1)).any():  # NaN is not
+        number = lines[int(bad.argmax())][0]
+        raise UserError(f"{path}: line {number} must hold finite numbers below {FARTHEST:g}; repair the line")
+
+
+def _increasing(lines: _Lines, path: Path) -> NDArray[np.float64]:
+    """Returns the first number of each line, seconds.
+
+    Raises:
+        UserError: one is no time, or not later than the one before it.
+    """
+    times = np.array([numbers[0] for _, numbers in lines])
+    if (bad := ~(np.abs(times) < _LATEST)).any():
+        number = lines[int(bad.argmax())][0]
+        raise UserError(f"{path}: line {number} must hold a time in seconds, below {_LATEST:g}; repair the line")
+    if (row := first_not_later(times)) is not None:
+        raise UserError(
+            f"{path}: the time of line {lines[row][0]} is not later than that of the line before; put the lines in "
+            "the order of the scans"
+        )
+    return times

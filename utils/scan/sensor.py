@@ -26,6 +26,8 @@ class Sensor:
         ordered: whether scan files list the points beam by beam, from the highest beam on, so that the order gives the
             beam of a point; otherwise the elevation does.
         ground_height: height z of flat ground below the sensor on its vehicle, metres.
+        own_car: half the edge, metres, of the square around the sensor in which points are returns of its own vehicle,
+            which are left out of past scans; 0: there are none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Sensor:
     margin: float = 0.0
     ordered: bool = False
     ground_height: float = -1.73
+    own_car: float = 0.0
 
     @property
     def picture_edges(self) -> tuple[float, float]:
@@ -67,6 +70,7 @@ NUSCENES = Sensor(
     forward="y",
     margin=(10.67 + 30.67) / 31 / 2,  # half the angle between two beams: each beam is in the middle of its row
     ground_height=-1.84,
+    own_car=1.0,
 )
 """Velodyne HDL-32E with the 16 classes of nuScenes-lidarseg."""
 
