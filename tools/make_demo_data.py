@@ -75,6 +75,8 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
         UserError: a value is impossible.
     """
     given = {field.name: getattr(flags, field.name) for field in fields(DemoOptions)}
+    if flags.sweeps and flags.dataset != "nuscenes":
+        raise UserError("--sweeps: every scan of SemanticKITTI is a frame of its own; leave --sweeps out")
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     if given["reflectance"] is not None:
         given["reflectance"] = tuple(_share(text) for text in given["reflectance"])

@@ -1,9 +1,10 @@
-"""Writes what the sensors see on short drives as a nuScenes tree (key frames, with lidarseg labels).
+"""Writes what the sensors see on short drives as a nuScenes tree (lidarseg labels; LiDAR sweeps between key frames).
 
 <output>/v1.0-mini/*.json    tables: 8 scenes of mini_train, 2 of mini_val
          v1.0-test/*.json    2 scenes of the test split, without labels
          samples/LIDAR_TOP/*.pcd.bin   float32 x, y, z (m; x right, y forward), intensity 0..255, ring 0 (lowest) up
                  CAM_*/*.jpg           six cameras
+         sweeps/LIDAR_TOP/*.pcd.bin    the sweeps between two key frames; they have no labels
          lidarseg/v1.0-mini/<LIDAR_TOP token>_lidarseg.bin   uint8 index of the category
          maps/*.png          where the drives lead, 0.1 m a pixel
          demo_world.json     the options it was made with
@@ -50,11 +51,18 @@ _MAP_EDGE = 600.0  # metres
 _JPEG_QUALITY = 90
 
 
-def sweep(options: DemoOptions, drive: Drive, sample: int) -> tuple[Scene, lidar.Sweep]:
-    """Measures with the LiDAR, in the order in which its lasers fire; noise depends on seed, drive and sample alone."""
-    time = drive.time(sample)
+def sweep(options: DemoOptions, drive: Drive, sample: int, between: int = 0) -> tuple[Scene, lidar.Sweep]:
+    """Measures with the LiDAR, in the order in which its lasers fire; noise depends on seed, drive and moment alone.
+
+    Args:
+        options: the choices for the data set.
+        drive: the scene.
+        sample: the key frame.
+        between: which sweep after it; 0: the key frame itself.
+    """
+    time = drive.time(sample, sweep=between)
     scene, pose = drive.street.scene(time), drive.ego(time) @ drive.mount(LIDAR)
-    rng = np.random.default_rng([options.seed, drive.number, sample, 0])
+    rng = np.random.default_rng([options.seed, drive.number, sample, 0, *filter(None, [between])])
     swept = lidar.sweep(scene, pose, lidar_spec(options), rng)
     azimuth = np.arctan2(swept.xyz[:, 1], swept.xyz[:, 0])
     step = np.floor((np.pi - azimuth) / (2 * np.pi) * options.azimuth_steps)
@@ -120,24 +128,28 @@ def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
     yield from (f"{version}/{table}.json" for version in VERSIONS for table in TABLES)
     yield from (map_name(options.seed), _NO_LABELS)
     for drive in every:
+        for sensor in SENSORS:
+            yield from (data_name(drive, sample, sensor, between) for sample, between in drive.moments(sensor))
         for sample in range(drive.samples):
-            yield from (data_name(drive, sample, sensor) for sensor in SENSORS)
             if drive.split != "test":
                 yield label_name(drive, sample)
 
 
 def _indices(output: Path) -> list[Path]:
     """Lists the files that dataloader/datasets/nuscenes/index.py keeps beside the tables."""
-    return [output / version / f"2dpass_index.{kind}" for version in VERSIONS for kind in ("npy", "json")]
+    names = [f"{name}.{kind}" for name in ("2dpass_index", "2dpass_sweeps") for kind in ("npy", "json")]
+    return [output / version / name for version in VERSIONS for name in names]
 
 
 def _write_sample(output: Path, options: DemoOptions, which: Frame) -> tuple[Array, list[Box]]:
-    """Writes a sample's files; returns the number of points of each raw id, and the objects that were hit."""
+    """Writes the files of a sample and of the sweeps after it; returns the number of points of each raw id in the
+    sample, and the objects that were hit."""
     drive, sample = drives(options)[which[0]], which[1]
+    for between in (number for key_frame, number in drive.moments() if key_frame == sample and number):
+        swept = sweep(options, drive, sample, between)[1]
+        _write_points(output / data_name(drive, sample, LIDAR, between), swept, options.beams)
     scene, swept = sweep(options, drive, sample)
-    intensity, ring = np.round(swept.reflectance * 255), options.beams - 1 - swept.beam
-    points = np.column_stack([swept.xyz, intensity, ring]).astype("<f4")
-    write_bytes(output / data_name(drive, sample, LIDAR), points.tobytes())
+    _write_points(output / data_name(drive, sample, LIDAR), swept, options.beams)
     labels = raw_ids(scene.primitives["kind"][swept.primitive])
     if drive.split != "test":
         write_bytes(output / label_name(drive, sample), labels.tobytes())
@@ -145,6 +157,11 @@ def _write_sample(output: Path, options: DemoOptions, which: Frame) -> tuple[Arr
         with whole_file(output / data_name(drive, sample, sensor)) as file:
             Image.fromarray(picture.image).save(file, "JPEG", quality=_JPEG_QUALITY)
     return np.bincount(labels, minlength=256), _boxes(scene, swept)
+
+
+def _write_points(path: Path, swept: lidar.Sweep, beams: int) -> None:
+    intensity, ring = np.round(swept.reflectance * 255), beams - 1 - swept.beam
+    write_bytes(path, np.column_stack([swept.xyz, intensity, ring]).astype("<f4").tobytes())
 
 
 def _boxes(scene: Scene, swept: lidar.Sweep) -> list[Box]:

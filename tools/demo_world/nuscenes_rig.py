@@ -34,6 +34,10 @@ _FIRST_START = datetime(2018, 8, 1, 19, 16, 36, 402_951, timezone.utc)
 _BOSTON = timezone(timedelta(hours=-4))
 
 
+Moment = tuple[int, int]
+"""Number of a key frame of a drive, and of a sweep between it and the next; 0: the key frame itself."""
+
+
 @dataclass(frozen=True)
 class Sensor:
     """A sensor and its place on the car.
@@ -77,6 +81,7 @@ class Drive:
         order: its number among the drives. number: in its official name. split: the split it belongs to.
         samples: key frames.
         seed: the seed of the whole data set.
+        sweeps: of the LiDAR between two key frames.
     """
 
     order: int
@@ -84,6 +89,7 @@ class Drive:
     split: str
     samples: int
     seed: int
+    sweeps: int = 0
 
     @property
     def name(self) -> str:
@@ -100,14 +106,21 @@ class Drive:
         """The name of the car's log file: vehicle and local time."""
         return f"n008-{self.start.astimezone(_BOSTON):%Y-%m-%d-%H-%M-%S%z}"
 
-    def time(self, sample: int, sensor: Sensor = LIDAR) -> float:
-        """Returns the seconds from the drive's start to the moment when `sensor` measures."""
-        return sample * SAMPLE_TIME + sensor.trigger / MICROSECONDS
+    def moments(self, sensor: Sensor = LIDAR) -> list[Moment]:
+        """Lists when `sensor` measures: at the key frames, and the LiDAR also between them."""
+        between = 0 if sensor.field_of_view else self.sweeps
+        last = self.samples - 1
+        return [(sample, sweep) for sample in range(last) for sweep in range(1 + between)] + [(last, 0)]
 
-    def timestamp(self, sample: int, sensor: Sensor = LIDAR) -> int:
+    def time(self, sample: int, sensor: Sensor = LIDAR, sweep: int = 0) -> float:
+        """Returns the seconds from the drive's start to the moment when `sensor` measures."""
+        return (sample + sweep / (1 + self.sweeps)) * SAMPLE_TIME + sensor.trigger / MICROSECONDS
+
+    def timestamp(self, sample: int, sensor: Sensor = LIDAR, sweep: int = 0) -> int:
         """Returns the moment when `sensor` measures, in microseconds since 1970."""
         first = (self.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
-        return first + round(sample * SAMPLE_TIME * MICROSECONDS) + sensor.trigger
+        since = (sample + sweep / (1 + self.sweeps)) * SAMPLE_TIME * MICROSECONDS
+        return first + round(since) + sensor.trigger
 
     @property
     def city(self) -> Array:
@@ -147,7 +160,7 @@ def drives(options: DemoOptions) -> list[Drive]:
         each, rest = divmod(wanted[split], len(numbers))
         for place, number in enumerate(numbers):
             samples = max(1, each + (place < rest))
-            found.append(Drive(len(found), number, split, samples, options.seed))
+            found.append(Drive(len(found), number, split, samples, options.seed, options.sweeps))
     return found
 
 

@@ -45,9 +45,9 @@ def token(*words: object) -> str:
     return hashlib.md5("/".join(map(str, words)).encode("ascii"), usedforsecurity=False).hexdigest()
 
 
-def data_token(drive: Drive, sample: int, sensor: Sensor = LIDAR) -> str:
+def data_token(drive: Drive, sample: int, sensor: Sensor = LIDAR, sweep: int = 0) -> str:
     """Returns the token of a measurement, which its ego pose and its labels share."""
-    return token(drive.seed, drive.name, sample, sensor.channel)
+    return token(drive.seed, drive.name, sample, sensor.channel, *filter(None, [sweep]))
 
 
 def map_name(seed: int) -> str:
@@ -55,11 +55,11 @@ def map_name(seed: int) -> str:
     return f"maps/{token(seed, 'map')}.png"
 
 
-def data_name(drive: Drive, sample: int, sensor: Sensor) -> str:
+def data_name(drive: Drive, sample: int, sensor: Sensor, sweep: int = 0) -> str:
     """Returns the name of a measurement's file, below the data set's folder."""
     kind = "jpg" if sensor.field_of_view else "pcd.bin"
-    stamp = drive.timestamp(sample, sensor)
-    return f"samples/{sensor.channel}/{drive.log}__{sensor.channel}__{stamp}.{kind}"
+    stamp = drive.timestamp(sample, sensor, sweep)
+    return f"{'sweeps' if sweep else 'samples'}/{sensor.channel}/{drive.log}__{sensor.channel}__{stamp}.{kind}"
 
 
 def label_name(drive: Drive, sample: int) -> str:
@@ -176,25 +176,27 @@ def _add_sensor(found: Tables, drive: Drive, sensor: Sensor, image_size: tuple[i
             "camera_intrinsic": intrinsics(sensor, image_size).tolist() if camera else [],
         }
     )
-    tokens = [data_token(drive, sample, sensor) for sample in range(drive.samples)]
+    moments = drive.moments(sensor)
+    tokens = [data_token(drive, sample, sensor, sweep) for sample, sweep in moments]
+    samples = _sample_tokens(drive)
     width, height = image_size if camera else (0, 0)
-    for number, sample in enumerate(_sample_tokens(drive)):
-        pose = drive.city @ drive.ego(drive.time(number, sensor))
-        moment = {"timestamp": drive.timestamp(number, sensor)}
+    for number, (sample, sweep) in enumerate(moments):
+        pose = drive.city @ drive.ego(drive.time(sample, sensor, sweep))
+        moment = {"timestamp": drive.timestamp(sample, sensor, sweep)}
         place = {"rotation": quaternion(pose[:3, :3]), "translation": pose[:3, 3].tolist()}
         found["ego_pose"].append({"token": tokens[number], **moment, **place})
         found["sample_data"].append(
             {
                 **_linked(tokens, number),
                 **moment,
-                "sample_token": sample,
+                "sample_token": samples[sample + (sweep > 0)],  # of the sample that follows
                 "ego_pose_token": tokens[number],
                 "calibrated_sensor_token": calibrated,
                 "fileformat": "jpg" if camera else "pcd",
-                "is_key_frame": True,
+                "is_key_frame": sweep == 0,
                 "width": width,
                 "height": height,
-                "filename": data_name(drive, number, sensor),
+                "filename": data_name(drive, sample, sensor, sweep),
             }
         )
 

@@ -56,6 +56,7 @@ class DemoOptions:
         "from 16 to 4096 pixels each way",
         ("W", "H"),
     )
+    sweeps: int = _choice(0, "LiDAR sweeps between two key frames (nuScenes only)", *_between(0, 9))
     seed: int = _choice(0, "another seed, other streets", lambda seed: seed >= 0, "at least 0")
     workers: int = 1
     reflectance: tuple[tuple[str, float], ...] = ()
@@ -78,14 +79,16 @@ class DemoOptions:
         chosen = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            if name not in ("workers", "reflectance")
+            if name not in ("workers", "reflectance") and (name, value) != ("sweeps", 0)
         }
         return {**chosen, "reflectance": dict(self.reflectance)} if self.reflectance else chosen
 
 
 DEFAULTS = {
     "semantickitti": DemoOptions(),
-    "nuscenes": DemoOptions(test_frames=2, azimuth_steps=1090, vertical_fov=(10.67, -30.67), image_size=(480, 270)),
+    "nuscenes": DemoOptions(
+        test_frames=2, azimuth_steps=1090, vertical_fov=(10.67, -30.67), image_size=(480, 270), sweeps=2
+    ),
 }
 """What is made of each data set unless something else is asked for; sensors about as on the real cars."""
 

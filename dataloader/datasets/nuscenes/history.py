@@ -151,7 +151,7 @@ class History:
         )
 
 
-def _text(name: bytes) -> str:
+def _text(name: Any) -> str:
     return name.decode("ascii", errors="replace")
 
 
