@@ -4,6 +4,7 @@ demo data set, and of how the program reads tables."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,10 +57,13 @@ class TreeWriter:
         version: folder of the tables.
         categories: name by raw id; None: categories without an index, and no labels, as in the base release.
         seed: the seed of all random numbers.
+        sweeps: LiDAR sweeps between two key frames, with a calibration of their own, linked with them; at most 4.
     """
 
-    def __init__(self, root: Path, version: str, categories: Sequence[str] | None, seed: int = 0) -> None:
-        self.root, self.version, self.categories = root, version, categories
+    def __init__(
+        self, root: Path, version: str, categories: Sequence[str] | None, seed: int = 0, sweeps: int = 0
+    ) -> None:
+        self.root, self.version, self.categories, self.sweeps = root, version, categories, sweeps
         self.rng = np.random.default_rng(seed)
         names = ["attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample"]
         names += ["sample_annotation", "sample_data", "scene", "sensor", "visibility"]
@@ -98,10 +102,29 @@ class TreeWriter:
             self.add("sample", key, timestamp=time, prev=before, next=after, scene_token=token("scene", name))
             for channel in CHANNELS:
                 self._measurement(name, key, channel, time, calibrations[channel], at)
+            if self.sweeps and after:
+                self._between(name, keys[number + 1], time, at)
             at = at + np.array([4.0, 1.5, 0.02])
         self._measurement(name, keys[-1], "LIDAR_TOP", time + 50000, calibrations["LIDAR_TOP"], at, key_frame=False)
+        if self.sweeps:
+            self._link(name)
 
-    def _calibration(self, scene: str, channel: str) -> str:
+    def _between(self, name: str, sample: str, time: int, at: np.ndarray) -> None:
+        """Adds the sweeps after a key frame; they belong to the sample that follows."""
+        own = self._calibration(name, "LIDAR_TOP", sample)
+        for number in range(1, self.sweeps + 1):
+            share = number / (self.sweeps + 1)
+            moved = at + share * np.array([4.0, 1.5, 0.02])
+            self._measurement(name, sample, "LIDAR_TOP", time + int(share * 500000), own, moved, key_frame=False)
+
+    def _link(self, name: str) -> None:
+        """Links the LiDAR's measurements of a scene."""
+        ours = [data for data in self.tables["sample_data"] if f"/LIDAR_TOP/{name}__" in data["filename"]]
+        ours.sort(key=lambda data: data["timestamp"])
+        for before, after in itertools.pairwise(ours):
+            before["next"], after["prev"] = after["token"], before["token"]
+
+    def _calibration(self, scene: str, channel: str, *words: str) -> str:
         yaw = np.deg2rad(AZIMUTHS[channel])
         if channel == "LIDAR_TOP":
             rotation, intrinsic = _quaternion(self.rng, yaw), []
@@ -112,7 +135,7 @@ class TreeWriter:
             width, height = IMAGE_SIZE
             intrinsic = [[focal, 0.0, width / 2 + 1.5], [0.0, focal, height / 2 - 2.5], [0.0, 0.0, 1.0]]
         return self.add(
-            "calibrated_sensor", token("calibration", scene, channel), sensor_token=token(channel),
+            "calibrated_sensor", token("calibration", scene, channel, *words), sensor_token=token(channel),
             translation=self.rng.uniform(-1, 2, 3).tolist(), rotation=rotation.tolist(), camera_intrinsic=intrinsic,
         )  # fmt: skip
 
@@ -134,17 +157,19 @@ class TreeWriter:
             filename=name, fileformat=suffix[-3:], width=size[0], height=size[1], timestamp=time,
             is_key_frame=key_frame, prev="", next="",
         )  # fmt: skip
-        if key_frame:
+        if key_frame or self.sweeps:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-            self._scan(name, key) if lidar else self._image(name)
+            self._scan(name, key, key_frame) if lidar else self._image(name)
 
-    def _scan(self, name: str, key: str) -> None:
+    def _scan(self, name: str, key: str, key_frame: bool) -> None:
         points = np.empty((POINTS, 5), dtype=np.float32)
         points[:, :3] = self.rng.uniform([-30, -30, -3], [30, 30, 4], (POINTS, 3))
         points[:, 3] = self.rng.integers(0, 256, POINTS)
         points[:, 4] = self.rng.integers(0, 32, POINTS)
+        if self.sweeps:  # some of the own car
+            points[:40, :2] = self.rng.uniform(-1.4, 1.4, (40, 2))
         points.tofile(self.root / name)
-        if self.categories is not None and self.version != "v1.0-test":
+        if key_frame and self.categories is not None and self.version != "v1.0-test":
             file = f"lidarseg/{self.version}/{key}_lidarseg.bin"
             self.add("lidarseg", key, filename=file, sample_data_token=key)
             (self.root / file).parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +196,7 @@ def write_tree(
     scenes: Mapping[str, int] = MINI,
     categories: Sequence[str] | None = (),
     seed: int = 0,
+    sweeps: int = 0,
 ) -> Path:
     """Writes a nuScenes tree.
 
@@ -180,11 +206,12 @@ def write_tree(
         scenes: name -> number of samples.
         categories: name by raw id; () for the usual order; None for a tree without lidarseg.
         seed: the seed of all random numbers.
+        sweeps: LiDAR sweeps between two key frames; at most 4.
 
     Returns:
         `root`.
     """
-    writer = TreeWriter(root, version, category_names() if categories == () else categories, seed)
+    writer = TreeWriter(root, version, category_names() if categories == () else categories, seed, sweeps)
     for name, samples in scenes.items():
         writer.scene(name, samples)
     writer.write()
