@@ -2,6 +2,7 @@
 
 python predict.py --checkpoint best.ckpt scan.bin street.las drive/ bag.mcap --output out/
 python predict.py --checkpoint best.ckpt scan.pcd --view
+python predict.py --checkpoint multiscan.ckpt drive/ --poses poses.txt --output out/
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 if __name__ == "__main__":  # before what takes seconds to import
@@ -23,9 +24,12 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import torch
 
+from dataloader.drives import Drives, find_drives, poses_nearby
 from dataloader.formats.open import Layout, parse_columns, parse_dtype
-from dataloader.inputs import Inputs, OpenFiles, find_inputs
-from network.labelling import Fits, Keep, Labelling, ListedScan, Outcome, suffixes
+from dataloader.inputs import Inputs, InputScan, OpenFiles, find_inputs
+from dataloader.last_read import LastRead
+from network.labelling import READ_AHEAD, Fits, Keep, Labelling, ListedScan, Outcome, suffixes
+from network.past import MOST_PAST, TrainedPast
 from network.result import Result
 from network.segmenter import Segmenter
 from network.viewed import ViewedResults
@@ -42,6 +46,7 @@ from utils.files import sha256_of
 from utils.fp32 import set_fp32_arithmetic
 from utils.results.point_files import FORMATS
 from utils.results.prediction_records import PredictionRecords, Results
+from utils.scan.point_cloud import PointCloud
 from utils.text import printable, shortened
 
 SUMMARY = "summary.json"
@@ -88,9 +93,23 @@ def build_parser() -> Parser:
     add("--dtype", type=parse_dtype, metavar="TYPE", help="type of the numbers of a .bin with --columns: float64")
     add("--topic", metavar="NAME", help="topic of the points in a bag; default: the only one")
     add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan (test-time augmentation)")
+    _add_past_flags(parser)
     add_alignment_flags(parser)
     add_network_flags(parser)
     return parser
+
+
+def _add_past_flags(parser: Parser) -> None:
+    group = parser.add_argument_group("past scans, for networks that were trained with them (multi-scan)")
+    add = group.add_argument
+    add("--poses", action="append", metavar="FILE", help="poses of the sensor, one line for each scan, in the axes and "
+        "the unit of the scans: KITTI's poses.txt (of camera 0, if calib.txt lies beside it) or TUM's form; for "
+        "several folders or bags once for each, in their order, or the name alone of the file in or beside each"
+        )  # fmt: skip
+    add("--past_scans", type=count(0, MOST_PAST), metavar="N", help="scans before each one that are added to it; "
+        "default: as in the training; 0: none")  # fmt: skip
+    add("--times", action="append", metavar="FILE", help="seconds of each pose, one a line, for networks of nuScenes, "
+        "where the poses have no times; files as for --poses")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,8 @@ class Job:
         devices: where to run.
         files: reads the scans.
         inputs: the scans.
+        drives: their past.
+        read: reads a scan, and keeps those that are the past of others.
     """
 
     args: argparse.Namespace
@@ -110,6 +131,8 @@ class Job:
     devices: Devices
     files: OpenFiles
     inputs: Inputs
+    drives: Drives
+    read: Callable[[InputScan], PointCloud]
 
     def open_network(self, device: torch.device, rank: int = 0, world_size: int = 1) -> tuple[Segmenter, Fits]:
         """Builds the network, and what compares scans with its training; a process speaks of its own scans."""
@@ -129,10 +152,17 @@ class Job:
             )
 
         def speak(line: str, number: int) -> None:
-            if number % world_size == rank:
+            if number in self.share(rank, world_size):
                 print_lines(line)
 
         return segmenter, Fits(segmenter, self.inputs.scans, self.files.read, args.fit, speak)
+
+    def share(self, rank: int, world_size: int) -> range:
+        """Returns the numbers of the scans that a process labels; with past scans they follow each other."""
+        count = len(self.inputs.scans)
+        if self.drives.most:
+            return range(rank * count // world_size, (rank + 1) * count // world_size)
+        return range(rank, count, world_size)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -150,17 +180,22 @@ def main(argv: Sequence[str]) -> None:
     if args.output:
         names = suffixes(args.format, args.confidence)
         records = PredictionRecords(args.output, _settings(args, tested), names, args.overwrite)
-    inputs = find_inputs(args.inputs, files, Results().__contains__)
+    inputs = find_inputs(args.inputs, files, _no_scans(args))
     for problem in inputs.problems:
         say_problem(problem)
     if not inputs.scans:
         raise UserError("nothing to label: none of the inputs can be used")
     set_fp32_arithmetic(tf32=args.precision == "tf32")
-    job, problems = Job(args, tested, devices, files, inputs), list(inputs.problems)
+    drives = _drives(args, tested, inputs.scans)
+    inputs = replace(inputs, scans=drives.ordered(inputs.scans))
+    read = LastRead(files.read, drives.most + READ_AHEAD) if drives.most else files.read
+    job, problems = Job(args, tested, devices, files, inputs, drives, read), list(inputs.problems)
     if records is not None:
         records.refuse_inputs((scan.target for scan in inputs.scans), (scan.location for scan in inputs.scans))
     network = job.open_network(_device_of(devices)) if devices.count == 1 else None
-    results = ViewedResults(*network, inputs.scans, files.read) if args.view and network is not None else None
+    results = None
+    if args.view and network is not None:
+        results = ViewedResults(*network, inputs.scans, read, drives.past)
     if records is not None:
         problems += label(job, records, network, None if results is None else results.keep)
     if results is not None:
@@ -187,12 +222,15 @@ def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] 
         A line for each scan that cannot be labelled.
     """
     args, scans = job.args, job.inputs.scans
-    say(f"labelling {_counted(len(scans), 'scan')} with {job.tested.path}, {_counted(args.num_vote, 'view')} each")
+    past = f", with the {_counted(job.drives.most, 'scan')} before it" if job.drives.most else ""
+    views = f"{_counted(args.num_vote, 'view')} each{past}"
+    say(f"labelling {_counted(len(scans), 'scan')} with {job.tested.path}, {views}")
 
     def share(device: torch.device, rank: int, world_size: int) -> Outcome:
         segmenter, fits = network or job.open_network(device, rank, world_size)
-        own = scans[rank::world_size]
-        work = Labelling(segmenter, job.files.read, fits, records, args.format, args.confidence, keep)
+        own = [scans[number] for number in job.share(rank, world_size)]
+        past = job.drives.past
+        work = Labelling(segmenter, job.read, fits, records, args.format, args.confidence, keep, past)
         return work.run(own, Progress(len(own), first=rank == 0))
 
     if job.devices.count == 1:
@@ -277,6 +315,46 @@ def summarise(job: Job, records: PredictionRecords, outcomes: Sequence[Outcome])
     print_lines(f"{labelled} of {_counted(len(inputs.scans), 'scan')} labelled{pace}{before}; results: {output}")
 
 
+def _no_scans(args: argparse.Namespace) -> Callable[[str], bool]:
+    """Returns what tells files in folders that are no scans: results of an earlier run, poses and times."""
+    results, tables = Results(), [*(args.poses or ()), *(args.times or ())]
+    whole = {locations.absolute(table) for table in tables}
+
+    def is_none(location: str) -> bool:
+        name = location.rpartition("/")[2]
+        return location in results or name in tables or locations.absolute(location) in whole
+
+    return is_none
+
+
+def _drives(args: argparse.Namespace, tested: Tested, scans: Sequence[InputScan]) -> Drives:
+    """Finds the past of the scans, or says that there is none.
+
+    Raises:
+        UserError: the network takes no past scans, or the poses do not fit.
+    """
+    trained = TrainedPast.of(tested.config)
+    most = _past_scans(args, tested)
+    if not args.poses:
+        if trained.scans and args.past_scans is None:
+            near = poses_nearby(scans)
+            there = f", such as --poses {near}" if near else ""
+            say(
+                f"note: {trained}, and sees none here: expect worse labels; give the poses of the sensor with --poses"
+                f"{there}, or --past_scans 0 if there are none"
+            )
+        return Drives()
+    if args.past_scans == 0:
+        return Drives()
+    if not trained.taken:
+        raise UserError(f"--poses: {trained} ({tested.path}); leave it out, or name a multi-scan checkpoint")
+    if not most:
+        raise UserError(f"--poses: {tested.path} was trained with past_scans 0; say how many to use with --past_scans")
+    if args.times and trained.ages == "scans":
+        raise UserError(f"--times: {tested.path} has learned ages in scans, not in seconds; leave it out")
+    return find_drives(scans, args.poses, args.times or (), most, trained.ages, say)
+
+
 def _settings(args: argparse.Namespace, tested: Tested) -> dict[str, Any]:
     """Lists what decides the labels of a scan, for a run that goes on with an earlier one."""
     return {
@@ -288,10 +366,22 @@ def _settings(args: argparse.Namespace, tested: Tested) -> dict[str, Any]:
         "alignment": alignment_of(args).flags(),
         "fit": args.fit == "auto",
         "layout": f"{','.join(args.columns or ())} {args.dtype or ''} {args.topic or ''}".strip(),
+        # What poses and times say is part of the version of each scan. Earlier versions have not written this.
+        "past_scans": _past_scans(args, tested) or None,
     }
 
 
+def _past_scans(args: argparse.Namespace, tested: Tested) -> int:
+    """Returns how many past scans a scan may have in this run."""
+    if not args.poses:
+        return 0
+    return TrainedPast.of(tested.config).scans if args.past_scans is None else args.past_scans
+
+
 def _check_flags(args: argparse.Namespace) -> None:
+    if not args.poses and (args.past_scans or args.times):
+        flag = "--times" if args.times else f"--past_scans {args.past_scans}"
+        raise UserError(f"{flag} goes with --poses, the poses of the sensor at each scan")
     if not args.checkpoint:
         raise UserError("predict.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
     if not args.output and not args.view:

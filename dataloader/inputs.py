@@ -33,12 +33,14 @@ class InputScan:
         target: where its results go below the output folder, without a suffix: "drive/000012".
         group: what was recorded together: a bag, or the files of one kind in a folder. Its scans are compared with the
             training together. A few files that are named one by one are each a group.
+        recording: what one sensor took, scan after scan: a bag, or the files of one kind in a folder.
     """
 
     location: str
     index: int
     target: str
     group: str
+    recording: str = ""
 
     @property
     def name(self) -> str:
@@ -138,7 +140,7 @@ class OpenFiles:
             try:
                 return replace(file.clouds.read(scan.index), name=scan.name)
             except UserError as error:
-                raise _at(scan.location, file.path, error) from error
+                raise at_location(scan.location, file.path, error) from error
 
     @contextmanager
     def _opened(self, location: str) -> Iterator[_Open]:
@@ -174,7 +176,7 @@ class OpenFiles:
             return _Open(open_clouds(path, self._layout, iter(self._of_same_folder(location))), path, stack)
         except UserError as error:
             stack.close()
-            raise _at(location, path, error) from error
+            raise at_location(location, path, error) from error
 
     def _of_same_folder(self, location: str) -> Iterator[Path]:
         if not locations.is_url(location):
@@ -187,7 +189,7 @@ def _without_up(path: str) -> str:
     return f"{os.path.realpath(start + up)}/{rest}" if up else start + rest
 
 
-def _at(location: str, path: Path, error: UserError) -> UserError:
+def at_location(location: str, path: Path, error: UserError) -> UserError:
     """Returns an error that names the location, where it names the temporary copy."""
     return UserError(one_line(error).replace(str(path), location)) if locations.is_url(location) else error
 
@@ -220,7 +222,7 @@ def find_inputs(
     for file, target in zip(found.values(), _targets(list(found.values())), strict=True):
         if not _is_bag(file.location):
             alone = len(file.below) == 1 and named[file.kind] <= _FEW
-            scans.append(InputScan(file.location, 0, target, file.location if alone else file.kind))
+            scans.append(InputScan(file.location, 0, target, file.location if alone else file.kind, file.kind))
             continue
         try:
             clouds = files.clouds(file.location)
@@ -228,7 +230,7 @@ def find_inputs(
             problems.append(one_line(error))
             continue
         names = [f"{target}/{clouds.label(number)}" for number in range(len(clouds))]
-        scans += [InputScan(file.location, number, name, file.location) for number, name in enumerate(names)]
+        scans += [InputScan(file.location, row, name, *[file.location] * 2) for row, name in enumerate(names)]
     targets = told_apart([possible(scan.target) for scan in scans])
     return Inputs(tuple(map(_called, scans, targets)), tuple(problems))
 

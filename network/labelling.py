@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,12 +22,16 @@ from utils.results.point_files import FORMATS, confidence_file
 from utils.results.prediction_records import CONFIDENCE, PredictionRecords
 from utils.scan.alignment import Alignment
 from utils.scan.fitting import MOST_CLOUDS, Fit, Misfit
+from utils.scan.motion import Motion
+from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
 
 _OF_A_SENSOR = {"intensity", "unit", "axes", "origin"}  # kinds of misfits that all scans of a sensor share
 _SAID = 3  # groups for which the same is said
 _THREADS = {"cpu": 1, "cuda": 4}  # that read and prepare scans while the network runs
 _BATCH = {"cpu": 1, "cuda": 4}
+READ_AHEAD = 2 * max(_THREADS.values()) + 2
+"""So many scans may lie between the first and the last one that threads are reading, with both."""
 
 
 class ListedScan(Protocol):
@@ -61,6 +66,34 @@ class ListedScan(Protocol):
     def group(self) -> str:
         """The recording that it belongs to."""
         ...
+
+
+class PastScan(Protocol):
+    """A scan as the past of another one; `dataloader.drives.PastInput` is one."""
+
+    @property
+    def scan(self) -> ListedScan:
+        """The scan."""
+        ...
+
+    @property
+    def motion(self) -> Motion:
+        """The motion from its frame to that of the other one."""
+        ...
+
+    @property
+    def age(self) -> float:
+        """How old it is then."""
+        ...
+
+
+PastOf = Callable[[Any], Sequence[PastScan]]
+"""A function that lists the past of a scan, the newest first."""
+
+
+def no_past(scan: ListedScan) -> Sequence[PastScan]:
+    """Lists no past scans."""
+    return ()
 
 
 @dataclass
@@ -198,6 +231,7 @@ class Labelling:
         formats: names of the formats to write, of `FORMATS`.
         confidence: write the confidence of each point, too.
         keep: takes each result, for whoever shows it later; None: nobody does.
+        past: lists the past of a scan.
     """
 
     def __init__(
@@ -209,8 +243,9 @@ class Labelling:
         formats: Sequence[str],
         confidence: bool,
         keep: Keep | None = None,
+        past: PastOf = no_past,
     ) -> None:
-        self._segmenter, self._read, self._fits = segmenter, read, fits
+        self._segmenter, self._read, self._fits, self._past = segmenter, read, fits, past
         self._records, self._formats, self._confidence, self._keep = records, formats, confidence, keep
         self._versions: dict[str, str] = {}
 
@@ -244,7 +279,7 @@ class Labelling:
 
     def _todo(self, scans: Iterable[ListedScan], outcome: Outcome, progress: Progress) -> Iterator[ListedScan]:
         for scan in scans:
-            version = locations.version(scan.location)  # before it is read
+            version = _version(scan, self._past(scan))  # before it is read
             if self._records.is_done(scan.target, scan.source, version):
                 outcome.skipped += 1
                 progress(scan, None)
@@ -254,8 +289,9 @@ class Labelling:
 
     def _ready(self, scan: ListedScan) -> Prepared | UserError:
         try:
+            past = read_past(self._past(scan), self._read)
             cloud, fit = self._read(scan), self._fits.of(scan)
-            return self._segmenter.prepare(cloud, fit.alignment, fit.advice)
+            return self._segmenter.prepare(cloud, fit.alignment, fit.advice, past)
         except UserError as error:
             return error
 
@@ -288,6 +324,30 @@ class Labelling:
         seconds += time.perf_counter() - began
         fit = self._fits.of(scan)
         records.finish(scan.target, scan.source, result, seconds, fit.alignment.flags(), fit.advice)
+
+
+def read_past(past: Sequence[PastScan], read: Callable[[Any], PointCloud]) -> list[PastCloud]:
+    """Reads past scans, the oldest first, as a bag is read; returns them in their order.
+
+    One that cannot be read is left out, as one that is not there: it is named when its own turn comes.
+    """
+    found = []
+    for one in reversed(past):
+        with suppress(UserError):
+            found.append(PastCloud(read(one.scan), one.motion, one.age))
+    return found[::-1]
+
+
+def _version(scan: ListedScan, past: Sequence[PastScan]) -> str:
+    """Returns what changes when the file of a scan does, or its past: the files, the motions, the ages."""
+    own = locations.version(scan.location)
+    if not past:
+        return own
+    digest = hashlib.sha256()
+    for one in past:
+        facts = one.scan.source, locations.version(one.scan.location), one.motion.tolist(), one.age
+        digest.update(repr(facts).encode("utf-8", "surrogateescape"))
+    return f"{own}; {len(past)} past scans {digest.hexdigest()[:16]}"
 
 
 def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,13 +13,43 @@ import torch
 from numpy.typing import NDArray
 
 from network.points import as_cloud
+from utils.config.schema import Config
 from utils.scan.motion import Motion
 from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
+from utils.scan.sensor import NUSCENES
 from utils.scan.trajectory import FARTHEST, Ages, Trajectory, first_not_later, rotation_fault
 
 MOST_PAST = 100
 """The largest number of past scans, as in a config."""
+
+
+@dataclass(frozen=True)
+class TrainedPast:
+    """A frozen record of the past scans that a network was trained with.
+
+    Attributes:
+        taken: whether it takes points of past scans.
+        scans: how many there were before each scan.
+        ages: the unit in which it has learned how old points are.
+    """
+
+    taken: bool
+    scans: int
+    ages: Ages
+
+    @staticmethod
+    def of(config: Config) -> TrainedPast:
+        """Returns what a config says."""
+        taken = config.model_params.input_dims > 4
+        ages = "seconds" if config.dataset_params.pc_dataset_type == NUSCENES.name else "scans"
+        return TrainedPast(taken, config.dataset_params.past if taken else 0, ages)
+
+    def __str__(self) -> str:
+        if not self.taken:
+            return "the network was trained on single scans (model_params.input_dims is 4) and takes no past ones"
+        number = "1 scan" if self.scans == 1 else f"{self.scans} scans"
+        return f"the network was trained with the {number} before each"
 
 
 class History:
@@ -65,6 +96,16 @@ class History:
         if self._ages == "seconds":
             return self._trajectory.seconds(past, row)
         return float(self._numbers[row] - self._numbers[past])
+
+
+def moved(past: PastCloud) -> PointCloud:
+    """Returns the returns of a past cloud in the frame of the current one, in float64.
+
+    They stay so until the alignment has brought them near the origin: a cloud in map coordinates is far away.
+    """
+    cloud, rows = past.cloud, past.cloud.measured
+    xyz = cloud.xyz[rows].astype(np.float64) @ past.motion[:, :3].T + past.motion[:, 3]
+    return PointCloud(cloud.name, xyz, None if cloud.intensity is None else cloud.intensity[rows])
 
 
 def checked_number(past_scans: Any) -> int:

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from network.assemble import load_for_test
 from network.models.segmentation_network import SegmentationNetwork
-from network.past import History, checked_number, checked_numbers, checked_past, checked_trajectory
+from network.past import (
+    History,
+    TrainedPast,
+    checked_number,
+    checked_numbers,
+    checked_past,
+    checked_trajectory,
+    moved,
+)
 from network.points import Points, as_cloud
 from network.result import Result
 from network.voting import segment
@@ -32,13 +40,11 @@ from utils.scan.alignment import Alignment
 from utils.scan.batch import collate
 from utils.scan.evaluation import evaluation_sample
 from utils.scan.fitting import Fit, Misfit, diagnose
-from utils.scan.motion import move_points
 from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
 from utils.scan.records import Frame, Sample, Scan, Segmentation, no_pixels
-from utils.scan.sensor import NUSCENES, sensor_called
+from utils.scan.sensor import sensor_called
 from utils.scan.statistics import PERCENTAGES
-from utils.scan.trajectory import Ages
 from utils.scan.views import random_views
 from utils.scan.volume import in_volume
 
@@ -86,9 +92,7 @@ class Segmenter:
         statistics: statistics of the training; None for published checkpoints and those of earlier versions.
         device: where the network is.
         alignment: what is done to points before the network sees them.
-        takes_past: whether the network takes points of past scans.
-        past_scans: number of past scans that it was trained with.
-        ages: the unit in which it has learned how old points are.
+        past: the past scans of the training: how many, and the unit of their ages.
     """
 
     def __init__(
@@ -123,9 +127,7 @@ class Segmenter:
             raise ValueError(f"votes must be a whole number of 1 or more, not {votes!r}")
         self._low, self._high = config.dataset_params.bounds
         self._input_dims = config.model_params.input_dims
-        self.takes_past = self._input_dims > 4
-        self.past_scans = config.dataset_params.past if self.takes_past else 0
-        self.ages: Ages = "seconds" if config.dataset_params.pc_dataset_type == NUSCENES.name else "scans"
+        self.past = TrainedPast.of(config)
         self._views = random_views(votes, np.random.default_rng([seed, 0]))
         network.warm_up(self.device, self._dtype or torch.float32, training=False)
         self._network = network.to(self.device).eval().requires_grad_(False)
@@ -175,8 +177,8 @@ class Segmenter:
                 list of such arrays, of any lengths.
             past: earlier clouds of the same sensor, for one cloud and a network that was trained with past scans: of
                 each its points, the motion (3, 4) or (4, 4) from the sensor's frame then to its frame now (in the axes
-                and the unit of the points), and its age, above 0, in the unit `ages`. An empty list: there are none, at
-                the start of a drive. `sequence` makes all of that of poses.
+                and the unit of the points), and its age, above 0, in the unit `past.ages`. An empty list: there are
+                none, at the start of a drive. `sequence` makes all of that of poses.
 
         Returns:
             The result for one cloud, or a list of results. Labels and all else are NumPy arrays, and of the points of
@@ -190,8 +192,8 @@ class Segmenter:
             raise ValueError(
                 f"points must be an array, not {points!r}; files are for predict.py, or np.load and the like"
             )
-        if past is None and self.past_scans:
-            warnings.warn(f"{self.trained_with_past()}; it is given none: see sequence", NoPastWarning, stacklevel=2)
+        if past is None and self.past.scans:
+            warnings.warn(f"{self.past}; it is given none here, see sequence()", NoPastWarning, stacklevel=2)
         if isinstance(points, PointCloud | np.ndarray | torch.Tensor):
             return self._one(as_cloud(points), self._checked_past(past))
         if past is not None:
@@ -216,7 +218,7 @@ class Segmenter:
                 axes and the unit of the clouds.
             past_scans: how many clouds before each one are used; default: as in the training. 0: none.
             numbers: the frame number of each cloud, where some are left out; default: 0, 1, 2 and so on.
-            times: when each was taken, seconds; for networks whose `ages` are seconds.
+            times: when each was taken, seconds; for networks whose `past.ages` are seconds.
 
         Returns:
             An iterator of the results, one for each cloud, of its own points.
@@ -226,23 +228,15 @@ class Segmenter:
                 its ages are seconds, and there are no times.
             UserError: as for a call, when it is the turn of the cloud.
         """
-        most = checked_number(self.past_scans if past_scans is None else past_scans)
+        most = checked_number(self.past.scans if past_scans is None else past_scans)
         trajectory = checked_trajectory(poses, times)
-        if most and not self.takes_past:
-            raise ValueError(f"{self.knows_no_past()}; past_scans=0 labels each cloud alone")
-        if most and self.ages == "seconds" and times is None:
+        if most and not self.past.taken:
+            raise ValueError(f"{self.past}; past_scans=0 labels each cloud alone")
+        if most and self.past.ages == "seconds" and times is None:
             raise ValueError("the network has learned ages in seconds: times must say when each cloud was taken")
-        history = History(trajectory, checked_numbers(numbers, len(trajectory)), most, self.ages)
+        history = History(trajectory, checked_numbers(numbers, len(trajectory)), most, self.past.ages)
         named = (as_cloud(each, f"cloud {number}") for number, each in enumerate(clouds))
         return (self._one(cloud, past) for cloud, past in history.steps(named))
-
-    def trained_with_past(self) -> str:
-        """Returns how many past scans the network was trained with, as half a line."""
-        return f"the network was trained with the {self.past_scans} scans before each"
-
-    def knows_no_past(self) -> str:
-        """Returns that the network takes no past scans, as half a line."""
-        return "the network was trained on single scans (model_params.input_dims is 4) and takes no past ones"
 
     def diagnose(
         self, clouds: Sequence[PointCloud], given: Alignment | None = None
@@ -300,14 +294,15 @@ class Segmenter:
             past: the cloud.
             placing: the alignment of the current cloud, which has been located.
         """
-        cloud, rows = past.cloud, past.cloud.measured
+        cloud = past.cloud
         if self.sensor.own_car:
-            at_its_time = placing.placed(cloud.xyz, self.sensor, self.statistics)
-            rows &= ~(np.abs(at_its_time[:, :2]) < self.sensor.own_car).all(axis=1)
-        intensity = None if cloud.intensity is None else cloud.intensity[rows]
+            with np.errstate(over="ignore", invalid="ignore"):
+                at_its_time = placing.placed(cloud.xyz, self.sensor, self.statistics)
+                own = (np.abs(at_its_time[:, :2]) < self.sensor.own_car).all(axis=1)
+            kept = None if cloud.intensity is None else cloud.intensity[~own]
+            past = replace(past, cloud=replace(cloud, xyz=cloud.xyz[~own], intensity=kept))
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, and is left out
-            moved = PointCloud(cloud.name, move_points(cloud.xyz[rows], past.motion), intensity)
-            aligned = placing.apply(moved, self.sensor, self.statistics)
+            aligned = placing.apply(moved(past), self.sensor, self.statistics)
         scan = self._scan(cloud.name, np.asarray(aligned.xyz, dtype=np.float32), aligned.intensity)
         aged = replace(scan, age=np.broadcast_to(np.float32(past.age), (len(scan),)))
         return aged.select(in_volume(scan.xyz, self._low, self._high))
@@ -344,8 +339,8 @@ class Segmenter:
 
     def _checked_past(self, past: Sequence[Past] | None) -> list[PastCloud]:
         found = checked_past(past or ())
-        if found and not self.takes_past:
-            raise ValueError(f"{self.knows_no_past()}; leave out past")
+        if found and not self.past.taken:
+            raise ValueError(f"{self.past}; leave out past")
         return found
 
     def _one(self, cloud: PointCloud, past: Sequence[PastCloud] = ()) -> Result:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from network.labelling import Fits, ListedScan
+from network.labelling import Fits, ListedScan, PastOf, no_past, read_past
 from network.result import Result
 from network.segmenter import Segmenter
 from utils.scan.point_cloud import PointCloud
@@ -29,6 +29,7 @@ class ViewedResults:
         fits: how scans are aligned.
         scans: the scans.
         read: reads a scan.
+        past: lists the past of a scan.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class ViewedResults:
         fits: Fits,
         scans: Sequence[ListedScan],
         read: Callable[[Any], PointCloud],
+        past: PastOf = no_past,
     ) -> None:
-        self._segmenter, self._scans, self._read, self._fits = segmenter, scans, read, fits
+        self._segmenter, self._scans, self._read, self._fits, self._past = segmenter, scans, read, fits, past
         self._kept: OrderedDict[str, tuple[NDArray[np.uint8], NDArray[np.float16]]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -87,9 +89,11 @@ class ViewedResults:
         """
         scan = self._scans[index]
         fit = self._fits.of(scan)
-        prepared = self._segmenter.prepare(self._read(scan), fit.alignment, fit.advice)
         with self._lock:
             kept = self._kept.get(scan.target)
+        # Without need of labels the past is not read.
+        past = read_past(self._past(scan), self._read) if kept is None else ()
+        prepared = self._segmenter.prepare(self._read(scan), fit.alignment, fit.advice, past)
         if kept is None:
             result = self._segmenter.segment([prepared])[0]
             self.keep(scan, result)
