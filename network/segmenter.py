@@ -338,7 +338,7 @@ class Segmenter:
         return [self._result(one, each) for one, each in zip(prepared, found, strict=True)]
 
     def _checked_past(self, past: Sequence[Past] | None) -> list[PastCloud]:
-        found = checked_past(past or ())
+        found = checked_past(() if past is None else past)
         if found and not self.past.taken:
             raise ValueError(f"{self.past}; leave out past")
         return found
