@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, nargs=2, default=(1600, 900), help="of the page, pixels")
     parser.add_argument("--point_size", type=float, default=0.06, help="metres, default 0.06")
     parser.add_argument(
-        "--pick", nargs=2, action="append", default=[], metavar=("LIST", "OPTION"), help="an option that is picked before"
+        "--pick", nargs=2, action="append", default=[], metavar=("LIST", "OPTION"), help="option that is picked before"
     )
     parser.add_argument("--press", nargs="+", default=[], metavar="BUTTON", help="buttons that are pressed before")
     parser.add_argument("file", type=Path, help="the PNG")

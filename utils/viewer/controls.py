@@ -155,6 +155,7 @@ class Classes:
             ring = "outline: 2px solid #ffa000;" if number == marked else ""
             uuid = box._impl.uuid
             rules.append(f'label[for="{uuid}"]::before {{background: {legend.css(colors[number])}; {_SWATCH} {ring}}}')
+            rules.append(f'div:has(> p > label[for="{uuid}"]) {{{_ROOM}}}')
             rules.append(f'.mantine-Checkbox-root:has([id="{uuid}"])::after {{content: "{text}"; {_NUMBER}}}')
         self._style.content = f"<style>{' '.join(rules)}</style>"
 
@@ -181,6 +182,7 @@ _SWATCH = (
     'content: ""; display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.4em; border-radius: 2px; '
     "vertical-align: -0.05em;"
 )
+_ROOM = "width: 8.8em !important"  # for "moving-other-vehicle" on one line
 _NUMBER = (
     "font-size: 0.75em; margin-left: 0.8em; opacity: 0.75; white-space: nowrap; font-variant-numeric: tabular-nums;"
 )

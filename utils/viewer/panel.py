@@ -53,6 +53,8 @@ class Panel:
         self.prediction = Options(self._gui, "Prediction", lambda value: change(prediction=value))
         self.both = self._gui.add_checkbox("Side by side", choice.side_by_side, visible=False)
         on_change(self.both, lambda value: change(side_by_side=value))
+        self.past = self._gui.add_checkbox("Past scans", choice.past, visible=False, hint="moved to where this one is")
+        on_change(self.past, lambda value: change(past=value))
         self.key = self._gui.add_html("", visible=False)
         self.classes = Classes(self._gui, frames.names, frames.num_classes, switch, lambda: change(marked=None))
         self.judging = self._gui.add_folder("Worst", visible=False)
@@ -113,8 +115,6 @@ class Panel:
         with self._gui.add_folder("Display"):
             size = self._gui.add_slider("Point size", *POINT_SIZES, 0.02, choice.point_size, hint="metres")
             on_change(size, lambda value: self._change(point_size=value))
-            self.past = self._gui.add_checkbox("Past scans", choice.past, visible=False, hint="moved into this one")
-            on_change(self.past, lambda value: self._change(past=value))
             rings = self._gui.add_checkbox("Rings", choice.rings, hint="every 10 m")
             on_change(rings, lambda value: self._change(rings=value))
             ground = self._gui.add_dropdown("Background", tuple(GROUNDS), initial_value=choice.ground.name)
