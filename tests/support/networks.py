@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,33 @@ def make_batch(
     )
 
 
-def make_network_3d(scale_list: Sequence[int] = (2, 4, 8), channels: int = 6, seed: int = 0) -> Network3D:
+def with_ages(batch: Batch) -> Batch:
+    """Returns the batch with the age of each point: of each scan, the first half is its own, the rest past.
+
+    Past points have no pixel; about half of them have no label.
+    """
+    past = torch.cat([torch.arange(length) >= (length + 1) // 2 for length in batch.lengths])
+    generator = torch.Generator().manual_seed(0)
+    ages = torch.randint(1, 4, (len(past),), generator=generator) * past
+    kept = ~past | (torch.rand(len(past), generator=generator) < 0.5)
+    pixels = torch.where(past[:, None], -1, batch.pixels)
+    return replace(
+        batch,
+        points=torch.cat([batch.points, ages[:, None].float()], dim=1),
+        labels=batch.labels * kept,
+        pixels=pixels,
+        visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],
+    )
+
+
+def make_network_3d(
+    scale_list: Sequence[int] = (2, 4, 8), channels: int = 6, seed: int = 0, input_dims: int = 4
+) -> Network3D:
     """Builds a tiny 3D network whose BatchNorms have random weights and statistics."""
     torch.manual_seed(seed)
-    network = Network3D(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, SegmentationLoss(None), 0.1)
+    network = Network3D(
+        VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, SegmentationLoss(None), 0.1, input_dims
+    )
     randomize_norms(network)
     return network
 

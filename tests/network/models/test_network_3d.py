@@ -26,6 +26,7 @@ from tests.support.networks import (
     make_network_3d,
     randomize_norms,
     relative_error,
+    with_ages,
 )
 from tools.benchmarking.plain import network as plain_network
 from tools.benchmarking.plain.versions import Geometry
@@ -41,12 +42,12 @@ def in_float64(network: Network3D, batch: Batch) -> Features3D:
     return network.double()(replace(voxels, features=voxels.features.double()))
 
 
-def make_2dpass(scale_list=(2, 4, 8, 16), channels: int = 4) -> Arch2DPASS:
+def make_2dpass(scale_list=(2, 4, 8, 16), channels: int = 4, input_dims: int = 4) -> Arch2DPASS:
     """Builds a narrow 2DPASS (its ResNet keeps its size)."""
     torch.manual_seed(0)
     criterion = SegmentationLoss(class_weights([0, 5, 1, 3, 2]))
     network = Arch2DPASS(
-        Network3D(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, criterion, 0.1),
+        Network3D(VOLUME, scale_list, channels, CLASSES, torch_backend.BACKEND, criterion, 0.1, input_dims),
         ImageBranch(channels, scale_list),
         MSFSKD(scale_list, channels, CLASSES, criterion, 1.0, 0.05),
     )
@@ -54,11 +55,14 @@ def make_2dpass(scale_list=(2, 4, 8, 16), channels: int = 4) -> Arch2DPASS:
     return network
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("scale_list", SCALES, ids=str)
-def test_computing_on_voxels_equals_computing_on_points(scale_list, training) -> None:
-    network = make_network_3d(scale_list).train(training)
-    batch = make_batch((70, 50))
+@pytest.mark.parametrize(
+    ("scale_list", "training", "input_dims"),
+    [*((scales, training, 4) for scales in SCALES for training in (False, True)), ((2, 4, 8), True, 5)],
+    ids=str,
+)
+def test_computing_on_voxels_equals_computing_on_points(scale_list, training, input_dims) -> None:
+    network = make_network_3d(scale_list, input_dims=input_dims).train(training)
+    batch = make_batch((70, 50)) if input_dims == 4 else with_ages(make_batch((70, 50)))
     batch.points[::2, :3] *= 0.07  # crowded voxels in the middle, lonely ones and points outside around
     assert (network.voxelize(batch).base.counts > 2).sum() > 5
     plain = copy.deepcopy(network).double()  # it updates its own running statistics
@@ -245,6 +249,18 @@ def test_total_loss_is_the_sum_of_its_parts() -> None:
     assert losses.keys() == {"loss", "loss_ce", "loss_lovasz", *parts}
     assert losses["loss"].item() == pytest.approx(sum(losses[name].item() for name in parts), rel=1e-6)
     assert losses["loss_3d"].item() == pytest.approx((losses["loss_ce"] + losses["loss_lovasz"]).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("input_dims", [4, 5])
+def test_losses_are_those_of_the_plain_version(input_dims) -> None:
+    """With the age, a past point without a label has no vote in its voxel, and none of them is in the image."""
+    network, batch = make_2dpass(input_dims=input_dims), make_batch((70, 50), spread=0.2, image=(32, 48))
+    batch = batch if input_dims == 4 else with_ages(batch)
+    expected = plain_network.training_losses(plain_network.standard_layout(network), batch)
+    found = network.training_losses(batch)
+    assert found.keys() == expected.keys()
+    for name, loss in found.items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=1e-4), name
 
 
 def test_the_teacher_is_not_taught() -> None:

@@ -15,16 +15,24 @@ from network.models.voxel_network import VoxelNetwork
 from network.sparse import torch_backend
 from network.weights.loading import load_weights
 from tests.support.golden import released_state
-from tests.support.networks import CLASSES, make_batch, make_network_3d, randomize_norms, refusal, relative_error
+from tests.support.networks import (
+    CLASSES,
+    make_batch,
+    make_network_3d,
+    randomize_norms,
+    refusal,
+    relative_error,
+    with_ages,
+)
 
 NARROW = (4, 4, 6, 6, 8, 8, 6, 5, 5)
 PUBLISHED = (32, 32, 64, 128, 256, 256, 128, 96, 96)
 BOTH = pytest.mark.parametrize("kind", [MinkowskiNet, SPVCNN])
 
 
-def make_network(kind: type[VoxelNetwork], seed: int = 0) -> VoxelNetwork:
+def make_network(kind: type[VoxelNetwork], seed: int = 0, input_dims: int = 4) -> VoxelNetwork:
     torch.manual_seed(seed)
-    network = kind(NARROW, CLASSES, 0.05, torch_backend.BACKEND, SegmentationLoss(None))
+    network = kind(NARROW, CLASSES, 0.05, torch_backend.BACKEND, SegmentationLoss(None), input_dims=input_dims)
     randomize_norms(network)
     return network
 
@@ -94,6 +102,22 @@ def test_points_of_a_voxel_share_its_prediction(kind) -> None:
     with torch.no_grad():
         logits, of_voxels = network.predict(batch), network(voxels)
     assert torch.equal(logits, of_voxels[voxels.inverse])
+
+
+@BOTH
+def test_a_voxel_has_the_age_and_the_label_of_its_first_point(kind) -> None:
+    """Points of the scan itself come first: a past point counts where there are none of them."""
+    network, batch = make_network(kind, input_dims=5).eval(), with_ages(make_batch((400, 300), spread=0.15))
+    voxels = network.voxelize(batch)
+    own = batch.points[voxels.first, 4] == 0
+    youngest = torch.full((len(own),), 9.0).scatter_reduce_(0, voxels.inverse, batch.points[:, 4], "amin")
+    assert torch.equal(own, youngest == 0) and 50 < own.sum() < len(own) - 50
+    loss = network.training_losses(batch)["loss"]
+    past = batch.points[:, 4] > 0
+    for rows, same in ((past & own[voxels.inverse], True), (past & ~own[voxels.inverse], False)):
+        assert rows.any()
+        labels = torch.where(rows, 1 + batch.labels % (CLASSES - 1), batch.labels)
+        assert (network.training_losses(replace(batch, labels=labels))["loss"] == loss) == same
 
 
 def test_dropout_is_on_in_training_alone() -> None:

@@ -11,7 +11,7 @@ from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.sparse import torch_backend
-from tests.support.networks import CLASSES, make_batch, make_network_3d, randomize_norms, relative_error
+from tests.support.networks import CLASSES, make_batch, make_network_3d, randomize_norms, relative_error, with_ages
 from tests.support.triton import interpreted_library, interpreted_modules
 
 BACKEND = interpreted_modules()["triton_backend"].BACKEND
@@ -24,10 +24,11 @@ def interpreter():
 
 
 def make(name: str) -> SegmentationNetwork:
-    if name == "baseline":
-        return make_network_3d((2, 4))
+    input_dims = 5 if name.endswith("age") else 4
+    if name.startswith("baseline"):
+        return make_network_3d((2, 4), input_dims=input_dims)
     torch.manual_seed(0)
-    network = SPVCNN([4] * 9, CLASSES, 0.1, torch_backend.BACKEND, SegmentationLoss(None))
+    network = SPVCNN([4] * 9, CLASSES, 0.1, torch_backend.BACKEND, SegmentationLoss(None), input_dims=input_dims)
     network.dropout.p = 0.0
     randomize_norms(network)
     return network
@@ -41,10 +42,11 @@ def pair(name: str) -> tuple[SegmentationNetwork, SegmentationNetwork]:
     return network, plain
 
 
-@pytest.mark.parametrize(("name", "lengths"), [("baseline", (30, 20)), ("spvcnn", (9, 6))])
+@pytest.mark.parametrize(("name", "lengths"), [("baseline", (30, 20)), ("spvcnn", (9, 6)), ("spvcnn with age", (5, 4))])
 def test_logits(name, lengths) -> None:
     network, plain = pair(name)
     batch = make_batch(lengths, spread=0.3)
+    batch = with_ages(batch) if name.endswith("age") else batch
     with torch.no_grad():
         assert relative_error(network.eval().predict(batch), plain.eval().predict(batch)) < 1e-5
 

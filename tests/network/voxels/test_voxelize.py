@@ -15,7 +15,7 @@ from network.ops.distinct import Ranking, collect
 from network.sparse import torch_backend
 from network.sparse.coordinates import unpack
 from network.voxels.voxelize import Voxels, VoxelSet, voxelize
-from tests.support.networks import CLASSES, VOLUME, make_batch, make_network_3d, relative_error
+from tests.support.networks import CLASSES, VOLUME, make_batch, make_network_3d, relative_error, with_ages
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
 
@@ -130,17 +130,18 @@ def test_no_points_at_all() -> None:
     assert voxels.base.majority_label(torch.zeros(0, dtype=torch.int64), CLASSES).shape == (0,)
 
 
-def test_input_features() -> None:
-    batch = scattered()
+@pytest.mark.parametrize("columns", [10, 11])
+def test_input_features(columns) -> None:
+    batch = scattered() if columns == 10 else with_ages(scattered())
     found = voxels_of(batch).features
     points = batch.points.double().numpy()
     cells = slow_cells(batch, VOLUME, 1)
-    expected = np.empty((len(points), 10))
+    expected = np.empty((len(points), columns))
     for i, (point, cell) in enumerate(zip(points, cells, strict=True)):
         mean = np.mean([p[:3] for p, c in zip(points, cells, strict=True) if c == cell], axis=0)
         interval = (np.array(VOLUME.high) - VOLUME.low) / VOLUME.grid
         corner = np.array(cell[1:]) * interval + VOLUME.low
-        expected[i] = [*point, *(point[:3] - mean), *(point[:3] - corner)]
+        expected[i] = [*point[:4], *(point[:3] - mean), *(point[:3] - corner), *point[4:]]
     assert found.dtype == torch.float32
     assert np.abs(found.numpy() - expected).max() < 2e-6
 
@@ -209,6 +210,26 @@ def test_majority_label() -> None:
         ties += int((votes == votes.max()).sum() > 1)
     assert ties > 10
     assert (found == 0).any(), "the ignored label takes part in the vote"
+
+
+def test_majority_label_of_those_that_count() -> None:
+    """A past point without a label has no vote; a voxel of such points alone is ignored."""
+    batch = with_ages(make_batch((600, 400), spread=0.3))
+    counted = batch.counted
+    assert counted is not None
+    ages, labels = batch.points[:, 4].tolist(), batch.labels.tolist()
+    assert counted.tolist() == [age == 0 or label > 0 for age, label in zip(ages, labels, strict=True)]
+    voxels = voxels_of(batch).scales[0]
+    found = voxels.majority_label(batch.labels, CLASSES, counted)
+    none, own_without_label = 0, 0
+    for voxel, points in members(voxels.inverse).items():
+        votes = [labels[point] for point in points if ages[point] == 0 or labels[point] > 0]
+        assert found[voxel] == min(set(votes), key=lambda label: (-votes.count(label), label), default=0)
+        none += not votes
+        own_without_label += found[voxel] == 0 and len(votes) > 0
+    assert none > 5 and own_without_label > 5
+    assert (found != voxels.majority_label(batch.labels, CLASSES)).sum() > 5
+    assert make_batch().counted is None
 
 
 @pytest.mark.parametrize(

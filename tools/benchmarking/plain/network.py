@@ -120,7 +120,7 @@ def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
         student, teacher = F.log_softmax(pure_3d[in_view].float(), 1), F.softmax(fused.float(), 1).detach()
         divergence = F.kl_div(student, teacher, reduction="none").mean()
         losses[f"loss_scale{scale}_{i}"] = (
-            _segmentation_loss(pure_3d, _majority(grid, batch.labels, heads.num_classes), weights)
+            _segmentation_loss(pure_3d, _majority(grid, batch, heads.num_classes), weights)
             + share * heads.lambda_seg2d * _segmentation_loss(fused, labels, weights)
             + share * heads.lambda_xm * divergence
         )
@@ -146,10 +146,15 @@ def _fuse(block: FusionBlock, g: Tensor, h: Tensor) -> Tensor:
     return F.relu(z * torch.sigmoid(block.gate(z)))
 
 
-def _majority(grid: VoxelGrid, labels: Tensor, num_classes: int) -> Tensor:
-    """Finds the most frequent label of each voxel's points, (V,); of equally frequent ones the lowest."""
+def _majority(grid: VoxelGrid, batch: Batch, num_classes: int) -> Tensor:
+    """Finds the most frequent label of each voxel's points, (V,); of equally frequent ones the lowest.
+
+    A past point has a vote if it has a label.
+    """
     votes = torch.zeros(len(grid.coordinates), num_classes, dtype=torch.long)
-    votes.index_put_((grid.inverse, labels), torch.ones_like(labels), accumulate=True)
+    past = batch.points[:, 4] > 0 if batch.points.shape[1] > 4 else torch.zeros_like(batch.labels, dtype=torch.bool)
+    rows = torch.nonzero(~(past & (batch.labels == 0)))[:, 0]
+    votes.index_put_((grid.inverse[rows], batch.labels[rows]), torch.ones_like(rows), accumulate=True)
     return torch.from_numpy(votes.numpy().argmax(axis=1))
 
 

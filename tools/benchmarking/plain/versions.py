@@ -184,7 +184,8 @@ class Geometry:
 
     Attributes:
         grids: scale -> voxels.
-        features: (P, 10) x, y, z, intensity, offset from the voxel's mean, offset from the voxel's low corner.
+        features: (P, 10) x, y, z, intensity, offset from the voxel's mean, offset from the voxel's low corner; (P, 11)
+            with the age at the end, if the points have it.
     """
 
     def __init__(self, points: Tensor, rows: Tensor, volume: Volume, scale_list: Sequence[int]) -> None:
@@ -192,4 +193,5 @@ class Geometry:
         xyz, base = points[:, :3], self.grids[1]
         corner = base.coordinates[:, [3, 2, 1]] * xyz.new_tensor(volume.voxel_size) + xyz.new_tensor(volume.low)
         mean = base.mean(xyz)
-        self.features = torch.cat([points, xyz - mean[base.inverse], xyz - corner[base.inverse]], dim=1)
+        offsets = [xyz - mean[base.inverse], xyz - corner[base.inverse]]
+        self.features = torch.cat([points[:, :4], *offsets, points[:, 4:]], dim=1)
