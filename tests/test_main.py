@@ -335,6 +335,40 @@ def test_fine_tuning_starts_anew_from_the_weights(run_main, capsys) -> None:
             torch.testing.assert_close(tensor, before["state_dict"][name])
 
 
+def test_fine_tuning_for_classes_that_move(run_main, capsys) -> None:
+    """A single-scan training goes on as a new one with the age of points and 25 classes, and only with --fine_tune."""
+    assert run_main("--baseline_only", settings=("train_params.max_num_epochs=1",)) == 0
+    multiscan = (
+        "model_params.input_dims=5",
+        "model_params.num_classes=26",
+        f"dataset_params.label_mapping={ROOT / 'config/label_mapping/semantic-kitti-multiscan.yaml'}",
+        "dataset_params.seg_labelweights=null",
+    )
+    arguments = ("--baseline_only", "--checkpoint", str(RUN / "last.ckpt"), "--log_dir", "tuned")
+    capsys.readouterr()
+    assert run_main(*arguments, settings=multiscan) == 2
+    assert "with 20 of the 26 classes, unlike the network of this config; give --fine_tune" in capsys.readouterr().err
+    assert run_main("--test", *arguments, settings=multiscan) == 2
+    assert "was trained with another config" in capsys.readouterr().err
+
+    settings = (*multiscan, "train_params.max_num_epochs=1", "train_params.learning_rate=1.0e-30")
+    assert run_main(*arguments, "--fine_tune", settings=settings) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("fine-tuning: new ") for line in lines) == 2
+    assert any(line.startswith("Moving classes: ") for line in lines)
+    folder = Path("logs/SemanticKITTI/tuned/version_0")
+    before, after = (load(path / "last.ckpt")["state_dict"] for path in (RUN, folder))
+    old, new = (state["network.classifier.weight"] for state in (before, after))
+    torch.testing.assert_close(new, old[[*range(20), 1, 7, 6, 8, 5, 4]])
+    assert {"val/mIoU_moving", "val/mIoU_static"} <= read_history(folder)[0].keys()
+    assert b"val/mIoU_moving" in b"".join(path.read_bytes() for path in folder.glob("events*"))
+
+    resumed = ("--baseline_only", "--checkpoint", "last", "--log_dir", "tuned")
+    assert run_main(*resumed, settings=(*settings[:-2], settings[-1])) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 2 epochs done" in printed and "fine-tuning" not in printed
+
+
 def test_pretrained_image_branch(run_main, capsys) -> None:
     assert run_main(settings=("train_params.max_num_epochs=1",)) == 0
     arguments = ("--pretrain2d", "--checkpoint", str(RUN / "last.ckpt"), "--log_dir", "other")

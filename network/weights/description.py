@@ -158,7 +158,7 @@ def _label_map(found: Mapping[str, Any], classes: int, where: str) -> LabelMap:
         ("class_names", len(set(names)) < classes),
         ("raw_ids", any(learning.get(raw) != number for number, raw in enumerate(raw_ids))),
         ("raw_names", any(raw not in raw_names for raw in raw_ids)),
-        ("moving", any(number not in range(1, classes) for number in moving)),
+        ("moving", sorted(set(moving) & set(range(1, classes))) != list(moving)),
     ):
         if wrong:
             raise Wrong(where + key)

@@ -12,6 +12,7 @@ from utils.labels import UNKNOWN, LabelMap
 
 FOLDER = Path(__file__).parents[2] / "config" / "label_mapping"
 SHIPPED, NUSCENES = FOLDER / "semantic-kitti.yaml", FOLDER / "nuscenes.yaml"
+MULTISCAN = FOLDER / "semantic-kitti-multiscan.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,50 @@ def test_the_shipped_map_is_consistent(content):
     assert (labels.to_learning != UNKNOWN).sum() == len(content["learning_map"]) == 34
     assert labels.raw_names == content["labels"]
     assert {type(name) for name in (*labels.names, *labels.raw_names.values())} == {str}  # they go into checkpoints
+
+
+def test_the_multi_scan_map_has_the_classes_of_the_single_scan_one_and_those_that_move(content):
+    """Raw ids 252 to 259 are what moves in the published label files; nothing else differs but these."""
+    single, multi = LabelMap.load(SHIPPED), LabelMap.load(MULTISCAN)
+    static = np.setdiff1d(np.flatnonzero(single.to_learning != UNKNOWN), range(252, 260))
+    assert np.array_equal(multi.to_learning[static], single.to_learning[static])
+    assert multi.raw_names == single.raw_names and multi.split == single.split
+    assert multi.names[:20] == single.names and np.array_equal(multi.colors[:20], single.colors)
+    assert multi.names[20:] == tuple(f"moving-{name}" for name in ("car", "bicyclist", "person", "motorcyclist",
+                                                                   "other-vehicle", "truck"))  # fmt: skip
+    assert multi.to_raw[:20].tolist() == single.to_raw.tolist()
+    assert multi.to_raw[20:].tolist() == [252, 253, 254, 255, 259, 258]
+    assert multi.to_learning[252:260].tolist() == [20, 21, 22, 23, 24, 24, 25, 24]
+    assert multi.moving == (20, 21, 22, 23, 24, 25) and single.moving == ()
+    assert len(set(map(tuple, multi.colors.tolist()))) == 26, "no two classes look alike"
+    shares = yaml.safe_load(MULTISCAN.read_text())["content"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert {raw: shares[raw] for raw in (252, 253, 254, 255, 257, 258, 259)} == pytest.approx(
+        {252: 1.79e-3, 253: 1.27e-4, 254: 1.61e-4, 255: 3.75e-5, 257: 1.14e-4, 258: 1.02e-4, 259: 4.4e-5}, rel=0.01
+    )
+
+
+def test_what_moves_is_kept_when_raw_ids_change():
+    labels = LabelMap.load(MULTISCAN)
+    assert labels.with_raw_names(shuffled_ids(labels), "category.json").moving == labels.moving
+    for color in (None, (255, 255, 255)):
+        assert labels.adding({300: "snow"}, color).moving == labels.moving
+    assert labels.ignoring_unknown().moving == labels.moving
+
+
+@pytest.mark.parametrize(
+    ("entries", "moving"),
+    [
+        ({4: True, 1: True, 2: False}, (1, 4)),
+        ({1: "yes", 2: "off", 3: "True"}, (1, 3)),
+        ({"01": True}, (1,)),
+        ({1: False}, ()),
+    ],
+)
+def test_what_moves_is_what_is_written(entries, moving, content, tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text(yaml.safe_dump(content | {"learning_moving": entries}))
+    assert LabelMap.load(path).moving == moving
 
 
 def test_look_up_equals_a_dictionary(content):
@@ -173,6 +218,22 @@ def _set(key, entry, value):
         (lambda content: content.__setitem__("labels", ["car"]), "labels"),
         (_set("learning_ignore", 5, 1), "learning_ignore of 5 must be true or false, found 1"),
         (_set("learning_ignore", 20, False), "learning_ignore has 20"),
+        (
+            lambda content: content.__setitem__("learning_moving", {20: True}),
+            "learning_moving has 20, which is no",
+        ),
+        (lambda content: content.__setitem__("learning_moving", {0: True}), "learning_moving has 0, which is no"),
+        (
+            lambda content: content.__setitem__("learning_moving", {0: False}),
+            "learning_moving has 0, which is no",
+        ),
+        (lambda content: content.__setitem__("learning_moving", {-1: True}), "learning_moving must map ids from 0"),
+        (lambda content: content.__setitem__("learning_moving", {5: 1}), "learning_moving of 5 must be true or false"),
+        (lambda content: content.__setitem__("learning_moving", {5: None}), "learning_moving of 5 must be true or"),
+        (lambda content: content.__setitem__("learning_moving", {5: [True]}), "learning_moving of 5 must be true or"),
+        (lambda content: content.__setitem__("learning_moving", [5]), "learning_moving must map ids from 0"),
+        (lambda content: content.__setitem__("learning_moving", {"car": True}), "learning_moving must map ids from 0"),
+        (lambda content: content.__setitem__("learning_movin", {1: True}), "did you mean learning_moving?"),
         (lambda content: content.__setitem__("class_name", {1: "tram"}), "class_name, did you mean class_names?"),
         (lambda content: content.__setitem__(7, 8), "unknown key 7; correct"),
         (_set("split", "val", [8]), "unknown key split.val"),

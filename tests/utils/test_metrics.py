@@ -105,6 +105,37 @@ def test_confusion_is_prediction_by_ground_truth():
     assert scores.confusion.sum() == 2
 
 
+@pytest.mark.parametrize("skip_unseen", [False, True])
+def test_what_moves_has_a_mean_of_its_own(skip_unseen):
+    """Classes 3 and 4 of five move; of them, 4 neither occurs nor is predicted; nor does 5, which stands."""
+    rng = np.random.default_rng(2)
+    labels, prediction = rng.integers(0, 4, 500).astype(np.uint8), rng.integers(1, 4, 500).astype(np.uint8)
+    metric = SegmentationMetrics(NAMES[:6], skip_unseen, moving=(3, 4))
+    metric.update(torch.from_numpy(prediction), torch.from_numpy(labels), torch.ones(500, dtype=torch.bool))
+    scores, iou = metric.scores(), slow_iou(prediction, labels, 6)
+    expected = (iou[2], iou[:2].mean()) if skip_unseen else (iou[2] / 2, iou[:2].sum() / 3)
+    assert (scores.moving_miou, scores.static_miou) == pytest.approx(expected)
+    assert scores.miou == pytest.approx(iou[:3].mean() if skip_unseen else iou.mean())
+    named = scores.named()
+    assert (named["val/mIoU_moving"], named["val/mIoU_static"]) == pytest.approx(expected)
+    line = f"Moving classes: {100 * expected[0]:.2f}%, static: {100 * expected[1]:.2f}%"
+    assert format_table(scores, best=0.5).splitlines()[-2] == line
+
+    whole = count(prediction, labels, names=NAMES[:6], skip_unseen=skip_unseen).scores()
+    assert whole.moving_miou is whole.static_miou is None and "moving" not in "".join(whole.named())
+    assert "Moving" not in format_table(whole, best=0.5) and whole.miou == scores.miou
+
+
+def test_nothing_moves_and_everything_moves():
+    """A mean over no class that counts is 0, as that of all classes is."""
+    unseen = SegmentationMetrics(NAMES[:3], True, moving=(2,))
+    unseen.update(torch.tensor([1, 1]), torch.tensor([1, 1]), torch.ones(2, dtype=torch.bool))
+    assert (unseen.scores().moving_miou, unseen.scores().static_miou) == (0, 1)
+    every = SegmentationMetrics(NAMES[:3], False, moving=(1, 2))
+    every.update(torch.tensor([1, 1]), torch.tensor([1, 1]), torch.ones(2, dtype=torch.bool))
+    assert (every.scores().moving_miou, every.scores().static_miou) == (0.5, 0)
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 @pytest.mark.parametrize("skip_unseen", [False, True])
 def test_nothing_counted_is_zero_not_nan(skip_unseen):

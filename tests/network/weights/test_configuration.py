@@ -134,6 +134,47 @@ def test_another_data_set_with_the_same_classes_is_noted(described, relabelled) 
     assert note.startswith("note: x.ckpt was trained on SemanticKITTI and is tested on nuScenes")
 
 
+MULTI = str(ROOT / "config" / "SPVCNN-multiscan-semantickitti.yaml")
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "said"),
+    [
+        ((), ("dataset_params.past_scans=0",), "with 2 past scans and is tested without past points"),
+        ((), ("dataset_params.past_scans=5",), "with 2 past scans and is tested with 5 past scans"),
+        (
+            ("dataset_params.past_scans=0",),
+            ("dataset_params.past_scans=1",),
+            "without past points and is tested with",
+        ),
+        ((), (), None),
+        ((), ("dataset_params.past_labels=false",), None),
+        (("model_params.cr=1",), ("model_params.cr=1", "dataset_params.past_scans=2"), None),
+    ],
+)
+def test_another_number_of_past_scans_is_noted(trained, tested, said) -> None:
+    """By --set or by --config; with another number of channels it is refused."""
+    label_map = LabelMap.load(ROOT / "config" / "label_mapping" / "semantic-kitti-multiscan.yaml")
+    content = checkpoint(load_config(MULTI, trained), label_map)
+    for path in (None, MULTI):
+        notes = configuration(path, tested, content, PATH).notes
+        assert len(notes) == (said is not None)
+        assert said is None or (said in notes[0] and notes[0].startswith("note: x.ckpt was trained "))
+        assert said is None or "(dataset_params.past_scans)" in notes[0]
+        fewer = ("model_params.input_dims=4", "dataset_params.past_scans=0")
+        assert "input_dims was 5, is 4" in refusal(configuration, path, [*trained, *fewer], content, PATH)
+
+
+def test_past_sweeps_are_no_past_scans() -> None:
+    """Their ages are seconds, so one note is about the data set, and one about these."""
+    label_map = LabelMap.load(ROOT / "config" / "label_mapping" / "semantic-kitti-multiscan.yaml")
+    content = checkpoint(load_config(MULTI), label_map)
+    other = ("dataset_params.past_scans=0", "dataset_params.pc_dataset_type=nuScenes", "dataset_params.past_sweeps=2")
+    first, second = configuration(None, other, content, PATH).notes
+    assert "was trained on SemanticKITTI" in first
+    assert "with 2 past scans and is tested with 2 past sweeps (dataset_params.past_sweeps)" in second
+
+
 def test_one_that_says_nothing_asks_for_a_config(tmp_path) -> None:
     for content in ({}, {"state_dict": {}}, {"2dpass": {"geometry": {}}}):
         message = refusal(configuration, None, [], content, tmp_path / "x.ckpt")

@@ -129,6 +129,11 @@ WRONG: dict[str, tuple[list[Any], Any, str]] = {
     "a trait not ascending": (["statistics", "traits", "ground", 4], 0.5, "statistics.traits.ground"),
     "a trait that is no number": (["statistics", "traits", "rotation", 0], math.nan, "statistics.traits.rotation"),
     "traits of another kind": (["statistics", "traits"], [1.0], "statistics.traits"),
+    "the ignored class moves": (["moving"], [0], "description.moving"),
+    "a class beyond moves": (["moving"], [19, 20], "description.moving"),
+    "a class moves twice": (["moving"], [3, 3], "description.moving"),
+    "a class that is none moves": (["moving"], [True], "description.moving"),
+    "what moves is no list": (["moving"], {"3": True}, "description.moving"),
     "no scans": (["statistics", "scans"], 0, "statistics.scans"),
 }  # fmt: skip
 
@@ -137,6 +142,18 @@ WRONG: dict[str, tuple[list[Any], Any, str]] = {
 def test_what_cannot_be_is_named(content, name) -> None:
     place, value, expected = WRONG[name]
     assert expected in refusal(read_description, changed(content, [*HERE, *place], value), PATH)
+
+
+def test_what_moves_comes_back_and_earlier_checkpoints_do_not_say_it(content) -> None:
+    root = CONFIG.parent
+    label_map = LabelMap.load(root / "label_mapping" / "semantic-kitti-multiscan.yaml")
+    added = label_map.adding({300: "snow"})
+    ours = {"geometry": {}, "description": describe(load_config(root / "2DPASS-multiscan-demo.yaml"), added, None)}
+    found = read_description({"2dpass": ours}, PATH)
+    assert found is not None and found.label_map.moving == (20, 21, 22, 23, 24, 25) and found.format == 1
+    assert all(np.array_equal(getattr(found.label_map, name), value) for name, value in vars(label_map).items())
+    earlier = read_description(without(content, [*HERE, "moving"]), PATH)
+    assert earlier is not None and earlier.label_map.moving == ()
 
 
 def test_traits_are_optional_and_unknown_ones_are_left_out(content) -> None:

@@ -56,6 +56,8 @@ def test_the_same_settings_are_resumed_without_a_word() -> None:
         ({"train_params.trainval": True}, "trainval was True, is False"),
         ({"dataset_params.train_data_loader.flip_aug": False}, "flip_aug was False, is True"),
         ({"dataset_params.corruption_aug": "{'chance': 0.5}"}, "corruption_aug was {'chance': 0.5}, is None"),
+        ({"dataset_params.past_scans": 2}, "past_scans was 2, is 0"),
+        ({"dataset_params.past_labels": False}, "past_labels was False, is True"),
         ({"dataset_params.bottom_crop": [640, 320]}, "bottom_crop was 640, 320, is 480, 320"),
     ],
     ids=str,
