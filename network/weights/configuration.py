@@ -136,7 +136,7 @@ def _notes(description: Description, config: Config, label_map: LabelMap, path: 
         )
     had, has = _past(description.config), _past(config)
     if had != has:
-        key = "past_sweeps" if now == "nuScenes" else "past_scans"
+        key = config.dataset_params.past_key
         yield (
             f"note: {path} was trained {had} and is tested {has} (dataset_params.{key}): the scores say how well it "
             "does with what it was not trained for"
@@ -151,8 +151,10 @@ def _notes(description: Description, config: Config, label_map: LabelMap, path: 
 def _past(config: Config) -> str:
     """Describes the earlier sweeps that are added to each scan."""
     data = config.dataset_params
-    kind = "past sweeps" if data.past_sweeps else "past scans"
-    return f"with {data.past} {kind}" if data.past else "without past points"
+    if not data.past:
+        return "without past points"
+    kind = "thinned " if data.past_predictions is not None else ""
+    return f"with {data.past} {kind}{data.past_key.replace('_', ' ')}"
 
 
 def _other_network(before: Config, now: Config) -> list[str]:

@@ -71,7 +71,7 @@ def refuse_narrower(
     """
     widened = _widened(network, content, path, names)
     if widened.old:
-        check_fit(network.state_dict(), widened.weights, path)  # first what --fine_tune does not mend
+        check_fit(network.state_dict(), widened.weights, path)  # first what --fine_tune does not help
         raise UserError(
             f"{path}: was trained {' and '.join(widened.old)}, unlike the network of this config; give --fine_tune, to "
             "start a new training from its weights, or the --config it was trained with"

@@ -166,8 +166,13 @@ class DatasetParams(Section):
 
     @property
     def past(self) -> int:
-        """How many earlier sweeps are added to a scan."""
+        """The number of earlier sweeps whose points are added to a scan."""
         return self.past_scans or self.past_sweeps
+
+    @property
+    def past_key(self) -> str:
+        """The key that asks for earlier sweeps of this data set."""
+        return "past_sweeps" if self.pc_dataset_type == "nuScenes" else "past_scans"
 
     @property
     def bounds(self) -> tuple[Triple, Triple]:

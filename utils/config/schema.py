@@ -108,9 +108,8 @@ class Config(Section):
         data = self.dataset_params
         if not data.past or self.model_params.input_dims == 5:
             return None
-        key = "past_scans" if data.past_scans else "past_sweeps"
         return (
-            f"model_params.input_dims must be 5 for dataset_params.{key} {data.past}, so that the network knows the "
+            f"model_params.input_dims must be 5 for dataset_params.{data.past_key} {data.past}, so that the network knows the "
             f"age of a point, found {self.model_params.input_dims}"
         )
 
