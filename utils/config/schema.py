@@ -109,8 +109,8 @@ class Config(Section):
         if not data.past or self.model_params.input_dims == 5:
             return None
         return (
-            f"model_params.input_dims must be 5 for dataset_params.{data.past_key} {data.past}, so that the network knows the "
-            f"age of a point, found {self.model_params.input_dims}"
+            f"model_params.input_dims must be 5 for dataset_params.{data.past_key} {data.past}, so that the network "
+            f"knows the age of a point, found {self.model_params.input_dims}"
         )
 
     def _wrong_steps(self) -> str | None:
