@@ -9,10 +9,15 @@ from dataloader.corruptions.families import added_labels
 from dataloader.datasets.data_set import DataSet
 from tools.documenting.markdown import code, page, table
 from utils.labels import LabelMap
+from utils.paths import REPOSITORY
 
 _INTRODUCTION = """\
 Each data set has a label mapping: which learning id each raw id becomes, and how classes are called and coloured.
 [SemanticKITTI](../data/semantickitti.md) and [nuScenes](../data/nuscenes.md) say where the files come from."""
+
+
+_FURTHER = {"SemanticKITTI": {"multi-scan": "config/label_mapping/semantic-kitti-multiscan.yaml"}}
+"""By data set: the label mappings of further tasks on it."""
 
 
 def data_sets_page() -> str:
@@ -35,12 +40,26 @@ def _blocks(data_set: DataSet) -> list[str]:
         ("families of corruptions", ", ".join(map(code, data_set.families))),
         ("raw ids of points that Robo3D adds", ", ".join(f"{raw} {name}" for raw, name in _added(data_set))),
     )
+    further = [
+        block for task, path in _FURTHER.get(data_set.name, {}).items() for block in _further(data_set.name, task, path)
+    ]
+    return [f"## {data_set.name}", table(("what", "value"), facts), _classes(labels), *further]
+
+
+def _further(name: str, task: str, path: str) -> list[str]:
+    labels = LabelMap.load(REPOSITORY / path)
+    moving = f"{labels.moving[0]} to {labels.moving[-1]} move"
+    text = f"{code(path)}: {len(labels.names) - 1} classes, and the ignored one. Of the learning ids, {moving}."
+    return [f"### {name}, {task}", text, _classes(labels)]
+
+
+def _classes(labels: LabelMap) -> str:
     header = ("learning id", "class", "colour", "raw ids")
     rows = [
         (str(number), name, _colour(labels, number), _raw_ids(labels, number))
         for number, name in enumerate(labels.names)
     ]
-    return [f"## {data_set.name}", table(("what", "value"), facts), table(header, rows, right=(0,))]
+    return table(header, rows, right=(0,))
 
 
 def _added(data_set: DataSet) -> list[tuple[int, str]]:
