@@ -11,7 +11,9 @@ import pytest
 
 import main as program
 from tests.conftest import ROOT
+from tests.support.nuscenes import POINTS, write_tree
 from utils.command.process import run_program
+from utils.scan.batch import collate
 
 CONFIG = str(ROOT / "config" / "2DPASS-nuscenes.yaml")
 
@@ -88,3 +90,34 @@ def test_the_3d_network_alone_uses_no_camera(run, demo_trees) -> None:
     folder = run("--debug", "--baseline_only", "--test", "--checkpoint", "logs/nuScenes/alone/version_0/last.ckpt",
                  "--save_prediction")  # fmt: skip
     assert '"use_camera": false' in (folder / "predictions" / "mini_val" / "submission.json").read_text()
+
+
+def test_past_sweeps_from_training_to_a_submission(tmp_path, monkeypatch) -> None:
+    """They are trained on and voted on; scored and submitted are the key frame's points alone."""
+    tree = tmp_path / "nuscenes"
+    write_tree(tree, scenes={"scene-0061": 2, "scene-0103": 2}, sweeps=2)
+    write_tree(tree, "v1.0-test", {"scene-0077": 2}, seed=1, sweeps=2)
+    monkeypatch.chdir(tmp_path)
+    batches = []
+    monkeypatch.setattr(
+        "dataloader.datamodule.collate", lambda *args, **how: batches.append(collate(*args, **how)) or batches[-1]
+    )
+    changed = ["model_params.input_dims=5", "dataset_params.past_sweeps=3", "model_params.hiden_size=4"]
+
+    def run(*flags: str) -> None:
+        config = str(ROOT / "config" / "2DPASS-nuscenes-demo.yaml")
+        options = [*settings(tree), *changed, "train_params.max_num_epochs=1"]
+        assert run_program(lambda: program.main([*flags, "--config", config, "--cpu", "--set", *options])) == 0
+
+    run()
+    tested = ("--test", "--checkpoint", "last", "--num_vote", "2")
+    run(*tested, "--save_prediction")
+    run(*tested, "--submit_to_server")
+    (scores,) = tmp_path.glob("logs/nuScenes/default/test_*/scores.json")
+    assert json.loads(scores.read_text())["points"] <= 2 * POINTS
+    ages = [batch.points[:, 4] for batch in batches]
+    assert max(len(age.unique()) for age in ages) == 4 and max(map(len, ages)) > 3 * POINTS
+    (archive,) = tmp_path.glob("logs/nuScenes/default/*/submission/*.zip")
+    with zipfile.ZipFile(archive) as content:
+        sizes = [entry.file_size for entry in content.infolist() if entry.filename.endswith("_lidarseg.bin")]
+    assert sizes == [POINTS] * 2
