@@ -46,6 +46,14 @@ def test_nuscenes_command_line(tmp_path, monkeypatch, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_sweeps_are_of_nuscenes_only(tmp_path, capsys):
+    assert make_demo_data.main([*FLAGS, "--output", str(tmp_path / "demo"), "--sweeps", "2"]) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert complaint.startswith("error: --sweeps: ") and "\n" not in complaint and not (tmp_path / "demo").exists()
+    flags = make_demo_data.parse(["--dataset", "nuscenes", "--sweeps", "9"])
+    assert make_demo_data.chosen(flags).sweeps == 9
+
+
 @pytest.mark.parametrize("dataset", ["semantickitti", "nuscenes"])
 def test_defaults_are_the_data_sets(dataset):
     usual = make_demo_data.chosen(make_demo_data.parse(["--dataset", dataset, "--workers", "1"]))

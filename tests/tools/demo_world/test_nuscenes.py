@@ -50,6 +50,8 @@ def test_chains_of_samples_and_of_measurements(mini):
         assert {after["timestamp"] - before["timestamp"] for before, after in pairwise(chain)} <= {500_000}
         for channel in ("LIDAR_TOP", *HEADINGS):
             data = [mini.get("sample_data", sample["data"][channel]) for sample in chain]
+            if channel == "LIDAR_TOP":
+                data = with_sweeps(mini, data)
             assert [record["next"] for record in data] == [*(record["token"] for record in data[1:]), ""]
             assert [record["prev"] for record in data] == ["", *(record["token"] for record in data[:-1])]
         walked += chain
@@ -58,6 +60,21 @@ def test_chains_of_samples_and_of_measurements(mini):
     tokens = [record["token"] for name in mini.table_names if name not in ("visibility", "lidarseg")
               for record in getattr(mini, name)]  # fmt: skip
     assert all(re.fullmatch("[0-9a-f]{32}", token) for token in tokens)
+
+
+def with_sweeps(devkit, key_frames):
+    """The key frames of the LiDAR and the two sweeps between each and the next, which belong to that one."""
+    data = []
+    for before, after in pairwise(key_frames):
+        between = [devkit.get("sample_data", before["next"])]
+        between.append(devkit.get("sample_data", between[0]["next"]))
+        assert {record["sample_token"] for record in between} == {after["sample_token"]}
+        assert not any(record["is_key_frame"] for record in between)
+        assert all(record["filename"].startswith("sweeps/LIDAR_TOP/n008-") for record in between)
+        times = [record["timestamp"] - before["timestamp"] for record in between]
+        assert np.allclose(times, [500_000 / 3, 1_000_000 / 3], atol=1)
+        data += [before, *between]
+    return [*data, key_frames[-1]]
 
 
 def test_files_are_what_the_tables_say(tree, mini, unlabelled):
@@ -79,7 +96,7 @@ def test_files_are_what_the_tables_say(tree, mini, unlabelled):
             named.add(data["filename"])
     named |= {record["filename"] for record in (*mini.lidarseg, *mini.map)}
     found = set(file_bytes(tree))
-    assert {name for name in found if name.split("/")[0] in ("samples", "maps")} <= named <= found
+    assert {name for name in found if name.split("/")[0] in ("samples", "sweeps", "maps")} <= named <= found
 
 
 def test_points_and_labels_are_nuscenes(mini):
@@ -169,10 +186,10 @@ def test_set_is_removed_with_the_index_that_our_reader_leaves_in_it(tree, tmp_pa
     copy = tmp_path / "nuscenes"
     shutil.copytree(tree, copy)
     label_map = LabelMap.load(LABEL_MAPPING)
-    assert len(Reader(copy, "v1.0-mini", "mini_val", label_map, (64, 48))) == 5
-    assert len(Reader(copy, "v1.0-test", "test", label_map)) == 2
+    assert len(Reader(copy, "v1.0-mini", "mini_val", label_map, (64, 48), past_sweeps=3)) == 5
+    assert len(Reader(copy, "v1.0-test", "test", label_map, past_sweeps=3)) == 2
     (copy / "notes.txt").write_text("mine")
-    assert len(list(copy.glob("*/2dpass_index.*"))) == 4
+    assert len(list(copy.glob("*/2dpass_*"))) == 8
     manifest.claim(copy, {"other": "options"}, [copy / "v1.0-mini" / "map.json"], overwrite=True)
     assert sorted(path.name for path in copy.iterdir()) == ["demo_world.json", "notes.txt"]
 

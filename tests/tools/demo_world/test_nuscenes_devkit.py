@@ -54,6 +54,20 @@ def test_poses_bring_standing_things_together(mini):
     assert city < 0.5 * own
 
 
+def test_sweeps_between_key_frames_see_the_same_street(mini):
+    """Points of a sweep and of the key frame before it, which the car has left behind, come together in the world."""
+    scene = next(scene for scene in mini.scene if scene["nbr_samples"] == 3)
+    key = mini.get("sample_data", samples_of(mini, scene)[0]["data"]["LIDAR_TOP"])
+    clouds = []
+    for record in (key, mini.get("sample_data", mini.get("sample_data", key["next"])["next"])):
+        points = np.fromfile(mini.get_sample_data_path(record["token"]), "<f4").reshape(-1, 5)
+        upright = points[points[:, 2] > -1, :3].astype(np.float64)
+        clouds.append((upright, to_global(mini, record["token"], upright)))
+    near = np.linalg.norm(clouds[1][0], axis=1) < 20
+    own, city = (np.median(KDTree(clouds[0][frame]).query(clouds[1][frame][near])[0]) for frame in (0, 1))
+    assert near.sum() > 1000 and city < 0.2 and city < 0.5 * own
+
+
 def seen_in_front(devkit, drive, camera_pose):
     """Counts, for each camera and by the devkit's own projection, the points on standing surfaces in the picture that
     lie nearer than that surface, which no ray could have reached; those that lie on it; and those of them that have its

@@ -13,7 +13,14 @@ from utils.errors import UserError
 
 @pytest.mark.parametrize(
     "change",
-    [{"train_frames": 0}, {"beams": 1}, {"dropout": 1.0}, {"image_size": (8, 64)}, {"vertical_fov": (-20.0, 2.0)}],
+    [
+        {"train_frames": 0},
+        {"beams": 1},
+        {"dropout": 1.0},
+        {"image_size": (8, 64)},
+        {"vertical_fov": (-20.0, 2.0)},
+        {"sweeps": 10},
+    ],
 )
 def test_senseless_options_are_refused(change):
     with pytest.raises(UserError, match=next(iter(change))):
@@ -30,6 +37,11 @@ def test_reflectance_belongs_to_the_identity_only_where_it_is_chosen():
     chosen = reflecting(one, other).identity()
     assert chosen == reflecting(other, one).identity() == json.loads(json.dumps(chosen))
     assert chosen != reflecting(one).identity() != TINY.identity()
+
+
+def test_sweeps_belong_to_the_identity_only_where_there_are_some():
+    assert "sweeps" not in TINY.identity()  # SemanticKITTI has none
+    assert DemoOptions(**{**vars(TINY), "sweeps": 2}).identity() == {**TINY.identity(), "sweeps": 2}
 
 
 @pytest.mark.parametrize(
