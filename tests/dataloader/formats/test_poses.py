@@ -78,7 +78,7 @@ def with_line(lines: list[str], number: int, changed: str) -> bytes:
         (with_line(GOOD, 4, GOOD[3].replace("7.25", "-inf")), "line 4 must hold finite numbers"),
         (with_line(GOOD, 4, GOOD[3].replace("7.25", "1e300")), "line 4 must hold finite numbers"),
         (with_line(GOOD, 4, GOOD[3].replace("7.25", "1e999")), "line 4 must hold finite numbers"),
-        (with_line(GOOD, 4, GOOD[3].replace("7.25", "1_0")), "line 4 holds '1_0'"),
+        (with_line(GOOD, 4, GOOD[3].replace("7.25", "1_0")), "line 4 holds 1_0"),
         (with_line(GOOD, 1, GOOD[0].replace("7.25", "\x1b[31m")), r"line 1 holds '\x1b[31m'"),
         (with_line(GOOD, 3, "1 0 0 0 0 1 0 0 0 0 -1 0"), "line 3 holds no rotation (its determinant is -1"),
         (with_line(GOOD, 3, "0 " * 12), "line 3 holds no rotation"),
