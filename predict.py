@@ -29,7 +29,7 @@ from dataloader.formats.open import Layout, parse_columns, parse_dtype
 from dataloader.inputs import Inputs, InputScan, OpenFiles, find_inputs
 from dataloader.last_read import LastRead
 from network.labelling import READ_AHEAD, Fits, Keep, Labelling, ListedScan, Outcome, suffixes
-from network.past import MOST_PAST, TrainedPast
+from network.past import TrainedPast
 from network.result import Result
 from network.segmenter import Segmenter
 from network.viewed import ViewedResults
@@ -38,6 +38,7 @@ from utils import locations
 from utils.command.alignment_flags import add_alignment_flags, alignment_of
 from utils.command.devices import Devices, choose_devices, device_notice, is_first_process
 from utils.command.flags import Parser, add_network_flags, count
+from utils.command.past_flags import add_past_flags, check_past_flags
 from utils.command.process import run_program
 from utils.command.terminal import say as print_lines
 from utils.command.terminal import say_error
@@ -93,23 +94,10 @@ def build_parser() -> Parser:
     add("--dtype", type=parse_dtype, metavar="TYPE", help="type of the numbers of a .bin with --columns: float64")
     add("--topic", metavar="NAME", help="topic of the points in a bag; default: the only one")
     add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan (test-time augmentation)")
-    _add_past_flags(parser)
+    add_past_flags(parser)
     add_alignment_flags(parser)
     add_network_flags(parser)
     return parser
-
-
-def _add_past_flags(parser: Parser) -> None:
-    group = parser.add_argument_group("past scans, for networks that were trained with them (multi-scan)")
-    add = group.add_argument
-    add("--poses", action="append", metavar="FILE", help="poses of the sensor, one line for each scan, in the axes and "
-        "the unit of the scans: KITTI's poses.txt (of camera 0, if calib.txt lies beside it) or TUM's form; for "
-        "several folders or bags once for each, in their order, or the name alone of the file in or beside each"
-        )  # fmt: skip
-    add("--past_scans", type=count(0, MOST_PAST), metavar="N", help="scans before each one that are added to it; "
-        "default: as in the training; 0: none")  # fmt: skip
-    add("--times", action="append", metavar="FILE", help="seconds of each pose, one a line, for networks of nuScenes, "
-        "where the poses have no times; files as for --poses")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -322,7 +310,7 @@ def _no_scans(args: argparse.Namespace) -> Callable[[str], bool]:
 
     def is_none(location: str) -> bool:
         name = location.rpartition("/")[2]
-        return location in results or name in tables or locations.absolute(location) in whole
+        return location in results or name in tables or (bool(whole) and locations.absolute(location) in whole)
 
     return is_none
 
@@ -379,9 +367,6 @@ def _past_scans(args: argparse.Namespace, tested: Tested) -> int:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    if not args.poses and (args.past_scans or args.times):
-        flag = "--times" if args.times else f"--past_scans {args.past_scans}"
-        raise UserError(f"{flag} goes with --poses, the poses of the sensor at each scan")
     if not args.checkpoint:
         raise UserError("predict.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
     if not args.output and not args.view:
@@ -390,6 +375,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--overwrite goes with --output")
     if args.dtype and not args.columns:
         raise UserError("--dtype goes with --columns, which says what the numbers are")
+    check_past_flags(args)
 
 
 def _device_of(devices: Devices) -> torch.device:

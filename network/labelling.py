@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from network.preparing import Prepared
 from network.result import Result
-from network.segmenter import Prepared, Segmenter
+from network.segmenter import Segmenter
 from utils import locations
 from utils.errors import UserError, one_line
 from utils.results.point_files import FORMATS, confidence_file
@@ -83,7 +84,7 @@ class PastScan(Protocol):
 
     @property
     def age(self) -> float:
-        """How old it is then."""
+        """The age of the scan then; see `utils.scan.records.Scan.age`."""
         ...
 
 

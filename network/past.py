@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from network.points import as_cloud
 from utils.config.schema import Config
 from utils.scan.motion import Motion
-from utils.scan.past_cloud import PastCloud
+from utils.scan.past_cloud import MOST_PAST, PastCloud
 from utils.scan.point_cloud import PointCloud
 from utils.scan.sensor import NUSCENES
 from utils.scan.trajectory import FARTHEST, Ages, Trajectory, first_not_later, rotation_fault
-
-MOST_PAST = 100
-"""The largest number of past scans, as in a config."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
@@ -26,9 +25,9 @@ from network.past import (
     checked_numbers,
     checked_past,
     checked_trajectory,
-    moved,
 )
 from network.points import Points, as_cloud
+from network.preparing import Preparation, Prepared
 from network.result import Result
 from network.voting import segment
 from network.weights.configuration import Tested, open_for_test
@@ -38,15 +37,12 @@ from utils.labels import LabelMap
 from utils.paths import resolve_path
 from utils.scan.alignment import Alignment
 from utils.scan.batch import collate
-from utils.scan.evaluation import evaluation_sample
 from utils.scan.fitting import Fit, Misfit, diagnose
 from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
-from utils.scan.records import Frame, Sample, Scan, Segmentation, no_pixels
+from utils.scan.records import Segmentation
 from utils.scan.sensor import sensor_called
-from utils.scan.statistics import PERCENTAGES
 from utils.scan.views import random_views
-from utils.scan.volume import in_volume
 
 Past = PastCloud | tuple[Points, Any, float]
 """An earlier cloud: its points, the motion from its frame to the current one, and its age."""
@@ -61,21 +57,6 @@ class MisfitWarning(UserWarning):
 
 class NoPastWarning(UserWarning):
     """A warning that a network that was trained with past scans is given none."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A frozen record of a cloud on its way to the network.
-
-    Attributes:
-        cloud: as it was given.
-        aligned: (N, 3) float32 metres, in the frame of the training; NaN where there is no return.
-        sample: what is batched.
-    """
-
-    cloud: PointCloud
-    aligned: NDArray[np.float32]
-    sample: Sample
 
 
 class Segmenter:
@@ -125,10 +106,10 @@ class Segmenter:
         self._dtype, self._fit = _AUTOCAST[precision], fit
         if not isinstance(votes, int) or votes < 1:
             raise ValueError(f"votes must be a whole number of 1 or more, not {votes!r}")
-        self._low, self._high = config.dataset_params.bounds
+        views = random_views(votes, np.random.default_rng([seed, 0]))
+        self._preparation = Preparation(self.sensor, self.statistics, *config.dataset_params.bounds, views)
         self._input_dims = config.model_params.input_dims
         self.past = TrainedPast.of(config)
-        self._views = random_views(votes, np.random.default_rng([seed, 0]))
         network.warm_up(self.device, self._dtype or torch.float32, training=False)
         self._network = network.to(self.device).eval().requires_grad_(False)
 
@@ -268,57 +249,7 @@ class Segmenter:
         Raises:
             UserError: no point of the cloud is a return, or none lies inside the volume.
         """
-        placing = (alignment or self.alignment).located(cloud, self.sensor, self.statistics)
-        aligned = placing.apply(cloud, self.sensor, self.statistics)
-        there = cloud.measured & np.isfinite(aligned.xyz).all(axis=1)
-        if not there.any():
-            raise UserError(f"{cloud.name}: none of its {len(cloud)} points is a return (all are NaN or 0)")
-        xyz = np.array(aligned.xyz, dtype=np.float32)
-        xyz[~there] = np.nan
-        inside = in_volume(xyz, self._low, self._high)
-        if not inside.any():
-            places = ", ".join(f"{value:.0f}" for value in np.median(xyz[there], axis=0))
-            raise UserError(
-                f"{cloud.name}: no point lies inside the volume of the network, {_corner(self._low)} to "
-                f"{_corner(self._high)} m around the sensor, most lie around ({places}); put it right with "
-                f"{advice or '--center, --axes, --sensor_height or --length_scale'}, or with --fit auto"
-            )
-        scan = self._scan(aligned.name, xyz, aligned.intensity)
-        earlier = [self._past_points(one, placing) for one in past]
-        return Prepared(cloud, xyz, evaluation_sample(scan, inside, self._views, earlier))
-
-    def _past_points(self, past: PastCloud, placing: Alignment) -> Scan:
-        """Returns the points of a past cloud that go through the network, in the frame of the training.
-
-        Args:
-            past: the cloud.
-            placing: the alignment of the current cloud, which has been located.
-        """
-        cloud = past.cloud
-        if self.sensor.own_car:
-            with np.errstate(over="ignore", invalid="ignore"):
-                at_its_time = placing.placed(cloud.xyz, self.sensor, self.statistics)
-                own = (np.abs(at_its_time[:, :2]) < self.sensor.own_car).all(axis=1)
-            kept = None if cloud.intensity is None else cloud.intensity[~own]
-            past = replace(past, cloud=replace(cloud, xyz=cloud.xyz[~own], intensity=kept))
-        with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, and is left out
-            aligned = placing.apply(moved(past), self.sensor, self.statistics)
-        scan = self._scan(cloud.name, np.asarray(aligned.xyz, dtype=np.float32), aligned.intensity)
-        aged = replace(scan, age=np.broadcast_to(np.float32(past.age), (len(scan),)))
-        return aged.select(in_volume(scan.xyz, self._low, self._high))
-
-    def _scan(self, name: str, xyz: NDArray[np.float32], intensity: NDArray[np.float32] | None) -> Scan:
-        """Returns aligned points as a scan without labels; the median of the training stands in for intensities."""
-        none = np.zeros(len(xyz), dtype=np.int32)
-        return Scan(
-            frame=Frame("", name, name),
-            xyz=xyz,
-            intensity=np.full(len(xyz), self._usual_intensity(), dtype=np.float32) if intensity is None else intensity,
-            labels=none.astype(np.uint8),
-            instances=none,
-            index=np.arange(len(xyz), dtype=np.int64),
-            pixels=no_pixels(len(xyz)),
-        )
+        return self._preparation.prepare(cloud, alignment or self.alignment, advice, past)
 
     def segment(self, prepared: Sequence[Prepared]) -> list[Result]:
         """Runs the network on clouds that are prepared, as one batch.
@@ -372,10 +303,6 @@ class Segmenter:
             title=prepared.cloud.name,
         )
 
-    def _usual_intensity(self) -> float:
-        """Returns what stands in for intensities that a cloud does not have: the median of the training."""
-        return 0.0 if self.statistics is None else self.statistics.intensity[PERCENTAGES.index(50)]
-
 
 def _label_map(tested: Tested) -> LabelMap:
     """Returns the classes of a checkpoint, or of the file that its config names.
@@ -402,10 +329,6 @@ def _device(device: str | torch.device | None) -> torch.device:
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"there is no device {found}; this process sees {torch.cuda.device_count()} CUDA devices")
     return found
-
-
-def _corner(corner: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in corner) + ")"
 
 
 def _nothing(line: str) -> None:

@@ -14,6 +14,7 @@ from dataloader.inputs import InputScan, OpenFiles, find_inputs
 from dataloader.last_read import LastRead
 from tests.support.networks import refusal
 from utils.scan.point_cloud import PointCloud
+from utils.scan.trajectory import Ages
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,9 @@ def write_poses(path: str, count: int, start: int = 0, tum: bool = False) -> str
     return path
 
 
-def find(*inputs: str, poses=("poses.txt",), times=(), most=2, ages="scans") -> tuple[Drives, tuple[InputScan, ...]]:
+def find(
+    *inputs: str, poses=("poses.txt",), times=(), most=2, ages: Ages = "scans"
+) -> tuple[Drives, tuple[InputScan, ...]]:
     scans = find_inputs(inputs, OpenFiles(Layout())).scans
     said: list[str] = []
     drives = find_drives(scans, poses, times, most, ages, said.append)

@@ -135,6 +135,24 @@ def test_past_points_are_aligned_as_the_current_ones(checkpoint, segmenter):
         assert (result.labels[:-2] == labels).mean() > 0.99 and not result.labels[-2:].any()
 
 
+def test_the_sensor_is_located_on_the_current_cloud(checkpoint):
+    """Where a frame has its origin elsewhere, the past is moved in it before anything is located."""
+    clouds, poses = drive(3, points=1500)
+    poses = np.linalg.inv(poses[0]) @ poses
+    locating = Segmenter.load(checkpoint, device="cpu", alignment=Alignment(center="auto"))
+    place = np.eye(4)
+    place[:3, 3] = [3000, -4000, 50]
+    away = [cloud + np.array([3000, -4000, 50, 0]) for cloud in clouds]  # float64
+    found = list(locating.sequence(away, place @ poses @ np.linalg.inv(place)))
+    spots = [result.xyz[0] - result.aligned[0] for result in found]
+    for row, result in enumerate(found):
+        fixed = Segmenter.load(checkpoint, device="cpu", alignment=Alignment(center=tuple(spots[row].tolist())))
+        past = [(away[i], place @ np.linalg.inv(poses[row]) @ poses[i] @ np.linalg.inv(place), row - i)
+                for i in range(row - 1, -1, -1)]  # fmt: skip
+        assert (fixed(away[row], past=past).labels == result.labels).mean() > 0.95
+    assert not np.allclose(spots[0], spots[2], atol=1e-3)
+
+
 def test_seconds_and_returns_of_the_own_car(nuscenes_config, tmp_path):
     path = write_checkpoint(tmp_path / "nuscenes.ckpt", nuscenes_config)
     segmenter = Segmenter.load(path, device="cpu")
@@ -150,7 +168,8 @@ def test_seconds_and_returns_of_the_own_car(nuscenes_config, tmp_path):
     assert (result.labels == expected)[inside].mean() > 0.99 and inside.mean() > 0.9
     with pytest.raises(ValueError, match="times must say"):
         segmenter.sequence(clouds, poses)
-    for wrong in ([1, 2], [1, 1, 2], [1, 2, np.nan], "123"):
+    impossible: list[Any] = [[1, 2], [1, 1, 2], [1, 2, np.nan], "123"]
+    for wrong in impossible:
         with pytest.raises(ValueError, match="times must"):
             segmenter.sequence(clouds, poses, times=wrong)
 
@@ -241,7 +260,8 @@ def test_poses_and_clouds_must_be_as_many(segmenter):
     clouds, poses = drive(3)
     for few, many in ((clouds[:2], poses), (clouds, poses[:2])):
         results = segmenter.sequence(few, many)
-        next(results), next(results)
+        for _ in range(2):
+            next(results)
         with pytest.raises(ValueError, match="give one pose for each"):
             next(results)
 
@@ -254,6 +274,6 @@ def test_networks_of_single_scans_take_no_past(tmp_path):
     with pytest.raises(ValueError, match="trained on single scans"):
         single.sequence(clouds, poses, past_scans=1)
     with pytest.raises(ValueError, match="not with a list"):
-        single(clouds, past=[])
+        single(clouds, past=[])  # type: ignore[call-overload]  # pyright: ignore
     for result, expected in zip(single.sequence(clouds, poses), single(clouds), strict=True):
         assert np.array_equal(result.labels, expected.labels)

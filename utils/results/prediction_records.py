@@ -22,7 +22,8 @@ class PredictionRecord:
     Attributes:
         source: its file, as an absolute path or a URL, and for a bag the number of the scan in it.
         settings: what decides the labels: the checkpoint's digest, votes, precision, alignment, layout of the file.
-        version: of its file, see `locations.version`; a scan that has changed is labelled again.
+        version: of its file, see `locations.version`, and of its past scans; a scan that has changed, or has another
+            past, is labelled again.
         files: the suffixes of its files, of earlier runs too.
         former: the suffixes of files that may be there, but were made in another way or of another scan.
         points: number of points.

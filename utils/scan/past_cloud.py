@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from utils.scan.motion import Motion
 from utils.scan.point_cloud import PointCloud
 
+MOST_PAST = 100
+"""The largest number of past scans, as in a config."""
+
 
 @dataclass(frozen=True)
 class PastCloud:
