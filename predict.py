@@ -340,7 +340,10 @@ def _drives(args: argparse.Namespace, tested: Tested, scans: Sequence[InputScan]
         raise UserError(f"--poses: {tested.path} was trained with past_scans 0; say how many to use with --past_scans")
     if args.times and trained.ages == "scans":
         raise UserError(f"--times: {tested.path} has learned ages in scans, not in seconds; leave it out")
-    return find_drives(scans, args.poses, args.times or (), most, trained.ages, say)
+    drives = find_drives(scans, args.poses, args.times or (), most, trained.ages, say)
+    if trained.thinned:
+        say(f"note: {tested.path} was trained with past points thinned by their class; here all of them are kept")
+    return drives
 
 
 def _settings(args: argparse.Namespace, tested: Tested) -> dict[str, Any]:

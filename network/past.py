@@ -29,18 +29,21 @@ class TrainedPast:
         taken: whether it takes points of past scans.
         scans: how many there were before each scan.
         ages: the unit in which it has learned how old points are.
+        thinned: whether past points were thinned by their class (`dataset_params.past_predictions`).
     """
 
     taken: bool
     scans: int
     ages: Ages
+    thinned: bool = False
 
     @staticmethod
     def of(config: Config) -> TrainedPast:
         """Returns what a config says."""
         taken = config.model_params.input_dims > 4
         ages = "seconds" if config.dataset_params.pc_dataset_type == NUSCENES.name else "scans"
-        return TrainedPast(taken, config.dataset_params.past if taken else 0, ages)
+        data = config.dataset_params
+        return TrainedPast(taken, data.past if taken else 0, ages, data.past_predictions is not None)
 
     def __str__(self) -> str:
         if not self.taken:

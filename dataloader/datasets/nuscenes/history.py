@@ -20,10 +20,11 @@ from dataloader.formats.files import file_sizes
 from dataloader.formats.scan_check import NUSCENES, Notes, check_sizes
 from utils.errors import UserError
 from utils.names import checked_path
+from utils.scan import sensor
 from utils.scan.motion import motion_between
 from utils.scan.records import Frame
 
-OWN_CAR = 1.0
+OWN_CAR = sensor.NUSCENES.own_car
 """Half the edge, metres, of the square of returns of the own car, as in nuscenes-devkit's `from_file_multisweep`."""
 
 _SECONDS = 1e-6  # in a microsecond
