@@ -175,12 +175,13 @@ def open_frames(flags: argparse.Namespace) -> DiskFrames:
         layout = Layout(flags.columns, flags.dtype or FLOAT32, flags.topic)
         return ScanFileFrames(flags.scans, layout, sensor, label_map, flags.predictions)
     root = None if flags.subset is None else subset_root(flags)
+    past = flags.past_scans or 0
     if flags.dataset == "nuscenes":
         subset = None if root is None else (root, flags.subset)
         tables = flags.version or "v1.0-mini", flags.split or "mini_val"
-        return NuScenesFrames(flags.data_path, *tables, label_map, flags.predictions, flags.sequence, subset)
+        return NuScenesFrames(flags.data_path, *tables, label_map, flags.predictions, flags.sequence, subset, past)
     if root is None:
-        sequence, past = flags.sequence or "08", flags.past_scans or 0
+        sequence = flags.sequence or "08"
         return SemanticKITTIFrames(flags.data_path, sequence, label_map, flags.predictions, past_scans=past)
     return SemanticKITTIFrames(root, flags.subset, label_map, flags.predictions, is_subset=True)
 

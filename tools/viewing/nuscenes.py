@@ -12,12 +12,13 @@ from dataloader.datasets.camera import project
 from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes.predictions import prediction_path
 from dataloader.datasets.nuscenes.source import CAMERAS, NuScenes
+from dataloader.datasets.past_sweeps import PastSweep
 from tools.viewing.frames import DiskFrames, naming_added
 from tools.viewing.predictions import Places
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.pictures.raster import CameraPicture
-from utils.scan.records import Frame
+from utils.scan.records import Frame, Scan
 from utils.scan.sensor import NUSCENES
 from utils.viewer.records import CameraPose, ShownCamera, ShownScan
 
@@ -40,6 +41,7 @@ class NuScenesFrames(DiskFrames):
         scene: name of the only scene to show; None: all of the split.
         subset: folder of the corrupted subsets and name of one ("fog/light"), which is read in place of the clean
             scans and has no cameras; None: the clean scans.
+        past_sweeps: number of sweeps before each scan that are shown with it, of the clean scans only.
 
     Raises:
         UserError: a file of the split is missing or broken, there is no such scene or subset, or there are no
@@ -55,13 +57,15 @@ class NuScenesFrames(DiskFrames):
         folders: Sequence[Path] = (),
         scene: str | None = None,
         subset: tuple[Path, str] | None = None,
+        past_sweeps: int = 0,
     ) -> None:
         shown = naming_added(label_map, NUSCENES.name)
         self._clean = NuScenes(data_path, version, split, shown)
         there = all((data_path / "samples" / camera).is_dir() for camera in CAMERAS)
         self._with_images = subset is None and self._clean.knows_images and there
-        if self._with_images:
-            self._clean = NuScenes(data_path, version, split, shown, IMAGE_SIZE)
+        if self._with_images or past_sweeps:
+            image_size = IMAGE_SIZE if self._with_images else None
+            self._clean = NuScenes(data_path, version, split, shown, image_size, past_sweeps)
         self._source = self._clean if subset is None else _open_subset(subset, self._clean, version)
         self._split = f"{data_path}: the split {split}"
         kind, self._where = ("split", split) if subset is None else ("subset", subset[1])
@@ -77,7 +81,7 @@ class NuScenesFrames(DiskFrames):
         # robust_test.py stores the predictions of a subset like its labels, by the version.
         places = _places(self._frames, data_path, split if subset is None else version, subset)
         paths = [frame.path for frame in self._frames]
-        super().__init__(NUSCENES, label_map, shown, paths, folders, places)
+        super().__init__(NUSCENES, label_map, shown, paths, folders, places, "s" if past_sweeps else None)
 
     def title(self, index: int) -> str:
         """Returns the title of a scan, with its scene, number and token."""
@@ -106,6 +110,12 @@ class NuScenesFrames(DiskFrames):
         labels = scan.labels if self._clean.has_labels else None
         cameras = self._cameras(row, scan.xyz) if self._with_images else ()
         return ShownScan(self.title(index), scan.xyz, scan.intensity, labels, cameras=cameras)
+
+    def _past(self, index: int) -> Sequence[PastSweep]:
+        return self._clean.past(self._rows[index])
+
+    def _read_past(self, sweep: PastSweep) -> Scan:
+        return self._clean.read_past(sweep, with_labels=True)
 
     def _cameras(self, row: int, xyz: NDArray[np.float32]) -> list[list[ShownCamera]]:
         return [[self._camera(row, name, xyz) for name in beside] for beside in ON_THE_CAR]

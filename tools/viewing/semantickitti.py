@@ -67,7 +67,7 @@ class SemanticKITTIFrames(DiskFrames):
         paths = [str(self._scans / f"{frame}.bin") for frame in self._frames]
         named = [Frame(sequence, frame, path) for frame, path in zip(self._frames, paths, strict=True)]
         self._named, self._past_scans = named, past_scans
-        self._track = Track.read(self._folder, named) if past_scans else None
+        self._track = _track(self._folder, named) if past_scans else None
         super().__init__(SEMANTICKITTI, label_map, shown, paths, folders, places, "scans" if past_scans else None)
 
     def title(self, index: int) -> str:
@@ -123,3 +123,13 @@ class SemanticKITTIFrames(DiskFrames):
         calibration = read_calibration(self._folder / "calib.txt")
         picture = CameraPicture("the camera", image, project(xyz, calibration, width, height))
         return [[ShownCamera(picture, CameraPose.of(calibration, (width, height)))]]
+
+
+def _track(folder: Path, frames: Sequence[Frame]) -> Track:
+    path = folder / "poses.txt"
+    if not path.exists():
+        raise UserError(
+            f"{path}: missing, so it is not known where past scans were; take it from the SemanticKITTI label archive, "
+            "or leave out --past_scans"
+        )
+    return Track.read(folder, frames)

@@ -125,7 +125,8 @@ def _beside_ages(frames: Frames, frame: Frame, shown: Shown) -> tuple[Sequence[C
         return shown.clouds, ""
     look = shown.look
     named = [replace(cloud, title=cloud.title or look.coloring) for cloud in shown.clouds]
-    return [*named, by_age], legend.key(frame.scan, shown.names[0], AGE, look.ground, frames.num_classes)
+    key = legend.key(frame.scan, shown.names[0], AGE, look.ground, frames.num_classes)
+    return [*named, by_age], legend.note([AGE]) + key
 
 
 def _titled(clouds: Sequence[Cloud], title: str) -> list[Cloud]:
