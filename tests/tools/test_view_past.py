@@ -37,7 +37,8 @@ def world(number):
     """The points of the wall and of the car at a scan, in the frame of the world."""
     rng = np.random.default_rng(0)
     wall = rng.uniform([3000, -1990, 4], [3020, -1989.9, 8], (WALL, 3))
-    car = rng.uniform([3008, -2004, 4], [3012, -2002, 5.5], (CAR, 3)) + [SPEED * number, 0, 0]
+    car = rng.uniform([3008, -2004, 4], [3012, -2002, 5.5], (CAR, 3))
+    car[:, 0] += SPEED * number
     return np.concatenate([wall, car])
 
 

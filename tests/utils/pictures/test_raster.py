@@ -91,3 +91,16 @@ def test_each_beam_of_nuscenes_has_a_row_of_its_own():
     picture = raster.range_view(xyz, NUSCENES, rgb)
     assert picture.shape == (32, 1024, 3)
     assert picture[:, 512, 0].tolist() == list(range(100, 132))
+
+
+def test_from_above_a_point_hides_those_of_lower_rank_however_high_they_are():
+    xyz = np.array([[5, 5, 9], [5, 5, 0], [5, 5, 4]], dtype=np.float32)
+    rgb = np.array([[1, 1, 1], [2, 2, 2], raster.WRONG], dtype=np.uint8)
+
+    def seen(rank):
+        picture = raster.birds_eye_view(xyz, SEMANTICKITTI, rgb, 100, dot=1, rank=rank)
+        return [color for color in rgb.tolist() if (picture == color).all(axis=2).any()]
+
+    assert seen(np.array([-2.0, 0.0, -1.0])) == [[2, 2, 2]]
+    assert seen(np.array([1.0, 1.0, 0.0])) == [[1, 1, 1]]  # of equal ones the highest
+    assert seen(None) == [list(raster.WRONG)]

@@ -212,3 +212,33 @@ def test_names_are_taken_as_they_are(tmp_path):
     card = ScoreCard(classes, shares, 0.5, 0.5, 0.5, shares, 0.5, 0.5, counts, 17)
     draw_confusion(card, "$\\frac{$", tmp_path / "confusion.png")
     assert read_png(tmp_path / "confusion.png").size
+
+
+@pytest.mark.parametrize(
+    ("labelled", "predictions", "rows"),
+    [
+        (True, 0, [2]),
+        (False, 1, [2]),
+        (True, 1, [2, 2]),
+        (False, 2, [3]),
+        (True, 2, [3, 3]),
+    ],
+)
+def test_a_further_panel_is_as_large_as_those_beside_it(labelled, predictions, rows, tmp_path, monkeypatch):
+    xyz, labels = street()
+    drawn = []
+    monkeypatch.setattr(drawing, "_save_rows", lambda *arguments: drawn.append(arguments))
+    ids = {"a": labels, "b": labels} if predictions == 2 else labels if predictions else None
+    pink = np.full((3, 3), (250, 120, 180), np.uint8)
+    beside = drawing.FromAbove("more", xyz[:3], pink, np.zeros(3), {"pink": (250, 120, 180)})
+    given = (xyz, SEMANTICKITTI, labels if labelled else None, ids, COLORS, NAMES, tmp_path / "scan.png")
+    drawing.draw_scan(*given, beside=beside)
+    panels, content, _, legend, _ = drawn[0]
+    above = panels[: len(rows)]
+    assert [len(row) for row in above] == rows
+    assert len({picture.shape for row in above for _, picture in row}) == 1
+    assert all(sum(picture.shape[1] + drawing.GAP for _, picture in row) - drawing.GAP <= content for row in panels)
+    assert all(panel.shape[1] == content for row in panels[len(rows) :] for _, panel in row)
+    assert above[-1][-1][0] == "more" and (above[-1][-1][1] == pink[0]).all(axis=2).any()
+    assert not any((picture == pink[0]).all(axis=2).any() for row in panels for _, picture in row[: rows[-1] - 1])
+    assert legend[-1].get_label() == "pink"
