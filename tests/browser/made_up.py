@@ -120,6 +120,26 @@ def small_scans() -> MadeUp:
     )
 
 
+def with_past_scan() -> MadeUp:
+    """Makes a scan of road and cars with the points of one past scan, of buildings, 20 m to its left."""
+    scan = small("with a past scan", ROAD, CAR, CAR)
+    count = len(scan.xyz)
+    past = np.full(count, BUILDING)
+    assert scan.labels is not None
+    return MadeUp(
+        (
+            ShownScan(
+                title=scan.title,
+                xyz=np.concatenate([scan.xyz, scan.xyz + np.float32([0, 20, 0])]),
+                labels=np.concatenate([scan.labels, past]),
+                predictions={name: np.concatenate([ids, past]) for name, ids in scan.predictions.items()},
+                age=np.repeat(np.float32([0, 1]), count),
+                age_unit="scans",
+            ),
+        )
+    )
+
+
 def real_size() -> MadeUp:
     """Makes four scans of 64 beams and 125,000 points, or reads the first two below TWODPASS_REAL_DATA."""
     folder = Path(os.environ.get("TWODPASS_REAL_DATA", ""), "00")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.made_up import small_scans
+from tests.browser.made_up import small_scans, with_past_scan
 from tests.support.browser import Browser, Page, near
+from utils.viewer.palette import DARK, age_colors
+from utils.viewer.server import Viewer
 
 CAR, ROAD, SIDEWALK, BUILDING, VEGETATION = (100, 150, 245), (255, 0, 255), (75, 0, 75), (255, 200, 0), (0, 175, 0)
 SIDEWALK_ON_DARK = (115, 56, 115)  # lighter, so that it can be seen
@@ -121,6 +123,20 @@ def test_points_of_view_and_two_browsers(browser: Browser, address: str) -> None
         page.press("Driver's view")
         page.until(lambda: not is_round(), "a disc of points, seen from within")
         assert np.allclose(extent(other, SIDEWALK_ON_DARK), before, atol=8)
+
+
+def test_past_scans_by_class_and_by_age_and_without(browser: Browser) -> None:
+    new, old = ((r, g, b) for r, g, b in age_colors(DARK)[[0, -1]].tolist())
+    with Viewer(with_past_scan()) as viewer, opened(browser, viewer.url) as page:
+        page.press("Bird's-eye view")
+        page.shows(ROAD, CAR, BUILDING)
+        page.reads("12,000 points, and 12,000 of past scans")
+        page.pick("Colour by", "age")
+        page.shows(new, old)
+        page.reads("1 scan")
+        page.check("Past scans", False)
+        page.lacks(old)
+        page.shows(new)
 
 
 def test_play_and_the_worst(browser: Browser, address: str) -> None:

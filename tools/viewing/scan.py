@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from utils.pictures.scans import FromAbove, draw_scan
-from utils.viewer.coloring import AGE, limits, scale
+from utils.viewer.coloring import AGE, limits, scale, with_unit
 from utils.viewer.palette import DARK, age_colors
-from utils.viewer.records import AgeUnit, Frames, ShownScan
+from utils.viewer.records import Frames, ShownScan
 
 _MOST = 6
 """Ages in the legend; of more, some are left out."""
@@ -51,17 +51,12 @@ def _by_age(scan: ShownScan) -> FromAbove | None:
     rgb = partial(scale, low=low, high=high, ground=DARK, colors=age_colors(DARK))
     ages = np.unique(scan.age)
     some = ages[np.linspace(0, len(ages) - 1, min(len(ages), _MOST)).round().astype(int)]
-    past = len(ages) - 1
+    texts = [f"age {with_unit(age, scan, AGE)}" if age > 0 else "age 0: this scan" for age in some.tolist()]
+    past = np.count_nonzero(ages > 0)
     return FromAbove(
         f"With {past} past {'scan' if past == 1 else 'scans'}, coloured by age",
         scan.xyz,
         rgb(scan.age),
         -scan.age,
-        dict(zip([_called(age, scan.age_unit) for age in some.tolist()], rgb(some).tolist(), strict=True)),
+        dict(zip(texts, rgb(some).tolist(), strict=True)),
     )
-
-
-def _called(age: float, unit: AgeUnit) -> str:
-    if age <= 0:
-        return "age 0: this scan"
-    return f"age {age:.3g} {'scan' if unit == 'scans' and age == 1 else unit}"

@@ -14,8 +14,8 @@ from utils.viewer.records import ShownScan
 
 PREDICTION, TRUTH, ERRORS, DIFFERENCES = "prediction", "truth", "errors", "differences"
 CONFIDENCE, INTENSITY, HEIGHT, AGE = "confidence", "intensity", "height", "age"
-UNITS = {CONFIDENCE: "", INTENSITY: "", HEIGHT: " m"}
-"""The colourings by a number, and its unit; that by age has the unit of the scan."""
+UNITS = {CONFIDENCE: "", INTENSITY: "", HEIGHT: " m", AGE: ""}
+"""The colourings by a number, and its unit; that of ages comes with the scan, see `with_unit`."""
 
 Rgb = NDArray[np.uint8]
 
@@ -149,9 +149,11 @@ def numbers(scan: ShownScan, name: str | None, coloring: str) -> NDArray[np.floa
     return scan.xyz[:, 2]
 
 
-def unit(scan: ShownScan, coloring: str) -> str | None:
-    """Returns the unit of a colouring by a number, with the space before it; None for other colourings."""
-    return f" {scan.age_unit}" if coloring == AGE else UNITS.get(coloring)
+def with_unit(value: float, scan: ShownScan, coloring: str) -> str:
+    """Returns a value of a colouring by a number as text: "2.5 m", "1 scan", "0.5 s"."""
+    if coloring != AGE:
+        return f"{value:.3g}{UNITS[coloring]}"
+    return f"{value:.3g} {'scan' if scan.age_unit == 'scans' and value == 1 else scan.age_unit}"
 
 
 def limits(values: NDArray[np.floating], coloring: str) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.text import printable, shortened
-from utils.viewer.coloring import DIFFERENCES, ERRORS, judged_labels, limits, numbers, ramp, unit
+from utils.viewer.coloring import DIFFERENCES, ERRORS, UNITS, judged_labels, limits, numbers, ramp, with_unit
 from utils.viewer.palette import Ground, verdict_colors
 from utils.viewer.records import ShownScan
 
@@ -60,9 +60,9 @@ def key(scan: ShownScan, name: str | None, coloring: str, ground: Ground, num_cl
         ground: the ground of the page.
         num_classes: the number K of classes that are judged.
     """
-    if (measured_in := unit(scan, coloring)) is not None:
-        low, high = limits(numbers(scan, name, coloring), coloring)
-        return _ramp(low, high, measured_in, ramp(coloring, ground))
+    if coloring in UNITS:
+        ends = [with_unit(end, scan, coloring) for end in limits(numbers(scan, name, coloring), coloring)]
+        return _ramp(*ends, ramp(coloring, ground))
     own = scan.current
     if coloring == ERRORS and scan.labels is not None and name is not None:
         truth = judged_labels(scan.labels, num_classes)
@@ -84,12 +84,12 @@ def _verdicts(names: Sequence[str], masks: Sequence[NDArray[np.bool_]], ground: 
     return f'<div style="{_ROW}">{"<br>".join(rows)}</div>'
 
 
-def _ramp(low: float, high: float, unit: str, colors: NDArray[np.uint8]) -> str:
+def _ramp(low: str, high: str, colors: NDArray[np.uint8]) -> str:
     stops = ", ".join(css(color) for color in colors[::15])
     return (
         f'<div style="{_ROW}"><div style="height: 0.8em; border-radius: 2px; '
         f'background: linear-gradient(to right, {stops})"></div>'
-        f'<span>{low:.3g}{unit}</span><span style="float: right">{high:.3g}{unit}</span></div>'
+        f'<span>{low}</span><span style="float: right">{high}</span></div>'
     )
 
 

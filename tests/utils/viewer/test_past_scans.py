@@ -89,9 +89,12 @@ def test_the_newer_a_point_the_more_it_stands_out(scan: ShownScan, ground: Groun
     assert np.array_equal(color(replace(scan, age=rare), "first", Look("age", ground=ground), COLORS, K)[0], rgb[-1])
 
 
-@pytest.mark.parametrize(("unit", "text"), [("scans", "0 scans4 scans"), ("s", "0 s4 s")])
-def test_the_legend_names_the_unit(scan: ShownScan, unit, text: str) -> None:
-    ages = np.repeat([0, 4], [POINTS - 1, 1]).astype(np.float32)
+@pytest.mark.parametrize(
+    ("unit", "oldest", "text"),
+    [("scans", 4, "0 scans4 scans"), ("scans", 1, "0 scans1 scan"), ("s", 1, "0 s1 s"), ("s", 0.45, "0 s0.45 s")],
+)
+def test_the_legend_names_the_unit(scan: ShownScan, unit, oldest: float, text: str) -> None:
+    ages = np.repeat([0, oldest], [POINTS - 1, 1]).astype(np.float32)
     key = legend.key(replace(plain(scan), age=ages, age_unit=unit), None, "age", DARK, K)
     assert Parsed(key).text == text
 
