@@ -130,10 +130,10 @@ def with_past_scan() -> MadeUp:
         (
             ShownScan(
                 title=scan.title,
-                xyz=np.concatenate([scan.xyz, scan.xyz + np.float32([0, 20, 0])]),
+                xyz=np.concatenate([scan.xyz, scan.xyz + np.array([0, 20, 0], np.float32)]),
                 labels=np.concatenate([scan.labels, past]),
                 predictions={name: np.concatenate([ids, past]) for name, ids in scan.predictions.items()},
-                age=np.repeat(np.float32([0, 1]), count),
+                age=np.repeat(np.array([0, 1], np.float32), count),
                 age_unit="scans",
             ),
         )

@@ -61,8 +61,8 @@ def key(scan: ShownScan, name: str | None, coloring: str, ground: Ground, num_cl
         num_classes: the number K of classes that are judged.
     """
     if coloring in UNITS:
-        ends = [with_unit(end, scan, coloring) for end in limits(numbers(scan, name, coloring), coloring)]
-        return _ramp(*ends, ramp(coloring, ground))
+        low, high = limits(numbers(scan, name, coloring), coloring)
+        return _ramp(with_unit(low, scan, coloring), with_unit(high, scan, coloring), ramp(coloring, ground))
     own = scan.current
     if coloring == ERRORS and scan.labels is not None and name is not None:
         truth = judged_labels(scan.labels, num_classes)

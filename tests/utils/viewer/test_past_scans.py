@@ -51,7 +51,8 @@ def test_scores_and_numbers_are_those_of_the_scan_alone(past: ShownScan) -> None
     for coloring in ("prediction", "truth", "errors"):
         choice = Choice(coloring=coloring)
         shown, expected = (compose(MadeFrames(), each, choice) for each in (frame, other))
-        assert np.array_equal(shown.points, expected.points) and np.array_equal(shown.iou, expected.iou, equal_nan=True)
+        for one, wanted in ((shown.points, expected.points), (shown.iou, expected.iou)):
+            assert one is not None and wanted is not None and np.array_equal(one, wanted, equal_nan=True)
     for coloring in ("errors", "differences"):
         texts = [Parsed(legend.key(each.scan, "first", coloring, DARK, K)).text for each in (frame, other)]
         assert texts[0] == texts[1] and re.search(r"\d", texts[0])
