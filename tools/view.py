@@ -2,14 +2,17 @@
 
     python tools/view.py --data_path dataset/demo/sequences --sequence 08
     python tools/view.py --data_path dataset/demo/sequences --sequence 08 --predictions logs/a/test_1 logs/b/test_1
+    python tools/view.py --data_path dataset/demo/sequences --sequence 08 --past_scans 4
     python tools/view.py --dataset nuscenes --data_path dataset/demo/nuscenes --sequence scene-0103
     python tools/view.py --data_path dataset/demo/sequences --subset fog/light --predictions logs/a/robust_test_1
     python tools/view.py --scans drive/ --predictions out/ --checkpoint best.ckpt
     python tools/view.py --data_path dataset/demo/sequences --sequence 08 --frame 000000 --output scan.png
 
 Labels and camera pictures are shown if they are on disk, predictions with `--predictions`; two of them side by side.
-`--subset` shows the scans of a corrupted set; `--predictions` then takes the folder of predictions that robust_test.py
-has saved. `--scans` shows files, folders and bags of your own; `--predictions` then takes the --output of predict.py.
+`--past_scans` shows the points of the scans before each one, too, by class or by age; the scores are those of the scan
+alone. `--subset` shows the scans of a corrupted set; `--predictions` then takes the folder of predictions that
+robust_test.py has saved. `--scans` shows files, folders and bags of your own; `--predictions` then takes the --output
+of predict.py.
 With `--output scan.png` a scan is drawn from above, as the sensor sees it, and over the camera pictures; with
 `--output scene.html` it is saved as a page that opens in a browser by itself.
 """

@@ -96,6 +96,7 @@ class Panel:
 
     def show_nothing(self) -> None:
         """Hides what is about a frame, when there is none to be seen."""
+        self.past.visible = False
         self.key.visible = False
         self.classes.hide()
         self.camera.show()
