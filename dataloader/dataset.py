@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from dataloader.augment.geometry import augment_points, drop_rows
+from dataloader.augment.geometry import augment_points, drop_points
 from dataloader.augment.image import bottom_crop, color_jitter, flip_horizontally, random_left
 from dataloader.augment.mixing import mix_instances
 from dataloader.augment.options import AugmentOptions
@@ -18,7 +19,7 @@ from dataloader.datasets.past_sweeps import PastSweep, SourceWithPast
 from dataloader.datasets.source import Source
 from utils.errors import UserError
 from utils.scan.evaluation import evaluation_sample
-from utils.scan.records import Sample, Scan
+from utils.scan.records import Rows, Sample, Scan, constant
 from utils.scan.views import random_views
 from utils.scan.volume import in_volume
 
@@ -95,26 +96,33 @@ class SegmentationDataset(Dataset[Sample]):
     def _cropped_and_dropped(
         self, index: int, camera: int | None, options: AugmentOptions, rng: np.random.Generator
     ) -> Scan:
+        """Reads a scan for training, its past sweeps after it; what is drawn for it comes before what they draw."""
         measured = self.source.read(index, camera)
         corrupt = _drawn(options.corruption, rng)
         scan = measured if corrupt is None else corrupt(measured)
-        rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
-        if len(rows) == 0 and scan is not measured:  # the corruption may have left nothing
-            scan = measured
-            rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
-        scan = scan.select(drop_rows(rows, rng) if options.dropout else rows)
-        past = [self._past_points(sweep, options, corrupt, rng) for sweep in self._past_of(index)]
-        return Scan.concatenate([scan, *past]) if past else scan
+        inside = self._inside(scan)
+        if not inside.any() and corrupt is not None:  # the corruption may have left nothing
+            scan, corrupt = measured, None
+            inside = self._inside(scan)
+        past = self._past_of(index)
+        if not past:
+            return scan.select(_kept(inside, options, rng))
+        scans, rows = [scan], [_kept(inside, options, rng)]
+        for sweep in past:
+            scan = self._past_scan(sweep, options, corrupt)
+            scans.append(scan)
+            rows.append(_kept(self._inside(scan), options, rng))
+        return Scan.concatenate(scans, rows)
 
-    def _past_points(
-        self, sweep: PastSweep, options: AugmentOptions, corrupt: Corrupt | None, rng: np.random.Generator
-    ) -> Scan:
+    def _past_scan(self, sweep: PastSweep, options: AugmentOptions, corrupt: Corrupt | None) -> Scan:
         """Reads a past sweep for training; it is corrupted as the current one is, by draws of its own."""
+        # Instances come with the labels: those to be mixed in are wanted in any case.
         scan = self._read_past(sweep, options.past_labels or options.mix_instances)
         scan = sweep.moved(scan if corrupt is None else corrupt(scan))
-        rows = np.flatnonzero(in_volume(scan.xyz, self.low, self.high))
-        scan = scan.select(drop_rows(rows, rng) if options.dropout and len(rows) else rows)
-        return scan if options.past_labels else replace(scan, labels=np.zeros_like(scan.labels))
+        return scan if options.past_labels else replace(scan, labels=constant(np.uint8(0), len(scan)))
+
+    def _inside(self, scan: Scan) -> NDArray[np.bool_]:
+        return in_volume(scan.xyz, self.low, self.high)
 
     def _past_of(self, index: int) -> Sequence[PastSweep]:
         return () if self._with_past is None else self._with_past.past(index)
@@ -125,16 +133,17 @@ class SegmentationDataset(Dataset[Sample]):
 
     def _evaluation_item(self, index: int) -> Sample:
         scan = self.source.read(index, None)
-        inside = in_volume(scan.xyz, self.low, self.high)
+        inside = self._inside(scan)
         if not inside.any():
             raise self.nothing_inside(scan)
         views = random_views(self.num_vote, np.random.default_rng([self.seed, index]))
-        return evaluation_sample(scan, inside, views, [self._inside(sweep) for sweep in self._past_of(index)])
+        return evaluation_sample(scan, inside, views, [self._past_inside(sweep) for sweep in self._past_of(index)])
 
-    def _inside(self, sweep: PastSweep) -> Scan:
+    def _past_inside(self, sweep: PastSweep) -> Scan:
         """Reads the points of a past sweep that lie inside the volume, without their labels."""
         scan = sweep.moved(self._read_past(sweep, with_labels=False))
-        return scan.select(in_volume(scan.xyz, self.low, self.high))
+        inside = self._inside(scan)
+        return scan if inside.all() else scan.select(inside)
 
     def nothing_inside(self, scan: Scan) -> UserError:
         """Makes the error about a scan that has no point for the network."""
@@ -147,6 +156,12 @@ class SegmentationDataset(Dataset[Sample]):
             f"({places}) m; check the file (metres around the sensor?), or dataset_params.min_volume_space and "
             "max_volume_space"
         )
+
+
+def _kept(inside: NDArray[np.bool_], options: AugmentOptions, rng: np.random.Generator) -> Rows:
+    """Chooses the points inside the volume that are trained on."""
+    # numpy takes rows by number faster than by a mask without order.
+    return np.flatnonzero(drop_points(inside, rng)) if options.dropout else inside
 
 
 Corrupt = Callable[[Scan], Scan]

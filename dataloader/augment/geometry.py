@@ -20,19 +20,27 @@ Affine = NDArray[np.float64]
 
 _SCALE = (0.95, 1.05)
 _MAX_DROP = 0.2
+_TOGETHER = 16384  # points that are moved at a time: their columns stay in the cache
 
 
-def drop_rows(rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Drops a random share U(0, 0.2) of the points: returns the rows that stay.
+def drop_points(points: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Drops a random share U(0, 0.2) of some points: returns the mask (N,) of those that stay.
 
-    Each point is drawn for itself, so in a scan of a few points the draw may drop all of them: then all stay.
+    Each point is drawn for itself, so of a few points the draw may drop all: then all stay.
 
     Args:
-        rows: (N,) int64 row numbers of points.
-        rng: source of the share and of the draws.
+        points: (N,) bool mask of the points.
+        rng: source of the share and of the draws, one for each point of the mask.
     """
-    kept = rng.random(len(rows), dtype=np.float32) >= rng.uniform(0.0, _MAX_DROP)
-    return rows[kept] if kept.any() else rows
+    count = int(np.count_nonzero(points))
+    kept = rng.random(count, dtype=np.float32) >= rng.uniform(0.0, _MAX_DROP)
+    if not kept.any():
+        return points
+    if count == len(points):
+        return kept
+    rest = np.zeros_like(points)
+    rest[points] = kept
+    return rest
 
 
 def rotation(rng: np.random.Generator) -> Affine:
@@ -69,10 +77,16 @@ def moved(scan: Scan, affine: Affine) -> Scan:
     It computes column by column and leaves out products with 0. That is faster than a matrix product with so few
     columns, for which BLAS would also start threads in every loader process.
     """
-    columns = [np.ascontiguousarray(scan.xyz[:, axis]) for axis in range(3)]
     xyz = np.empty_like(scan.xyz)
-    for axis, (*factors, shift) in enumerate(affine.astype(np.float32)):
-        xyz[:, axis] = sum((f * column for f, column in zip(factors, columns, strict=True) if f), start=shift)
+    for start in range(0, len(xyz), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        columns = [np.ascontiguousarray(scan.xyz[part, axis]) for axis in range(3)]
+        for axis, (*factors, shift) in enumerate(affine.astype(np.float32)):
+            total = np.full(len(columns[0]), shift)
+            for factor, column in zip(factors, columns, strict=True):
+                if factor:
+                    total += factor * column
+            xyz[part, axis] = total
     return replace(scan, xyz=xyz)
 
 

@@ -52,29 +52,12 @@ def _changes_nothing(subset: CorruptedSubset, sensor: Sensor) -> bool:
     return subset.function is reduce_beams and how["thinning"] == "none" and how["beams"] >= sensor.beams
 
 
-def corrupt_scan(scan: Scan, names: Sequence[str], rng: np.random.Generator, sensor: Sensor) -> Scan:
-    """Applies one of the corruptions `names` at one of its severities, each with equal chance.
-
-    Args:
-        scan: a whole sweep as in its file, before any crop: the beam of a point is found from the order of the points
-            (if the sensor is `ordered`) or from the elevation.
-        names: the corruptions to choose from, keys of `severities_of`; at least one.
-        rng: source of all draws.
-        sensor: the LiDAR that took the scan.
-
-    Returns:
-        The corrupted scan with the image of `scan`; it may have no points. Labels, instances, index and pixels stay
-        with their points. Altered points have label 0, no instance and no pixel; added points also have index -1.
-        Points with a coordinate that is not finite are left out.
+def draw_corruption(names: Sequence[str], rng: np.random.Generator, sensor: Sensor) -> CorruptedSubset:
+    """Draws one of the corruptions `names` (keys of `severities_of`) at one of its severities, each with equal chance.
 
     Raises:
         ValueError: a name is not known.
     """
-    return apply_corruption(draw_corruption(names, rng, sensor), scan, rng, sensor)
-
-
-def draw_corruption(names: Sequence[str], rng: np.random.Generator, sensor: Sensor) -> CorruptedSubset:
-    """Draws one of the corruptions `names` at one of its severities; see `corrupt_scan`."""
     severities = severities_of(sensor)
     name = names[int(rng.integers(len(names)))]
     if name not in severities:
@@ -82,10 +65,23 @@ def draw_corruption(names: Sequence[str], rng: np.random.Generator, sensor: Sens
     return severities[name][int(rng.integers(len(severities[name])))]
 
 
-def apply_corruption(subset: CorruptedSubset, scan: Scan, rng: np.random.Generator, sensor: Sensor) -> Scan:
-    """Applies a corruption to a scan; see `corrupt_scan`."""
+def apply_corruption(drawn: CorruptedSubset, scan: Scan, rng: np.random.Generator, sensor: Sensor) -> Scan:
+    """Applies a corruption at its severity.
+
+    Args:
+        drawn: by `draw_corruption`.
+        scan: a whole sweep as in its file, before any crop: the beam of a point is found from the order of the points
+            (if the sensor is `ordered`) or from the elevation.
+        rng: source of all draws.
+        sensor: the LiDAR that took the scan.
+
+    Returns:
+        The corrupted scan with the image of `scan`; it may have no points. Labels, instances, index and pixels stay
+        with their points. Altered points have label 0, no instance and no pixel; added points also have index -1.
+        Points with a coordinate that is not finite are left out.
+    """
     finite = np.all(np.isfinite(scan.xyz), axis=1)
-    return _scan_of(subset.apply(_sweep_of(scan, sensor).select(finite), rng), scan)
+    return _scan_of(drawn.apply(_sweep_of(scan, sensor).select(finite), rng), scan)
 
 
 def _sweep_of(scan: Scan, sensor: Sensor) -> Sweep:

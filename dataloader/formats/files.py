@@ -32,12 +32,16 @@ def read_bytes(path: str | Path, what: str) -> NDArray[np.uint8]:
         raise UserError(f"{path}: cannot read the {what} ({error.strerror}); unpack it again") from error
 
 
-def read_point_file(path: str | Path, columns: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def read_point_file(
+    path: str | Path, columns: int, copy: bool = True
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Reads a file of N points with float32 columns, of which the first four are x, y, z (metres) and intensity.
 
     Args:
         path: the file.
         columns: number of columns.
+        copy: false: where the file's numbers are in order, return columns of its content, in which other columns lie
+            between. That is faster if they are copied soon anyway.
 
     Returns:
         xyz: (N, 3) float32, metres, N > 0. A coordinate may be NaN or infinite if the file has it so. One that is
@@ -61,11 +65,14 @@ def read_point_file(path: str | Path, columns: int) -> tuple[NDArray[np.float32]
         raise UserError(f"{path}: {content.size} bytes are no multiple of {size} (truncated); unpack again")
     words = content.view("<f4")
     points = words.reshape(-1, columns)
+    in_order = words.max() < FARTHEST and words.min() > -FARTHEST  # not if one of them is NaN
+    if in_order and not copy:
+        return points[:, :3], points[:, 3]
     xyz = np.empty((len(points), 3), dtype=np.float32)
     for axis in range(3):  # column by column: numpy is slow at copying rows of three
         xyz[:, axis] = points[:, axis]
     intensity = points[:, 3].copy()
-    if not (words.max() < FARTHEST and words.min() > -FARTHEST):  # true also if one of them is NaN
+    if not in_order:
         xyz[(np.abs(xyz) > FARTHEST) & np.isfinite(xyz)] = np.nan
         # Through the batch statistics, one such intensity would affect every point.
         intensity[~(np.abs(intensity) < FARTHEST)] = 0.0

@@ -32,7 +32,7 @@ def collate(samples: Sequence[Sample], with_images: bool, input_dims: int = 4) -
     views = [sample.views for sample in samples if sample.views is not None]
     return Batch(
         points=torch.from_numpy(_points(scans, input_dims)),
-        scan_ids=torch.from_numpy(np.concatenate([np.full(length, row) for row, length in enumerate(lengths)])),
+        scan_ids=torch.from_numpy(np.repeat(np.arange(len(scans)), lengths)),
         labels=torch.from_numpy(np.concatenate([scan.labels for scan in scans], dtype=np.int64)),
         pixels=pixels,
         visible=visible,

@@ -31,6 +31,7 @@ def evaluation_sample(
         inside=torch.from_numpy(inside),
         donor=torch.from_numpy(nearest_inside(scan.xyz, inside)),
     )
-    selected = scan.select(inside)
+    if not past:
+        return Sample(scan.select(inside), whole, views)
     # Those of the scan come first: `donor` counts rows among them.
-    return Sample(Scan.concatenate([selected, *past]) if past else selected, whole, views)
+    return Sample(Scan.concatenate([scan, *past], [inside, *[None] * len(past)]), whole, views)

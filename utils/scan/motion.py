@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.scan.records import Scan, no_pixels
+from utils.scan.records import Scan, constant, no_pixels
 
 Motion = NDArray[np.float64]
 """(3, 4) [rotation | translation in metres], from the sensor's frame at another sweep to its frame at this one."""
+
+_TOGETHER = 16384  # points
 
 
 def motion_between(past: NDArray[np.float64], now: NDArray[np.float64]) -> Motion:
@@ -30,16 +32,23 @@ def motion_between(past: NDArray[np.float64], now: NDArray[np.float64]) -> Motio
     return np.column_stack([rotation @ past[:3, :3], shift])
 
 
-def move_points(xyz: NDArray[np.floating[Any]], motion: Motion) -> NDArray[np.float64]:
-    """Moves points (N, 3) by a motion; returns (N, 3) float64.
+def move_points(xyz: NDArray[np.floating[Any]], motion: Motion) -> NDArray[np.float32]:
+    """Moves points (N, 3) by a motion; returns (N, 3) float32, rounded once, at the end.
 
     It computes column by column: that is faster than a matrix product with so few columns, for which BLAS would also
-    start threads in every loader process.
+    start threads in every loader process. It takes some points at a time, which stay in the cache: most of the time
+    would go into new memory for columns of all points.
     """
-    columns = [xyz[:, axis].astype(np.float64) for axis in range(3)]
-    moved = np.empty((len(xyz), 3))
-    for axis, (*factors, shift) in enumerate(motion.tolist()):
-        moved[:, axis] = sum((f * column for f, column in zip(factors, columns, strict=True)), start=shift)
+    moved = np.empty((len(xyz), 3), dtype=np.float32)
+    for start in range(0, len(xyz), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        x, y, z = (xyz[part, axis].astype(np.float64) for axis in range(3))
+        for axis, (of_x, of_y, of_z, shift) in enumerate(motion.tolist()):
+            column = of_x * x
+            column += of_y * y
+            column += of_z * z
+            column += shift
+            moved[part, axis] = column
     return moved
 
 
@@ -52,13 +61,13 @@ def as_past(scan: Scan, motion: Motion, age: float) -> Scan:
         age: how old it is; see `Scan.age`.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # what a damaged file has instead of coordinates
-        xyz = move_points(scan.xyz, motion).astype(np.float32)
+        xyz = move_points(scan.xyz, motion)
     count = len(scan)
     return replace(
         scan,
         xyz=xyz,
-        index=np.broadcast_to(np.int64(-1), (count,)),
+        index=constant(np.int64(-1), count),
         pixels=no_pixels(count),
         image=None,
-        age=np.broadcast_to(np.float32(age), (count,)),
+        age=constant(np.float32(age), count),
     )

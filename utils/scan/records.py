@@ -38,6 +38,10 @@ class Frame:
     path: str
 
 
+Rows = NDArray[np.bool_] | NDArray[np.int64]
+"""A choice of points of a scan: a mask (N,), or the numbers of rows."""
+
+
 @dataclass(frozen=True)
 class Scan:
     """A frozen record of one LiDAR sweep, column by column; row i of every column is the same point.
@@ -74,9 +78,9 @@ class Scan:
     @property
     def ages(self) -> NDArray[np.float32]:
         """The column `age`, (N,) float32, also where it is None: then all are 0, in read-only memory."""
-        return np.broadcast_to(np.float32(0), (len(self),)) if self.age is None else self.age
+        return constant(np.float32(0), len(self)) if self.age is None else self.age
 
-    def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Scan:
+    def select(self, rows: Rows) -> Scan:
         """Returns the scan of some of the points: the same rows of all columns, with the same image.
 
         Args:
@@ -94,17 +98,29 @@ class Scan:
         )
 
     @staticmethod
-    def concatenate(scans: Sequence[Scan]) -> Scan:
-        """Returns all points of `scans`, at least one, as one scan with the frame and the image of the first."""
+    def concatenate(scans: Sequence[Scan], rows: Sequence[Rows | None] | None = None) -> Scan:
+        """Returns all points of `scans`, at least one, as one scan with the frame and the image of the first.
+
+        Args:
+            scans: in order.
+            rows: what to select of each scan, as in `select`; None: all. To select and to append in one go saves a copy
+                of all columns.
+        """
+        chosen = [None] * len(scans) if rows is None else rows
+        counts = [len(scan) if part is None else _count(part) for scan, part in zip(scans, chosen, strict=True)]
+
+        def column(name: str) -> NDArray[Any]:
+            return _appended([getattr(scan, name) for scan in scans], chosen, counts)
+
         return replace(
             scans[0],
-            xyz=np.concatenate([s.xyz for s in scans]),
-            intensity=np.concatenate([s.intensity for s in scans]),
-            labels=np.concatenate([s.labels for s in scans]),
-            instances=np.concatenate([s.instances for s in scans]),
-            index=np.concatenate([s.index for s in scans]),
-            pixels=np.concatenate([s.pixels for s in scans]),
-            age=None if all(s.age is None for s in scans) else np.concatenate([s.ages for s in scans]),
+            xyz=column("xyz"),
+            intensity=column("intensity"),
+            labels=column("labels"),
+            instances=column("instances"),
+            index=column("index"),
+            pixels=column("pixels"),
+            age=None if all(scan.age is None for scan in scans) else column("ages"),
         )
 
 
@@ -116,11 +132,39 @@ def no_pixels(count: int) -> NDArray[np.float32]:
     return np.broadcast_to(np.float32(np.nan), (count, 2))
 
 
-def _rows_of(column: NDArray[Any], rows: NDArray[np.bool_] | NDArray[np.int64]) -> NDArray[Any]:
+def constant(value: np.generic, count: int) -> NDArray[Any]:
+    """Returns a column of `count` points that all have one value: it is repeated without using memory, read-only."""
+    return np.broadcast_to(value, (count,))
+
+
+def _count(rows: Rows) -> int:
+    return int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
+
+
+def _appended(columns: Sequence[NDArray[Any]], rows: Sequence[Rows | None], counts: Sequence[int]) -> NDArray[Any]:
+    """Appends rows of columns (`counts` of each); what repeats one number throughout does so afterwards, too."""
+    first, total = columns[0], sum(counts)
+    if not any(any(column.strides) for column in columns) and all(
+        np.array_equal(column[:1], first[:1], equal_nan=first.dtype.kind == "f") for column in columns
+    ):
+        return np.broadcast_to(first[:1], (total, *first.shape[1:]))
+    appended = np.empty((total, *first.shape[1:]), first.dtype)
+    end = 0
+    for column, part, count in zip(columns, rows, counts, strict=True):
+        start, end = end, end + count
+        if part is None or (part.dtype == np.bool_ and count == len(column)):
+            appended[start:end] = column
+        elif part.dtype != np.bool_ and any(column.strides):
+            column.take(part, axis=0, out=appended[start:end], mode="clip")  # "raise" would take by way of a copy
+        else:
+            appended[start:end] = _rows_of(column, part)
+    return appended
+
+
+def _rows_of(column: NDArray[Any], rows: Rows) -> NDArray[Any]:
     """Returns rows of an (N,) or (N, C) column; faster than plain indexing, for a mask several times as fast."""
     if not any(column.strides):  # one number that is repeated
-        count = int(np.count_nonzero(rows)) if rows.dtype == np.bool_ else len(rows)
-        return np.broadcast_to(column[:1], (count, *column.shape[1:]))
+        return np.broadcast_to(column[:1], (_count(rows), *column.shape[1:]))
     if rows.dtype != np.bool_:
         return column.take(rows, axis=0)
     if column.ndim == 1:

@@ -12,8 +12,8 @@ from dataloader.formats.scan_check import KITTI
 from utils.labels import LabelMap
 
 
-def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Reads a KITTI velodyne file.
+def read_points(path: str | Path, copy: bool = True) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Reads a KITTI velodyne file; the arguments are those of `read_point_file`.
 
     Returns:
         xyz: (N, 3) float32, metres, N > 0. intensity: (N,) float32, finite.
@@ -21,7 +21,7 @@ def read_points(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
     Raises:
         UserError: the file is missing, empty, or not a whole number of points.
     """
-    return read_point_file(path, columns=4)
+    return read_point_file(path, columns=4, copy=copy)
 
 
 def read_labels(path: str | Path, count: int, label_map: LabelMap) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

@@ -46,7 +46,7 @@ from dataloader.formats.scan_check import (
 )
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.scan.records import Frame, Scan, no_pixels
+from utils.scan.records import Frame, Scan, constant, no_pixels
 from utils.scan.sensor import SEMANTICKITTI
 
 _WHERE = "set data_path of the loader under dataset_params in the config (docs/data/semantickitti.md: where to get it)"
@@ -157,7 +157,13 @@ class SemanticKITTI:
             UserError: a file is missing, truncated, empty or of the wrong length, or a label id is unknown.
         """
         frame = self.frames[index]
-        scan = self._read_points(frame, self.has_labels)
+        xyz, intensity = read_points(frame.path)
+        count = len(xyz)
+        if self.has_labels:
+            labels, instances = self._read_labels(frame, count)
+        else:
+            labels, instances = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.int32)
+        scan = Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), no_pixels(count))
         if camera is None or not self.num_cameras:
             return scan
         image = read_image(self._file(frame, "image_2", ".png"))
@@ -175,17 +181,17 @@ class SemanticKITTI:
 
     def read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
         """Reads a scan that `past` names, without its image; the errors are those of `read`."""
-        return self._read_points(sweep.frame, with_labels and self.has_labels)
-
-    def _read_points(self, frame: Frame, with_labels: bool) -> Scan:
-        xyz, intensity = read_points(frame.path)
+        frame = sweep.frame
+        xyz, intensity = read_points(frame.path, copy=False)  # they are moved next
         count = len(xyz)
-        if with_labels:
-            labels, instances = read_labels(self._file(frame, "labels", ".label"), count, self.label_map)
+        if with_labels and self.has_labels:
+            labels, instances = self._read_labels(frame, count)
         else:
-            labels, instances = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.int32)
-        rows = np.arange(count, dtype=np.int64)
-        return Scan(frame, xyz, intensity, labels, instances, rows, no_pixels(count))
+            labels, instances = constant(np.uint8(0), count), constant(np.int32(0), count)
+        return Scan(frame, xyz, intensity, labels, instances, constant(np.int64(-1), count), no_pixels(count))
+
+    def _read_labels(self, frame: Frame, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        return read_labels(self._file(frame, "labels", ".label"), count, self.label_map)
 
     def _file(self, frame: Frame, folder: str, suffix: str) -> Path:
         return self.root / frame.sequence / folder / (frame.name + suffix)

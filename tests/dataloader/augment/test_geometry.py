@@ -80,7 +80,7 @@ def test_dropped_points_are_gone(make_scan):
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(100):
-        kept = scan.select(augment.drop_rows(np.arange(5000), rng))
+        kept = scan.select(augment.drop_points(np.ones(5000, bool), rng))
         assert (np.diff(kept.index) > 0).all()  # no copies, order kept
         assert np.array_equal(kept.xyz, scan.xyz[kept.index]) and np.array_equal(kept.labels, scan.labels[kept.index])
         shares.append(1 - len(kept) / len(scan))
@@ -89,12 +89,13 @@ def test_dropped_points_are_gone(make_scan):
 
 def test_where_all_would_be_dropped_all_stay():
     certain = SimpleNamespace(random=np.zeros, uniform=lambda low, high: high)
-    assert augment.drop_rows(np.array([4, 7]), certain).tolist() == [4, 7]  # type: ignore[arg-type]
+    points = np.array([False, True, True])
+    assert augment.drop_points(points, certain).tolist() == points.tolist()  # type: ignore[arg-type]
 
 
 def test_drop_never_leaves_nothing():
     rng = np.random.default_rng(0)
-    assert all(len(augment.drop_rows(np.array([5]), rng)) == 1 for _ in range(100))
+    assert all(augment.drop_points(np.array([True, False]), rng).tolist() == [True, False] for _ in range(100))
 
 
 def test_all_steps_at_once_are_the_steps_one_by_one(make_scan):

@@ -10,7 +10,7 @@ import pytest
 
 from dataloader.augment import weather as augment
 from dataloader.augment.options import AugmentOptions
-from dataloader.augment.weather import CorruptionOptions, corrupt_scan, severities_of
+from dataloader.augment.weather import CorruptionOptions, apply_corruption, draw_corruption, severities_of
 from dataloader.corruptions.sweep import Sweep
 from dataloader.datamodule import DataModule, _augmentation
 from dataloader.dataset import SegmentationDataset
@@ -25,6 +25,10 @@ from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
 NAMES = ("xyz", "intensity", "labels", "instances", "index", "pixels")
 SENSORS = pytest.mark.parametrize("sensor", [SEMANTICKITTI, NUSCENES], ids=lambda sensor: sensor.name)
+
+
+def corrupt_scan(scan, names, rng, sensor):
+    return apply_corruption(draw_corruption(names, rng, sensor), scan, rng, sensor)
 
 
 def equal(one: Scan, other: Scan) -> bool:
@@ -132,18 +136,18 @@ def test_chance_and_the_plain_item(train):
 def test_the_whole_sweep_is_corrupted_before_the_crop(train, monkeypatch):
     sizes = []
 
-    def spy(scan, names, rng, sensor):
+    def spy(drawn, scan, rng, sensor):
         sizes.append(len(scan))
-        return corrupt_scan(scan, names, rng, sensor)
+        return apply_corruption(drawn, scan, rng, sensor)
 
-    monkeypatch.setattr("dataloader.dataset.corrupt_scan", spy)
+    monkeypatch.setattr("dataloader.dataset.apply_corruption", spy)
     item = dataset(train, 1.0, ("motion_blur",))[0].scan
     assert sizes == [len(train.read(0, None))] and len(item) < sizes[0]
 
 
 def test_a_scan_of_which_nothing_is_left_stays_clean(train, monkeypatch):
     monkeypatch.setattr(
-        "dataloader.dataset.corrupt_scan", lambda scan, *args: scan.select(np.zeros(len(scan), dtype=bool))
+        "dataloader.dataset.apply_corruption", lambda drawn, scan, *args: scan.select(np.zeros(len(scan), dtype=bool))
     )
     plain = SegmentationDataset(train, LOW, HIGH, AugmentOptions(), seed=3)
     assert equal(dataset(train, 1.0)[0].scan, plain[0].scan)
