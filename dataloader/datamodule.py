@@ -16,7 +16,7 @@ from dataloader.augment.weather import CorruptionOptions, severities_of
 from dataloader.catalogue import data_set_of, request
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.data_set import Part
-from dataloader.datasets.past_sweeps import SourceWithPast
+from dataloader.datasets.past_sweeps import refuse_lone_scans
 from dataloader.datasets.source import Source
 from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unusable
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
@@ -91,7 +91,7 @@ class DataModule(pl.LightningDataModule):
         if source is None:
             part = self.evaluated_part
             source = data_set.open(request(config, part, data.val_data_loader, label_map, debug=debug))
-        _refuse_lone_scans(config, source)
+        refuse_lone_scans(data, source)
         self.evaluation_set = make(source=source, num_vote=num_vote)
         if len(self.evaluation_set) < num_devices:
             raise UserError(
@@ -105,7 +105,7 @@ class DataModule(pl.LightningDataModule):
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
             part = "trainval" if config.train_params.trainval else "train"
             wanted = request(config, part, data.train_data_loader, label_map, self.images, debug)
-            _refuse_lone_scans(config, source := data_set.open(wanted))
+            refuse_lone_scans(data, source := data_set.open(wanted))
             self.training_set = make(source=source, augment=_augmentation(config, self.images))
             self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
             refuse_unlabelled(self.training_set, "train_data_loader")
@@ -158,17 +158,6 @@ class DataModule(pl.LightningDataModule):
             multiprocessing_context="fork" if workers else None,
             generator=torch.Generator(),  # of the loader processes; else the network's dice would be thrown for them
             worker_init_fn=start_worker,
-        )
-
-
-def _refuse_lone_scans(config: Config, source: Source) -> None:
-    """Raises UserError if past sweeps are asked for of a source that does not know them."""
-    data = config.dataset_params
-    if data.past and not isinstance(source, SourceWithPast):
-        key = "past_scans" if data.past_scans else "past_sweeps"
-        raise UserError(
-            f"dataset_params.{key} is {data.past}, but these scans ({source.frame(0).path}) are known one by one, "
-            f"without poses; set it to 0 (--set dataset_params.{key}=0) to take each for the first of its sequence"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from dataloader.datasets.corrupted import Origin, SubsetFormat
 from dataloader.datasets.data_set import CorruptedSource, DataSet, Request
+from dataloader.datasets.past_sweeps import refuse_lone_scans
 from dataloader.datasets.source import Source
 from utils.corruptions import CLEAN, Subset
 from utils.errors import UserError
@@ -66,7 +67,8 @@ class CorruptedSet:
             The scans of those that are there, and those that are missing.
 
         Raises:
-            UserError: the scans of one lack labels, or some of them are missing.
+            UserError: the scans of one lack labels, or some of them are missing, or past sweeps are wanted of scans
+                that are known one by one.
         """
 
         @cache
@@ -80,6 +82,7 @@ class CorruptedSet:
             if source is None or not len(source):
                 missing.append(subset)
             else:
+                refuse_lone_scans(self.clean.params, source)
                 there[subset] = source
         return there, missing
 

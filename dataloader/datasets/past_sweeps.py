@@ -10,6 +10,8 @@ import numpy as np
 
 from dataloader.datasets.past_thinning import Thinning
 from dataloader.datasets.source import Source
+from utils.config.data import DatasetParams
+from utils.errors import UserError
 from utils.scan.motion import Motion, as_past
 from utils.scan.records import Frame, Scan
 
@@ -63,3 +65,13 @@ class SourceWithPast(Source, Protocol):
     def read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
         """Reads a sweep that `past` names, in its own frame; labels and instances are 0 without `with_labels`."""
         ...
+
+
+def refuse_lone_scans(params: DatasetParams, source: Source) -> None:
+    """Raises UserError if past sweeps are asked for of a source, not empty, that does not know them."""
+    if params.past and not isinstance(source, SourceWithPast):
+        raise UserError(
+            f"dataset_params.{params.past_key} is {params.past}, but these scans ({source.frame(0).path}) are known "
+            f"one by one, without poses; set it to 0 (--set dataset_params.{params.past_key}=0) to take each for the "
+            "first of its sequence"
+        )

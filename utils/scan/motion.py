@@ -26,10 +26,10 @@ def motion_between(past: NDArray[np.float64], now: NDArray[np.float64]) -> Motio
     Args:
         past, now: (4, 4) float64, the poses of the sensor at the sweeps, in any common frame.
     """
-    rotation = now[:3, :3].T
+    # Not its transpose: a file has a rotation rounded, and what is rounded in both poses alike must cancel out.
+    back = np.linalg.inv(now[:3, :3])
     # The positions are kilometres from the origin and metres apart: their difference comes first.
-    shift = rotation @ (past[:3, 3] - now[:3, 3])
-    return np.column_stack([rotation @ past[:3, :3], shift])
+    return back @ np.column_stack([past[:3, :3], past[:3, 3] - now[:3, 3]])
 
 
 def move_points(xyz: NDArray[np.floating[Any]], motion: Motion) -> NDArray[np.float32]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 
 TEST_SCANS = {
     "11": 921, "12": 1061, "13": 3281, "14": 631, "15": 1901, "16": 1731, "17": 491, "18": 1801, "19": 4981,
@@ -26,15 +28,28 @@ def frame_numbers(names: Collection[str]) -> dict[str, int]:
         names: of all scans.
 
     Returns:
-        name -> number. Beside scans that are called by numbers of six digits, others have no number.
+        name -> number. Beside scans that are called by numbers of six digits, others have no number. By their order are
+        numbered scans that are called by times or by text, and all if two have one number ("1" and "01").
     """
     numbered = [name for name in names if is_number(name)]
     if not numbered and all(name.isdecimal() and name.isascii() and int(name) < _MOST for name in names):
         numbered = list(names)  # KITTI's raw data: ten digits
     numbers = {name: int(name) for name in numbered}
     if not numbers or len(set(numbers.values())) < len(numbers):
-        return {name: place for place, name in enumerate(sorted(names))}
+        return {name: place for place, name in enumerate(sorted(names, key=_time_or_text))}
     return numbers
+
+
+def numbered_by_name(numbers: Mapping[str, int]) -> bool:
+    """Returns whether `frame_numbers` has found the numbers in the names, not in their order."""
+    return all(name.isdecimal() and int(name) == number for name, number in numbers.items())
+
+
+def _time_or_text(name: str) -> tuple[list[tuple[Decimal, str]], str]:
+    """Returns what names are sorted by, so that 2 comes before 10, and 9.5 before 10.25."""
+    parts = re.split(r"([0-9]+(?:\.[0-9]+)?)", name)
+    values = [(Decimal(part), "") if place % 2 else (Decimal(-1), part) for place, part in enumerate(parts)]
+    return values, name
 
 
 def missing_numbers(names: Collection[str]) -> list[str]:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from dataloader.datasets.past_sweeps import PastSweep
 from dataloader.datasets.semantickitti.calibration import read_lidar_to_camera
-from dataloader.datasets.semantickitti.frames import frame_numbers
+from dataloader.datasets.semantickitti.frames import frame_numbers, numbered_by_name
 from dataloader.formats.poses import read_poses, rotation_fault
 from utils.errors import UserError
+from utils.names import shown
 from utils.scan.motion import motion_between
 from utils.scan.records import Frame
 
@@ -23,7 +24,7 @@ class Track:
     """A frozen record of where the LiDAR was at the scans of a sequence.
 
     Attributes:
-        frames: the scans by number; a number that is lacking is a gap.
+        frames: the scans by number (`frames.frame_numbers`); a number that is lacking is a gap.
         numbers: their numbers by name.
         poses: (lines, 4, 4) float64, L of each number, in the frame of the first.
     """
@@ -71,6 +72,14 @@ class Track:
 
 def _check_lines(path: Path, lines: int, numbers: dict[str, int]) -> None:
     last = max(numbers, key=numbers.__getitem__)
+    if not numbered_by_name(numbers):
+        if lines == len(numbers):
+            return
+        raise UserError(
+            f"{path}: has {lines} lines for {len(numbers)} scans, whose names, such as {shown(last)}, are not their "
+            "numbers; it wants as many lines as there are scans, or scans called 000000.bin, 000001.bin and so on by "
+            "the number of their line"
+        )
     if lines > numbers[last]:
         return
     raise UserError(

@@ -188,7 +188,7 @@ class SemanticKITTI:
             labels, instances = self._read_labels(frame, count)
         else:
             labels, instances = constant(np.uint8(0), count), constant(np.int32(0), count)
-        return Scan(frame, xyz, intensity, labels, instances, constant(np.int64(-1), count), no_pixels(count))
+        return Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), no_pixels(count))
 
     def _read_labels(self, frame: Frame, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         return read_labels(self._file(frame, "labels", ".label"), count, self.label_map)
@@ -267,6 +267,6 @@ DATA_SET = DataSet(
         Thinning.of(wanted.params, wanted.label_map),
     ),
     prediction_format=lambda wanted, uses_camera: SemanticKITTIFormat(wanted.label_map),
-    open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI(folder, name, wanted.label_map),
+    open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI.open(wanted, folder, name),
 )
 """SemanticKITTI; a part is the sequences that the label mapping lists for it."""
