@@ -42,14 +42,18 @@ def reduced(path: Path, data_path: Path) -> list[str]:
 
 def without_effect(config: Config) -> set[str]:
     """The keys that nothing has to read: they have one possible value, or need a flag, or another architecture."""
-    keys = {"format_version", "dataset_params.collate_type", "dataset_params.ignore_label", "model_params.input_dims"}
-    keys.add("train_params.swa_epoch_start")  # --SWA
+    keys = {"format_version", "dataset_params.collate_type", "dataset_params.ignore_label"}
+    keys |= {"train_params.swa_epoch_start", "dataset_params.past_steps"}  # for --SWA, and for past_predictions
     if isinstance(config.model_params, ModelParams):
         keys.add("model_params.backbone_2d")
     else:
         keys |= {f"train_params.{name}" for name, field in TrainParams.model_fields.items() if architectures(field)}
     if config.dataset_params.pc_dataset_type == "SemanticKITTI":
         keys.add("dataset_params.version")
+        if config.dataset_params.past_scans:
+            keys.add("dataset_params.past_sweeps")
+    else:
+        keys.add("dataset_params.past_predictions")
     return keys
 
 
