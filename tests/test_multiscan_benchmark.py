@@ -40,8 +40,7 @@ def sequences(tmp_path_factory) -> Path:
 def run(sequences, tmp_path_factory):
     """Tests a network of random weights, which predicts every class somewhere."""
     folder = tmp_path_factory.mktemp("run")
-    entries = (f"data_path={sequences}", "batch_size=2", "num_workers=0")
-    settings = [f"dataset_params.val_data_loader.{entry}" for entry in entries]
+    settings = [f"dataset_params.val_data_loader.{entry}" for entry in _entries(sequences)]
     config = load_config(CONFIG, ["model_params.hiden_size=8", *settings])
     _level(write_checkpoint(folder / "x.ckpt", config), config, sequences / "08" / "velodyne" / "000000.bin")
     with pytest.MonkeyPatch.context() as patch:
@@ -53,6 +52,10 @@ def run(sequences, tmp_path_factory):
             return max(folder.glob("logs/SemanticKITTI/default/*_*"), key=lambda path: path.stat().st_mtime_ns)
 
         yield run
+
+
+def _entries(sequences: Path) -> tuple[str, ...]:
+    return f"data_path={sequences}", "batch_size=2", "num_workers=0"
 
 
 def _level(path: Path, config: Config, scan: Path) -> None:
@@ -105,3 +108,28 @@ def test_a_submission_has_one_id_for_each_point_and_says_what_moves(run, sequenc
             assert len(classes) == scan.stat().st_size // 16
             ids |= set(classes.tolist())
     assert ids <= set(MAPPING["learning_map_inv"].values()) - {0} and ids & MOVING
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(precision, sequences, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = (f"{kind}_data_loader.{entry}" for kind in ("train", "val") for entry in _entries(sequences))
+    settings = [*(f"dataset_params.{entry}" for entry in data), "model_params.cr=0.1", "train_params.max_num_epochs=2"]
+    command = ["--config", str(CONFIG).replace("2DPASS", "MinkowskiNet"), "--cpu", "--precision", precision]
+
+    def train(name: str, *flags: str) -> Path:
+        """Returns the folder of the run."""
+        arguments = [*command, "--log_dir", name, "--save_top_k", "-1", *flags, "--set", *settings]
+        assert run_program(lambda: program.main(arguments)) == 0
+        return Path("logs/SemanticKITTI") / name / "version_0"
+
+    (first,) = train("whole").glob("best-epoch=00-*.ckpt")
+    weights = [
+        torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (train("resumed", "--checkpoint", str(first)), first.parent)
+    ]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert not torch.equal(
+        weights[0]["network.stem.conv1.weight"],
+        torch.load(first, weights_only=True)["state_dict"]["network.stem.conv1.weight"],
+    )
