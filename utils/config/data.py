@@ -152,9 +152,9 @@ class DatasetParams(Section):
         if name == "nuScenes":
             raise ValueError(f"is not for pc_dataset_type {name}, whose past sweeps are not thinned, remove it")
         if info.data.get("past_scans") == 0:
-            raise ValueError("is set, but past_scans is 0: there are no past points to thin out, remove one of them")
+            raise ValueError("is set, but past_scans is 0: there are no past points to thin out, set it to null")
         if info.field_name == "past_steps" and info.data.get("past_predictions", "") is None:
-            raise ValueError("is set, but not past_predictions, which says the class of a past point, add that")
+            raise ValueError("is set, but past_predictions is null: nothing says the class of a past point, add that")
         return found
 
     @check("past_steps")

@@ -9,7 +9,7 @@ import pytest
 from tests.support.configs import CONFIG_FOLDER, RAW, RAW_NUSCENES, RAW_VOXEL, SHIPPED, refusal
 from utils.config.effects import refuse_idle
 from utils.config.loading import load_config
-from utils.results.run_settings import config_settings
+from utils.results.run_settings import RULES, Rule, config_settings, refuse_changes
 
 KITTI = {"model_params.input_dims": 5, "dataset_params.past_scans": 2}
 THINNED = KITTI | {"dataset_params.past_predictions": "out"}
@@ -92,7 +92,7 @@ def test_what_goes_together_loads(base: dict[str, Any], changes: dict[str, Any],
         (
             RAW,
             KITTI | {"dataset_params.past_steps": [1] * 20},
-            "dataset_params.past_steps is set, but not past_predictions, which says the class of a past point",
+            "dataset_params.past_steps is set, but past_predictions is null: nothing says the class of a past point",
         ),
         (
             RAW,
@@ -123,6 +123,19 @@ def test_single_scan_runs_ask_for_no_past() -> None:
 @pytest.mark.parametrize("baseline_only", [False, True])
 def test_multiscan_configs_go_with_the_flags(baseline_only: bool) -> None:
     refuse_idle(load_config(CONFIG_FOLDER / "2DPASS-multiscan-demo.yaml"), baseline_only, averaging=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("scans", 4), ("labels", False), ("predictions", "other"), ("steps", [1] * 20)],
+)
+def test_a_resumed_training_may_have_another_past_and_says_so(key: str, value: Any, write) -> None:
+    before = config_settings(load_config(write(THINNED)))
+    changes = THINNED | {f"dataset_params.past_{key}": value}
+    now = config_settings(load_config(write(changes)))
+    changed = refuse_changes({"train_params": {}, "settings": before}, now, "last.ckpt")
+    assert list(changed) == [f"dataset_params.past_{key}"]
+    assert RULES[f"dataset_params.past_{key}"] is Rule.NOTE
 
 
 def test_the_settings_of_a_run_hold_the_keys_as_plain_values(write) -> None:
