@@ -18,6 +18,7 @@ from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.past_thinning import Thinning
 from dataloader.datasets.semantickitti.source import SemanticKITTI
 from dataloader.datasets.source import Source
+from network.weights import configuration
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -231,3 +232,16 @@ def test_steps_that_keep_nothing_and_classes_without_usual_steps_are_refused(fol
     with pytest.raises(UserError, match=r"past_steps is wanted .* 20 learning ids: unlabeled \(raw id 1000\)"):
         Thinning.of(params, other)
     assert isinstance(source(), SemanticKITTI)
+
+
+def test_predict_says_that_it_does_not_thin(folder: Path, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(predict, "say", said.append)
+    monkeypatch.setattr(predict, "find_drives", lambda *arguments: None)
+    args = predict.build_parser().parse_args(["drive", "--checkpoint", "x", "--poses", "poses.txt", "--output", "out"])
+    for thinned in ("null", folder / "out"):
+        overrides = [f"dataset_params.past_predictions={thinned}"]
+        config = load_config(ROOT / "config" / "MinkowskiNet-multiscan-demo.yaml", overrides)
+        predict._drives(args, configuration.Tested(Path("x"), {}, config, None), [])
+    (line,) = said
+    assert "the network was trained with the 2 scans before each, thinned by an earlier prediction" in line
