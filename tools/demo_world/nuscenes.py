@@ -137,7 +137,7 @@ def _names(options: DemoOptions, every: list[Drive]) -> Iterator[str]:
 
 def _indices(output: Path) -> list[Path]:
     """Lists the files that dataloader/datasets/nuscenes/index.py keeps beside the tables."""
-    names = [f"{name}.{kind}" for name in ("2dpass_index", "2dpass_sweeps") for kind in ("npy", "json")]
+    names = [f"{name}.{kind}" for name in ("2dpass_index", "2dpass_index_sweeps") for kind in ("npy", "json")]
     return [output / version / name for version in VERSIONS for name in names]
 
 

@@ -3,10 +3,10 @@
 The tables are JSON of more than a gigabyte. What is needed of them is a few dozen megabytes of equal records, written
 once:
 
-    <data_path>/<version>/2dpass_index.npy      one record per key frame (`tables.key_frames`)
-    <data_path>/<version>/2dpass_index.json     the tables it was made of, and the categories
-    <data_path>/<version>/2dpass_sweeps.npy     one record per LiDAR sweep (`sweeps.lidar_sweeps`), and its .json;
-                                                made when past sweeps are asked for
+    <data_path>/<version>/2dpass_index.npy            one record per key frame (`tables.key_frames`)
+    <data_path>/<version>/2dpass_index.json           the tables it was made of, and the categories
+    <data_path>/<version>/2dpass_index_sweeps.*       the same with one record per LiDAR sweep (`sweeps.lidar_sweeps`),
+                                                      made when past sweeps are asked for
 
 or, where the data cannot be written, in $XDG_CACHE_HOME/2dpass/<hash of the folder>/ (~/.cache if unset). The records
 are mapped into memory, so processes share them, and a newly started process opens the file again.
@@ -35,8 +35,8 @@ from utils.locks import locked
 _FORMAT = 2
 """The version of the content of an index, raised with each change; an older index is built again."""
 
-KEY_FRAMES, SWEEPS = "2dpass_index", "2dpass_sweeps"
-"""The names of the indexes, which their files have."""
+KEY_FRAMES, SWEEPS = "2dpass_index", "2dpass_index_sweeps"
+"""The names of the indexes, which their files have; no table is called so."""
 
 _COLUMNS = {
     KEY_FRAMES: {
@@ -138,7 +138,7 @@ def _say(folder: Path, name: str, where: str) -> None:
 
 
 def _stamps(folder: Path) -> Stamps:
-    tables = sorted(path for path in folder.glob("*.json") if not path.name.startswith(("2dpass_", ".")))
+    tables = sorted(path for path in folder.glob("*.json") if not path.name.startswith((KEY_FRAMES, ".")))
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in tables}
 
 
@@ -218,11 +218,15 @@ def _are(name: str, records: NDArray[Any]) -> bool:
 
 
 def _lead_back(sweeps: NDArray[Any]) -> bool:
-    """Returns whether each sweep has a pose, and is preceded by an earlier one, in an earlier row, or by none."""
-    previous, rows = sweeps["previous"], np.arange(len(sweeps))
-    if not (np.isfinite(sweeps["pose"]).all() and (previous >= -2).all() and (previous < rows).all()):
-        return False
-    return bool((sweeps["time"][previous] < sweeps["time"])[previous >= 0].all())
+    """Returns whether each sweep has a pose, and the one before it is earlier: then the way back ends.
+
+    Raises:
+        IndexError: there is no such sweep before it.
+    """
+    previous = sweeps["previous"]
+    linked = previous >= 0
+    earlier = sweeps["time"][previous[linked]] < sweeps["time"][linked]
+    return bool(np.isfinite(sweeps["pose"]).all() and (previous >= -2).all() and earlier.all())
 
 
 def _reopen(folder: Path, checksum: int, name: str) -> NuScenesIndex:

@@ -144,7 +144,7 @@ def test_a_pickled_source_reads_the_same_past(good):
 
 
 def test_without_past_sweeps_nothing_more_is_needed_or_made(tree):
-    for name in tree.glob("*/2dpass_sweeps.*"):
+    for name in tree.glob("*/2dpass_index_sweeps.*"):
         name.unlink()
     shutil.rmtree(tree / "sweeps")
     records = read_table(tree, "sample_data")
@@ -154,7 +154,7 @@ def test_without_past_sweeps_nothing_more_is_needed_or_made(tree):
     (tree / "v1.0-mini" / "ego_pose.json").unlink()
     source = open_tree(tree, 0)
     assert len(source.read(1)) == 600 and source.past(1) == () and source.notes == ()
-    assert not list(tree.glob("*/2dpass_sweeps*"))
+    assert not list(tree.glob("*/2dpass_index_sweeps*"))
 
 
 # Files and tables that are not as they should be.
@@ -266,7 +266,7 @@ def test_a_sweep_without_a_pose_ends_the_past(tree):
 
 
 def sweeps_index(root: Path) -> Path:
-    return root / "v1.0-mini" / "2dpass_sweeps.npy"
+    return root / "v1.0-mini" / "2dpass_index_sweeps.npy"
 
 
 def test_the_index_is_built_once_and_says_so(tree, capsys):
@@ -306,10 +306,11 @@ def _put(column: str, value: object) -> Callable[[np.ndarray], None]:
         lambda root: shutil.copy(root / "v1.0-mini" / "2dpass_index.npy", sweeps_index(root)),
         lambda root: forge(root, _put("previous", 1)),
         lambda root: forge(root, _put("previous", -3)),
+        lambda root: forge(root, _put("previous", 1 << 20)),
         lambda root: forge(root, _put("time", 7)),
         lambda root: forge(root, _put("pose", np.nan)),
     ],
-    ids=["cut off", "of key frames", "cycle", "before all", "one time", "no pose"],
+    ids=["cut off", "of key frames", "cycle", "before all", "beyond", "one time", "no pose"],
 )
 def test_a_damaged_or_impossible_index_is_built_anew(tree, capsys, damage):
     before = sweeps_index(tree).read_bytes()
@@ -324,7 +325,7 @@ def test_a_forged_index_leads_nowhere(tree, name):
         records["lidar"][records["frame"] < 0] = name
 
     forge(tree, change)
-    with pytest.raises(UserError, match=r"2dpass_sweeps\.npy: filename ") as caught:
+    with pytest.raises(UserError, match=r"2dpass_index_sweeps\.npy: filename ") as caught:
         open_tree(tree, 3)
     assert str(caught.value).isprintable()
 
@@ -332,7 +333,7 @@ def test_a_forged_index_leads_nowhere(tree, name):
 @pytest.mark.parametrize("change", [_put("frame", 0), _put("frame", 1 << 20), _put("lidar", b"samples/x.bin")])
 def test_an_index_of_other_key_frames_is_refused(tree, change):
     forge(tree, change)
-    with pytest.raises(UserError, match=r"2dpass_sweeps\.npy: names other key frames than .*2dpass_index\.npy; remove"):
+    with pytest.raises(UserError, match=r"index_sweeps\.npy: names other key frames than .*2dpass_index\.npy; remove"):
         open_tree(tree, 3)
 
 
