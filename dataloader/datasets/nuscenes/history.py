@@ -91,7 +91,7 @@ class History:
         raise UserError(
             f"{folder / 'ego_pose.json'}: missing, or without the pose of {LIDAR} at {len(lacking)} of {len(scans)} "
             f"key frames, such as {_text(key_frames.records['token'][lacking[0]])}; unpack the metadata archive of "
-            f"{version} again, or set dataset_params.past_sweeps to 0"
+            f"{version} again, or set past_sweeps to 0"
         )
 
     def look(self, split: str, version: str, notes: Notes) -> None:
@@ -117,7 +117,7 @@ class History:
         if missing:
             raise UserError(
                 f"{self.root / missing[0]}: missing ({len(missing)} of {len(names)} sweeps before the key frames of "
-                f"{split} are); dataset_params.past_sweeps takes the sweeps between the key frames: unpack the file "
+                f"{split} are); past_sweeps takes the sweeps between the key frames: unpack the file "
                 f"blobs of {version}, or of each part the 'Lidar blobs only' ('Keyframe blobs only' lack them), into "
                 f"{self.root}, or set past_sweeps to 0"
             )

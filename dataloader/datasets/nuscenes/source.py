@@ -157,11 +157,12 @@ class NuScenes:
     def read_past(self, sweep: PastSweep, with_labels: bool) -> Scan:
         """Reads a sweep that `past` names; only key frames have labels. The errors are those of `read`."""
         assert isinstance(sweep, NuScenesSweep)
-        return self._read_points(sweep.frame, sweep.lidarseg if with_labels and self.has_labels else "")
+        labels = sweep.lidarseg if with_labels and self.has_labels else ""
+        return self._read_points(sweep.frame, labels, copy=False)  # they are moved next
 
-    def _read_points(self, frame: Frame, lidarseg: str) -> Scan:
+    def _read_points(self, frame: Frame, lidarseg: str, copy: bool = True) -> Scan:
         """Reads a sweep; labels are 0 without the file `lidarseg` below data_path."""
-        xyz, intensity = read_point_file(frame.path, columns=5)
+        xyz, intensity = read_point_file(frame.path, columns=5, copy=copy)
         count = len(xyz)
         labels = np.zeros(count, dtype=np.uint8)
         if lidarseg:
