@@ -167,7 +167,7 @@ def _files(what: str, given: Sequence[str], folders: dict[str, str]) -> dict[str
         given: its values.
         folders: recording -> its folder.
     """
-    named = [file if locations.is_url(file) else str(expand_home(file)) for file in given]
+    named = [file if locations.is_url(file) else str(expand_home(file, f"--{what}")) for file in given]
     if len(named) == len(folders) and not (len(named) == 1 and _is_bare(named[0]) and not locations.exists(named[0])):
         return dict(zip(folders, named, strict=True))
     if len(named) == 1 and _is_bare(named[0]):

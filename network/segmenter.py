@@ -3,6 +3,7 @@
 segmenter = Segmenter.load("best.ckpt")
 result = segmenter(points)                  # (N, 4) x, y, z, intensity, or (N, 3)
 result.names[result.labels[0]]              # the class of the first point
+results = segmenter.sequence(clouds, poses) # of a drive, for networks that take the scans before each one
 """
 
 from __future__ import annotations
@@ -215,6 +216,8 @@ class Segmenter:
             raise ValueError(f"{self.past}; past_scans=0 labels each cloud alone")
         if most and self.past.ages == "seconds" and times is None:
             raise ValueError("the network has learned ages in seconds: times must say when each cloud was taken")
+        if most and self.past.ages == "scans" and times is not None:
+            raise ValueError("the network has learned ages in scans: leave out times; numbers says which are left out")
         history = History(trajectory, checked_numbers(numbers, len(trajectory)), most, self.past.ages)
         named = (as_cloud(each, f"cloud {number}") for number, each in enumerate(clouds))
         return (self._one(cloud, past) for cloud, past in history.steps(named))

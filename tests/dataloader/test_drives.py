@@ -13,6 +13,7 @@ from dataloader.formats.open import Layout
 from dataloader.inputs import InputScan, OpenFiles, find_inputs
 from dataloader.last_read import LastRead
 from tests.support.networks import refusal
+from utils import locations
 from utils.scan.point_cloud import PointCloud
 from utils.scan.trajectory import Ages
 
@@ -159,6 +160,20 @@ def test_poses_that_lie_there_are_found():
     assert poses_nearby(scans) == "x/poses.txt"
     write_poses("x/drive/poses.txt", 1)
     assert poses_nearby(scans) == "x/drive/poses.txt"
+
+
+def test_poses_may_lie_in_a_store():
+    for name in ("000000", "000001"):
+        write_scans("x", name)
+        locations.write(f"memory://drives/a/scans/{name}.npy", Path(f"x/{name}.npy").read_bytes())
+    locations.write("memory://drives/a/poses.txt", Path(write_poses("poses.txt", 2)).read_bytes())
+    Path("poses.txt").unlink()
+    for poses in ("memory://drives/a/poses.txt", "poses.txt"):
+        assert past("memory://drives/a/scans", poses=[poses])["000001"] == [("000000", 1, 1)]
+    locations.write("memory://drives/a/poses.txt", b"1 2 3")
+    scans = find_inputs(["memory://drives/a/scans"], OpenFiles(Layout())).scans
+    message = refusal(find_drives, scans, ["poses.txt"], (), 2, "scans", print)
+    assert message.startswith("memory://drives/a/poses.txt: line 1 has 3 numbers")
 
 
 def test_clouds_that_are_kept_are_read_once():

@@ -227,6 +227,7 @@ def test_a_lone_cloud_is_labelled_with_one_note(segmenter):
         ({"past_scans": -1}, "past_scans must be"),
         ({"past_scans": 1.5}, "past_scans must be"),
         ({"past_scans": True}, "past_scans must be"),
+        ({"times": [1, 2, 3]}, "leave out times"),
         ({"numbers": [0, 1]}, "numbers must be 3"),
         ({"numbers": [0, 2, 2]}, "numbers must increase"),
         ({"numbers": [0.0, 1.0, 2.0]}, "numbers must be 3 whole"),

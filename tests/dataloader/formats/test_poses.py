@@ -117,6 +117,13 @@ def test_damaged_times_are_one_line(tmp_path, content, said):
     assert said in refusal(read_times, path)
 
 
+def test_files_that_are_too_large_are_not_read(tmp_path):
+    path = tmp_path / "poses.txt"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    assert "too large for a file of poses" in refusal(read_trajectory, path)
+
+
 def test_what_is_no_file_and_the_poses_of_semantickitti(tmp_path):
     for path in (tmp_path / "none.txt", tmp_path, Path("/dev/zero")):
         assert refusal(read_trajectory, path).startswith(f"{path}: cannot read the poses")
