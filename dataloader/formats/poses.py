@@ -25,7 +25,6 @@ KITTI, TUM = 12, 8
 _LARGEST = 1 << 28  # bytes of a file; a day at 10 scans a second has 150 MB
 _LATEST = 1e11  # seconds since 1970 are 2e9; nanoseconds and microseconds are more
 _NORM = 1e-2  # by which the length of a quaternion may differ from 1; numbers of three digits leave 1e-3
-_CANNOT = {"poses": "cannot read the poses", "times": "cannot read the times"}
 _Lines = list[tuple[int, list[float]]]
 
 
@@ -79,7 +78,7 @@ def _lines(path: Path, widths: tuple[int, ...], what: str) -> _Lines:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: {_CANNOT[what]} ({error.strerror or error}); name a file of {what} as KITTI's"
+            f"{path}: cannot read the {what} ({error.strerror or error}); name a file of {what} as KITTI's"
         ) from error
     if b"\0" in content:
         raise UserError(f"{path}: has bytes that are no text, as UTF-16 has; name a file of {what} in UTF-8 or ASCII")
