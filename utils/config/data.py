@@ -99,7 +99,7 @@ class DatasetParams(Section):
     past_predictions: Text | None = Field(
         default=None,
         description="Folder of an earlier prediction, sequences/<sequence>/predictions/<frame>.label, by whose classes "
-        "points of past_scans are thinned out; null: all are kept. Not for nuScenes.",
+        "points of past_scans are thinned out; null: all are kept. For SemanticKITTI.",
     )
     past_steps: Annotated[tuple[Step, ...], list_of()] | None = Field(
         default=None,
@@ -148,9 +148,9 @@ class DatasetParams(Section):
         """Refuses what would have no effect."""
         if found is None:
             return found
-        name = info.data.get("pc_dataset_type")
-        if name == "nuScenes":
-            raise ValueError(f"is not for pc_dataset_type {name}, whose past sweeps are not thinned, remove it")
+        name = info.data.get("pc_dataset_type", "SemanticKITTI")
+        if name != "SemanticKITTI":
+            raise ValueError(f"is for pc_dataset_type SemanticKITTI, remove it: past sweeps of {name} are not thinned")
         if info.data.get("past_scans") == 0:
             raise ValueError("is set, but past_scans is 0: there are no past points to thin out, set it to null")
         if info.field_name == "past_steps" and info.data.get("past_predictions", "") is None:

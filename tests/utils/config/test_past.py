@@ -84,10 +84,15 @@ def test_what_goes_together_loads(base: dict[str, Any], changes: dict[str, Any],
         *(
             (
                 base,
-                NUSCENES | {"dataset_params.past_predictions": "out"},
-                "dataset_params.past_predictions is not for pc_dataset_type nuScenes, whose past sweeps",
+                keys | {"dataset_params.past_predictions": "out"},
+                "dataset_params.past_predictions is for pc_dataset_type SemanticKITTI, remove it: past sweeps of "
+                f"{name} are not thinned",
             )
-            for base in (RAW_NUSCENES, RAW_VOXEL)
+            for base, keys, name in (
+                (RAW_NUSCENES, NUSCENES, "nuScenes"),
+                (RAW_VOXEL, NUSCENES, "nuScenes"),
+                (RAW_VOXEL, OWN | KITTI, "Campus"),
+            )
         ),
         (
             RAW,

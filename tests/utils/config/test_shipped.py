@@ -68,7 +68,7 @@ def test_multiscan_differs_from_the_single_scan_run_in_classes_and_past_scans_al
     label_map = LabelMap.load(resolve_path(MULTISCAN["dataset_params.label_mapping"]))
     content = yaml.safe_load(resolve_path(MULTISCAN["dataset_params.label_mapping"]).read_text())["content"]
     shares = [sum(share for raw, share in content.items() if label_map.to_learning[raw] == k) for k in range(26)]
-    lifted = {7, 8}  # bicyclists and motorcyclists that stand: ten points each
+    lifted = {7, 8}  # bicyclists and motorcyclists that stand: some twenty points
     expected = [0.0] + [min(shares[k] for k in range(1, 26) if k not in lifted) if k in lifted else shares[k]
                         for k in range(1, 26)]  # fmt: skip
     np.testing.assert_allclose(np.array(weights[1]) / 1e9, expected, rtol=1e-4)
