@@ -244,4 +244,4 @@ def test_predict_says_that_it_does_not_thin(folder: Path, monkeypatch) -> None:
         config = load_config(ROOT / "config" / "MinkowskiNet-multiscan-demo.yaml", overrides)
         predict._drives(args, configuration.Tested(Path("x"), {}, config, None), [])
     (line,) = said
-    assert "the network was trained with the 2 scans before each, thinned by an earlier prediction" in line
+    assert "was trained with past points thinned by their class" in line
