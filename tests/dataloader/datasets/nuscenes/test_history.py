@@ -18,14 +18,17 @@ from pyquaternion import Quaternion
 
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.nuscenes import index as nuscenes_index
+from dataloader.datasets.nuscenes.corrupted import CorruptedNuScenes
 from dataloader.datasets.nuscenes.source import NuScenes
-from dataloader.datasets.past_sweeps import SourceWithPast
-from tests.support.nuscenes import LABEL_MAPPING, Tables, read_table, write_table, write_tree
+from dataloader.datasets.past_sweeps import SourceWithPast, refuse_lone_scans
+from tests.support.nuscenes import LABEL_MAPPING, ROOT, Tables, read_table, write_table, write_tree
+from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.scan.records import Scan
 
 VERSIONS = {"v1.0-mini": ("mini_val", {"scene-0103": 3, "scene-0916": 1}), "v1.0-test": ("test", {"scene-0077": 2})}
+CONFIG = ROOT / "config" / "MinkowskiNet-nuscenes.yaml"
 LOW, HIGH = (-50, -50, -4), (50, 50, 3)
 
 
@@ -155,6 +158,19 @@ def test_without_past_sweeps_nothing_more_is_needed_or_made(tree):
     source = open_tree(tree, 0)
     assert len(source.read(1)) == 600 and source.past(1) == () and source.notes == ()
     assert not list(tree.glob("*/2dpass_index_sweeps*"))
+
+
+def test_past_sweeps_of_corrupted_scans_are_refused_by_name(good, tmp_path):
+    """nuScenes-C has key frames alone."""
+    params = load_config(
+        CONFIG, ["dataset_params.past_sweeps=3", "model_params.input_dims=5", "dataset_params.version=v1.0-mini"]
+    ).dataset_params
+    shutil.copytree(good / "samples" / "LIDAR_TOP", tmp_path / "fog" / "samples" / "LIDAR_TOP")
+    shutil.copytree(good / "lidarseg", tmp_path / "fog" / "lidarseg")
+    corrupted = CorruptedNuScenes(tmp_path / "fog", "fog", open_tree(good, 3), "v1.0-mini")
+    assert len(corrupted) == 4
+    with pytest.raises(UserError, match=r"past_sweeps is 3, but these scans .*set dataset_params\.past_sweeps=0"):
+        refuse_lone_scans(params, corrupted)
 
 
 # Files and tables that are not as they should be.
