@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from tools.benchmarking.flags import PRECISIONS
-from tools.benchmarking.stages import data, networks
+from tools.benchmarking.stages import data, networks, past
 from tools.benchmarking.stages.stage import Stage
 from tools.benchmarking.subject import Subject
 
@@ -28,6 +28,8 @@ def all_stages(
         "evaluation item, 1 vote": partial(data.evaluation_item, votes=1),
         "evaluation item, 12 votes": partial(data.evaluation_item, votes=12),
         "training item": data.training_item,
+        f"evaluation item of {past.SCANS} scans": partial(past.item, training=False),
+        f"training item of {past.SCANS} scans": partial(past.item, training=True),
         f"voxels at {scales} scales, input features": data.voxelisation,
         f"kernel maps at {len(subject.convolved)} scales": data.kernel_maps,
         "mean over voxels, forward": partial(data.scatter_mean, backward=False),
