@@ -25,6 +25,7 @@ from tests.support.networks import refusal
 from tests.support.robustness import kept_rows, write_semantickitti
 from tests.test_main import environment, load, two_processes
 from tests.test_resuming import Killed, assert_the_same_run
+from tests.test_robust_test import no_picture
 from utils.command.process import run_program
 from utils.config.loading import load_config
 
@@ -39,8 +40,10 @@ FEW = ("clean_data", "fog_light")
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """The folder of the sequences, in an empty folder."""
+    """The folder of the sequences, in an empty folder; no pictures are drawn."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("utils.results.evaluation.PICTURES", 0)
+    monkeypatch.setattr("utils.results.evaluation.draw_confusion", no_picture)
     return write_drives(tmp_path / "data" / "sequences")
 
 
@@ -64,7 +67,9 @@ def predictions(name: str) -> dict[str, np.ndarray]:
 
 def test_two_processes_train_and_test_as_one(root) -> None:
     """Five scans to train on, of which one is padded; four to test on, each with its past from whichever process."""
-    done = subprocess.run(two_processes(command(root)), env=environment(), capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        two_processes(command(root, "--baseline_only")), env=environment(), capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert load(RUN / "last.ckpt")["global_step"] == 3
     tested = ("--test", "--num_vote", "2", "--save_prediction", "--checkpoint", str(RUN / "last.ckpt"))
@@ -97,7 +102,7 @@ def test_a_resumed_run_is_as_one_that_was_not_stopped(root, monkeypatch) -> None
 
 
 def test_half_precision(root) -> None:
-    assert run(root, "--precision", "bf16", "--debug") == 0
+    assert run(root, "--baseline_only", "--precision", "bf16", "--debug") == 0
     assert all(np.isfinite(line["train/loss_epoch"]) for line in read_history(RUN))
 
 

@@ -72,7 +72,9 @@ def item(s: Subject, name: str, training: bool) -> Stage:
             pairs += [(ours.points[ours.points[:, 4] == age, :3], _moved_plainly(one, age)) for age in range(1, SCANS)]
         return largest_difference(*zip(*pairs, strict=True))
 
-    return Stage(name, lambda: batch(several), "items of 1 scan", lambda: [batch(one) for _ in range(SCANS)], compare)
+    return Stage(
+        name, lambda: batch(several), f"{SCANS} items of one scan", lambda: [batch(one) for _ in range(SCANS)], compare
+    )
 
 
 def _moved_plainly(dataset: SegmentationDataset, age: int) -> torch.Tensor:
