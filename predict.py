@@ -8,13 +8,10 @@ python predict.py --checkpoint multiscan.ckpt drive/ --poses poses.txt --output 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 if __name__ == "__main__":  # before what takes seconds to import
@@ -28,11 +25,12 @@ from dataloader.drives import Drives, find_drives, poses_nearby
 from dataloader.formats.open import Layout, parse_columns, parse_dtype
 from dataloader.inputs import Inputs, InputScan, OpenFiles, find_inputs
 from dataloader.last_read import LastRead
-from network.labelling import READ_AHEAD, Fits, Keep, Labelling, ListedScan, Outcome, suffixes
+from network.labelling.fits import Fits
+from network.labelling.report import ProgressLines, counted, summarise
+from network.labelling.run import READ_AHEAD, Keep, Labelling, Outcome, suffixes
+from network.labelling.viewed import ViewedResults
 from network.past import TrainedPast
-from network.result import Result
 from network.segmenter import Segmenter
-from network.viewed import ViewedResults
 from network.weights.configuration import Tested, open_for_test
 from utils import locations
 from utils.command.alignment_flags import add_alignment_flags, alignment_of
@@ -48,14 +46,9 @@ from utils.fp32 import set_fp32_arithmetic
 from utils.results.point_files import FORMATS
 from utils.results.prediction_records import PredictionRecords, Results
 from utils.scan.point_cloud import PointCloud
-from utils.text import printable, shortened
 
-SUMMARY = "summary.json"
 RESUME = "the same command goes on with the scans that are not done"
 
-_LINES, _QUIET = 20, 5.0  # scans that get a line each; of longer lists there is a line every 5 seconds
-_MUCH = 0.2  # of all points; of a sensor that sees 80 m, about 5 % lie beyond 50 m
-_CLASSES = 3  # most frequent classes that are named
 _NAMED = 5  # problems that the last line repeats
 
 
@@ -210,16 +203,16 @@ def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] 
         A line for each scan that cannot be labelled.
     """
     args, scans = job.args, job.inputs.scans
-    past = f", with the {_counted(job.drives.most, 'scan')} before it" if job.drives.most else ""
-    views = f"{_counted(args.num_vote, 'view')} each{past}"
-    say(f"labelling {_counted(len(scans), 'scan')} with {job.tested.path}, {views}")
+    past = f", with the {counted(job.drives.most, 'scan')} before it" if job.drives.most else ""
+    views = f"{counted(args.num_vote, 'view')} each{past}"
+    say(f"labelling {counted(len(scans), 'scan')} with {job.tested.path}, {views}")
 
     def share(device: torch.device, rank: int, world_size: int) -> Outcome:
         segmenter, fits = network or job.open_network(device, rank, world_size)
         own = [scans[number] for number in job.share(rank, world_size)]
         past = job.drives.past
         work = Labelling(segmenter, job.read, fits, records, args.format, args.confidence, keep, past)
-        return work.run(own, Progress(len(own), first=rank == 0))
+        return work.run(own, ProgressLines(len(own), first=rank == 0))
 
     if job.devices.count == 1:
         outcomes = [share(_device_of(job.devices), 0, 1)]
@@ -228,79 +221,11 @@ def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] 
 
         outcomes = share_out(job.devices, share)
     if is_first_process():
-        summarise(job, records, outcomes)
+        summarise(scans, job.inputs.problems, outcomes, records, args.output, str(job.tested.path))
         if not args.view and any(outcome.labelled + outcome.skipped for outcome in outcomes):
             typed = [text for text in sys.argv[1:] if text != "--overwrite"]
             say(f"look at them in the browser: python predict.py {shlex.join(typed)} --view")
     return [problem for outcome in outcomes for problem in outcome.problems]
-
-
-class Progress:
-    """The lines about the scans of this process, as they are done.
-
-    Args:
-        total: number of its scans.
-        first: whether it is the process that speaks; what is wrong with a scan is said by all.
-    """
-
-    def __init__(self, total: int, first: bool) -> None:
-        self._total, self._first, self._done, self._said = total, first, 0, time.monotonic()
-
-    def __call__(self, scan: ListedScan, result: Result | str | None) -> None:
-        """Takes a scan with its result, with what is wrong with it, or with None if it was done already."""
-        self._done += 1
-        if isinstance(result, str):
-            say_error(f"error: {result}")
-        elif self._first and self._is_due():
-            self._said = time.monotonic()
-            place = f"[{self._done} of {self._total}] {printable(scan.name)}: "
-            print_lines(place + ("is done already" if result is None else _described(result)))
-
-    def _is_due(self) -> bool:
-        return self._total <= _LINES or self._done == self._total or time.monotonic() > self._said + _QUIET
-
-
-def _described(result: Result) -> str:
-    """Returns the number of points of a scan and its most frequent classes."""
-    counts = result.counts()
-    share = (f"{name} {100 * points / len(result):.0f} %" for name, points in list(counts.items())[:_CLASSES])
-    return f"{len(result):,} point{'s' if len(result) != 1 else ''}, {', '.join(share)}"
-
-
-def summarise(job: Job, records: PredictionRecords, outcomes: Sequence[Outcome]) -> None:
-    """Writes `summary.json` beside the results, and prints the classes and the time."""
-    inputs, output = job.inputs, job.args.output
-    done = {scan.target: record for scan in inputs.scans if (record := records.find(scan.target)) and record.complete}
-    classes: Counter[str] = Counter()
-    for record in done.values():
-        classes.update(record.classes)
-    labelled, skipped = sum(o.labelled for o in outcomes), sum(o.skipped for o in outcomes)
-    seconds = max(outcome.seconds for outcome in outcomes)
-    problems = [*inputs.problems, *(problem for outcome in outcomes for problem in outcome.problems)]
-    summary = {
-        "checkpoint": str(job.tested.path),
-        "scans": len(done),
-        "labelled": labelled,
-        "done_before": skipped,
-        "points": classes.total(),
-        "unseen_points": sum(record.unseen for record in done.values()),
-        "seconds_per_scan": seconds / labelled if labelled else None,
-        "classes": dict(classes.most_common()),
-        "problems": problems,
-        "files": {target: asdict(record) for target, record in done.items()},
-    }
-    locations.write(locations.join(output, SUMMARY), (json.dumps(summary, indent=2) + "\n").encode())
-    total = max(1, classes.total())
-    for name, points in classes.most_common():
-        print_lines(f"  {shortened(name, 24):24} {points:14,} {100 * points / total:6.2f} %")
-    if (unseen := summary["unseen_points"] / total) > _MUCH:
-        print_lines(
-            f"note: {100 * unseen:.0f} % of the points lie outside the volume of the network; they have the label of "
-            "the nearest point inside, and confidence 0"
-        )
-    before = f", {skipped} {'was' if skipped == 1 else 'were'} done already" if skipped else ""
-    pace = f", {seconds / labelled:.2f} s per scan" if labelled else ""
-    print_lines(f"{labelled} of {_counted(len(inputs.scans), 'scan')} labelled{pace}{before}; results: {output}")
 
 
 def _no_scans(args: argparse.Namespace) -> Callable[[str], bool]:
@@ -383,10 +308,6 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _device_of(devices: Devices) -> torch.device:
     return torch.device("cuda", devices.ids[0]) if devices.accelerator == "gpu" else torch.device("cpu")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 if __name__ == "__main__":

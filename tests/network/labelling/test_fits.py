@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dataloader.inputs import InputScan
-from network.labelling import Fits
+from network.labelling.fits import Fits
 from utils.scan.alignment import Alignment
 from utils.scan.fitting import Misfit
 from utils.scan.point_cloud import PointCloud

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from network.labelling import Fits, ListedScan, PastOf, no_past, read_past
+from network.labelling.fits import Fits
+from network.labelling.listed_scan import ListedScan, PastOf, no_past
+from network.labelling.run import read_past
 from network.result import Result
 from network.segmenter import Segmenter
 from utils.scan.point_cloud import PointCloud

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from network.labelling import Fits
+from network.labelling.fits import Fits
+from network.labelling.viewed import PREDICTION, ViewedResults
 from network.segmenter import Segmenter
-from network.viewed import PREDICTION, ViewedResults
 from tests.support.checkpoints import small_config, write_checkpoint
 from utils.paths import REPOSITORY
 from utils.scan.alignment import Alignment
