@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.scan.evaluation import evaluation_sample
 from utils.scan.records import Rows, Sample, Scan, constant
 from utils.scan.views import random_views
-from utils.scan.volume import in_volume
+from utils.scan.volume import in_volume, past_in_volume
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -111,7 +111,7 @@ class SegmentationDataset(Dataset[Sample]):
         for sweep in past:
             scan = self._past_scan(sweep, options, corrupt)
             scans.append(scan)
-            rows.append(_kept(self._inside(scan), options, rng))
+            rows.append(_kept(past_in_volume(scan.xyz, self.low, self.high), options, rng))
         return Scan.concatenate(scans, rows)
 
     def _past_scan(self, sweep: PastSweep, options: AugmentOptions, corrupt: Corrupt | None) -> Scan:
@@ -142,7 +142,7 @@ class SegmentationDataset(Dataset[Sample]):
     def _past_inside(self, sweep: PastSweep) -> Scan:
         """Reads the points of a past sweep that lie inside the volume, without their labels."""
         scan = sweep.moved(self._read_past(sweep, with_labels=False))
-        inside = self._inside(scan)
+        inside = past_in_volume(scan.xyz, self.low, self.high)
         return scan if inside.all() else scan.select(inside)
 
     def nothing_inside(self, scan: Scan) -> UserError:

@@ -17,7 +17,7 @@ from utils.scan.point_cloud import PointCloud
 from utils.scan.records import Frame, Sample, Scan, no_pixels
 from utils.scan.sensor import Sensor
 from utils.scan.statistics import PERCENTAGES, Statistics
-from utils.scan.volume import in_volume
+from utils.scan.volume import in_volume, past_in_volume
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Preparation:
         scan = self._scan(past.cloud.name, np.asarray(aligned.xyz, dtype=np.float32), aligned.intensity)
         count = len(scan)
         index, age = np.broadcast_to(np.int64(-1), (count,)), np.broadcast_to(np.float32(past.age), (count,))
-        return replace(scan, index=index, age=age).select(in_volume(scan.xyz, self.low, self.high))
+        return replace(scan, index=index, age=age).select(past_in_volume(scan.xyz, self.low, self.high))
 
     def _without_own_car(self, past: PastCloud, placing: Alignment) -> PastCloud:
         """Leaves out what is left out of past scans in the training: it would trail behind the car."""

@@ -17,7 +17,7 @@ from dataloader.datamodule import DataModule
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.semantickitti.source import SemanticKITTI
 from dataloader.sampler import EpochSampler
-from tests.support.drives import MULTISCAN, multiscan, write_drives
+from tests.support.drives import MULTISCAN, lines_of, multiscan, place, write_drive, write_drives
 from utils.config.loading import load_config
 from utils.scan.batch import collate
 from utils.scan.records import Sample, Scan
@@ -237,3 +237,19 @@ def test_the_config_opens_all_parts_with_past(root, part) -> None:
     assert all(batch.points.shape[1] == 5 for batch in batches)
     assert max(float(batch.points[:, 4].max()) for batch in batches) == 2
     assert MULTISCAN.name in str(config.dataset_params.label_mapping)
+
+
+@pytest.mark.parametrize("augment", [None, AugmentOptions()])
+def test_past_scans_from_which_the_poses_jump_away_do_not_disturb_the_scan(tmp_path, augment) -> None:
+    """Without a volume, as for the voxel models: the middle of all points would be far from the scan."""
+    folder, unbounded = write_drive(tmp_path / "00", range(4)), ((-np.inf,) * 3, (np.inf,) * 3)
+    source = SemanticKITTI(tmp_path, "train", multiscan(), past_scans=2)
+    near = SegmentationDataset(source, *unbounded, augment)[3].scan
+    poses = [place(number) for number in range(4)]
+    for number in (1, 2):
+        poses[number][0, 3] += 1e6
+    (folder / "poses.txt").write_text(lines_of(poses))
+    source = SemanticKITTI(tmp_path, "train", multiscan(), past_scans=2)
+    scan = SegmentationDataset(source, *unbounded, augment)[3].scan
+    assert set(near.ages) == {0, 1, 2} and set(scan.ages) == {0}
+    assert equal(scan, of_age(near, 0))

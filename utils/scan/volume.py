@@ -42,3 +42,14 @@ def in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[flo
         column = np.ascontiguousarray(xyz[:, axis])  # contiguous, because it is read twice
         inside &= (column > np.float32(low[axis])) & (column < np.float32(high[axis]))
     return inside
+
+
+PAST_REACH = 500.0
+"""Metres to the sensor, along each axis, within which past points are used: 100 scans on a motorway and the range of a
+LiDAR. Where poses jump, a past scan would lie kilometres away, and the voxel models, which have no volume, would take
+the middle between it and the scan for the middle of the scan."""
+
+
+def past_in_volume(xyz: NDArray[np.float32], low: Sequence[float], high: Sequence[float]) -> NDArray[np.bool_]:
+    """Computes an (N,) bool mask of the past points that are used, as `in_volume`: within `PAST_REACH`, too."""
+    return in_volume(xyz, [max(at, -PAST_REACH) for at in low], [min(at, PAST_REACH) for at in high])
