@@ -266,6 +266,8 @@ def _drives(args: argparse.Namespace, tested: Tested, scans: Sequence[InputScan]
     if args.times and trained.ages == "scans":
         raise UserError(f"--times: {tested.path} has learned ages in scans, not in seconds; leave it out")
     drives = find_drives(scans, args.poses, args.times or (), most, trained.ages, say)
+    if not any(drives.past(scan) for scan in scans):
+        say("note: none of these scans has a past: past scans are those among the inputs; name the folder of the drive")
     if trained.thinned:
         say(f"note: {tested.path} was trained with past points thinned by their class; here all of them are kept")
     return drives

@@ -24,7 +24,7 @@ from utils import locations
 from utils.errors import UserError
 from utils.paths import expand_home
 from utils.scan.motion import Motion
-from utils.scan.trajectory import Ages, Trajectory, rotation_fault
+from utils.scan.trajectory import Ages, Trajectory
 
 _SAID = 3  # drives that get a line each
 _DIGITS = re.compile(r"(\D*)(\d+)(\D*)", re.ASCII)
@@ -218,11 +218,8 @@ def _read_poses(file: str) -> tuple[Trajectory, str]:
     with locations.on_disk(calib) as path:
         try:
             transform = read_lidar_to_camera(path)
-            fault = rotation_fault(transform[None, :3, :3])
         except UserError as error:
             raise at_location(calib, path, error) from error
-    if fault is not None:
-        raise UserError(f"{calib}: key Tr holds no rotation ({fault[1]}); repair it, or put the poses elsewhere")
     of_lidar = np.linalg.inv(transform) @ trajectory.poses @ transform
     said = f"taken for those of camera 0, from which Tr of {calib} leads to the LiDAR; if not, keep calib.txt elsewhere"
     return replace(trajectory, poses=of_lidar), said

@@ -195,6 +195,14 @@ def test_a_sequence_of_one(checkpoint, drive):
     assert labels("one") == labels("alone") and len(labels("one")) == 1
 
 
+def test_a_scan_whose_past_is_not_among_the_inputs_is_said_to_have_none(checkpoint, drive, capsys):
+    one = drive / "velodyne" / "000003.bin"
+    assert run(checkpoint, one, "--poses", drive / "poses.txt", "--output", "one") == 0
+    assert "none of these scans has a past" in capsys.readouterr().out
+    assert run(checkpoint, drive / "velodyne" / "000002.bin", one, "--poses", "poses.txt", "--output", "two") == 0
+    assert "none of these scans has a past" not in capsys.readouterr().out
+
+
 def test_poses_are_in_the_unit_of_the_scans(checkpoint, drive):
     """In millimetres, the poses of the LiDAR itself."""
     last = [0, 0, 0, 1]

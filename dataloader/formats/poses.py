@@ -17,8 +17,6 @@ from utils.files import require_regular
 from utils.names import shown
 from utils.scan.trajectory import FARTHEST, Trajectory, first_not_later, rotation_fault
 
-__all__ = ["read_poses", "read_times", "read_trajectory", "rotation_fault"]
-
 KITTI, TUM = 12, 8
 """The numbers on a line of either form."""
 

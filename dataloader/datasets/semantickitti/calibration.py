@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 from utils.files import require_regular
+from utils.scan.trajectory import rotation_fault
 
 RAW_FILES = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt")
 """In place of calib.txt."""
@@ -24,6 +25,7 @@ RAW_FILES = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt")
 _PROJECTIONS = ("P2", "P_rect_02")
 _RECTIFICATIONS = ("R0_rect", "R_rect", "R_rect_00")
 _TRANSFORMS = ("Tr_velo_to_cam", "Tr_velo_cam")
+_APART = 1e4  # from the LiDAR to the camera, metres, or millimetres in data of one's own
 _LARGEST = 1 << 20  # bytes of a calibration file; KITTI's have 4,000
 
 _Entries = Mapping[str, str]
@@ -58,10 +60,18 @@ def read_calibration(path: str | Path) -> NDArray[np.float64]:
 def read_lidar_to_camera(path: str | Path) -> NDArray[np.float64]:
     """Reads the (4, 4) float64 map Tr from the velodyne frame to that of camera 0.
 
-    Arguments and errors are those of `read_calibration`; a projection is not wanted.
+    Arguments and errors are those of `read_calibration`, but a projection is not wanted, and the rotation must be one to
+    a thousandth: it moves points at a distance.
     """
     path, entries = _read(Path(path))
-    return _lidar_to_camera(entries, path)
+    transform = _lidar_to_camera(entries, path)
+    if (fault := rotation_fault(transform[None, :3, :3])) is not None:
+        raise UserError(f"{path}: key Tr holds no rotation ({fault[1]}); repair it, or unpack the calibration again")
+    if (distance := float(np.abs(transform[:3, 3]).max())) > _APART:
+        raise UserError(
+            f"{path}: key Tr puts the camera {distance:.3g} m from the LiDAR; repair it, or unpack the calibration again"
+        )
+    return transform
 
 
 def axis_of(calibration: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dataloader.datasets.past_sweeps import PastSweep
 from dataloader.datasets.semantickitti.calibration import read_lidar_to_camera
 from dataloader.datasets.semantickitti.frames import frame_numbers, numbered_by_name
-from dataloader.formats.poses import read_poses, rotation_fault
+from dataloader.formats.poses import read_poses
 from utils.errors import UserError
 from utils.names import shown
 from utils.scan.motion import motion_between
@@ -45,10 +45,6 @@ class Track:
         """
         numbers = frame_numbers([frame.name for frame in frames])
         transform = read_lidar_to_camera(folder / "calib.txt")
-        if (fault := rotation_fault(transform[None, :3, :3])) is not None:
-            raise UserError(
-                f"{folder / 'calib.txt'}: key Tr holds no rotation ({fault[1]}); unpack the calibration again"
-            )
         path = folder / "poses.txt"
         poses = read_poses(path)
         _check_lines(path, len(poses), numbers)

@@ -87,7 +87,7 @@ def asked(monkeypatch) -> Iterator[list[int]]:
     constant.cache_clear()
 
 
-def fake_batch(views: int = 0) -> Batch:
+def fake_batch(views: int = 0, columns: int = 4) -> Batch:
     total = sum(POINTS)
     whole = tuple(
         WholeScan(
@@ -100,7 +100,7 @@ def fake_batch(views: int = 0) -> Batch:
         for n in POINTS
     )
     return Batch(
-        points=torch.rand(total, 4),
+        points=torch.rand(total, columns),
         scan_ids=torch.zeros(total, dtype=torch.int64),
         labels=torch.zeros(total, dtype=torch.int64),
         pixels=torch.zeros(total, 2, dtype=torch.int64),
@@ -112,13 +112,13 @@ def fake_batch(views: int = 0) -> Batch:
     )
 
 
-def make(name: str) -> SegmentationNetwork:
+def make(name: str, columns: int = 4) -> SegmentationNetwork:
     criterion = SegmentationLoss(torch.rand(CLASSES))
     if name in ("minkowskinet", "spvcnn"):
         kind = MinkowskiNet if name == "minkowskinet" else SPVCNN
-        return kind([8] * 9, CLASSES, 0.1, BACKEND, criterion)
+        return kind([8] * 9, CLASSES, 0.1, BACKEND, criterion, input_dims=columns)
     volume = Volume((-10.0, -10.0, -4.0), (10.0, 10.0, 2.0), (200, 200, 60))
-    network = Network3D(volume, SCALES, CHANNELS, CLASSES, BACKEND, criterion, 0.1)
+    network = Network3D(volume, SCALES, CHANNELS, CLASSES, BACKEND, criterion, 0.1, columns)
     heads = MSFSKD(SCALES, CHANNELS, CLASSES, criterion, 1.0, 0.05)
     return Arch2DPASS(network, ImageBranch(CHANNELS, SCALES), heads)
 
@@ -127,13 +127,13 @@ NETWORKS = ["arch_2dpass", "minkowskinet", "spvcnn"]
 WAITS = {"arch_2dpass": 2, "minkowskinet": 1, "spvcnn": 1}
 
 
-@pytest.mark.parametrize("optimizer", [SGDParams, AdamParams])
+@pytest.mark.parametrize(("optimizer", "columns"), [(SGDParams, 4), (AdamParams, 4), (AdamParams, 5)])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_training_step(asked, name, optimizer) -> None:
-    network = make(name).train()
+def test_a_training_step(asked, name, optimizer, columns) -> None:
+    network = make(name, columns).train()
     guard, stepped = GradientGuard(network), build_optimizer(network.parameters(), optimizer(), 0.1)
     guard.remember()
-    losses = network.training_losses(fake_batch())
+    losses = network.training_losses(fake_batch(columns=columns))
     losses["loss"].backward()
     guard.judge(nn.utils.clip_grad_norm_(network.parameters(), 1.0), stepped)
     assert losses["loss"].device.type == "meta"
@@ -175,13 +175,13 @@ def test_gradients_sort_only_what_is_not_known_and_add_in_a_fixed_order(asked, n
     assert backward.counts["sort"] == SORTED_BACKWARD[name]
 
 
-@pytest.mark.parametrize("views", [0, 3])
+@pytest.mark.parametrize(("views", "columns"), [(0, 4), (3, 4), (3, 5)])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_evaluation(asked, name, views) -> None:
-    network = make(name).eval()
+def test_an_evaluation(asked, name, views, columns) -> None:
+    network = make(name, columns).eval()
     metrics = SegmentationMetrics([f"class {i}" for i in range(CLASSES)]).to("meta")
     with torch.no_grad():
-        for segmentation in segment(network, fake_batch(views)):
+        for segmentation in segment(network, fake_batch(views, columns)):
             assert segmentation.prediction.device.type == "meta"
             metrics.update(segmentation.prediction, segmentation.whole.labels, segmentation.whole.inside)
     assert len(asked) == WAITS[name] * max(views, 1)

@@ -170,6 +170,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "Tr slanted": (replaced("calib.txt", "Tr: 1 .02 0 0 0 1 0 0 0 0 1 0"), "calib.txt: key Tr holds no rotation"),
     "Tr mirrors": (replaced("calib.txt", "Tr: 1 0 0 0 0 1 0 0 0 0 -1 0"), "calib.txt: key Tr holds no rotation"),
     "Tr infinite": (replaced("calib.txt", "Tr: 1 0 0 inf 0 1 0 0 0 0 1 0"), "calib.txt: key Tr must hold finite"),
+    "Tr far away": (replaced("calib.txt", "Tr: 1 0 0 1e12 0 1 0 0 0 0 1 0"), "calib.txt: key Tr puts the camera 1e+12 m"),
 }
 
 
