@@ -208,7 +208,7 @@ class Segmenter:
         Raises:
             ValueError: poses, numbers or times are none, or do not fit together; the network takes no past scans; or
                 its ages are seconds, and there are no times.
-            UserError: as for a call, when it is the turn of the cloud.
+            UserError: as for a call, when it is the turn of the cloud; the iterator goes on with the next one.
         """
         most = checked_number(self.past.scans if past_scans is None else past_scans)
         trajectory = checked_trajectory(poses, times)
@@ -220,7 +220,8 @@ class Segmenter:
             raise ValueError("the network has learned ages in scans: leave out times; numbers says which are left out")
         history = History(trajectory, checked_numbers(numbers, len(trajectory)), most, self.past.ages)
         named = (as_cloud(each, f"cloud {number}") for number, each in enumerate(clouds))
-        return (self._one(cloud, past) for cloud, past in history.steps(named))
+        # A generator would end at the first cloud that has no usable point; the drive goes on after it.
+        return map(lambda step: self._one(*step), history.steps(named))
 
     def diagnose(
         self, clouds: Sequence[PointCloud], given: Alignment | None = None

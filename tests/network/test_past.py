@@ -16,6 +16,7 @@ from network.assemble import load_for_test
 from network.segmenter import NoPastWarning, Segmenter
 from tests.support.checkpoints import small_config, write_checkpoint
 from utils.config.schema import Config
+from utils.errors import UserError
 from utils.paths import REPOSITORY
 from utils.scan.alignment import Alignment
 from utils.scan.past_cloud import PastCloud
@@ -176,6 +177,15 @@ def test_seconds_and_returns_of_the_own_car(nuscenes_config, tmp_path, monkeypat
             segmenter.sequence(clouds, poses, times=wrong)
 
 
+def test_a_past_cloud_from_which_the_poses_jump_away_changes_nothing(segmenter):
+    """The voxels are counted from the middle of all points, which must not leave the cloud."""
+    clouds, poses = drive(4)
+    poses[3, :3, 3] += 1e5
+    *_, last = segmenter.sequence(clouds, poses)
+    alone = segmenter(clouds[3], past=[])
+    assert np.array_equal(last.labels, alone.labels) and np.array_equal(last.confidence, alone.confidence)
+
+
 def test_votes_move_all_points_alike(checkpoint, segmenter):
     """A scan and its past, turned together, are what the views of a vote see."""
     clouds, poses = drive(3)
@@ -204,6 +214,19 @@ def test_clouds_are_taken_one_by_one_and_few_are_kept(segmenter):
         assert len(alive) == number + 1
         assert sum(cloud() is not None for cloud in alive) <= 4  # the past two, the current one, and the next
     assert next(results, None) is None
+
+
+def test_a_drive_goes_on_after_a_cloud_without_returns(segmenter):
+    clouds, poses = drive(4)
+    empty = [*clouds[:1], np.full((5, 4), np.nan, dtype=np.float32), *clouds[2:]]
+    results = segmenter.sequence(empty, poses)
+    next(results)
+    with pytest.raises(UserError, match="cloud 1: none of its 5 points is a return"):
+        next(results)
+    without = segmenter.sequence([*clouds[:1], *clouds[2:]], poses[[0, 2, 3]], numbers=[0, 2, 3])
+    next(without)
+    for found, wanted in zip(results, without, strict=True):
+        assert np.array_equal(found.labels, wanted.labels)
 
 
 def test_a_lone_cloud_is_labelled_with_one_note(segmenter):

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.datasets.nuscenes.poses import lidar_to_global
-from dataloader.datasets.nuscenes.tables import Sensors, ascii_text, read_samples, read_sensors, vehicle_poses
+from dataloader.datasets.nuscenes.tables import (
+    SAMPLE_DATA,
+    Sensors,
+    ascii_text,
+    read_samples,
+    read_sensors,
+    vehicle_poses,
+)
 from dataloader.formats.json_records import Fields, read_records
 from utils.errors import UserError
 from utils.names import checked_path, shown
@@ -23,16 +30,7 @@ NONE, CUT = -1, -2
 
 _LATEST = 1 << 62  # microseconds
 
-_SAMPLE_DATA = {
-    "token": str,
-    "sample_token": str,
-    "calibrated_sensor_token": str,
-    "ego_pose_token": str,
-    "filename": str,
-    "is_key_frame": bool,
-    "timestamp": int,
-    "prev": str,
-}
+_SAMPLE_DATA = {**SAMPLE_DATA, "timestamp": int, "prev": str}
 
 
 class _Sweep(NamedTuple):

@@ -41,7 +41,7 @@ class _KeyFrame(NamedTuple):
     size: tuple[int, int]
 
 
-_SAMPLE_DATA = {
+SAMPLE_DATA = {
     "token": str,
     "sample_token": str,
     "calibrated_sensor_token": str,
@@ -49,6 +49,7 @@ _SAMPLE_DATA = {
     "filename": str,
     "is_key_frame": bool,
 }
+"""Keys of a record of sample_data that are read, with their types."""
 
 _Rows = list[list["_KeyFrame | None"]]
 """The key frames of every sample, of each of `_CHANNELS`; None where the tables have none."""
@@ -165,7 +166,7 @@ def _measured(folder: Path, order: list[str], sensors: Sensors) -> _Rows:
     """Reads the key frames of the samples `order`."""
     path = folder / "sample_data.json"
     rows: dict[str, list[_KeyFrame | None]] = {token: [None] * len(_CHANNELS) for token in order}
-    fields, of_image = Fields(path, **_SAMPLE_DATA), Fields(path, width=int, height=int)
+    fields, of_image = Fields(path, **SAMPLE_DATA), Fields(path, width=int, height=int)
     for record in read_records(path):
         if record.get("is_key_frame") is False:
             continue

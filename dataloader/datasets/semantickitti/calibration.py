@@ -60,8 +60,8 @@ def read_calibration(path: str | Path) -> NDArray[np.float64]:
 def read_lidar_to_camera(path: str | Path) -> NDArray[np.float64]:
     """Reads the (4, 4) float64 map Tr from the velodyne frame to that of camera 0.
 
-    Arguments and errors are those of `read_calibration`, but a projection is not wanted, and the rotation must be one to
-    a thousandth: it moves points at a distance.
+    Arguments and errors are those of `read_calibration`, but a projection is not wanted, and the rotation must be exact
+    to a thousandth: it moves points at a distance.
     """
     path, entries = _read(Path(path))
     transform = _lidar_to_camera(entries, path)
@@ -69,7 +69,8 @@ def read_lidar_to_camera(path: str | Path) -> NDArray[np.float64]:
         raise UserError(f"{path}: key Tr holds no rotation ({fault[1]}); repair it, or unpack the calibration again")
     if (distance := float(np.abs(transform[:3, 3]).max())) > _APART:
         raise UserError(
-            f"{path}: key Tr puts the camera {distance:.3g} m from the LiDAR; repair it, or unpack the calibration again"
+            f"{path}: key Tr puts the camera {distance:.3g} m from the LiDAR; repair it, or unpack the calibration "
+            "again"
         )
     return transform
 

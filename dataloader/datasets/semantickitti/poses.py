@@ -46,6 +46,11 @@ class Track:
         numbers = frame_numbers([frame.name for frame in frames])
         transform = read_lidar_to_camera(folder / "calib.txt")
         path = folder / "poses.txt"
+        if not path.exists():
+            raise UserError(
+                f"{path}: cannot read the poses (no such file), which past scans need; unpack the SemanticKITTI label "
+                "archive there, or set dataset_params.past_scans to 0"
+            )
         poses = read_poses(path)
         _check_lines(path, len(poses), numbers)
         lidar = np.linalg.inv(transform) @ poses @ transform

@@ -155,7 +155,10 @@ def spoiled(line: int, word: int, text: str) -> Callable[[Path], None]:
 
 HERE = "1 0 0 0 0 1 0 0 0 0 1 0\n"
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no poses": (lambda folder: (folder / "poses.txt").unlink(), "poses.txt: cannot read the poses"),
+    "no poses": (
+        lambda folder: (folder / "poses.txt").unlink(),
+        "poses.txt: cannot read the poses (no such file)",
+    ),
     "a folder": (replaced("poses.txt", None), "poses.txt: cannot read the poses"),
     "empty": (replaced("poses.txt", "\n \n"), "poses.txt: the file has no poses"),
     "too few": (replaced("poses.txt", HERE * 3), "poses.txt: has 3 lines, but scan 000003 wants line 4"),
@@ -170,7 +173,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "Tr slanted": (replaced("calib.txt", "Tr: 1 .02 0 0 0 1 0 0 0 0 1 0"), "calib.txt: key Tr holds no rotation"),
     "Tr mirrors": (replaced("calib.txt", "Tr: 1 0 0 0 0 1 0 0 0 0 -1 0"), "calib.txt: key Tr holds no rotation"),
     "Tr infinite": (replaced("calib.txt", "Tr: 1 0 0 inf 0 1 0 0 0 0 1 0"), "calib.txt: key Tr must hold finite"),
-    "Tr far away": (replaced("calib.txt", "Tr: 1 0 0 1e12 0 1 0 0 0 0 1 0"), "calib.txt: key Tr puts the camera 1e+12 m"),
+    "Tr far away": (
+        replaced("calib.txt", "Tr: 1 0 0 1e12 0 1 0 0 0 0 1 0"),
+        "key Tr puts the camera 1e+12 m",
+    ),
 }
 
 
