@@ -38,6 +38,7 @@ from utils.command.terminal import say
 from utils.config.effects import refuse_idle
 from utils.config.loading import save_config
 from utils.config.model import ModelParams
+from utils.config.schema import Config
 from utils.config.schedules import WarmCosineParams
 from utils.errors import UserError
 from utils.files import remove_partials
@@ -147,7 +148,10 @@ def test(args: argparse.Namespace, experiment: Experiment, tested: Tested) -> No
     if args.submit_to_server and (absent := data.evaluation_set.source.absent):
         names = " ".join(absent[:11]) + (f" and {len(absent) - 11} more" if len(absent) > 11 else "")
         say(f"note: of the test split {names} are not on disk; the server takes complete submissions only")
-    say(f"testing {checkpoint} on {len(data.evaluation_set)} scans of the {split} split, {args.num_vote} vote(s) each")
+    scans = f"{len(data.evaluation_set)} scans of the {split} split{_with_past(config)}"
+    say(f"testing {checkpoint} on {scans}, {args.num_vote} vote(s) each")
+    key = config.dataset_params.past_key
+    past = {key: config.dataset_params.past} if config.model_params.input_dims > 4 else {}
     evaluated = experiment.request(data.evaluated_part)
     output = EvaluationOutput(
         test_folder(experiment.root),
@@ -157,7 +161,7 @@ def test(args: argparse.Namespace, experiment: Experiment, tested: Tested) -> No
         data_set.sensor,
         args.submit_to_server,
         args.save_prediction,
-        settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split},
+        settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split, **past},
     )
     task = SegmentationTask(
         network,
@@ -281,7 +285,8 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
     save_config(config, folder / "config.yaml")
     say(
         f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
-        f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans; run folder {folder}"
+        f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans"
+        f"{_with_past(config)}; run folder {folder}"
     )
     expected, found = config.dataset_params.training_size, len(data.training_set)
     per_step = isinstance(config.train_params.lr_scheduler, WarmCosineParams)
@@ -290,6 +295,12 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
             f"note: dataset_params.training_size is {expected}, {found} training scans were found; "
             "the per-step learning-rate schedule is as long as training_size says (null: as long as the scans found)"
         )
+
+
+def _with_past(config: Config) -> str:
+    """Tells how many past sweeps each scan has with it; "" if none."""
+    past = config.dataset_params.past
+    return f" (each with up to {past} before it)" if past else ""
 
 
 if __name__ == "__main__":

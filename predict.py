@@ -203,7 +203,7 @@ def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] 
         A line for each scan that cannot be labelled.
     """
     args, scans = job.args, job.inputs.scans
-    past = f", with the {counted(job.drives.most, 'scan')} before it" if job.drives.most else ""
+    past = f", with up to {counted(job.drives.most, 'scan')} before it" if job.drives.most else ""
     views = f"{counted(args.num_vote, 'view')} each{past}"
     say(f"labelling {counted(len(scans), 'scan')} with {job.tested.path}, {views}")
 

@@ -221,3 +221,12 @@ def test_without_past_scans_nothing_is_read_of_poses(drive, shown):
     assert run(drive, "--past_scans", 0) == 0
     scan = shown[0].read(3)
     assert scan.age is None and len(scan.xyz) == WALL + CAR
+
+
+def test_past_scans_from_which_the_poses_jump_away_are_not_shown(drive, shown):
+    file = drive.data / "08" / "poses.txt"
+    poses = np.loadtxt(file)
+    poses[3:, 3] += 1e5
+    np.savetxt(file, poses)
+    run(drive, "--sequence", "08", "--past_scans", 3)
+    assert [set(shown[0].read(number).age) for number in (2, 3)] == [{0}, {0, 1}]

@@ -19,6 +19,7 @@ from utils.labels import LabelMap
 from utils.pictures.raster import ALTERED
 from utils.scan.records import Scan
 from utils.scan.sensor import Sensor
+from utils.scan.volume import past_in_volume
 from utils.viewer.records import AgeUnit, ShownScan
 
 
@@ -105,6 +106,8 @@ class DiskFrames(ABC):
         measured = self._read_past(sweep)
         # Instances are not shown: in their place the column says which points of the file are left.
         moved = sweep.moved(replace(measured, instances=np.arange(len(measured), dtype=np.int32)))
+        # Where the poses jump, the middle of what is shown would be far from the scan.
+        moved = moved.select(past_in_volume(moved.xyz, (-np.inf,) * 3, (np.inf,) * 3))
         index, rows = self._numbers.get(sweep.frame.path), moved.instances
         predictions, confidences = ({}, {}) if index is None else self._predicted(index, len(measured))
         return PastPoints(

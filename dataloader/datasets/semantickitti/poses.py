@@ -56,6 +56,14 @@ class Track:
         lidar = np.linalg.inv(transform) @ poses @ transform
         return Track({numbers[f.name]: f for f in frames if f.name in numbers}, numbers, lidar)
 
+    def spare_lines(self) -> str | None:
+        """Describes lines of poses behind that of the last scan: these may be of a part of the data, or of another."""
+        spare = len(self.poses) - 1 - max(self.numbers.values())
+        lines = "line" if spare == 1 else "lines"
+        return (
+            f"has {spare} {lines} more than the last scan wants; are the poses of another sequence?" if spare else None
+        )
+
     def past(self, frame: Frame, most: int) -> list[PastSweep]:
         """Lists the scans with the `most` numbers before that of a frame, the newest first, as far as they are there.
 

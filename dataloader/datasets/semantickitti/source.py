@@ -125,7 +125,9 @@ class SemanticKITTI:
                 images = {Path(frame.path): self._file(frame, "image_2", ".png") for frame in frames}
                 check_view(path, calibration, [(scan, xyz, images[scan]) for scan, xyz in looked_at.items()], notes)
             if past_scans:
-                self._tracks[sequence] = Track.read(self.root / sequence, frames)
+                track = self._tracks[sequence] = Track.read(self.root / sequence, frames)
+                if (said := track.spare_lines()) is not None:
+                    notes.add("poses", self.root / sequence / "poses.txt", said)
             if thinning is not None:
                 thinning.check(frames)
             self.frames += frames

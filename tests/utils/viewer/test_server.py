@@ -245,5 +245,5 @@ def test_view_prints_its_address_and_a_signal_ends_it_with_one_line(tmp_path: Pa
     assert first.startswith("The scans are shown at http://127.0.0.1:") and "Ctrl-C" in first
     assert "anyone who reaches" in second
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=20)
+    rest, errors = process.communicate(timeout=60)
     assert (process.returncode, rest, errors) == (130, "", "interrupted; the viewer has ended\n")
