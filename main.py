@@ -38,8 +38,8 @@ from utils.command.terminal import say
 from utils.config.effects import refuse_idle
 from utils.config.loading import save_config
 from utils.config.model import ModelParams
-from utils.config.schema import Config
 from utils.config.schedules import WarmCosineParams
+from utils.config.schema import Config
 from utils.errors import UserError
 from utils.files import remove_partials
 from utils.results.evaluation import EvaluationOutput

@@ -215,8 +215,8 @@ def _read_poses(file: str) -> tuple[Trajectory, str]:
         return trajectory, "taken for those of the sensor itself, with their times"
     if not locations.exists(calib):
         return trajectory, (
-            "taken for those of the sensor itself, since no calib.txt lies beside the file (KITTI's poses are of camera 0: "
-            "put its calib.txt there)"
+            "taken for those of the sensor itself, since no calib.txt lies beside the file (the poses of KITTI are of "
+            "camera 0: put its calib.txt there)"
         )
     with locations.on_disk(calib) as path:
         try:
