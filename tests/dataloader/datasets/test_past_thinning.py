@@ -243,5 +243,4 @@ def test_predict_says_that_it_does_not_thin(folder: Path, monkeypatch) -> None:
         overrides = [f"dataset_params.past_predictions={thinned}"]
         config = load_config(ROOT / "config" / "MinkowskiNet-multiscan-demo.yaml", overrides)
         predict._drives(args, configuration.Tested(Path("x"), {}, config, None), [])
-    (line,) = said
-    assert "was trained with past points thinned by their class" in line
+    assert ["was trained with past points thinned by their class" in line for line in said].count(True) == 1
