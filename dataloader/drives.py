@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.datasets.semantickitti.calibration import read_lidar_to_camera
+from dataloader.datasets.semantickitti.calibration import lidar_poses, read_lidar_to_camera
 from dataloader.datasets.semantickitti.frames import frame_numbers
 from dataloader.formats.poses import read_times, read_trajectory
 from dataloader.inputs import InputScan, at_location
@@ -223,7 +223,7 @@ def _read_poses(file: str) -> tuple[Trajectory, str]:
             transform = read_lidar_to_camera(path)
         except UserError as error:
             raise at_location(calib, path, error) from error
-    of_lidar = np.linalg.inv(transform) @ trajectory.poses @ transform
+    of_lidar = lidar_poses(trajectory.poses, transform)
     said = f"taken for those of camera 0, from which Tr of {calib} leads to the LiDAR; if not, keep calib.txt elsewhere"
     return replace(trajectory, poses=of_lidar), said
 

@@ -14,7 +14,7 @@ from utils.scan.alignment import Alignment
 from utils.scan.evaluation import evaluation_sample
 from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
-from utils.scan.records import Frame, Sample, Scan, no_pixels
+from utils.scan.records import Frame, Sample, Scan, constant, no_pixels
 from utils.scan.sensor import Sensor
 from utils.scan.statistics import PERCENTAGES, Statistics
 from utils.scan.volume import in_volume, past_in_volume
@@ -86,7 +86,7 @@ class Preparation:
             aligned = placing.apply(moved(self._without_own_car(past, placing)), self.sensor, self.statistics)
         scan = self._scan(past.cloud.name, np.asarray(aligned.xyz, dtype=np.float32), aligned.intensity)
         count = len(scan)
-        index, age = np.broadcast_to(np.int64(-1), (count,)), np.broadcast_to(np.float32(past.age), (count,))
+        index, age = constant(np.int64(-1), count), constant(np.float32(past.age), count)
         return replace(scan, index=index, age=age).select(past_in_volume(scan.xyz, self.low, self.high))
 
     def _without_own_car(self, past: PastCloud, placing: Alignment) -> PastCloud:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from utils.errors import UserError
 from utils.files import require_regular
 from utils.names import shown
-from utils.scan.trajectory import FARTHEST, Trajectory, first_not_later, rotation_fault
+from utils.scan.trajectory import FARTHEST, Trajectory, first_not_later, rotation_fault, rotations_of
 
 KITTI, TUM = 12, 8
 """The numbers on a line of either form."""
@@ -147,20 +147,9 @@ def _poses_of_tum(lines: _Lines, path: Path) -> NDArray[np.float64]:
             "1); a pose is time x y z qx qy qz qw"
         )
     poses = np.tile(np.eye(4), (len(lines), 1, 1))
-    poses[:, :3, :3] = _rotations(values[:, 3:] / norms[:, None])
+    poses[:, :3, :3] = rotations_of(np.roll(values[:, 3:], 1, axis=1) / norms[:, None])  # w comes last
     poses[:, :3, 3] = values[:, :3]
     return poses
-
-
-def _rotations(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Computes the (N, 3, 3) rotations of quaternions (N, 4) x, y, z, w of length 1."""
-    x, y, z, w = quaternions.T
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
-        (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
-        (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
-    )
-    return np.array(rows).transpose(2, 0, 1)
 
 
 def _refuse_far(values: NDArray[np.float64], lines: _Lines, path: Path) -> None:

@@ -63,6 +63,16 @@ def rotation_fault(rotations: NDArray[np.float64]) -> tuple[int, str] | None:
     return row, what
 
 
+def rotations_of(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Computes the (N, 3, 3) rotations of quaternions (N, 4) w, x, y, z of length 1."""
+    w, x, y, z = quaternions.T
+    rotations = np.empty((len(quaternions), 3, 3))
+    rotations[:, 0] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], axis=-1)
+    rotations[:, 1] = np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], axis=-1)
+    rotations[:, 2] = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], axis=-1)
+    return rotations
+
+
 def first_not_later(times: NDArray[np.float64]) -> int | None:
     """Finds the first of some times (n,) that is not later than the one before it; None: all are."""
     steps = np.diff(times)

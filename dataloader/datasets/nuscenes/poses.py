@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 from utils.names import shown
+from utils.scan.trajectory import rotations_of
 
 _LARGEST = 1e9
 """What poses and calibrations are made of: metres, pixels and unit quaternions. Products of seven stay finite."""
@@ -49,11 +50,7 @@ class Poses:
         if not (lengths > 0).all():
             zero = tokens[int(np.argmin(lengths))]
             raise UserError(f"{path}: the rotation of {shown(zero)} is zero; unpack the metadata archive again")
-        w, x, y, z = np.moveaxis(quaternions / lengths, -1, 0)
-        turns = np.empty((len(tokens), 3, 3))
-        turns[:, 0] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], axis=-1)
-        turns[:, 1] = np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], axis=-1)
-        turns[:, 2] = np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], axis=-1)
+        turns = rotations_of(quaternions / lengths)
         positions = numbers(translations, "translation", (3,), tokens, path)[..., None]
         return Poses({token: row for row, token in enumerate(tokens)}, turns, positions)
 

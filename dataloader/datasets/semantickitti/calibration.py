@@ -75,6 +75,11 @@ def read_lidar_to_camera(path: str | Path) -> NDArray[np.float64]:
     return transform
 
 
+def lidar_poses(poses: NDArray[np.float64], transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Computes the poses of the LiDAR, L = Tr^-1 P Tr, from those of camera 0, (N, 4, 4), and Tr, (4, 4)."""
+    return np.linalg.inv(transform) @ poses @ transform
+
+
 def axis_of(calibration: NDArray[np.float64]) -> NDArray[np.float64]:
     """Computes the direction in which the camera looks, (3,) of length 1 in the lidar's frame."""
     return calibration[2, :3] / np.linalg.norm(calibration[2, :3])

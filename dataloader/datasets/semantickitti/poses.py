@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.datasets.past_sweeps import PastSweep
-from dataloader.datasets.semantickitti.calibration import read_lidar_to_camera
+from dataloader.datasets.semantickitti.calibration import lidar_poses, read_lidar_to_camera
 from dataloader.datasets.semantickitti.frames import frame_numbers, numbered_by_name
 from dataloader.formats.poses import read_poses
 from utils.errors import UserError
@@ -53,7 +53,7 @@ class Track:
             )
         poses = read_poses(path)
         _check_lines(path, len(poses), numbers)
-        lidar = np.linalg.inv(transform) @ poses @ transform
+        lidar = lidar_poses(poses, transform)
         return Track({numbers[f.name]: f for f in frames if f.name in numbers}, numbers, lidar)
 
     def spare_lines(self) -> str | None:
