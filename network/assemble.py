@@ -16,7 +16,7 @@ from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.models.voxel_network import VoxelNetwork
-from network.sparse import auto_backend, spconv_backend, torch_backend
+from network.sparse import auto_backend, native_backend, spconv_backend, torch_backend
 from network.sparse.layers import SparseBackend
 from network.teachers.resnet34 import ImageBranch
 from network.weights.imagenet import load_imagenet_weights
@@ -31,7 +31,13 @@ from utils.scan.volume import Volume
 
 _BACKENDS = {
     backend.name: backend
-    for backend in (auto_backend.BACKEND, torch_backend.BACKEND, spconv_backend.BACKEND, spconv_backend.TRITON_PACKAGE)
+    for backend in (
+        auto_backend.BACKEND,
+        torch_backend.BACKEND,
+        native_backend.BACKEND,
+        spconv_backend.BACKEND,
+        spconv_backend.TRITON_PACKAGE,
+    )
 }
 _VOXEL_NETWORKS: dict[str, type[VoxelNetwork]] = {"minkowskinet": MinkowskiNet, "spvcnn": SPVCNN}
 

@@ -1,0 +1,88 @@
+"""The native backend computes sparse convolution on a CPU in C++ (`network/native`), without gathering and without
+writing products: some hundred output rows at a time, whose sums stay in the cache.
+
+What the C++ does not cover (fp64, fp16, a GPU) is computed by the torch backend on the same pairs.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from network.sparse import torch_backend
+from network.sparse.layers import SparseBackend
+from network.sparse.torch_backend import PairMap
+
+
+@dataclass(frozen=True, eq=False)
+class NativeMap:
+    """A kernel map as pairs of rows in the order of the kernel offsets.
+
+    Attributes:
+        num_inputs, num_outputs: number of input and output rows.
+        inputs, outputs: (M,) int32, the pairs of all offsets, offset after offset; in an offset both ascend.
+        ends: (K + 1,) int64, on the CPU: offset k has the pairs ends[k] .. ends[k + 1] - 1.
+        identity: the offset that maps every row to itself, or None; it has no pairs in the lists.
+        mirrored: whether the pairs of offset k are those of the k-th offset from the end, with inputs and outputs
+            exchanged.
+        origin: for a transposed map, a reference to the map it was made from.
+    """
+
+    num_inputs: int
+    num_outputs: int
+    inputs: Tensor
+    outputs: Tensor
+    ends: Tensor
+    identity: int | None = None
+    mirrored: bool = False
+    origin: weakref.ref[NativeMap] | None = None
+
+    @cached_property
+    def plain(self) -> PairMap:
+        """The same map for the torch backend."""
+        counts = self.ends.diff().tolist()
+        inputs, outputs = (tuple(rows.long().split(counts)) for rows in (self.inputs, self.outputs))
+        return PairMap(self.num_inputs, self.num_outputs, inputs, outputs, self.identity, self.mirrored)
+
+    @cached_property
+    def _reversed(self) -> NativeMap:
+        lists = (self.outputs, self.inputs, self.ends)
+        return NativeMap(self.num_outputs, self.num_inputs, *lists, self.identity, self.mirrored, weakref.ref(self))
+
+    def transposed(self) -> NativeMap:
+        """Returns the map of the transposed (inverse) convolution: the same pairs with inputs and outputs exchanged."""
+        return (self.origin and self.origin()) or self._reversed
+
+    def convolve(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        slope: float = 1.0,
+    ) -> Tensor:
+        """Computes LeakyReLU(convolution + bias + residual); see `torch_backend.PairMap.convolve`."""
+        return self.plain.convolve(features, weight, bias, residual, slope)
+
+
+def _native(pairs: PairMap) -> NativeMap:
+    ends = torch.tensor([0, *(len(rows) for rows in pairs.inputs)]).cumsum(0)
+    lists = (torch.cat([*rows]).int() for rows in (pairs.inputs, pairs.outputs))
+    return NativeMap(pairs.num_inputs, pairs.num_outputs, *lists, ends, pairs.identity, pairs.mirrored)
+
+
+def submanifold_map(keys: Tensor, kernel_size: int) -> NativeMap:
+    """Builds the map of a submanifold convolution; see `torch_backend.submanifold_map`."""
+    return _native(torch_backend.submanifold_map(keys, kernel_size))
+
+
+def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> NativeMap:
+    """Builds the map of a convolution of size 2, stride 2, from known parents; see `torch_backend.halving_map`."""
+    return _native(torch_backend.halving_map(keys, parent, num_coarse))
+
+
+BACKEND = SparseBackend("native", submanifold_map, halving_map)
