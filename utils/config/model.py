@@ -18,7 +18,10 @@ InputDims = Literal[4, 5]
 Backend = Literal["auto", "torch", "native", "triton", "spconv", "spconv-triton"]
 _INPUT_DIMS = "Numbers per point: 4, x, y, z and intensity; or 5 with the age, for past_scans and past_sweeps."
 _NUM_CLASSES = "Classes K, the ignored class 0 among them."
-_SPARSE_BACKEND = "Backend of the sparse convolutions; auto: triton (kernels of this project) on a GPU where they work; on a CPU native (C++, compiled on first use); else torch."
+_SPARSE_BACKEND = (
+    "Backend of the sparse convolutions; auto: triton (kernels of this project) on a GPU where they work, native (C++, "
+    "compiled on first use) on a CPU where it works, else torch."
+)
 
 
 class ModelParams(Section):

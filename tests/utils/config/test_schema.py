@@ -81,7 +81,7 @@ WRONG_VALUES = [
     (
         "model_params.sparse_backend",
         "cuda",
-        "must be 'auto', 'torch', 'triton', 'spconv' or 'spconv-triton', found 'cuda'",
+        "must be 'auto', 'torch', 'native', 'triton', 'spconv' or 'spconv-triton', found 'cuda'",
     ),
     ("model_params.hiden_size", 63, "must be a multiple of 2, found 63"),
     ("model_params.num_classes", 1, "must be greater than 1, found 1"),
