@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.caches import cache_folder
 from utils.errors import UserError
 from utils.files import require_regular, whole_file, write_text
 from utils.locks import locked
@@ -144,11 +145,9 @@ def _stamps(folder: Path) -> Stamps:
 
 def _cache_folder(folder: Path) -> list[Path]:
     """Returns the place in the user's cache; none if the user has no home."""
-    # A relative path is to be ignored, says the XDG base directory specification.
-    bases = [Path(os.environ.get("XDG_CACHE_HOME", "")), Path(os.path.expanduser("~")) / ".cache"]
-    absolute = [base for base in bases if base.is_absolute()]
     digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return [base / "2dpass" / digest for base in absolute[:1]]
+    cache = cache_folder()
+    return [] if cache is None else [cache / digest]
 
 
 def _is_writeable(folder: Path) -> bool:
