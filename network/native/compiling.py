@@ -1,49 +1,130 @@
-"""The library is compiled from `source/` once per machine and kept in a cache folder."""
+"""The compilation of `source/` into a library: once per machine, a matter of seconds.
+
+A library is kept in the user's cache under a hash of everything that it depends on. Where there is no such folder that
+is safe to load code from, it is compiled into a temporary folder at each start.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import platform
-import shutil
-import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from network.native import cache, cpu
+from network.native.toolchain import FLAGS, FLOOR, ISA_FLAGS, Compiler, compilers
+from utils.locks import locked
+
 SOURCE = Path(__file__).parent / "source"
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-pthread")
-FLOOR = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt")
-"""Every x86-64 CPU since 2015 has these; files without a suffix are compiled for them."""
-SUFFIXES = {
-    "_avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-    "_avx512bf16": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16"),
-    "_amx": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
-}
-"""Ending of a file's name -> further flags. Such a file is called only on CPUs that have these instructions, so it
-must not instantiate templates or inline functions of the standard library: the linker keeps one copy for all files."""
 
 
-def compiled() -> Path:
-    """Compiles the library if the cache does not hold it, and returns its path."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        raise OSError("there is no g++ and no clang++ on the PATH")
-    files = sorted(SOURCE.iterdir())
-    digest = hashlib.sha256(repr((FLAGS, FLOOR, SUFFIXES, compiler, platform.machine())).encode())
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "2dpass" / "native"
-    target = folder / f"{digest.hexdigest()[:24]}.so"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as workspace:
-            objects = []
-            for file in files:
-                if file.suffix == ".cpp":
-                    extra = next((flags for suffix, flags in SUFFIXES.items() if file.stem.endswith(suffix)), ())
-                    objects.append(f"{workspace}/{file.stem}.o")
-                    command = [compiler, *FLAGS, *FLOOR, *extra, "-c", str(file), "-o", objects[-1]]
-                    subprocess.run(command, check=True)
-            subprocess.run([compiler, "-shared", "-pthread", *objects, "-o", f"{workspace}/library.so"], check=True)
-            os.replace(f"{workspace}/library.so", target)
-    return target
+class CompilationError(Exception):
+    """The compiler fails; what it said is in a file that the message names."""
+
+    def __init__(self, problem: str, said: str) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="2dpass-native-", suffix=".log")
+        with open(descriptor, "w", encoding="utf-8") as file, suppress(OSError):
+            file.write(said)
+        super().__init__(f"{problem}; {name} says why")
+
+
+@contextmanager
+def compiled(extra: Sequence[str] = ()) -> Iterator[Path]:
+    """Compiles the library, if it is not kept from an earlier time.
+
+    Args:
+        extra: further flags of the compiler.
+
+    Yields:
+        The library. It may be in a temporary folder, which is removed after the block; once it is loaded, that does
+        not matter.
+
+    Raises:
+        OSError: there is no compiler, or no room; the message says why.
+        CompilationError: the compiler fails.
+    """
+    if not cpu.levels():
+        raise OSError("it is for Linux on x86-64 CPUs with AVX2")
+    try:
+        folder = cache.private_folder()
+        kept = _kept(folder, extra)
+    except OSError:  # no such folder, or it is full
+        kept = None
+    if kept is not None:
+        yield kept
+    else:
+        with tempfile.TemporaryDirectory(prefix="2dpass-") as temporary:
+            yield _kept(Path(temporary), extra)
+
+
+def _kept(folder: Path, extra: Sequence[str]) -> Path:
+    """Returns the library in `folder`, compiled by the first compiler that works."""
+    faults = []
+    for compiler in compilers():
+        path = folder / f"{_key(compiler, extra)}.so"
+        if cache.is_kept(path):
+            return path
+        with cache.workspace(folder) as workspace:
+            fault = compiler.fault(workspace)
+        if fault is None:
+            with locked(folder / ".lock"):
+                if not cache.is_kept(path):  # another process may have made it meanwhile
+                    cache.tidy(folder)
+                    _make(path, compiler, extra)
+            return path
+        faults.append(fault)
+    raise CompilationError("the C++ compiler does not work", "\n".join(faults))
+
+
+def _make(path: Path, compiler: Compiler, extra: Sequence[str]) -> None:
+    with cache.workspace(path.parent) as workspace:
+        compile_into(workspace / "library.so", compiler, compiler.known(workspace, cpu.levels()), extra)
+        cache.keep(path, (workspace / "library.so").read_bytes())
+
+
+def _key(compiler: Compiler, extra: Sequence[str]) -> str:
+    """Hashes everything that the library depends on."""
+    about = (FLAGS, FLOOR, ISA_FLAGS, tuple(extra), compiler, sorted(cpu.features()), os.confstr("CS_GNU_LIBC_VERSION"))
+    digest = hashlib.sha256(repr(about).encode())
+    for file in sorted(SOURCE.iterdir()):
+        content = file.read_bytes()
+        digest.update(f"{file.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:32]
+
+
+def compile_into(target: Path, compiler: Compiler, levels: Sequence[str], extra: Sequence[str] = ()) -> None:
+    """Compiles the files of the floor and of the levels of instructions, two at a time, and links them.
+
+    Args:
+        target: the library; objects are written beside it.
+        compiler: the compiler.
+        levels: of `ISA_FLAGS`; files for others are left out.
+        extra: further flags of the compiler.
+
+    Raises:
+        CompilationError: the compiler does not accept a file.
+    """
+    defined = [f"-DNATIVE_{level.upper()}" for level in levels]
+
+    def compile_file(file: Path) -> str | None:
+        level = _level(file)
+        flags = (*FLAGS, *FLOOR, *ISA_FLAGS.get(level, ()), *defined, *extra)
+        return compiler.run(*flags, "-c", file, "-o", target.with_name(f"{file.stem}.o"))
+
+    files = [file for file in sorted(SOURCE.glob("*.cpp")) if _level(file) in ("", *levels)]
+    with ThreadPoolExecutor(2) as pool:
+        faults = [fault for fault in pool.map(compile_file, files) if fault is not None]
+    if not faults:
+        objects = [target.with_name(f"{file.stem}.o") for file in files]
+        faults = [fault for fault in [compiler.run("-shared", "-pthread", *extra, *objects, "-o", target)] if fault]
+    if faults:
+        raise CompilationError("the C++ compiler does not accept the source", "\n".join(faults))
+
+
+def _level(file: Path) -> str:
+    """Returns the level of instructions that a file is for; "" is the floor."""
+    ending = file.stem.rpartition("_")[2]
+    return ending if ending in ISA_FLAGS else ""

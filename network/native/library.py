@@ -1,44 +1,107 @@
-"""The compiled library, loaded and ready: its functions take the addresses of tensors."""
+"""The compiled library, loaded and ready: its functions take the addresses of tensors.
+
+Where it cannot be used, everything is computed by plain PyTorch, and a line says why: in the first process of a run,
+once.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import os
+import hashlib
+import importlib
+import multiprocessing
+import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from network.native.compiling import compiled
+from network.native import cpu
+from network.native.compiling import CompilationError, compiled
+from utils.errors import UserError
+from utils.native_switch import LEVELS, SWITCH, native_switch, odd_switch
 
-SWITCH = "TWODPASS_NATIVE"
-"""Environment variable: "auto" (default), "off", or "required" (an error where the library cannot be used)."""
-
-_off = False
+CHECKED: tuple[str, ...] = ()
+"""The modules of this folder that have a function check() -> str | None: it compares what the module computes with
+plain PyTorch, in some milliseconds, and returns what is wrong in words. All are called once per machine."""
 
 
 class Library:
-    """The functions of the compiled library."""
+    """The functions of the compiled library.
 
-    def __init__(self, path: str) -> None:
-        self._library = ctypes.CDLL(path)
-        # PyTorch's own OpenMP: a second one in the process would fight it for the cores.
-        pool = ctypes.CDLL(None)
-        for candidate in _loaded_openmp():
-            pool = ctypes.CDLL(candidate)
-        names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
-        if all(hasattr(pool, name) for name in names):
-            addresses = [ctypes.cast(getattr(pool, name), ctypes.c_void_p) for name in names]
-            self._library.native_use_openmp(*addresses)
+    Attributes:
+        levels: the sets of instructions (of `LEVELS`) that it has code for and that the CPU has, "avx2" first.
+
+    Raises:
+        OSError: it cannot be loaded.
+        AttributeError: it is another library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._marker = path
+        self._allow = self.function("native_allow_isa", ctypes.c_int32, returns=ctypes.c_int32)
+        usable = cpu.usable_levels()
+        self.levels = usable[: self._allow(len(usable))]
+        self._share_threads()
 
     def function(self, name: str, *kinds: Any, returns: Any = None) -> Callable[..., Any]:
         """Looks up a C function: `kinds` are the ctypes of its arguments, tensors go as `pointer(tensor)`."""
         found = getattr(self._library, name)
         found.argtypes, found.restype = kinds, returns
         return found
+
+    @property
+    def level(self) -> str:
+        """The instructions that are used: one of `levels`."""
+        return LEVELS[self.function("native_isa", returns=ctypes.c_int32)() - 1]
+
+    def allow(self, level: str) -> None:
+        """Uses no instructions beyond a level, which is one of `levels`."""
+        assert level in self.levels
+        self._allow(LEVELS.index(level) + 1)
+
+    def remembers(self, what: str) -> bool:
+        """Returns whether `remember` was called for this library and this PyTorch, on this machine."""
+        return self._note(what).exists()
+
+    def remember(self, what: str) -> None:
+        """Notes that something is right, beside the library; where that cannot be written, nothing happens."""
+        with suppress(OSError):
+            self._note(what).touch()
+
+    def _note(self, what: str) -> Path:
+        digest = hashlib.sha256(f"{torch.__version__} {self.level} {what}".encode()).hexdigest()
+        return self._marker.with_name(f"{self._marker.stem}.{digest[:16]}.ok")
+
+    def _share_threads(self) -> None:
+        """Gives the library the functions of PyTorch's OpenMP: a second one would fight it for the cores.
+
+        They are looked up as the linker did for PyTorch: what is loaded for all first (as by LD_PRELOAD), then the
+        libraries that PyTorch names. A PyTorch with threads of its own has none; then one thread is used.
+        """
+        places = [ctypes.CDLL(None)]
+        with suppress(OSError):
+            places.append(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")))
+        for place in places:
+            try:
+                functions = [getattr(place, name) for name in _OPENMP]
+            except AttributeError:
+                continue
+            self._library.native_use_openmp(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
+            return
+
+
+_OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+
+_off = False
+_library: Library | None = None
+_tried = False
+_trying = threading.RLock()
 
 
 def pointer(tensor: Tensor | None) -> int | None:
@@ -47,8 +110,14 @@ def pointer(tensor: Tensor | None) -> int | None:
 
 
 def library() -> Library | None:
-    """Returns the library; None where native code is switched off or cannot be used."""
-    return None if _off else _load()
+    """Returns the library, compiled and checked; None where native code is switched off or cannot be used.
+
+    Raises:
+        UserError: the environment variable TWODPASS_NATIVE has no such value, or asks for what this machine lacks.
+    """
+    if _off:
+        return None
+    return _library if _tried else _load()
 
 
 @contextmanager
@@ -62,15 +131,62 @@ def switched_off() -> Iterator[None]:
         _off = before
 
 
-@lru_cache(maxsize=1)
+def give_up(reason: str) -> None:
+    """Makes this process compute in plain PyTorch from now on, and says why in a line.
+
+    Raises:
+        UserError: TWODPASS_NATIVE is "required".
+    """
+    global _library, _tried
+    _library, _tried = None, True
+    if native_switch() == "required":
+        _tried = False
+        raise UserError(f"{SWITCH}=required, but native code cannot be used: {reason}")
+    # A loader process, and every process of a run but the first, would say the same again.
+    from utils.command.devices import is_first_process
+
+    if multiprocessing.parent_process() is None and is_first_process():
+        warnings.warn(f"plain PyTorch is used instead of native code, which is slower: {reason}", RuntimeWarning)
+
+
 def _load() -> Library | None:
-    if os.environ.get(SWITCH) == "off":
+    global _library, _tried
+    with _trying:
+        if not _tried:
+            if (problem := odd_switch()) is not None:
+                raise UserError(problem)
+            if native_switch() == "off":
+                _tried = True
+            else:
+                try:
+                    with compiled() as path:
+                        _library, _tried = Library(path), True
+                        reason = _wrong(_library)
+                except (OSError, CompilationError) as error:
+                    reason = str(error)
+                except BaseException:
+                    _library, _tried = None, False
+                    raise
+                if reason is not None:
+                    give_up(reason)
+        return _library
+
+
+def _wrong(found: Library) -> str | None:
+    """Limits the library to the instructions that are asked for, and compares it with plain PyTorch, if need be."""
+    level = native_switch()
+    if level in LEVELS:
+        if level not in found.levels:
+            raise UserError(f"{SWITCH}={level}: this CPU and its compiler have {', '.join(found.levels)}")
+        found.allow(level)
+    if found.remembers("checked"):
         return None
-    torch.get_num_threads()
-    return Library(str(compiled()))
-
-
-def _loaded_openmp() -> list[str]:
-    with open("/proc/self/maps", encoding="utf-8") as maps:
-        paths = {line.split()[-1] for line in maps if "/" in line}
-    return [path for path in paths if "gomp" in os.path.basename(path)]
+    for name in CHECKED:
+        try:
+            wrong = importlib.import_module(f"network.native.{name}").check()
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if wrong is not None:
+            return f"wrong results of {name}: {wrong}"
+    found.remember("checked")
+    return None

@@ -16,6 +16,7 @@ import os
 
 from utils.command import stopping
 from utils.command.terminal import prepare_streams, say_error
+from utils.native_switch import odd_switch
 
 _NUMBERS = {
     **dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "JSM_NAMESPACE_RANK"), "a launcher"),
@@ -49,7 +50,7 @@ def begin() -> None:
 
 
 def odd_variable() -> str | None:
-    """Describes in a line what is wrong with the variables that a launcher of processes sets; None if nothing is."""
+    """Describes in a line what is wrong with the variables of a launcher and our own; None if nothing is."""
     for name, setter in _NUMBERS.items():
         value = os.environ.get(name)
         if value is None:
@@ -61,4 +62,4 @@ def odd_variable() -> str | None:
     for rank, size in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         if {rank, size} <= os.environ.keys() and int(os.environ[rank]) >= int(os.environ[size]):
             return f"the environment variable {rank} is {os.environ[rank]}, of {size} {os.environ[size]}; correct one"
-    return None
+    return odd_switch()

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.processes import start
 from utils.command.start import odd_variable
+from utils.native_switch import SWITCH
 from utils.text import printable
 
 
@@ -22,11 +23,14 @@ from utils.text import printable
         ({"MASTER_PORT": "65536"}, "MASTER_PORT is 65536, no port"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, of WORLD_SIZE 2"),
         ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}, None),
+        ({"TWODPASS_NATIVE": "required"}, None),
+        ({"TWODPASS_NATIVE": ""}, None),
+        ({"TWODPASS_NATIVE": "Off"}, "TWODPASS_NATIVE is 'Off'; it is auto, off, required, avx2"),
         ({}, None),
     ],
 )
 def test_variables_of_launchers(variables, named, monkeypatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID", SWITCH):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
