@@ -1,8 +1,8 @@
-"""The backend "auto" uses Triton on a CUDA device where its kernels compute correctly, and plain PyTorch elsewhere.
+"""The backend "auto" uses Triton on a CUDA device and C++ on a CPU where they compute correctly, else plain PyTorch.
 
-The choice is made once per process and device, by comparing the kernels there with plain PyTorch. `warm_up`, which is
-called before training and evaluation, compares the kernels of the network's layers; without it, some usual layers are
-compared when the first kernel map is made. spconv is never chosen: its wheels depend on the CUDA version.
+What is compiled is compared with plain PyTorch: once per process and CUDA device, and once per machine for a CPU.
+`warm_up`, which is called before training and evaluation, compares the network's layers; without it, some usual layers
+are compared when the first kernel map is made. spconv is never chosen: its wheels depend on the CUDA version.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from network.sparse import torch_backend
+from network.native.library import library
+from network.sparse import native_backend, torch_backend
 from network.sparse.layers import KernelMap, Layer, SparseBackend
 
 # The layers to compare if a network is not warmed up: the narrowest and the most usual ones.
 _SOME_LAYERS: tuple[Layer, ...] = ((27, 4, 32), (27, 64, 64), (8, 64, 64))
+_SOME_TYPES = (torch.float32, torch.bfloat16)
+_checked_cpu = False
 _chosen: dict[torch.device, SparseBackend] = {}
 
 
@@ -40,6 +43,11 @@ def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], t
         layers: the layers of the network.
         training: whether gradients will be needed.
     """
+    global _checked_cpu
+    if device.type == "cpu":
+        native_backend.warm_up(device, dtype, layers, training)
+        _checked_cpu = True
+        return
     device = _numbered(device)
     if _chosen.get(device) is not torch_backend.BACKEND:
         _chosen[device] = _find(device, (dtype,), tuple(layers), training)
@@ -47,10 +55,22 @@ def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], t
 
 def choose(device: torch.device) -> SparseBackend:
     """Returns the backend for a device, after a first check of the kernels there."""
+    if device.type == "cpu":
+        return _on_cpu()
     device = _numbered(device)
     if device not in _chosen:
-        _chosen[device] = _find(device, (torch.float32, torch.bfloat16), _SOME_LAYERS, True)
+        _chosen[device] = _find(device, _SOME_TYPES, _SOME_LAYERS, True)
     return _chosen[device]
+
+
+def _on_cpu() -> SparseBackend:
+    """Returns the native backend if there is a library; it is not remembered, since that can be switched off."""
+    global _checked_cpu
+    if not _checked_cpu and library() is not None:
+        for dtype in _SOME_TYPES:
+            native_backend.warm_up(torch.device("cpu"), dtype, _SOME_LAYERS, True)
+        _checked_cpu = True
+    return torch_backend.BACKEND if library() is None else native_backend.BACKEND
 
 
 def _numbered(device: torch.device) -> torch.device:
@@ -63,7 +83,7 @@ def _find(
 ) -> SparseBackend:
     """Returns Triton if its kernels are right for these layers and types, else plain PyTorch, and warns."""
     if device.type != "cuda":
-        return torch_backend.BACKEND
+        return torch_backend.BACKEND  # a device that nobody has tried
     try:
         from network.sparse import triton_backend
     except ImportError:

@@ -7,6 +7,7 @@ What the C++ does not cover (fp64, fp16, a GPU) is computed by the torch backend
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor
 
 from network.sparse import torch_backend
-from network.sparse.layers import SparseBackend
+from network.sparse.layers import Layer, SparseBackend
+from network.sparse.native_check import check_once
 from network.sparse.torch_backend import PairMap
+from utils.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +79,38 @@ def _native(pairs: PairMap) -> NativeMap:
 
 
 def submanifold_map(keys: Tensor, kernel_size: int) -> NativeMap:
-    """Builds the map of a submanifold convolution; see `torch_backend.submanifold_map`."""
+    """Builds the map of a submanifold convolution; see `torch_backend.submanifold_map`.
+
+    Raises:
+        UserError: the keys are not on the CPU.
+    """
+    _check_device(keys.device)
     return _native(torch_backend.submanifold_map(keys, kernel_size))
 
 
 def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> NativeMap:
-    """Builds the map of a convolution of size 2, stride 2, from known parents; see `torch_backend.halving_map`."""
+    """Builds the map of a convolution of size 2, stride 2, from known parents; see `torch_backend.halving_map`.
+
+    Raises:
+        UserError: the keys are not on the CPU.
+    """
+    _check_device(keys.device)
     return _native(torch_backend.halving_map(keys, parent, num_coarse))
 
 
-BACKEND = SparseBackend("native", submanifold_map, halving_map)
+def _check_device(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise UserError("model_params.sparse_backend: native runs on a CPU only; set model_params.sparse_backend=auto")
+
+
+def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> None:
+    """Compiles and checks what the layers need; where it is wrong or cannot be compiled, plain PyTorch is used.
+
+    Raises:
+        UserError: the device is not the CPU.
+    """
+    _check_device(device)
+    check_once(BACKEND, dtype, layers, training)
+
+
+BACKEND = SparseBackend("native", submanifold_map, halving_map, warm_up)

@@ -1,4 +1,6 @@
 // The threads: those of the OpenMP library that PyTorch has loaded, whose functions Python looks up and passes in.
+#include <pthread.h>
+
 #include "parallel.h"
 
 namespace {
@@ -20,12 +22,27 @@ void region(void* data) {
     call.body(call.context, openmp_thread(), openmp_threads());
 }
 
+// A forked process has one thread, but its OpenMP believes that it has those of its parent, and would wait for them.
+void forget_threads() { openmp_parallel = nullptr; }
+
 }  // namespace
 
 NATIVE_EXPORT void native_use_openmp(void* parallel, void* thread, void* threads) {
     openmp_parallel = reinterpret_cast<Parallel>(parallel);
     openmp_thread = reinterpret_cast<Number>(thread);
     openmp_threads = reinterpret_cast<Number>(threads);
+    pthread_atfork(nullptr, nullptr, forget_threads);
+}
+
+// The number of threads that a call with `wanted` threads gets.
+NATIVE_EXPORT int32_t native_threads(int32_t wanted) {
+    int32_t got = 0;
+    native::parallel(wanted, [&](int thread, int threads) {
+        if (thread == 0) {
+            got = threads;
+        }
+    });
+    return got;
 }
 
 void native::on_threads(int wanted, void (*body)(void*, int, int), void* context) {
