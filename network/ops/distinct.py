@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from network.native import ranking as native
+
 
 class Ranking:
     """A ranking of the values of a tensor.
@@ -23,12 +25,18 @@ class Ranking:
         size: scalar int64 tensor on the device, the number of distinct values.
     """
 
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, known: native.Ranks | None = None) -> None:
         """Ranks the values.
 
         Args:
             values: (N,) int64.
+            known: their ranks, where they are known.
         """
+        self._ranks = known or next(iter(native.rank([values]) or ()), None)
+        if self._ranks is not None:
+            self.order, self.inverse = self._ranks.order, self._ranks.inverse
+            self.size = torch.tensor(len(self._ranks.values))
+            return
         self._sorted, self.order = values.sort(stable=True)
         self._first = torch.ones_like(values, dtype=torch.bool)  # whether a sorted value is the first of its kind
         torch.ne(self._sorted[1:], self._sorted[:-1], out=self._first[1:])
@@ -38,6 +46,8 @@ class Ranking:
 
     def finish(self, size: int) -> Distinct:
         """Returns the distinct values; `size` is their number, `self.size` as read by the host."""
+        if self._ranks is not None:
+            return Distinct(self._ranks.values, self.inverse, self.order, self._ranks.ends)
         begins = torch.nonzero_static(self._first, size=size)[:, 0]
         ends = torch.cat([begins, begins.new_full((1,), len(self.order))])
         return Distinct(self._sorted.index_select(0, begins), self.inverse, self.order, ends)
@@ -61,6 +71,13 @@ class Distinct:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+def rank_each(lists: Iterable[Tensor]) -> list[Ranking]:
+    """Ranks the values of each of some (N,) int64 tensors; on a CPU, each thread ranks one at a time."""
+    lists = list(lists)
+    ranks = native.rank(lists) or [None] * len(lists)
+    return [Ranking(*each) for each in zip(lists, ranks, strict=True)]
 
 
 def collect(rankings: Iterable[Ranking]) -> list[Distinct]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from network.ops.constant import constant
-from network.ops.distinct import Ranking, collect
+from network.ops.distinct import collect, rank_each
 from network.ops.sums import RowSum
 from network.sparse.coordinates import LIMIT, STEP_X, STEP_Y, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
@@ -118,7 +118,7 @@ def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: Spa
     keys = [_cells(batch, voxel_size)]
     for _ in range(num_levels - 1):
         keys.append(halve(keys[-1]))
-    finest, *coarser = collect(map(Ranking, keys))
+    finest, *coarser = collect(rank_each(keys))
     first = finest.order[finest.ends[:-1]]
     rows = torch.arange(len(finest), device=first.device)
     levels, down = [Level(finest.values, rows, backend)], []

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from network.ops.constant import constant
-from network.ops.distinct import Distinct, Ranking, collect
+from network.ops.distinct import Distinct, Ranking, collect, rank_each
 from network.ops.sums import RowSum
 from network.sparse.coordinates import LIMIT, halve, pack, unpack
 from network.sparse.layers import KernelMap, SparseBackend
@@ -147,19 +147,20 @@ def voxelize(
         backend: the sparse convolutions.
     """
     keys = _keys_by_scale(points, scan_ids, volume, scale_list)
-    distinct = collect(Ranking(of_scale) for of_scale in keys.values())
+    distinct = collect(rank_each(keys.values()))
     sets = {scale: VoxelSet(voxels, backend) for scale, voxels in zip(keys, distinct, strict=True)}
     base, scales = sets[1], tuple(sets[scale] for scale in scale_list)
     finer = (base, *scales[:-1])
 
     # Equal (coarse, fine) couples of scales, and equal sets of voxels that blocks work on, are computed once.
     couples = dict.fromkeys(zip(scales, finer, strict=True))
-    pairs = {(coarse, fine): Ranking((coarse.inverse << _ROW_BITS) + fine.inverse) for coarse, fine in couples}
-    groups = {voxels: Ranking(halve(voxels.keys)) for voxels in dict.fromkeys(finer)}
-    tuples = _rank_tuples(list(dict.fromkeys(scales)), pairs)
-    found = iter(collect([*pairs.values(), *groups.values(), tuples]))
-    means = {couple: _mean_between(*couple, next(found)) for couple in pairs}
-    pools = {voxels: _pool(next(found)) for voxels in groups}
+    grouped = dict.fromkeys(finer)
+    shared = [(coarse.inverse << _ROW_BITS) + fine.inverse for coarse, fine in couples]
+    rankings = rank_each([*shared, *(halve(voxels.keys) for voxels in grouped)])
+    tuples = _rank_tuples(list(dict.fromkeys(scales)), dict(zip(couples, rankings[: len(couples)], strict=True)))
+    found = iter(collect([*rankings, tuples]))
+    means = {couple: _mean_between(*couple, next(found)) for couple in couples}
+    pools = {voxels: _pool(next(found)) for voxels in grouped}
     signature = next(found)
     example = signature.order[signature.ends[:-1]]  # one point of each tuple: it has the tuple's rows
     return Voxels(
