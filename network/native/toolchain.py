@@ -26,13 +26,12 @@ have the instructions, so they must not instantiate templates or inline function
 header: the linker keeps one copy for all files."""
 
 _PROBES = {
-    "": "#include <vector>\n#include <immintrin.h>\nstd::vector<int> f(int n) { return std::vector<int>(n); }",
-    "avx512": "#include <immintrin.h>\n__m512 f(__m512 a) { return _mm512_maskz_add_ps(7, a, a); }",
-    "avx512bf16": "#include <immintrin.h>\n"
-    "__m512 f(__m512 a, __m512i b) { return _mm512_dpbf16_ps(a, (__m512bh)b, (__m512bh)b); }",
-    "amx": "#include <immintrin.h>\nvoid f(const void* c) { _tile_loadconfig(c); _tile_dpbf16ps(0, 1, 2); }",
+    "": "#include <new>\nint* f() { return new (std::nothrow) int; }",
+    "avx512": 'void f() { asm("vpermw %zmm0, %zmm1, %zmm2"); }',
+    "avx512bf16": 'void f() { asm("vdpbf16ps %zmm0, %zmm1, %zmm2"); }',
+    "amx": 'void f() { asm("tdpbf16ps %tmm0, %tmm1, %tmm2"); }',
 }
-"""A few lines that only a compiler and an assembler that know a level accept."""
+"""A line of each level that only an assembler which knows it accepts; a compiler that does not, refuses the flags."""
 
 _PATIENCE = 600  # seconds; a file takes a few
 
