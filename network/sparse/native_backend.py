@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from network.native.neighbours import halving_pairs, neighbour_pairs
 from network.sparse import torch_backend
 from network.sparse.layers import Layer, SparseBackend
 from network.sparse.native_check import check_once
@@ -74,8 +75,8 @@ class NativeMap:
 
 def _native(pairs: PairMap) -> NativeMap:
     ends = torch.tensor([0, *(len(rows) for rows in pairs.inputs)]).cumsum(0)
-    lists = (torch.cat([*rows]).int() for rows in (pairs.inputs, pairs.outputs))
-    return NativeMap(pairs.num_inputs, pairs.num_outputs, *lists, ends, pairs.identity, pairs.mirrored)
+    inputs, outputs = (torch.cat([*rows]).int() for rows in (pairs.inputs, pairs.outputs))
+    return NativeMap(pairs.num_inputs, pairs.num_outputs, inputs, outputs, ends, pairs.identity, pairs.mirrored)
 
 
 def submanifold_map(keys: Tensor, kernel_size: int) -> NativeMap:
@@ -85,6 +86,11 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> NativeMap:
         UserError: the keys are not on the CPU.
     """
     _check_device(keys.device)
+    pairs = neighbour_pairs(keys, kernel_size) if kernel_size in (2, 3) else None
+    if pairs is not None:
+        centre = 13 if kernel_size == 3 else None
+        lists = (pairs.inputs, pairs.outputs, pairs.ends)
+        return NativeMap(len(keys), len(keys), *lists, centre, centre is not None)
     return _native(torch_backend.submanifold_map(keys, kernel_size))
 
 
@@ -95,6 +101,9 @@ def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> NativeMap:
         UserError: the keys are not on the CPU.
     """
     _check_device(keys.device)
+    pairs = halving_pairs(keys, parent)
+    if pairs is not None:
+        return NativeMap(len(keys), num_coarse, pairs.inputs, pairs.outputs, pairs.ends)
     return _native(torch_backend.halving_map(keys, parent, num_coarse))
 
 
