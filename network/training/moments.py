@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from network.training.optimizers import build_optimizer
 from network.training.schedules import MINIMUM_RATE
-from network.weights.entries import Wrong, entry, section
-from network.weights.loading import is_number
+from network.weights.entries import Wrong, entry, is_number, section
 from utils.config.optimizers import AdamParams, SGDParams
 from utils.config.train import TrainParams
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.moments import checked_optimizer
-from network.weights.entries import Wrong, count, entry, plain_values, section
-from network.weights.loading import check_fit, check_geometry, is_number
+from network.weights.entries import Wrong, count, entry, is_number, plain_values, section
+from network.weights.loading import check_fit, check_geometry
 from network.weights.pickled import shown
 from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams

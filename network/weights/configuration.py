@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from network.weights.description import Description, read_description
-from network.weights.loading import config_beside
-from network.weights.reading import read_checkpoint
+from network.weights.reading import config_beside, read_checkpoint, read_outline
 from utils.config.loading import check_config, load_config
 from utils.config.model import VoxelModelParams
 from utils.config.schema import Config
@@ -46,21 +46,28 @@ class Tested:
 
     Attributes:
         path: the file.
-        content: its whole content, from `read_checkpoint`.
         config: the config to test it with.
         label_map: the label map of the checkpoint, if it is to be used; None: the file that the config names.
     """
 
     path: Path
-    content: dict[str, Any]
     config: Config
     label_map: LabelMap | None
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The whole content of the file, from `read_checkpoint`, read when it is first asked for.
+
+        Raises:
+            UserError: the values of its tensors are damaged.
+        """
+        return read_checkpoint(self.path)
 
 
 def open_for_test(
     name: str, log_dir: str, config_path: str | None, overrides: Sequence[str], note: Callable[[str], object] = print
 ) -> Tested:
-    """Finds and reads the checkpoint that --checkpoint names, and chooses the config.
+    """Finds the checkpoint that --checkpoint names, reads what it says of itself, and chooses the config.
 
     Args:
         name: a path, or `last` or `best` of --log_dir.
@@ -77,11 +84,10 @@ def open_for_test(
     else:
         root = run_root(load_config(config_path, overrides).dataset_params.pc_dataset_type, log_dir)
     path = find_checkpoint(name, root, note)
-    content = read_checkpoint(path)
-    chosen = configuration(config_path, overrides, content, path)
+    chosen = configuration(config_path, overrides, read_outline(path), path)
     for line in chosen.notes:
         note(line)
-    return Tested(path, content, chosen.config, chosen.label_map)
+    return Tested(path, chosen.config, chosen.label_map)
 
 
 def configuration(
@@ -92,7 +98,7 @@ def configuration(
     Args:
         config_path: the file of --config, which is used if given; None: the config that the checkpoint holds.
         overrides: the values of --set, written into either.
-        content: from `read_checkpoint`.
+        content: from `read_outline` or `read_checkpoint`.
         path: path of the checkpoint, for messages.
 
     Raises:

@@ -31,8 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from network.weights.entries import Wrong, count, entry, plain_values, section
-from network.weights.loading import is_number
+from network.weights.entries import Wrong, count, entry, is_number, plain_values, section
 from utils.config.loading import check_config
 from utils.config.schema import Config
 from utils.errors import UserError

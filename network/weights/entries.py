@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -46,6 +47,11 @@ def entry(content: Mapping[Any, Any], key: str, check: Callable[[Any], _T | None
 def count(value: Any) -> int | None:
     """Returns the value if it is a count, an int of 0 or more; else None."""
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite int or float."""
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def plain_values(found: Mapping[Any, Any], where: str, most: int = _MAX_VALUES) -> dict[str, Any]:

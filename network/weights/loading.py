@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from network.models.segmentation_network import SegmentationNetwork
+from network.weights.entries import is_number
 from network.weights.pickled import OddTensor, shown
+from network.weights.reading import config_beside
 from network.weights.released import is_released, translate
 from utils.errors import UserError
 
@@ -136,11 +137,6 @@ def check_geometry(network: SegmentationNetwork, content: Mapping[str, Any], pat
         raise UserError(f"{path}: was trained with other voxels: {'; '.join(changed)}; give the config of its training")
 
 
-def is_number(value: Any) -> bool:
-    """Returns whether a value is a finite int or float."""
-    return type(value) in (int, float) and math.isfinite(value)
-
-
 def _listed(value: Iterable[float]) -> str:
     """Returns the numbers as a text, as a config has them."""
     return ", ".join(f"{number:g}" for number in value)
@@ -203,12 +199,6 @@ def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str 
     check_fit({k: own[k] for k in fitting}, fitting, path)
     network.load_state_dict(fitting, strict=False)
     return f"2D branch: {len(fitting)} of {len(own)} tensors taken from {path}"
-
-
-def config_beside(path: str | Path) -> str:
-    """Returns ": <path>" of the config beside a checkpoint, written by its training; "" if there is none."""
-    config = Path(path).with_name("config.yaml")
-    return f": {config}" if config.is_file() else ""
 
 
 def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:

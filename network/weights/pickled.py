@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 MAX_PICKLE = 8 << 20  # bytes; the pickle of a checkpoint with its optimiser has some hundred thousand
 _MAX_STEPS = 2_000_000  # instructions; a tensor takes thirty
@@ -26,6 +25,10 @@ _MAX_COPIED = 4 << 20  # elements and bytes that all calls together copy: a call
 
 class Refused(Exception):
     """An error about a pickle that holds more than weights and settings; its text is the refused name."""
+
+
+class Damaged(Exception):
+    """An error about a damaged file; its text says what is wrong."""
 
 
 def shown(name: Any) -> str:
@@ -103,19 +106,29 @@ _ODD_TENSORS = {
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "of another device",
 }
 
-Storage = Callable[[Any], Tensor]
-"""A function that returns the (n,) values of a storage, given its persistent id."""
-View = Callable[..., Tensor]
-"""A function that makes a tensor from (storage, offset, size, stride)."""
+
+@dataclass(frozen=True)
+class Tensors:
+    """What makes the tensors of a pickle.
+
+    Attributes:
+        kind: class of the storages and of the tensors that the two functions make.
+        storage: returns the (n,) values of a storage, given its persistent id.
+        view: makes a tensor from (storage, offset, size, stride).
+    """
+
+    kind: type
+    storage: Callable[[Any], Any]
+    view: Callable[..., Any]
 
 
-def read_pickle(data: bytes, start: int, storage: Storage | None = None, view: View | None = None) -> tuple[Any, int]:
+def read_pickle(data: bytes, start: int, tensors: Tensors | None = None) -> tuple[Any, int]:
     """Reads one pickle.
 
     Args:
         data: bytes that hold the pickle.
         start: index of its first byte.
-        storage, view: functions that make the tensors; None: a pickle with tensors is an error.
+        tensors: what makes the tensors; None: a pickle with tensors is an error.
 
     Returns:
         The value, made of dicts, lists, tuples, numbers, texts, tensors and the records of this module, and the index
@@ -125,7 +138,7 @@ def read_pickle(data: bytes, start: int, storage: Storage | None = None, view: V
         Refused: the pickle names another class or function.
         Exception: the pickle is damaged; this can be any exception.
     """
-    machine = _Machine(data, start, storage, view)
+    machine = _Machine(data, start, tensors)
     return machine.run(), machine.position
 
 
@@ -180,9 +193,10 @@ def _first(*arguments: Any) -> Any:
 class _Machine:
     """The machine that executes a pickle; the docstring of the module describes it."""
 
-    def __init__(self, data: bytes, start: int, storage: Storage | None, view: View | None) -> None:
+    def __init__(self, data: bytes, start: int, tensors: Tensors | None) -> None:
         self.data, self.position = data, start
-        self.storage, self.view = storage, view
+        self.tensors = tensors
+        self.stateful = (dict, StandIn, OddTensor) if tensors is None else (dict, StandIn, OddTensor, tensors.kind)
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -301,20 +315,20 @@ class _Machine:
             if len(state) < 2 or state[1] not in ("<", ">", "|", "="):
                 raise ValueError("an unusual byte order")
             target.dtype = target.dtype.newbyteorder(state[1])
-        elif not isinstance(target, (dict, StandIn, Tensor, OddTensor)):
+        elif not isinstance(target, self.stateful):
             raise ValueError("a state of what has none")
 
-    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor | OddTensor:
+    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
         if isinstance(storage, OddTensor):
             return storage
-        if self.view is None or not isinstance(storage, Tensor):
+        if self.tensors is None or not isinstance(storage, self.tensors.kind):
             raise ValueError("a tensor without values")
-        return self.view(storage, offset, size, stride)
+        return self.tensors.view(storage, offset, size, stride)
 
     def _persistent(self) -> None:
-        if self.storage is None:
+        if self.tensors is None:
             raise ValueError("a tensor where there can be none")
-        self.stack.append(self.storage(self.stack.pop()))
+        self.stack.append(self.tensors.storage(self.stack.pop()))
 
     def _remember(self, index: int) -> None:
         self.memo[index] = self.stack[-1]

@@ -3,42 +3,82 @@
 `torch.save` has two formats: a zip archive with a pickle and one record per storage, and, before torch 1.6, several
 pickles followed by the storages. Sizes are compared with the size of the file before memory is allocated, records with
 their checksums, and pickles are read without running them (`network/weights/pickled.py`).
+
+What a checkpoint says of itself is read without its tensors, and without torch, so that flags and keys that do not fit
+it are refused at once (`read_outline`); the tensors follow when they are needed (`read_checkpoint`).
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-import torch
-from torch import Tensor
-
-from network.weights.pickled import MAX_PICKLE, Name, OddTensor, Refused, read_pickle, shown
+from network.weights.pickled import MAX_PICKLE, Damaged, Name, Refused, Tensors, read_pickle, shown
 from utils.errors import UserError
 from utils.files import require_regular
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_FILE = 8 << 30  # bytes
-_SHARED = 4  # tensors may share storages, so that all of them hold up to this many times the bytes of the file
-_LEAST_TENSOR = 256  # bytes; a smaller tensor counts as much
-_MAX_DIMENSIONS, _MAX_EXTENT = 8, 1 << 40
-_DTYPES = {
-    "torch.DoubleStorage": torch.float64,
-    "torch.FloatStorage": torch.float32,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
-    "torch.ComplexFloatStorage": torch.complex64,
-    "torch.ComplexDoubleStorage": torch.complex128,
-}
-_ODD = OddTensor("of an unusual type")
+
+
+class Values(Protocol):
+    """A maker of storages and tensors."""
+
+    kind: type
+    """The class of both."""
+    wanted: bool
+    """Whether the values are to be read; else there are placeholders, and what the file says in plain values."""
+
+    def of_record(self, kind: str, count: int, read: Callable[[], bytes]) -> Any:
+        """Makes the storage of `count` values of a class such as "torch.FloatStorage"; `read` gives its bytes."""
+        ...
+
+    def to_fill(self, kind: str, count: int) -> Any:
+        """Makes such a storage before its values are read."""
+        ...
+
+    def fill(self, storage: Any, file: BinaryIO) -> None:
+        """Reads the number of values and the values of a storage that `to_fill` has made."""
+        ...
+
+    def view(self, storage: Any, offset: Any, size: Any, stride: Any) -> Any:
+        """Makes a tensor from its storage, its first element, and the sizes and strides of its dimensions."""
+        ...
+
+
+class Skipped:
+    """A placeholder for a tensor whose values were not read."""
+
+
+class _Outline:
+    """A maker of placeholders."""
+
+    kind = Skipped
+    wanted = False
+
+    def of_record(self, kind: str, count: int, read: Callable[[], bytes]) -> Skipped:
+        return Skipped()
+
+    def to_fill(self, kind: str, count: int) -> Skipped:
+        return Skipped()
+
+    def fill(self, storage: Any, file: BinaryIO) -> None:
+        raise AssertionError("placeholders have no values")
+
+    def view(self, storage: Skipped, offset: Any, size: Any, stride: Any) -> Skipped:
+        return storage
+
+
+def read_outline(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint file as `read_checkpoint` does, with `Skipped` in place of each tensor; torch is not needed.
+
+    Raises:
+        UserError: as `read_checkpoint`, apart from what is wrong with the values of tensors.
+    """
+    return _content(path, lambda _: _Outline())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -51,10 +91,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: the file does not exist, cannot be read, is no checkpoint, is damaged, or holds more than weights and
             settings.
     """
+    from network.weights.tensor_values import TensorValues  # here: an outline is read without torch
+
+    return _content(path, TensorValues)
+
+
+def _content(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, Any]:
+    """Reads a file; `values_of` makes, given the size of the file in bytes, what makes its tensors."""
     try:
         require_regular(path)
         with Path(path).open("rb") as file:
-            content = _read(file)
+            content = _read(file, values_of)
     except Refused as name:
         raise UserError(
             f"{path}: refused, it holds more than weights and settings ({shown(name)}), which could run code; "
@@ -67,7 +114,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: cannot be read ({error.strerror or error}); see to the file and its permissions"
         ) from None
     except Exception as error:  # a damaged file can make its reader fail in any way
-        reason = f" ({error})" if isinstance(error, (_Damaged, zipfile.BadZipFile)) else ""
+        reason = f" ({error})" if isinstance(error, (Damaged, zipfile.BadZipFile)) else ""
         raise UserError(
             f"{path}: not a checkpoint file, or a damaged one{reason[:200]}; download or copy it again"
         ) from None
@@ -76,114 +123,66 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-class _Damaged(Exception):
-    """An error about a damaged file; its text says what is wrong."""
-
-
-def _read(file: BinaryIO) -> Any:
+def _read(file: BinaryIO, values_of: Callable[[int], Values]) -> Any:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if size > _MAX_FILE:
-        raise _Damaged(f"it has {size >> 30} GiB")
-    return _read_zip(file, size) if file.read(2) == b"PK" else _read_legacy(file, size)
+        raise Damaged(f"it has {size >> 30} GiB")
+    is_zip = file.read(2) == b"PK"
+    return _read_zip(file, size, values_of(size)) if is_zip else _read_legacy(file, values_of(size))
 
 
-class _Tensors:
-    """A maker of the tensors of a file, which stops when they are larger than a file of this size can hold.
-
-    Args:
-        file_size: size of the file in bytes.
-    """
-
-    def __init__(self, file_size: int) -> None:
-        self._left = max(_SHARED * file_size, 1 << 16)
-
-    def view(self, storage: Tensor, offset: Any, size: Any, stride: Any) -> Tensor:
-        """Makes a tensor that views a storage.
-
-        Args:
-            storage: (n,) values of the storage.
-            offset: index of the first element.
-            size, stride: sizes and strides of the dimensions, tuples, in elements.
-
-        Raises:
-            ValueError: sizes, strides or offset are not valid numbers.
-            _Damaged: the tensor would reach beyond its storage, or the file cannot hold so many tensors.
-        """
-        if type(size) is not tuple or type(stride) is not tuple:
-            raise ValueError("sizes that are none")
-        if not all(type(number) is int and 0 <= number < _MAX_EXTENT for number in (offset, *size, *stride)):
-            raise ValueError("sizes that are none")
-        if len(size) != len(stride) or len(size) > _MAX_DIMENSIONS:
-            raise ValueError("another number of strides than of dimensions")
-        count = 1
-        for extent in size:
-            count *= extent
-        last = offset + sum((extent - 1) * step for extent, step in zip(size, stride, strict=True))
-        if count and (count > len(storage) or last >= len(storage)):
-            raise _Damaged("a tensor is larger than its values")
-        self._left -= max(count * storage.itemsize, _LEAST_TENSOR)
-        if self._left < 0:
-            raise _Damaged("its tensors are larger than the file")
-        return storage.as_strided(size, stride, offset) if count else storage.new_empty(size)
-
-
-def _storage_id(persistent_id: Any) -> tuple[torch.dtype | None, str, int]:
-    """Returns the dtype of a storage (None: an unusual one), its key, and the number of its values."""
+def _storage_id(persistent_id: Any) -> tuple[str, str, int]:
+    """Returns the class of a storage, its key, and the number of its values."""
     tag, kind, key, _, count = persistent_id[:5]
     view = persistent_id[5] if len(persistent_id) > 5 else None
     if tag != "storage" or not isinstance(kind, Name) or view is not None:
         raise ValueError("a storage that is none")
     if not isinstance(key, str) or type(count) is not int or count < 0:
         raise ValueError("a storage that is none")
-    return _DTYPES.get(kind.path), key, count
+    return kind.path, key, count
 
 
 # ---- the zip archive
 
 
-def _read_zip(file: BinaryIO, size: int) -> Any:
+def _read_zip(file: BinaryIO, size: int, values: Values) -> Any:
     with zipfile.ZipFile(file) as archive:
         records = {info.filename: info for info in archive.infolist()}
         if len(records) < len(archive.infolist()) or sum(info.file_size for info in records.values()) > size:
-            raise _Damaged("its records are larger than the file")
+            raise Damaged("its records are larger than the file")
         pickles = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise _Damaged("a zip archive of another kind")
+            raise Damaged("a zip archive of another kind")
         folder = pickles[0].removesuffix("data.pkl")
         if records[pickles[0]].file_size > MAX_PICKLE:
-            raise _Damaged("its list of contents is too long")
+            raise Damaged("its list of contents is too long")
         if folder + "byteorder" in records and _record(archive, records[folder + "byteorder"]) != b"little":
-            raise _Damaged("written on a big-endian machine")
-        storages: dict[str, Tensor | OddTensor] = {}
+            raise Damaged("written on a big-endian machine")
+        storages: dict[str, Any] = {}
 
         def storage(persistent_id: Any) -> Any:
-            dtype, key, count = _storage_id(persistent_id)
+            kind, key, count = _storage_id(persistent_id)
             if key not in storages:
-                data = _record(archive, records[f"{folder}data/{key}"])
-                storages[key] = _ODD if dtype is None else _values(data, dtype, count)
+                record = records[f"{folder}data/{key}"]
+                storages[key] = values.of_record(kind, count, lambda: _record(archive, record))
             return storages[key]
 
-        return read_pickle(_record(archive, records[pickles[0]]), 0, storage, _Tensors(size).view)[0]
+        tensors = Tensors(values.kind, storage, values.view)
+        return read_pickle(_record(archive, records[pickles[0]]), 0, tensors)[0]
 
 
 def _record(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """Reads a record; raises `BadZipFile` if its checksum is wrong."""
     if info.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing, and this could be of any size
-        raise _Damaged("compressed values")
+        raise Damaged("compressed values")
     return archive.read(info)
-
-
-def _values(data: bytes, dtype: torch.dtype, count: int) -> Tensor:
-    if len(data) != count * dtype.itemsize:
-        raise _Damaged("values of another length than is said")
-    return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
 
 
 # ---- the format before torch 1.6
 
 
-def _read_legacy(file: BinaryIO, size: int) -> Any:
+def _read_legacy(file: BinaryIO, values: Values) -> Any:
     file.seek(0)
     head = file.read(2 * MAX_PICKLE)
     magic, position = read_pickle(head, 0)
@@ -192,31 +191,28 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
     _, position = read_pickle(head, position)  # the version of the protocol: there is only one
     system, position = read_pickle(head, position)
     if not system.get("little_endian", True):
-        raise _Damaged("written on a big-endian machine")
-    storages: dict[str, Tensor] = {}
-    left = size
+        raise Damaged("written on a big-endian machine")
+    storages: dict[str, Any] = {}
 
     def storage(persistent_id: Any) -> Any:
-        nonlocal left
-        dtype, key, count = _storage_id(persistent_id)
-        if dtype is None:
-            raise _Damaged("values of an unusual type")
+        kind, key, count = _storage_id(persistent_id)
         if key not in storages:
-            left -= count * dtype.itemsize
-            if left < 0:
-                raise _Damaged("a tensor is larger than the file")
-            storages[key] = torch.empty(count, dtype=dtype)
+            storages[key] = values.to_fill(kind, count)
         return storages[key]
 
-    content, position = read_pickle(head, position, storage, _Tensors(size).view)
+    content, position = read_pickle(head, position, Tensors(values.kind, storage, values.view))
+    if not values.wanted:
+        return content
     keys, position = read_pickle(head, position)
     file.seek(position)
     if sorted(keys) != sorted(storages):
-        raise _Damaged("values of other tensors than it lists")
+        raise Damaged("values of other tensors than it lists")
     for key in keys:
-        values = storages[key]
-        if int.from_bytes(file.read(8), "little") != len(values):
-            raise _Damaged("values of another length than is said")
-        if len(values) and file.readinto(values.view(torch.uint8).numpy()) != values.nbytes:  # type: ignore[attr-defined]
-            raise _Damaged("it ends early")
+        values.fill(storages[key], file)
     return content
+
+
+def config_beside(path: str | Path) -> str:
+    """Returns ": <path>" of the config beside a checkpoint, written by its training; "" if there is none."""
+    config = Path(path).with_name("config.yaml")
+    return f": {config}" if config.is_file() else ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import runpy
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-import torch
-
 from utils.command.start import odd_variable
+from utils.command.terminal import say
 from utils.config.schema import Config
 from utils.errors import UserError
 
@@ -56,8 +58,7 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
         UserError: a CUDA device does not exist or is named twice, the device does not have the precision, or the
             launcher started another number of processes.
     """
-    if cpu is None and torch.cuda.is_available():
-        present = torch.cuda.device_count()
+    if cpu is None and (present := _cuda_devices()):
         if any(i >= present for i in gpu):
             raise UserError(f"--gpu {' '.join(map(str, gpu))}: this machine has the CUDA devices 0 to {present - 1}")
         if len(set(gpu)) < len(gpu):
@@ -72,8 +73,15 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
 
 def is_first_process() -> bool:
     """Returns whether this is the process of a run that speaks, by what its launcher has set."""
-    number = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    # In this order: a process that was started in a SLURM shell has a LOCAL_RANK beside the SLURM_PROCID of the shell.
+    number = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
     return number == "0"
+
+
+def say_first(text: str) -> None:
+    """Prints lines for the user, in the first process of a run."""
+    if is_first_process():
+        say(text)
 
 
 def device_notice(devices: Devices, cpu: int | None) -> str:
@@ -93,6 +101,18 @@ def loader_notice(config: Config, fit: bool, debug: bool) -> str | None:
     if debug or workers <= cores:
         return None
     return f"note: num_workers is {workers}, and there are {cores} cores; as many loader processes as cores are enough"
+
+
+def _cuda_devices() -> int:
+    """Counts the CUDA devices; a torch that was built without CUDA is not imported for it, which takes a second."""
+    spec = importlib.util.find_spec("torch")
+    if spec is not None and spec.origin is not None:
+        version = Path(spec.origin).with_name("version.py")
+        if version.is_file() and not any(map(runpy.run_path(str(version)).get, ("cuda", "hip"))):
+            return 0
+    import torch  # here: only a torch with CUDA has to be asked
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _checked(devices: Devices) -> Devices:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-
-import torch
+import sys
+from typing import Any
 
 _NO_MEMORY = re.compile("out of memory|can(?:'t|not) allocate memory|not enough memory|ALLOC_FAILED", re.I)
 _AMOUNT = re.compile(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w*)", re.I)
@@ -21,6 +21,11 @@ _LESS = (
 _NO_SHARED_MEMORY = "shared memory (/dev/shm) is used up; give it more (docker run --shm-size=8g), or lower num_workers"
 
 
+def _torch() -> Any:
+    """Returns torch if it was imported: before that, no error is one of its own."""
+    return sys.modules.get("torch")
+
+
 def explain(error: BaseException) -> str | None:
     """Returns a line about an error of torch that is no fault of the program, with a remedy; None for any other."""
     if isinstance(error, MemoryError):
@@ -28,7 +33,7 @@ def explain(error: BaseException) -> str | None:
     if not isinstance(error, RuntimeError):
         return None
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(text):
+    if _is_out_of_memory(error) or _NO_MEMORY.search(text):
         return _shortage(error)
     if _LOST_WORKER.search(text):
         found = _SIGNAL.search(f"{text} {error.__cause__}")
@@ -42,7 +47,8 @@ def explain(error: BaseException) -> str | None:
 
 def lost_peer(error: BaseException) -> str | None:
     """Returns a line about an exception that another process of the run has caused; None for any other."""
-    if not isinstance(error, RuntimeError) or not torch.distributed.is_available():
+    torch = _torch()
+    if torch is None or not isinstance(error, RuntimeError) or not torch.distributed.is_available():
         return None
     text = str(error)
     if torch.distributed.is_initialized() and _LOST_PEER.search(text):
@@ -55,10 +61,14 @@ def lost_peer(error: BaseException) -> str | None:
     return None
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    return (torch := _torch()) is not None and isinstance(error, torch.OutOfMemoryError)
+
+
 def _shortage(error: BaseException) -> str:
     """Returns a line that says which memory is used up, and how to need less."""
     text = str(error)
-    on_gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in text or "CUBLAS" in text
+    on_gpu = _is_out_of_memory(error) or "CUDA" in text or "CUBLAS" in text
     where = "of the GPU" if on_gpu else "of this machine"
     amount = _AMOUNT.search(text)
     wanted = f" ({amount[1]} more were wanted)" if amount else ""

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from utils.fp32 import exact_matmul
+if TYPE_CHECKING:  # names, not values: a scan is listed, read and checked before torch is imported
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -294,17 +293,9 @@ class Batch:
         """
         if self.views is None:
             raise ValueError("this batch carries no test-time views")
-        others = self.points.shape[1] - 3  # columns that stay: intensity, age
-        maps = F.pad(self.views[:, number], (0, 0, 0, others))
-        matrices, shifts = F.pad(maps[:, :, :3], (0, others)), maps[:, :, 3]
-        matrices[:, range(3, 3 + others), range(3, 3 + others)] = 1
-        moved = torch.empty_like(self.points)
-        # In half precision or TF32, rounding would move the points by a large part of a voxel.
-        with torch.autocast(self.points.device.type, enabled=False), exact_matmul():
-            scans = zip(shifts, self.points.split(self.lengths), matrices, moved.split(self.lengths), strict=True)
-            for shift, points, matrix, out in scans:
-                torch.addmm(shift, points, matrix.T, out=out)
-        return replace(self, points=moved)
+        from utils.scan.view_points import moved_points  # here: it imports torch, which the records do not need
+
+        return replace(self, points=moved_points(self.points, self.lengths, self.views[:, number]))
 
 
 @dataclass(frozen=True)

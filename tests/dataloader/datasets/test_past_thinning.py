@@ -242,5 +242,5 @@ def test_predict_says_that_it_does_not_thin(folder: Path, monkeypatch) -> None:
     for thinned in ("null", folder / "out"):
         overrides = [f"dataset_params.past_predictions={thinned}"]
         config = load_config(ROOT / "config" / "MinkowskiNet-multiscan-demo.yaml", overrides)
-        predict._drives(args, configuration.Tested(Path("x"), {}, config, None), [])
+        predict._drives(args, configuration.Tested(Path("x"), config, None), [])
     assert ["was trained with past points thinned by their class" in line for line in said].count(True) == 1
