@@ -1,12 +1,14 @@
 # make demo   set up, make a street, train on it, test, draw pictures, label scans    (three minutes on 2 idle cores)
 # make test   set up, check style, types and import directions, run the tests (in two processes; JOBS=n for others)
 # make docs   write docs/reference/ from the code, and build the pages of docs/ into site/
+# make test NATIVE=off    the same without native code; NATIVE=required: an error where it cannot be used
 # make setup | lint | benchmark | format | clean
 
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 RUN := demo
 JOBS := 2
+NATIVE := $(or $(TWODPASS_NATIVE),auto)
 DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 
 .PHONY: demo test lint format benchmark docs clean setup
@@ -17,6 +19,7 @@ help:
 
 setup:
 	@bash tools/setup.sh
+	@$(PYTHON) -m network.native
 
 demo: setup
 	@$(PYTHON) tools/make_demo_data.py
@@ -34,7 +37,7 @@ lint: setup
 # Tests go to the processes in their order, in halves that an idle one takes from: fixtures are made about once.
 # One thread each: more only wait for each other. What is skipped is named, with the reason (-rs).
 test: lint
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -n $(JOBS) --dist worksteal
+	@OMP_NUM_THREADS=1 TWODPASS_NATIVE=$(NATIVE) $(PYTHON) -m pytest -rs -n $(JOBS) --dist worksteal
 
 format: setup
 	@$(PYTHON) -m ruff check --fix .

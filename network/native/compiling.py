@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,11 +32,12 @@ class CompilationError(Exception):
 
 
 @contextmanager
-def compiled(extra: Sequence[str] = ()) -> Iterator[Path]:
+def compiled(extra: Sequence[str] = (), begins: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """Compiles the library, if it is not kept from an earlier time.
 
     Args:
         extra: further flags of the compiler.
+        begins: called before a compilation.
 
     Yields:
         The library. It may be in a temporary folder, which is removed after the block; once it is loaded, that does
@@ -50,17 +51,17 @@ def compiled(extra: Sequence[str] = ()) -> Iterator[Path]:
         raise OSError("it is for Linux on x86-64 CPUs with AVX2")
     try:
         folder = cache.private_folder()
-        kept = _kept(folder, extra)
+        kept = _kept(folder, extra, begins)
     except OSError:  # no such folder, or it is full
         kept = None
     if kept is not None:
         yield kept
     else:
         with tempfile.TemporaryDirectory(prefix="2dpass-") as temporary:
-            yield _kept(Path(temporary), extra)
+            yield _kept(Path(temporary), extra, begins)
 
 
-def _kept(folder: Path, extra: Sequence[str]) -> Path:
+def _kept(folder: Path, extra: Sequence[str], begins: Callable[[], object]) -> Path:
     """Returns the library in `folder`, compiled by the first compiler that works."""
     faults = []
     for compiler in compilers():
@@ -72,6 +73,7 @@ def _kept(folder: Path, extra: Sequence[str]) -> Path:
         if fault is None:
             with locked(folder / ".lock"):
                 if not cache.is_kept(path):  # another process may have made it meanwhile
+                    begins()
                     cache.tidy(folder)
                     _make(path, compiler, extra)
             return path

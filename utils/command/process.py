@@ -16,6 +16,7 @@ from utils.command import stopping
 from utils.command.failures import explain
 from utils.command.terminal import output_failed, say_error
 from utils.errors import UserError, one_line
+from utils.text import printable
 
 Explain = Callable[[BaseException], str | None]
 """A function that returns the line about an exception that is no fault of the program, and None for any other."""
@@ -171,8 +172,14 @@ def _quiet_libraries() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.formatwarning = _one_line
     if sys.unraisablehook is sys.__unraisablehook__:  # pytest sets its own hook
         sys.unraisablehook = _quiet_unraisable
+
+
+def _one_line(message: Warning | str, category: type[Warning], *place: object, **line: object) -> str:
+    """Formats a warning without the line of source that it comes from, which is of no use to the user."""
+    return "\n".join(map(printable, f"warning: {message}\n".split("\n")))
 
 
 def _quiet_unraisable(problem: sys.UnraisableHookArgs) -> None:
