@@ -15,7 +15,7 @@ from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss, class_weights
 from network.models.network_3d import Network3D
-from network.sparse import torch_backend
+from network.sparse import native_backend, torch_backend
 from network.teachers.resnet34 import ImageBranch
 from network.weights.released import our_name, translate
 from tests.support.golden import GOLDEN, golden_batch, released_state
@@ -29,22 +29,26 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+BACKENDS = {backend.name: backend for backend in (torch_backend.BACKEND, native_backend.BACKEND)}
+
+
+@pytest.fixture(scope="module", params=[(name, backend) for name in CASES for backend in BACKENDS], ids="-".join)
 def case(request):
-    setting = CASES[request.param]
-    with np.load(GOLDEN / f"arch_2dpass_{request.param}.npz") as file:
+    name, backend = request.param
+    setting = CASES[name]
+    with np.load(GOLDEN / f"arch_2dpass_{name}.npz") as file:
         golden = dict(file)
     weights = None if setting["counts"] is None else class_weights(setting["counts"])
     criterion = SegmentationLoss(weights)
     volume = Volume((-50.0, -50.0, -4.0), (50.0, 50.0, setting["top"]), (1000, 1000, setting["grid"]))
     scales, classes = setting["scales"], setting["classes"]
     network = Arch2DPASS(
-        Network3D(volume, scales, 16, classes, torch_backend.BACKEND, criterion, setting["lovasz"]),
+        Network3D(volume, scales, 16, classes, BACKENDS[backend], criterion, setting["lovasz"]),
         ImageBranch(16, scales),
         MSFSKD(scales, 16, classes, criterion, 1.0, 0.05),
     )
     # Strict: every released name has a place of the right shape here, and the other way round.
-    network.load_state_dict(translate(released_state(f"arch_2dpass_{request.param}"), "golden"))
+    network.load_state_dict(translate(released_state(f"arch_2dpass_{name}"), "golden"))
     return golden, network, golden_batch(golden)
 
 
@@ -86,6 +90,8 @@ def test_training_losses(case) -> None:
     assert losses["loss"].item() == pytest.approx(golden["out_train_total_loss"].item(), rel=1e-4)
 
 
+# In float64 there is one backend.
+@pytest.mark.parametrize("case", [(name, "torch") for name in CASES], ids="-".join, indirect=True)
 def test_gradient_norms(case) -> None:
     """The norms are computed in float64: in float32, a ReLU near 0 depends on the order of summation of the threads."""
     golden, network, batch = case

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,15 @@ from network.models.losses import SegmentationLoss, class_weights
 from network.models.minkowskinet import MinkowskiNet
 from network.models.spvcnn import SPVCNN
 from network.models.voxel_network import VoxelNetwork
-from network.sparse import torch_backend
+from network.sparse import native_backend, torch_backend
+from network.sparse.layers import SparseBackend
 from network.weights.loading import load_weights
 from tests.support.golden import GOLDEN, released_state
 from tests.support.networks import golden_config, relative_error
 from utils.scan.records import Batch
 
 CHANNELS = [8, 8, 16, 32, 64, 64, 32, 24, 24]  # cr = 0.25
+BACKENDS = {backend.name: backend for backend in (torch_backend.BACKEND, native_backend.BACKEND)}
 NETWORKS = {"minkowskinet": MinkowskiNet, "spvcnn": SPVCNN}
 
 
@@ -24,10 +28,10 @@ def load_golden(name: str, scan: int) -> dict[str, np.ndarray]:
     return dict(np.load(GOLDEN / f"{name}_semantickitti_scan{scan}.npz"))
 
 
-def released_network(name: str) -> VoxelNetwork:
+def released_network(name: str, backend: SparseBackend = torch_backend.BACKEND) -> VoxelNetwork:
     counts = golden_config().dataset_params.seg_labelweights
     assert counts is not None
-    network = NETWORKS[name](CHANNELS, 20, 0.05, torch_backend.BACKEND, SegmentationLoss(class_weights(counts)))
+    network = NETWORKS[name](CHANNELS, 20, 0.05, backend, SegmentationLoss(class_weights(counts)))
     load_weights(network, {"state_dict": released_state(f"{name}_semantickitti")}, "golden")
     return network
 
@@ -45,10 +49,10 @@ def batch_of(*goldens: dict[str, np.ndarray]) -> Batch:
     )
 
 
-@pytest.fixture(params=[(name, scan) for name in NETWORKS for scan in (0, 1)], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=itertools.product(NETWORKS, (0, 1), BACKENDS), ids="{0[0]}-{0[1]}-{0[2]}".format)
 def case(request):
-    name, scan = request.param
-    return released_network(name), load_golden(name, scan)
+    name, scan, backend = request.param
+    return released_network(name, BACKENDS[backend]), load_golden(name, scan)
 
 
 def test_voxels(case) -> None:

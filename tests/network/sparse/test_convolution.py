@@ -11,14 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from network.sparse import pair_schedule
-from network.sparse.coordinates import LIMIT, kernel_offsets, pack, unpack
+from network.sparse import native_backend, pair_schedule
+from network.sparse.coordinates import LIMIT, halve, kernel_offsets, pack, unpack
+from network.sparse.native_backend import NativeMap
 from network.sparse.torch_backend import PairMap, strided_map, submanifold_map
 from tests.support.networks import relative_error
 
 KINDS = [("submanifold", 1), ("submanifold", 2), ("submanifold", 3)] + [
     (kind, k) for kind in ("strided", "transposed") for k in (1, 2, 3)
 ]
+CASES = [("torch", *case) for case in KINDS] + [
+    ("native", kind, k) for kind, k in KINDS if kind == "submanifold" or k == 2
+]
+EXACT = {"torch": torch.float64, "native": torch.float32}
+"""The widest type that a backend computes in itself."""
+CLOSE = {"torch": 1e-12, "native": 1e-5}
+AnyMap = PairMap | NativeMap
 SHIFT = 8  # even, so that the dense grid's strides start where floor(coordinate / 2) does
 SIZE = 16
 
@@ -45,11 +53,15 @@ VOXEL_SETS = {
 }
 
 
-def make_map(kind: str, kernel_size: int, keys: Tensor) -> tuple[PairMap, Tensor, Tensor]:
+def make_map(kind: str, kernel_size: int, keys: Tensor, backend: str = "torch") -> tuple[AnyMap, Tensor, Tensor]:
     """Builds the map, and the keys of its input and output rows."""
     if kind == "submanifold":
-        return submanifold_map(keys, kernel_size), keys, keys
+        make = submanifold_map if backend == "torch" else native_backend.submanifold_map
+        return make(keys, kernel_size), keys, keys
     coarse, kernel_map = strided_map(keys, kernel_size, 2)
+    if backend == "native":
+        coarse, parent = torch.unique(halve(keys), return_inverse=True)
+        kernel_map = native_backend.halving_map(keys, parent, len(coarse))
     return (kernel_map, keys, coarse) if kind == "strided" else (kernel_map.transposed(), coarse, keys)
 
 
@@ -73,7 +85,7 @@ def dense_convolution(kind: str, k: int, keys: tuple[Tensor, Tensor], features: 
 
 
 def inputs_for(
-    kernel_map: PairMap, k: int, dtype: torch.dtype, c_in: int = 5, c_out: int = 7
+    kernel_map: AnyMap, k: int, dtype: torch.dtype, c_in: int = 5, c_out: int = 7
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws features, weight and bias that require gradients."""
     generator = torch.Generator().manual_seed(k)
@@ -82,7 +94,7 @@ def inputs_for(
     return features, weight, bias
 
 
-def convolve(kernel_map: PairMap, tensors: Iterable[Tensor]) -> Tensor:
+def convolve(kernel_map: AnyMap, tensors: Iterable[Tensor]) -> Tensor:
     """Convolves with (features, weight, bias)."""
     features, weight, bias = tensors
     return kernel_map.convolve(features, weight, bias)
@@ -90,9 +102,9 @@ def convolve(kernel_map: PairMap, tensors: Iterable[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("voxels", VOXEL_SETS)
-@pytest.mark.parametrize(("kind", "k"), KINDS)
-def test_equals_dense_convolution_forward_and_backward(kind, k, voxels, dtype) -> None:
-    kernel_map, keys_in, keys_out = make_map(kind, k, VOXEL_SETS[voxels])
+@pytest.mark.parametrize(("backend", "kind", "k"), CASES)
+def test_equals_dense_convolution_forward_and_backward(backend, kind, k, voxels, dtype) -> None:
+    kernel_map, keys_in, keys_out = make_map(kind, k, VOXEL_SETS[voxels], backend)
     tensors = inputs_for(kernel_map, k, dtype)
     sparse = kernel_map.convolve(*tensors)
     dense = dense_convolution(kind, k, (keys_in, keys_out), *tensors)
@@ -107,23 +119,23 @@ def test_equals_dense_convolution_forward_and_backward(kind, k, voxels, dtype) -
 
 @pytest.mark.parametrize("slope", [1.0, 0.1, 0.0])
 @pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize(("kind", "k"), KINDS)
-def test_epilogue(kind, k, with_bias, slope) -> None:
+@pytest.mark.parametrize(("backend", "kind", "k"), CASES)
+def test_epilogue(backend, kind, k, with_bias, slope) -> None:
     """Bias, residual and LeakyReLU come after the sum, with gradients and without."""
-    kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"])
-    features, weight, bias = inputs_for(kernel_map, k, torch.float64)
-    residual = torch.randn(kernel_map.num_outputs, 7, dtype=torch.float64, requires_grad=True)
+    kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"], backend)
+    features, weight, bias = inputs_for(kernel_map, k, EXACT[backend])
+    residual = torch.randn(kernel_map.num_outputs, 7, dtype=EXACT[backend], requires_grad=True)
     bias = bias if with_bias else None
     sums = kernel_map.convolve(features, weight) + residual
     expected = F.leaky_relu(sums if bias is None else sums + bias, slope)
     found = kernel_map.convolve(features, weight, bias, residual, slope)
     with torch.no_grad():
         plain = kernel_map.convolve(features, weight, bias, residual, slope)
-    assert torch.allclose(found, expected) and torch.allclose(plain, expected)
+    assert relative_error(found, expected) < CLOSE[backend] and relative_error(plain, expected) < CLOSE[backend]
     leaves = [leaf for leaf in (features, weight, bias, residual) if leaf is not None]
     upstream = torch.randn_like(expected)
     for got, want in zip(*(torch.autograd.grad(t, leaves, upstream) for t in (found, expected)), strict=True):
-        assert torch.allclose(got, want)
+        assert relative_error(got, want) < CLOSE[backend]
     frozen = kernel_map.convolve(features.detach(), weight.detach(), None, residual, slope)
     assert frozen.requires_grad, "a residual alone may want its gradient"
 
@@ -153,9 +165,9 @@ def test_gradcheck(kind, k) -> None:
     assert torch.autograd.gradcheck(lambda *t: kernel_map.convolve(*t), tensors[:2])  # without bias
 
 
-@pytest.mark.parametrize(("kind", "k"), KINDS)
-def test_bfloat16_within_its_rounding_of_float32(kind, k) -> None:
-    kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"])
+@pytest.mark.parametrize(("backend", "kind", "k"), CASES)
+def test_bfloat16_within_its_rounding_of_float32(backend, kind, k) -> None:
+    kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"], backend)
     wide = [t.detach().bfloat16().float().requires_grad_() for t in inputs_for(kernel_map, k, torch.float32)]
     narrow = [t.detach().bfloat16().requires_grad_() for t in wide]
     exact, rough = convolve(kernel_map, wide), convolve(kernel_map, narrow)
@@ -186,23 +198,23 @@ def test_bfloat16_sums_are_kept_in_float32() -> None:
     assert out[13].item() == 282
 
 
-@pytest.mark.parametrize(("kind", "k"), KINDS)
-def test_memory_layout_does_not_matter(kind, k) -> None:
-    kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"])
-    tensors = inputs_for(kernel_map, k, torch.float64)
+@pytest.mark.parametrize(("backend", "kind", "k"), CASES)
+def test_memory_layout_does_not_matter(backend, kind, k) -> None:
+    kernel_map, *_ = make_map(kind, k, VOXEL_SETS["random"], backend)
+    tensors = inputs_for(kernel_map, k, EXACT[backend])
     features, weight, bias = tensors
     expected = kernel_map.convolve(*tensors)
     upstream = torch.randn_like(expected)
     strided = [features.T.contiguous().T, weight.transpose(1, 2).contiguous().transpose(1, 2), bias]
     found = convolve(kernel_map, strided)
-    assert torch.allclose(found, expected)
+    assert relative_error(found, expected) < CLOSE[backend]
     wanted = torch.autograd.grad(expected, tensors, upstream, retain_graph=True)
     for got, want in zip(torch.autograd.grad(found, tensors, upstream.T.contiguous().T), wanted, strict=True):
-        assert torch.allclose(got, want)
+        assert relative_error(got, want) < CLOSE[backend]
     # The gradient of a sum is one number, expanded with strides of 0.
     wanted = torch.autograd.grad(expected, tensors, torch.ones_like(expected), retain_graph=True)
     for got, want in zip(torch.autograd.grad(expected.sum(), tensors), wanted, strict=True):
-        assert torch.allclose(got, want)
+        assert relative_error(got, want) < CLOSE[backend]
 
 
 @pytest.mark.parametrize("needed", [0, 1, 2])
@@ -215,18 +227,18 @@ def test_gradient_of_one_input_alone(needed) -> None:
     assert torch.allclose(found, torch.autograd.grad(kernel_map.convolve(*tensors).sum(), [tensors[needed]])[0])
 
 
-@pytest.mark.parametrize(("kind", "k"), KINDS)
-def test_scans_of_a_batch_do_not_meet(kind, k) -> None:
+@pytest.mark.parametrize(("backend", "kind", "k"), CASES)
+def test_scans_of_a_batch_do_not_meet(backend, kind, k) -> None:
     keys = random_keys(2, count=200)
-    kernel_map, keys_in, keys_out = make_map(kind, k, keys)
-    features, weight, bias = inputs_for(kernel_map, k, torch.float64)
+    kernel_map, keys_in, keys_out = make_map(kind, k, keys, backend)
+    features, weight, bias = inputs_for(kernel_map, k, EXACT[backend])
     together = kernel_map.convolve(features, weight, bias)
     for scan in (0, 2):
-        alone, alone_in, alone_out = make_map(kind, k, keys[unpack(keys)[0] == scan])
+        alone, alone_in, alone_out = make_map(kind, k, keys[unpack(keys)[0] == scan], backend)
         assert torch.equal(alone_in, keys_in[unpack(keys_in)[0] == scan])
         assert torch.equal(alone_out, keys_out[unpack(keys_out)[0] == scan])
         of_scan = alone.convolve(features[unpack(keys_in)[0] == scan], weight, bias)
-        assert torch.allclose(of_scan, together[unpack(keys_out)[0] == scan])
+        assert relative_error(of_scan, together[unpack(keys_out)[0] == scan]) < CLOSE[backend]
 
 
 def pairs_by_dictionary(keys_in: Tensor, keys_out: Tensor, k: int, stride: int) -> list[set[tuple[int, int]]]:
