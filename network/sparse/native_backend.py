@@ -10,13 +10,16 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from network.native.convolution import Addend, Epilogue, Pairs, can_compute, convolve, cut
 from network.native.neighbours import halving_pairs, neighbour_pairs
 from network.sparse import torch_backend
-from network.sparse.layers import Layer, SparseBackend
+from network.sparse.layers import Layer, SparseBackend, compute_dtype, finish
 from network.sparse.native_check import check_once
 from network.sparse.torch_backend import PairMap
 from utils.errors import UserError
@@ -70,7 +73,54 @@ class NativeMap:
         slope: float = 1.0,
     ) -> Tensor:
         """Computes LeakyReLU(convolution + bias + residual); see `torch_backend.PairMap.convolve`."""
-        return self.plain.convolve(features, weight, bias, residual, slope)
+        dtype = compute_dtype(features)
+        if not can_compute(features, dtype):
+            return self.plain.convolve(features, weight, bias, residual, slope)
+        if len(features) != self.num_inputs:
+            raise ValueError(f"a kernel map of {self.num_inputs} input rows got {len(features)}")
+        features = features.to(dtype)
+        tensors = (features, weight, bias, residual)
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            result = _Convolution.apply(features, weight.to(dtype), bias, self)
+            assert isinstance(result, Tensor)
+            return finish(result, residual, slope)
+        residuals = () if residual is None else (Addend(residual),)
+        return convolve(features, weight, self.pairs, Epilogue(bias, residuals, slope))[0]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """The map as the C++ takes it."""
+        cuts = cut(self.outputs, self.ends, self.num_outputs)
+        return Pairs(self.inputs.contiguous(), self.outputs.contiguous(), cuts, self.identity, self.num_outputs)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: NativeMap) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.kernel_map = kernel_map
+        return convolve(features, weight, kernel_map.pairs, Epilogue(bias))[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        features, weight = ctx.saved_tensors
+        kernel_map: NativeMap = ctx.kernel_map
+        grad = grad_outputs[0].contiguous()
+        grad_features = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            # As in the torch backend: the transposed map with transposed weights, or the same map where it is its own
+            # mirror image.
+            transposed = weight.transpose(1, 2)
+            if kernel_map.mirrored:
+                grad_features, _ = convolve(grad, transposed.flip(0), kernel_map.pairs)
+            else:
+                grad_features, _ = convolve(grad, transposed, kernel_map.transposed().pairs)
+        if ctx.needs_input_grad[1]:
+            grad_weight = torch_backend.weight_gradient(features, grad, weight, kernel_map.plain)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum(0)
+        return grad_features, grad_weight, grad_bias, None
 
 
 def _native(pairs: PairMap) -> NativeMap:

@@ -216,7 +216,7 @@ class _PairConvolution(torch.autograd.Function):
             else:
                 grad_features = _walk(grad, transposed, kernel_map.transposed(), _Epilogue())
         if ctx.needs_input_grad[1]:
-            grad_weight = _weight_gradient(features, grad, weight, kernel_map)
+            grad_weight = weight_gradient(features, grad, weight, kernel_map)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum(0)
         return grad_features, grad_weight, grad_bias, None
@@ -282,7 +282,8 @@ def _walk_by_offset(features: Tensor, weight: Tensor, kernel_map: PairMap, epilo
     return finish(out, epilogue.residual, epilogue.slope).to(features.dtype)
 
 
-def _weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, kernel_map: PairMap) -> Tensor:
+def weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, kernel_map: PairMap) -> Tensor:
+    """Computes the gradient of a convolution's weight, (K, C_in, C_out), from that of its output."""
     result = torch.zeros_like(weight, memory_format=torch.contiguous_format)
     dtype = features.dtype
     most = _padded(max((len(pairs) for pairs in kernel_map.inputs), default=0), dtype)
