@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from network.native.convolution import Addend, Epilogue, Pairs, can_compute, convolve, cut
+from network.native.gradients import weight_gradient
 from network.native.neighbours import halving_pairs, neighbour_pairs
 from network.sparse import torch_backend
 from network.sparse.layers import Layer, SparseBackend, compute_dtype, finish
@@ -116,10 +117,8 @@ class _Convolution(torch.autograd.Function):
                 grad_features, _ = convolve(grad, transposed.flip(0), kernel_map.pairs)
             else:
                 grad_features, _ = convolve(grad, transposed, kernel_map.transposed().pairs)
-        if ctx.needs_input_grad[1]:
-            grad_weight = torch_backend.weight_gradient(features, grad, weight, kernel_map.plain)
-        if ctx.needs_input_grad[2]:
-            grad_bias = grad.sum(0)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            grad_weight, grad_bias = weight_gradient(features, grad, kernel_map, ctx.needs_input_grad[2])
         return grad_features, grad_weight, grad_bias, None
 
 
