@@ -92,6 +92,20 @@ def standard_layout(network: Arch2DPASS) -> Arch2DPASS:
     return network
 
 
+def baseline_losses(network: Network3D, batch: Batch) -> dict[str, Tensor]:
+    """Computes the losses of `Network3D.training_losses`."""
+    logits, _ = forward(network, geometry_of(network, batch))
+    losses = _point_losses(network, logits, batch)
+    return {**losses, "loss": losses["loss_ce"] + losses["loss_lovasz"]}
+
+
+def _point_losses(network: Network3D, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    return {
+        "loss_ce": _cross_entropy(logits, batch.labels, network.criterion.weights),
+        "loss_lovasz": network.lambda_lovasz * lovasz_softmax(logits, batch.labels),
+    }
+
+
 def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
     """Computes the losses of `Arch2DPASS.training_losses`."""
     network_3d, heads = network.network_3d, network.distillation
@@ -100,10 +114,7 @@ def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
     logits, voxel_features = forward(network_3d, geometry)
     maps = _image_features(network.image_branch, network.image_branch.normalize(batch.images))
     weights = heads.criterion.weights
-    losses = {
-        "loss_ce": _cross_entropy(logits, batch.labels, weights),
-        "loss_lovasz": network_3d.lambda_lovasz * lovasz_softmax(logits, batch.labels),
-    }
+    losses = _point_losses(network_3d, logits, batch)
     losses["loss_3d"] = losses["loss_ce"] + losses["loss_lovasz"]
     visible = (batch.pixels >= 0).all(1)
     rows, (row, col), labels = batch.scan_ids[visible], batch.pixels[visible].unbind(1), batch.labels[visible]

@@ -41,6 +41,7 @@ def all_stages(
         ("3D network", networks.network),
         ("points to labels", networks.points_to_labels),
         ("training step of 2DPASS", networks.training_step),
+        ("training step of the 3D network alone", networks.baseline_step),
     ):
         for precision in precisions:
             makers[f"{name}, {PRECISIONS[precision]}"] = partial(maker, precision=precision)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import cached_property, partial
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from network.models.arch_2dpass import Arch2DPASS
+from network.models.network_3d import Network3D
+from network.models.segmentation_network import SegmentationNetwork
 from tools.benchmarking.plain import network as plain_network
 from tools.benchmarking.stages.stage import CPU, Stage, count_different, largest_difference
 from tools.benchmarking.steps import TrainingStep, autocast, labels
@@ -49,17 +52,41 @@ def points_to_labels(s: Subject, name: str, precision: str) -> Stage:
 
 def training_step(s: Subject, name: str, precision: str) -> Stage:
     """Makes the stage of a training step of 2DPASS, the optimiser's step included."""
+
+    def step(
+        duplicate: Callable[[Arch2DPASS], Arch2DPASS], losses: Callable[[Arch2DPASS, Batch], dict[str, Tensor]]
+    ) -> _CheckedStep[Arch2DPASS]:
+        return _CheckedStep(s, lambda: duplicate(s.network_2dpass), losses, precision)
+
     return Stage(
         name,
-        _CheckedStep(s, copy.deepcopy, Arch2DPASS.training_losses, precision),
+        step(copy.deepcopy, Arch2DPASS.training_losses),
         "as above; autograd, full-size image features, Lovasz per class",
-        _CheckedStep(s, plain_network.standard_layout, plain_network.training_losses, precision),
+        step(plain_network.standard_layout, plain_network.training_losses),
         largest_difference,
     )
 
 
-class _CheckedStep:
-    """A step of the optimiser on a copy of the network that is made at the first call.
+def baseline_step(s: Subject, name: str, precision: str) -> Stage:
+    """Makes the stage of a training step of the 3D network alone (--baseline_only), the optimiser's step included."""
+
+    def step(losses: Callable[[Network3D, Batch], dict[str, Tensor]]) -> _CheckedStep[Network3D]:
+        return _CheckedStep(s, lambda: copy.deepcopy(s.network_2dpass.network_3d), losses, precision)
+
+    return Stage(
+        name,
+        step(Network3D.training_losses),
+        "as above, without images",
+        step(plain_network.baseline_losses),
+        largest_difference,
+    )
+
+
+_Network = TypeVar("_Network", bound=SegmentationNetwork)
+
+
+class _CheckedStep(Generic[_Network]):
+    """A step of the optimiser on a network of its own, which is made at the first call.
 
     A call returns the losses in order of their names, and the norms of the gradients of all parameters as one tensor.
     """
@@ -67,15 +94,15 @@ class _CheckedStep:
     def __init__(
         self,
         subject: Subject,
-        duplicate: Callable[[Arch2DPASS], Arch2DPASS],
-        losses: Callable[[Arch2DPASS, Batch], dict[str, Tensor]],
+        make: Callable[[], _Network],
+        losses: Callable[[_Network, Batch], dict[str, Tensor]],
         precision: str,
     ) -> None:
-        self.subject, self.duplicate, self.losses, self.precision = subject, duplicate, losses, precision
+        self.subject, self.make, self.losses, self.precision = subject, make, losses, precision
 
     @cached_property
     def step(self) -> TrainingStep:
-        network = self.duplicate(self.subject.network_2dpass)
+        network = self.make()
         losses = partial(self.losses, network)
         return TrainingStep(network, self.subject.config.train_params, self.precision, losses)
 
