@@ -1,14 +1,14 @@
 """Weighted sums of rows carry features from points to voxels, from scale to scale, and back to the points.
 
-The sums and their gradients are computed with `torch.embedding_bag`: every result is written once, without atomic
-additions and without a gathered copy of the features. On a CPU that is several times as fast as `index_add`; on a GPU
-it is also deterministic.
+On a CPU native code computes the sums and their gradients (`network.native.rows`). Without it, and on a GPU,
+`torch.embedding_bag` does: every result is written once, without atomic additions and without a gathered copy of the
+features. On a CPU that is several times as fast as `index_add`; on a GPU it is also deterministic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from network.native import rows as native
 from network.ops.distinct import Distinct
 
 
@@ -65,9 +66,7 @@ class RowSum:
             group: (N,) int64, number of the group of each row.
             num_groups: number of groups.
         """
-        sorted_groups, order = group.sort(stable=True)
-        ends = torch.searchsorted(sorted_groups, torch.arange(num_groups + 1, device=group.device))
-        return _mean(order, ends, group)
+        return _mean(*_sorted_by(group, num_groups), group)
 
     @staticmethod
     def spreading(groups: Distinct) -> RowSum:
@@ -89,7 +88,8 @@ class RowSum:
         """
 
         def transpose() -> RowSum:
-            return _by_source(rows, torch.arange(len(rows), device=rows.device), num_sources)
+            ends = _ends(rows, num_sources)
+            return RowSum(torch.arange(len(rows), device=rows.device), ends, None, len(rows))
 
         return RowSum(rows, None, None, num_sources, transpose=transpose if ascending else None)
 
@@ -98,13 +98,13 @@ class RowSum:
         """The transposed map, (T, C) -> (num_sources, C), which computes the gradient of the features."""
         if self.transpose is not None:
             return self.transpose()
-        source, entry = self.source.sort(stable=True)
+        entry, ends = _sorted_by(self.source, self.num_sources)
         target = entry
         if self.ends is not None:
-            numbers = torch.arange(len(self), device=source.device)
-            target = numbers.repeat_interleave(self.ends.diff(), output_size=len(source))[entry]
+            numbers = torch.arange(len(self), device=entry.device)
+            target = numbers.repeat_interleave(self.ends.diff(), output_size=len(entry))[entry]
         weight = None if self.weights is None else self.weights.index_select(0, entry)
-        return replace(_by_source(source, target, self.num_sources), weight=weight, num_sources=len(self))
+        return RowSum(target, ends, weight, len(self))
 
     @cached_property
     def weights(self) -> Tensor | None:
@@ -153,10 +153,17 @@ def _shares(ends: Tensor) -> Tensor:
     return 1 / ends.diff().clamp(min=1).float()
 
 
-def _by_source(source: Tensor, target: Tensor, num_sources: int) -> RowSum:
-    """Returns the transposed map of entries that are sorted by source, where every target has one entry."""
-    ends = torch.searchsorted(source, torch.arange(num_sources + 1, device=source.device))
-    return RowSum(target, ends, None, len(target))
+def _sorted_by(group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Sorts rows by their group: group g has the rows order[ends[g] : ends[g + 1]], ascending."""
+    if (found := native.group_rows(group, num_groups)) is not None:
+        return found
+    sorted_groups, order = group.sort(stable=True)
+    return order, _ends(sorted_groups, num_groups)
+
+
+def _ends(sorted_groups: Tensor, num_groups: int) -> Tensor:
+    """Finds (num_groups + 1,) where the rows of each group end; those of the first one begin at 0."""
+    return torch.searchsorted(sorted_groups, torch.arange(num_groups + 1, device=sorted_groups.device))
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -172,6 +179,13 @@ class _WeightedSum(torch.autograd.Function):
 
 
 def _weighted_sum(features: Tensor, row_sum: RowSum) -> Tensor:
+    of = row_sum
+    assert len(features) == of.num_sources  # native code does not look where it reads
+    found = native.sum_rows(features, of.source, of.ends, of.weight, of.shares, of.mean)
+    return _plain_sum(features, row_sum) if found is None else found
+
+
+def _plain_sum(features: Tensor, row_sum: RowSum) -> Tensor:
     if row_sum.ends is None:
         if row_sum.shares is not None:
             features = torch.mul(features, row_sum.shares[:, None], out=features.new_empty(features.shape))
