@@ -8,9 +8,9 @@
 
 namespace {
 
-constexpr int LANES = 8;        // fp32 numbers of a vector
-constexpr int MOST_VECTORS = 8;  // sums that are kept in registers: 64 columns at a time
-constexpr int AHEAD = 12;        // entries by which rows are asked for before they are needed
+constexpr int LANES = 8;  // fp32 numbers of a vector
+constexpr int64_t AHEAD = 12288;  // bytes of rows that are asked for before they are needed: they fit into an L1 cache
+constexpr int64_t MOST_AHEAD = 48;
 constexpr int64_t CACHE_LINE = 64;
 
 // What is to be summed up; see `native_sum_rows`.
@@ -69,6 +69,20 @@ void prefetch(const void* row, int64_t bytes) {
     for (int64_t at = 0; at < bytes; at += CACHE_LINE) __builtin_prefetch(static_cast<const char*>(row) + at);
 }
 
+// Copies a row. For few bytes a call of memcpy takes longer than the copy.
+void copy(void* to, const void* from, int64_t bytes) {
+    constexpr int64_t VECTOR = 32;
+    if (bytes < VECTOR || bytes > 4 * VECTOR) {
+        std::memcpy(to, from, bytes);
+        return;
+    }
+    const auto move = [&](int64_t at) {
+        std::memcpy(static_cast<char*>(to) + at, static_cast<const char*>(from) + at, VECTOR);
+    };
+    for (int64_t at = 0; at + VECTOR <= bytes; at += VECTOR) move(at);
+    move(bytes - VECTOR);  // the rest, with some of what is there already
+}
+
 // The entries of one target.
 template <class Index>
 struct Bag {
@@ -78,37 +92,51 @@ struct Bag {
     int64_t count;
 };
 
-// Writes one row: the first VECTORS * 8 columns; of the last vector, only `last` lanes.
-template <int VECTORS, class Number, class Index>
-void sum_bag(const Number* rows, int64_t columns, const Bag<Index>& bag, Number* out, int last, bool add) {
-    __m256 sums[VECTORS];
-    for (int v = 0; v < VECTORS; ++v) sums[v] = _mm256_setzero_ps();
+// Sums columns of one target: as many whole vectors as there are numbers V.
+//
+// The sums are written out one by one, because a loop over them would keep them in memory.
+template <class Number, class Index, int... V>
+void sum_vectors(const Number* rows, int64_t columns, const Bag<Index>& bag, Number* out, bool add) {
+    __m256 sums[] = {(static_cast<void>(V), _mm256_setzero_ps())...};
     for (int64_t e = 0; e < bag.count; ++e) {
         const Number* row = rows + int64_t(bag.source[e]) * columns;
         const __m256 weight = _mm256_set1_ps(bag.weight ? bag.weight[e] : bag.same);
-        for (int v = 0; v < VECTORS - 1; ++v) sums[v] = _mm256_fmadd_ps(weight, load(row + v * LANES), sums[v]);
-        const Number* end = row + (VECTORS - 1) * LANES;
-        const __m256 numbers = last == LANES ? load(end) : load_some(end, last);
-        sums[VECTORS - 1] = _mm256_fmadd_ps(weight, numbers, sums[VECTORS - 1]);
+        ((sums[V] = _mm256_fmadd_ps(weight, load(row + V * LANES), sums[V])), ...);
     }
-    for (int v = 0; v < VECTORS; ++v) {
-        Number* to = out + v * LANES;
-        const bool whole = v < VECTORS - 1 || last == LANES;
-        if (add) sums[v] = _mm256_add_ps(whole ? load(to) : load_some(to, last), sums[v]);
-        if (whole) store(to, sums[v]);
-        else store_some(to, sums[v], last);
+    if (add) ((sums[V] = _mm256_add_ps(load(out + V * LANES), sums[V])), ...);
+    (store(out + V * LANES, sums[V]), ...);
+}
+
+// Sums the last columns of one target, fewer than a vector has.
+template <class Number, class Index>
+void sum_rest(const Number* rows, int64_t columns, const Bag<Index>& bag, Number* out, bool add, int count) {
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t e = 0; e < bag.count; ++e) {
+        const __m256 weight = _mm256_set1_ps(bag.weight ? bag.weight[e] : bag.same);
+        sum = _mm256_fmadd_ps(weight, load_some(rows + int64_t(bag.source[e]) * columns, count), sum);
     }
+    if (add) sum = _mm256_add_ps(load_some(out, count), sum);
+    store_some(out, sum, count);
 }
 
 template <class Number, class Index>
-using SumBag = void (*)(const Number*, int64_t, const Bag<Index>&, Number*, int, bool);
-
-template <class Number, class Index>
-SumBag<Number, Index> version_of(int vectors) {
-    static constexpr SumBag<Number, Index> versions[MOST_VECTORS] = {
-        sum_bag<1, Number, Index>, sum_bag<2, Number, Index>, sum_bag<3, Number, Index>, sum_bag<4, Number, Index>,
-        sum_bag<5, Number, Index>, sum_bag<6, Number, Index>, sum_bag<7, Number, Index>, sum_bag<8, Number, Index>};
-    return versions[vectors - 1];
+void sum_columns(const Number* rows, int64_t columns, const Bag<Index>& bag, Number* out, bool add) {
+    int64_t c = 0;
+    for (; c + 8 * LANES <= columns; c += 8 * LANES)
+        sum_vectors<Number, Index, 0, 1, 2, 3, 4, 5, 6, 7>(rows + c, columns, bag, out + c, add);
+    if (c + 4 * LANES <= columns) {
+        sum_vectors<Number, Index, 0, 1, 2, 3>(rows + c, columns, bag, out + c, add);
+        c += 4 * LANES;
+    }
+    if (c + 2 * LANES <= columns) {
+        sum_vectors<Number, Index, 0, 1>(rows + c, columns, bag, out + c, add);
+        c += 2 * LANES;
+    }
+    if (c + LANES <= columns) {
+        sum_vectors<Number, Index, 0>(rows + c, columns, bag, out + c, add);
+        c += LANES;
+    }
+    if (c < columns) sum_rest(rows + c, columns, bag, out + c, add, int(columns - c));
 }
 
 // The entries of target t. Without `ends` it is entry t alone, whose weight may be the share of its source.
@@ -127,22 +155,20 @@ void sum_targets(const Sums& sums, native::Range targets) {
     const Index* source = static_cast<const Index*>(sums.source);
     const int64_t row_bytes = int64_t(sizeof(Number)) * sums.columns;
     const bool copies = !sums.ends && !sums.shares && !sums.add;
+    int64_t ahead = AHEAD / (row_bytes + 1);
+    if (ahead > MOST_AHEAD) ahead = MOST_AHEAD;
     int64_t asked = sums.ends ? sums.ends[targets.begin] : targets.begin;
     for (int64_t t = targets.begin; t < targets.end; ++t) {
         const Bag<Index> bag = bag_of<Index>(sums, t);
-        const int64_t end = (sums.ends ? sums.ends[t + 1] : t + 1) + AHEAD;
+        const int64_t end = (sums.ends ? sums.ends[t + 1] : t + 1) + ahead;
         for (; asked < end && asked < sums.entries; ++asked)
             prefetch(rows + int64_t(source[asked]) * sums.columns, row_bytes);
         Number* out = static_cast<Number*>(sums.out) + t * sums.columns;
         if (copies) {
-            std::memcpy(out, rows + int64_t(*bag.source) * sums.columns, row_bytes);
+            copy(out, rows + int64_t(*bag.source) * sums.columns, row_bytes);
             continue;
         }
-        for (int64_t c = 0; c < sums.columns; c += MOST_VECTORS * LANES) {
-            const int64_t width = sums.columns - c < MOST_VECTORS * LANES ? sums.columns - c : MOST_VECTORS * LANES;
-            const int vectors = int((width + LANES - 1) / LANES), last = int(width - (vectors - 1) * LANES);
-            version_of<Number, Index>(vectors)(rows + c, sums.columns, bag, out + c, last, sums.add);
-        }
+        sum_columns(rows, sums.columns, bag, out, sums.add);
     }
 }
 
