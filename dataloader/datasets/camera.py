@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -17,15 +18,17 @@ from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from dataloader.datasets.png import Png
 from utils.errors import UserError
 from utils.files import require_regular
 
-_FORMATS: dict[str, Callable[[str | Path], PIL.ImageFile.ImageFile]] = {
+_FORMATS: dict[str, Callable[[str | Path | io.BytesIO], PIL.ImageFile.ImageFile]] = {
     ".png": PngImageFile,
     ".jpg": JpegImageFile,
     ".jpeg": JpegImageFile,
 }
 _MOST_PIXELS = 1 << 26  # 67 million; more is a mistake in the header, and would fill the memory
+_SMOOTHED = PIL.Image.Resampling.BILINEAR
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -43,13 +46,18 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> NDArray
     Raises:
         UserError: the file is missing, truncated, too large or not what its suffix says.
     """
-    with _opened(path) as image:
+    with _naming(path):
+        png = Png.read(path, _MOST_PIXELS) if Path(path).suffix.lower() == ".png" else None
+        if png is not None and png.is_quick:
+            pixels = png.pixels()
+            return pixels if size is None else np.asarray(PIL.Image.fromarray(pixels).resize(size, _SMOOTHED))
+    with _opened(path, None if png is None else io.BytesIO(png.uncompressed())) as image:
         if size is None:
             return np.asarray(_rgb(image))
         drafted = image.draft("RGB", size)  # only JPEG has drafts
         # The part of the draft that the image covers: its last column and row may be cut by the edge.
         box = None if drafted is None else drafted[1]
-        return np.asarray(_rgb(image).resize(size, PIL.Image.Resampling.BILINEAR, box))
+        return np.asarray(_rgb(image).resize(size, _SMOOTHED, box))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -63,22 +71,34 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[PIL.ImageFile.ImageFile]:
-    """Opens an image file with Pillow, not decoded yet; what goes wrong in the block becomes a `UserError`."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
-        raise UserError(f"{path}: images must be {' or '.join(_FORMATS)} files")
-    try:
-        require_regular(path)
+def _opened(path: str | Path, content: io.BytesIO | None = None) -> Iterator[PIL.ImageFile.ImageFile]:
+    """Opens an image file with Pillow, not decoded yet; what goes wrong in the block becomes a `UserError`.
+
+    Args:
+        path: the file.
+        content: what to read in place of the file; None: the file.
+    """
+    with _naming(path):
         # Only this format, whatever else Pillow knows: other decoders are slower, check less, or run other programs.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged EXIF entries, which are not looked at
-            opened = _FORMATS[suffix](path)
+            opened = _FORMATS[Path(path).suffix.lower()](path if content is None else content)
         with opened as image:
             width, height = image.size
             if not 0 < width * height <= _MOST_PIXELS:
                 raise UserError(f"{path}: says that it has {width} x {height} pixels; replace the image")
             yield image
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Looks whether a file may be read as an image; what goes wrong in the block becomes a `UserError` of one line."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise UserError(f"{path}: images must be {' or '.join(_FORMATS)} files")
+    try:
+        require_regular(path)
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{path}: the image is missing; unpack the images there") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
