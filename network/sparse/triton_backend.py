@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,8 +22,9 @@ from torch.autograd.function import once_differentiable
 
 from network.sparse.backend_check import cases, first_wrong, made_up_surface
 from network.sparse.layers import KernelMap, Layer, SparseBackend, compute_dtype, finish
-from network.sparse.triton_geometry import Pairs, Tiles, find_children, find_neighbours, make_pairs, make_tiles
-from network.sparse.triton_kernels import INTERPRETED, convolve_tiles, interpreting, weight_gradient
+from network.sparse.triton_geometry import Neighbours, find_children, find_neighbours
+from network.sparse.triton_kernels import convolve, interpreting, weight_gradient
+from network.sparse.triton_tuning import INTERPRETED
 from utils.errors import UserError
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -36,24 +36,28 @@ class TritonMap:
     """A kernel map as tiles of output rows, for both directions.
 
     Attributes:
-        num_inputs, num_outputs: number of input and output rows.
-        forward, backward: tiles of the output rows, and of the input rows as outputs of the transposed convolution.
-        mirrored: whether offset k backward is offset K - 1 - k forward, K the kernel volume. That is so for submanifold
-            maps, where both tiles are the same object.
-        max_pairs: an upper bound of the number of pairs of all offsets.
+        forward, backward: neighbours of the output rows, and of the input rows as outputs of the transposed
+            convolution. For submanifold maps both are the same object: offset k backward is offset K - 1 - k forward, K
+            the kernel volume.
     """
 
-    num_inputs: int
-    num_outputs: int
-    forward: Tiles
-    backward: Tiles
-    mirrored: bool
-    max_pairs: int
+    forward: Neighbours
+    backward: Neighbours
 
-    @cached_property
-    def pairs(self) -> Pairs:
-        """Compact lists of the pairs for the gradient of the weights, made when training needs them."""
-        return make_pairs(self.forward, self.max_pairs)
+    @property
+    def num_inputs(self) -> int:
+        """The number of input rows."""
+        return len(self.backward)
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of output rows."""
+        return len(self.forward)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether this is a submanifold map."""
+        return self.forward.mirrored
 
     def transposed(self) -> TritonMap:
         """Returns the map of the transposed (inverse) convolution.
@@ -63,11 +67,7 @@ class TritonMap:
         """
         if self.mirrored:
             raise ValueError("the triton backend transposes strided maps only")
-        return self._reversed
-
-    @cached_property
-    def _reversed(self) -> TritonMap:
-        return TritonMap(self.num_outputs, self.num_inputs, self.backward, self.forward, False, self.max_pairs)
+        return TritonMap(self.backward, self.forward)
 
     def convolve(
         self,
@@ -97,7 +97,7 @@ class TritonMap:
         tensors = [tensor for tensor in (features, weight, bias, residual) if tensor is not None]
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             features, weight = features.to(dtype), weight.to(dtype)
-            return convolve_tiles(features, weight, self.forward, False, bias, residual, slope)
+            return convolve(features, weight, self.forward, False, bias, residual, slope)
         out = _TritonConvolution.apply(features, weight, bias, self, dtype)
         assert isinstance(out, Tensor)
         # In training a BatchNorm comes in between, so fusing bias, residual and activation would gain nothing.
@@ -106,7 +106,7 @@ class TritonMap:
     def _check(self, features: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
         if dtype not in _DTYPES:
             raise ValueError(f"the triton backend takes features of fp32, fp16 or bf16, got {dtype}")
-        wanted = (self.forward.live.shape[1], self.num_inputs, features.shape[1])
+        wanted = (len(self.forward.table), self.num_inputs, features.shape[1])
         if (len(weight), len(features), weight.shape[1]) != wanted:
             raise ValueError(
                 f"a map of {self.num_inputs} input rows and {wanted[0]} offsets does not fit features "
@@ -125,7 +125,7 @@ class _TritonConvolution(torch.autograd.Function):
         ctx.save_for_backward(x, w)
         ctx.kernel_map = kernel_map
         ctx.dtypes = features.dtype, weight.dtype, None if bias is None else bias.dtype
-        return convolve_tiles(x, w, kernel_map.forward, bias=bias)
+        return convolve(x, w, kernel_map.forward, bias=bias)
 
     @staticmethod
     @once_differentiable
@@ -137,10 +137,10 @@ class _TritonConvolution(torch.autograd.Function):
         grad_features = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             # out = sum_k S_k x W_k, so dx = sum_k S_k^T dout W_k^T: the transposed map with transposed weights.
-            grad_features = convolve_tiles(grad, w.transpose(1, 2), kernel_map.backward, kernel_map.mirrored)
+            grad_features = convolve(grad, w.transpose(1, 2), kernel_map.backward, kernel_map.mirrored)
             grad_features = grad_features.to(features_dtype)
         if ctx.needs_input_grad[1]:
-            grad_weight = weight_gradient(x, grad, kernel_map.pairs, weight_dtype)
+            grad_weight = weight_gradient(x, grad, kernel_map.forward.pairs, weight_dtype)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum(0, dtype=torch.float32).to(bias_dtype)
         return grad_features, grad_weight, grad_bias, None, None
@@ -160,9 +160,9 @@ def submanifold_map(keys: Tensor, kernel_size: int) -> TritonMap:
     if kernel_size != 3:
         raise ValueError(f"the triton backend takes kernel size 3, got {kernel_size}")
     _check_device(keys.device)
-    tiles = make_tiles(find_neighbours(keys.contiguous()))
     # If out[p] takes in[p + d] under offset d, out[p + d] takes in[p] under -d: the same tiles serve both directions.
-    return TritonMap(len(keys), len(keys), tiles, tiles, True, 27 * len(keys))
+    neighbours = Neighbours(find_neighbours(keys.contiguous()), mirrored=True, max_pairs=13 * len(keys))
+    return TritonMap(neighbours, neighbours)
 
 
 def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> TritonMap:
@@ -179,7 +179,7 @@ def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> TritonMap:
     """
     _check_device(keys.device)
     children, parents = find_children(keys.contiguous(), parent.contiguous(), num_coarse)
-    return TritonMap(len(keys), num_coarse, make_tiles(children), make_tiles(parents), False, len(keys))
+    return TritonMap(*(Neighbours(table, mirrored=False, max_pairs=len(keys)) for table in (children, parents)))
 
 
 def _check_device(device: torch.device) -> None:

@@ -14,17 +14,31 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
-from network.sparse.triton_geometry import TILE, Pairs, Tiles, blocks, launch
+from network.sparse.triton_geometry import TILE, Neighbours, Pairs, blocks, launch
+from network.sparse.triton_tuning import (
+    INTERPRETED,
+    convolution_configs,
+    fitting_convolutions,
+    fitting_gradients,
+    gradient_configs,
+    launch_tuned,
+    size_of,
+)
 from utils.fp32 import matmul_in_tf32
 
-INTERPRETED: bool = knobs.runtime.interpret  # the kernels below run in Triton's interpreter, on any device
 _WIDEN = tl.constexpr(INTERPRETED)  # the interpreter would multiply the bits of bf16 as if they were integers
+_TILE = tl.constexpr(TILE)
 
 # The pairs of an offset are divided among programs in multiples of this, whatever the tuner chooses: so the order of
 # the sums, and with it the result, depends on the map alone.
 _SHARE = 128
 _PARTIAL_SUMS = 1 << 21  # numbers in the partial sums of a weight gradient: 8 MiB, a fraction of the L2 cache
 _MOST_SHARES = 4 if INTERPRETED else 512  # the interpreter runs programs one after another
+_MOST_SPLITS = 4  # programs that share the offsets of a tile
+_WIDE = 128  # channels of a layer that computes longer than it loads
+_COMBINED = 1024  # numbers per program that adds up the splits
+_LEVELS = (1, 0, 2)  # the order in which the z levels of a kernel are added up
+_PROGRAMS = 132  # that a large GPU runs at once, one on each multiprocessor (H100)
 
 
 def interpreting() -> bool:
@@ -32,10 +46,10 @@ def interpreting() -> bool:
     return INTERPRETED and knobs.runtime.interpret
 
 
-def convolve_tiles(
+def convolve(
     features: Tensor,
     weight: Tensor,
-    tiles: Tiles,
+    neighbours: Neighbours,
     mirrored: bool = False,
     bias: Tensor | None = None,
     residual: Tensor | None = None,
@@ -46,7 +60,7 @@ def convolve_tiles(
     Args:
         features: (V_in, C_in) fp32, fp16 or bf16.
         weight: (K, C_in, C_out) in the same type, K the kernel volume, any strides.
-        tiles: tiles of the output rows.
+        neighbours: neighbours of the output rows.
         mirrored: whether to use weight[K - 1 - k] in place of weight[k].
         bias: (C_out,) or None.
         residual: (V_out, C_out) or None.
@@ -56,23 +70,61 @@ def convolve_tiles(
         (V_out, C_out) in the type of the features; sums are accumulated in fp32 and rounded once.
     """
     volume, c_in, c_out = weight.shape
-    num_tiles, features = len(tiles.num_live), _rows_together(features)
-    out = features.new_empty(len(tiles.order), c_out)
-    if not num_tiles:
+    num_rows, features = len(neighbours), _rows_together(features)
+    out = features.new_empty(num_rows, c_out)
+    if not num_rows:
         return out
+    splits = num_splits(num_rows, c_out)
+    tiles = neighbours.tiles(splits == 1 and by_level_pays(features.dtype, c_in, c_out))
     # A missing bias or residual is replaced by a tensor of the same type: the types are part of the tuner's key.
     bias_or_any = weight if bias is None else bias.to(weight.dtype).contiguous()
     residual_or_any = out if residual is None else _rows_together(residual.to(out.dtype))
+    # Sums that are not complete: of a row's levels so far, or of each share of a tile's offsets.
+    partial = out
+    if splits > 1 or (tiles.num_groups > 1 and out.dtype != torch.float32):
+        partial = torch.empty((splits, num_rows, c_out), dtype=torch.float32, device=out.device)
+    epilogue = {"HAS_BIAS": bias is not None, "HAS_RESIDUAL": residual is not None}
+    kind = {"C_IN": c_in, "C_OUT": c_out, "VOLUME": volume, "MIRRORED": mirrored, "PRECISION": _precision(features)}
+    kind |= {"GROUPS": tiles.num_groups, "SPLITS": splits}
+    size = size_of(blocks(num_rows, TILE))
 
-    launch(
-        _convolution_kernel, lambda config: num_tiles * blocks(c_out, config["BLOCK_N"]),
-        features, weight, bias_or_any, residual_or_any, out,
-        tiles.order, tiles.live, tiles.num_live, tiles.neighbours, len(tiles.order), float(slope),
-        features.stride(0), *weight.stride(), residual_or_any.stride(0),
-        C_IN=c_in, C_OUT=c_out, VOLUME=volume, MIRRORED=mirrored, PRECISION=_precision(features),
-        HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None, BLOCK_M=TILE,
-    )  # fmt: skip
+    def programs(config: dict[str, Any]) -> int:
+        return blocks(num_rows, config["BLOCK_M"]) * blocks(c_out, config["BLOCK_N"]) * splits
+
+    # Each group adds to what the one before has written. Every row is in the level of the centre, which comes first.
+    for group in (0,) if tiles.num_groups == 1 else _LEVELS:
+        launch_tuned(
+            _convolution_kernel, (features.dtype, size, *kind.values()), programs,
+            features, weight, bias_or_any, residual_or_any, out, partial,
+            tiles.order, tiles.masks, tiles.neighbours, tiles.groups_of, num_rows, tiles.neighbours.shape[1],
+            float(slope), group, size, features.stride(0), *weight.stride(), residual_or_any.stride(0),
+            **kind, **epilogue,
+        )  # fmt: skip
+    if splits > 1:
+        launch(
+            _combine_kernel, blocks(num_rows * c_out, _COMBINED),
+            partial, bias_or_any, residual_or_any, out, num_rows * c_out, float(slope), residual_or_any.stride(0),
+            C_OUT=c_out, SPLITS=splits, BLOCK=_COMBINED, **epilogue,
+        )  # fmt: skip
     return out
+
+
+def by_level_pays(dtype: torch.dtype, c_in: int, c_out: int) -> bool:
+    """Returns whether to compute a 3x3x3 kernel level by level: fewer products are wasted, but sums are read again.
+
+    That pays where the matrix units are the limit: in fp32, whose products are several each, and for wide layers. A
+    narrow layer in half precision waits for its rows.
+    """
+    return dtype == torch.float32 or min(c_in, c_out) >= _WIDE
+
+
+def num_splits(num_rows: int, c_out: int) -> int:
+    """Returns how many programs share the offsets of a tile: several if a GPU would be idle otherwise.
+
+    It follows from the size alone, so that the order of the sums does not depend on the tuner.
+    """
+    programs = blocks(num_rows, TILE) * blocks(c_out, 64)
+    return next((splits for splits in (_MOST_SPLITS, 2) if programs * splits <= _PROGRAMS), 1)
 
 
 def weight_gradient(features: Tensor, grad: Tensor, pairs: Pairs, out_dtype: torch.dtype) -> Tensor:
@@ -90,23 +142,26 @@ def weight_gradient(features: Tensor, grad: Tensor, pairs: Pairs, out_dtype: tor
         (K, C_in, C_out), K the kernel volume.
     """
     features, grad = _rows_together(features), _rows_together(grad)
-    volume, c_in, c_out = len(pairs.ends), features.shape[1], grad.shape[1]
+    volume, c_in, c_out = pairs.volume, features.shape[1], grad.shape[1]
     shares = min(max(_PARTIAL_SUMS // (c_in * c_out), 16), _MOST_SHARES)
     # The last share of each offset may be incomplete, so up to `volume` more shares are needed.
     partial = features.new_empty((shares + volume, c_in, c_out), dtype=torch.float32)
     result = features.new_empty((volume, c_in, c_out), dtype=out_dtype)
+    shared = {"VOLUME": volume, "MIRRORED": pairs.mirrored, "SHARES": shares, "SHARE": _SHARE}
+    kind = {"C_IN": c_in, "C_OUT": c_out, "PRECISION": _precision(features)}
+    size, capacity = size_of(blocks(pairs.num_rows, TILE)), pairs.rows.shape[1]
 
     def programs(config: dict[str, Any]) -> int:
         return (shares + volume) * blocks(c_in, config["BLOCK_IN"]) * blocks(c_out, config["BLOCK_OUT"])
 
-    shared = {"VOLUME": volume, "SHARES": shares, "SHARE": _SHARE}
-    launch(
-        _weight_gradient_kernel, programs,
-        features, grad, pairs.inputs, pairs.outputs, pairs.ends, partial, features.stride(0), grad.stride(0),
-        C_IN=c_in, C_OUT=c_out, PRECISION=_precision(features), **shared,
+    launch_tuned(
+        _weight_gradient_kernel, (features.dtype, size, *kind.values(), volume), programs,
+        features, grad, pairs.rows, pairs.ends, partial, pairs.num_rows, capacity, size,
+        features.stride(0), grad.stride(0), **kind, **shared,
     )  # fmt: skip
     numbers, block = c_in * c_out, 256
-    launch(_sum_kernel, volume * blocks(numbers, block), partial, pairs.ends, result, numbers, BLOCK=block, **shared)
+    programs_of_sum = volume * blocks(numbers, block)
+    launch(_sum_kernel, programs_of_sum, partial, pairs.ends, result, pairs.num_rows, numbers, BLOCK=block, **shared)
     return result
 
 
@@ -116,98 +171,72 @@ def _rows_together(tensor: Tensor) -> Tensor:
 
 
 def _precision(features: Tensor) -> str:
-    """Returns how products of fp32 are computed: "tf32" or "ieee"; other types always use "ieee"."""
-    return "tf32" if features.dtype == torch.float32 and matmul_in_tf32() else "ieee"
+    """Returns how products of fp32 are computed: "tf32", or "tf32x3" in full precision; other types have one way only.
 
-
-def _fits(block: int, channels: int, least: int, most: int) -> bool:
-    """Returns whether a block is neither wider than the channels nor much narrower."""
-    width = min(max(1 << (channels - 1).bit_length(), least), most)
-    return width // 4 <= block <= width
-
-
-# These blocks compile with almost no spilled registers for compute capability 8.0 and 9.0 (`python -m
-# tests.support.triton_compile --all`). They need less than 99 KB of shared memory, which every such GPU has; with TF32
-# up to 144 KB, and the tuner skips what does not fit. Triton divides the stages of a pipeline between loads that depend
-# on each other, here rows and then their features: with 3 stages the features of one product are loaded while another
-# product is computed, with 5 stages those of two; 4 stages are no better than 3.
-_CONVOLUTION_BLOCKS = [  # BLOCK_N, BLOCK_K, warps, stages
-    (32, 16, 4, 5),
-    (32, 32, 4, 5),
-    (64, 16, 4, 5),
-    (64, 32, 4, 5),
-    (64, 64, 4, 3),
-    (64, 64, 4, 5),
-    (128, 32, 4, 5),
-    (128, 64, 8, 3),
-    (128, 64, 8, 5),
-    (256, 32, 8, 5),
-    (256, 64, 8, 3),
-]
-_GRADIENT_BLOCKS = [  # BLOCK_IN, BLOCK_OUT, BLOCK_P, warps, stages
-    (16, 32, 64, 4, 3),
-    (16, 64, 64, 4, 3),
-    (32, 32, 64, 4, 3),
-    (64, 32, 64, 4, 3),
-    (32, 64, 64, 4, 3),
-    (64, 64, 32, 4, 5),
-    (64, 64, 64, 4, 5),
-    (128, 64, 32, 4, 5),
-    (64, 128, 32, 4, 5),
-    (128, 128, 32, 8, 5),
-]
-
-
-def _convolution_configs() -> list[triton.Config]:
-    blocks = [(32, 16, 4, 3)] if INTERPRETED else _CONVOLUTION_BLOCKS
-    return [triton.Config({"BLOCK_N": n, "BLOCK_K": k}, num_warps=w, num_stages=s) for n, k, w, s in blocks]
-
-
-def convolution_fits(block: tuple[int, ...], bytes_per_number: int, c_in: int, c_out: int) -> bool:
-    """Returns whether an entry of `_CONVOLUTION_BLOCKS` suits the channels.
-
-    Blocks of 256 output channels are not used in fp32: they would fill the registers.
+    tf32x3 splits every number into two of TF32 and adds up three products: as exact as fp32 within a factor of two, on
+    the matrix units.
     """
-    return _fits(block[0], c_out, 32, 128 if bytes_per_number == 4 else 256) and _fits(block[1], c_in, 16, 64)
+    if features.dtype != torch.float32:
+        return "ieee"
+    return "tf32" if matmul_in_tf32() else "tf32x3"
 
 
-def _fitting_convolutions(configs: list[triton.Config], arguments: dict[str, Any], **more: Any) -> list[triton.Config]:
-    size, channels = arguments["features"].element_size(), (more["C_IN"], more["C_OUT"])
-    return [c for c in configs if convolution_fits((c.kwargs["BLOCK_N"], c.kwargs["BLOCK_K"]), size, *channels)]
+@triton.jit
+def _lowest_bit(mask):
+    """Returns the number of the lowest bit that is set: a power of two is its own exponent as a float."""
+    return ((mask & -mask).to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
 
 
-# The number of voxels is not in the key: it differs from scan to scan. Triton adds the types of the tensors to the key.
+@triton.jit
+def _count_bits(mask):
+    """Counts the bits that are set, of up to 31, in parallel."""
+    mask -= (mask >> 1) & 0x55555555
+    mask = (mask & 0x33333333) + ((mask >> 2) & 0x33333333)
+    mask = (mask + (mask >> 4)) & 0x0F0F0F0F
+    mask += mask >> 8
+    return (mask + (mask >> 16)) & 0x3F
+
+
+# Triton adds the types of the tensors to the key. `size` stands for the number of voxels, which differs from scan to
+# scan.
 @triton.autotune(
-    _convolution_configs(),
-    key=["C_IN", "C_OUT", "VOLUME", "MIRRORED", "PRECISION"],
-    prune_configs_by={"early_config_prune": _fitting_convolutions},
+    convolution_configs(),
+    key=["C_IN", "C_OUT", "VOLUME", "MIRRORED", "PRECISION", "GROUPS", "SPLITS", "size"],
+    prune_configs_by={"early_config_prune": fitting_convolutions},
     cache_results=True,
 )
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_rows", "group", "size"])
 def _convolution_kernel(
-    features, weight, bias, residual, out,
-    order, live, num_live, neighbours, num_rows, slope,
+    features, weight, bias, residual, out, partial,
+    order, masks, neighbours, groups_of, num_rows, places, slope, group, size,
     features_row, weight_offset, weight_in, weight_out, residual_row,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, VOLUME: tl.constexpr, MIRRORED: tl.constexpr, PRECISION: tl.constexpr,
-    HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
+    GROUPS: tl.constexpr, SPLITS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Computes one tile of rows times BLOCK_N output channels.
+    """Computes one tile of rows times BLOCK_N output channels, at the offsets of one group or one share of them.
 
     The loops over the live offsets of the tile and over the input channels are one loop, so that the data of the next
-    offset are loaded while this one is multiplied.
+    offset are loaded while this one is multiplied. Which offsets are live is in a register: nothing waits for it.
     """
     # Programs of the same rows are neighbours, so the rows that one has gathered are in the cache for the next.
     BLOCKS: tl.constexpr = (C_OUT + BLOCK_N - 1) // BLOCK_N
     DEPTH: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
-    tile = tl.program_id(0) // BLOCKS
-    places = tile * BLOCK_M + tl.arange(0, BLOCK_M)
-    n = (tl.program_id(0) % BLOCKS) * BLOCK_N + tl.arange(0, BLOCK_N)
+    split = tl.program_id(0) % SPLITS
+    tile = tl.program_id(0) // (BLOCKS * SPLITS)
+    place = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = (tl.program_id(0) // SPLITS % BLOCKS) * BLOCK_N + tl.arange(0, BLOCK_N)
+    first_offset = group * (VOLUME // GROUPS)
+    live = 0
+    for part in tl.static_range(BLOCK_M // _TILE):  # pyright: ignore[reportGeneralTypeIssues]
+        live |= tl.load(masks + group * (places // _TILE) + tile * (BLOCK_M // _TILE) + part)
+    steps = (_count_bits(live) - split + SPLITS - 1) // SPLITS * DEPTH
+    for number in tl.static_range(SPLITS - 1):  # pyright: ignore[reportGeneralTypeIssues]
+        live = tl.where(number < split, live & (live - 1), live)
     sums = tl.full([BLOCK_M, BLOCK_N], 0.0, tl.float32)
-    for step in range(tl.load(num_live + tile) * DEPTH):
-        entry = tile * VOLUME + step // DEPTH
-        offset = tl.load(live + entry)
-        neighbour = tl.load(neighbours + entry * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    for step in range(steps):
+        offset = first_offset + _lowest_bit(live)
+        neighbour = tl.load(neighbours + offset * places + place)[:, None]
         k = (step % DEPTH) * BLOCK_K + tl.arange(0, BLOCK_K)  # pyright: ignore[reportOperatorIssue]
         # Rows times channels can exceed 2^31.
         here = features + neighbour.to(tl.int64) * features_row + k[None, :]
@@ -218,18 +247,68 @@ def _convolution_kernel(
         if _WIDEN:
             x, w = x.to(tl.float32), w.to(tl.float32)
         sums = tl.dot(x, w, sums, input_precision=PRECISION)
-    rows = tl.load(order + places, mask=places < num_rows, other=0)[:, None]
-    inside = (places < num_rows)[:, None] & (n < C_OUT)[None, :]
-    if HAS_BIAS:
-        sums += tl.load(bias + n, mask=n < C_OUT, other=0.0).to(tl.float32)[None, :]
-    if HAS_RESIDUAL:
-        sums += tl.load(residual + rows * residual_row + n[None, :], mask=inside, other=0.0).to(tl.float32)
-    sums = tl.where(sums > 0, sums, sums * slope)
-    tl.store(out + rows * C_OUT + n[None, :], sums.to(out.dtype.element_ty), mask=inside)
+        rest = live
+        for _ in tl.static_range(SPLITS):  # pyright: ignore[reportGeneralTypeIssues]
+            rest &= rest - 1
+        live = tl.where(step % DEPTH == DEPTH - 1, rest, live)
+    inside = place < num_rows
+    first_row = group.to(tl.int64) * num_rows
+    rows = tl.load(order + first_row + place, mask=inside, other=first_row) - first_row
+    at = rows[:, None] * C_OUT + n[None, :]
+    used = (n < C_OUT)[None, :]
+    if SPLITS > 1:
+        tl.store(partial + split.to(tl.int64) * num_rows * C_OUT + at, sums, mask=inside[:, None] & used)
+    else:
+        done = inside
+        if GROUPS > 1:
+            levels = tl.load(groups_of + rows, mask=inside, other=0)
+            begun = group == 1  # the level of the centre
+            inside = inside & (begun | ((levels >> group) & 1 == 1))
+            later = tl.where(begun, 5, tl.where(group == 0, 4, 0))  # the levels to come, as bits
+            done = inside & (levels & later == 0)
+            sums += tl.load(partial + at, mask=(inside & (group != 1))[:, None] & used, other=0.0).to(tl.float32)
+            tl.store(
+                partial + at, sums.to(partial.dtype.element_ty), mask=(inside & (levels & later != 0))[:, None] & used
+            )
+        row = rows[:, None] * residual_row
+        sums = _finished(
+            sums, bias, residual, row, n[None, :], slope, done[:, None] & used, used, HAS_BIAS, HAS_RESIDUAL
+        )
+        tl.store(out + at, sums.to(out.dtype.element_ty), mask=done[:, None] & used)
 
 
 @triton.jit
-def _shares(ends, VOLUME: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr):
+def _finished(
+    sums, bias, residual, residual_row, n, slope, inside, used, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr
+):  # fmt: skip
+    """Computes LeakyReLU(sums + bias + residual); `n` are the output channels, `residual_row` where its rows begin."""
+    if HAS_BIAS:
+        sums += tl.load(bias + n, mask=used, other=0.0).to(tl.float32)
+    if HAS_RESIDUAL:
+        sums += tl.load(residual + residual_row + n, mask=inside, other=0.0).to(tl.float32)
+    return tl.where(sums > 0, sums, sums * slope)
+
+
+@triton.jit(do_not_specialize=["numbers"])
+def _combine_kernel(
+    partial, bias, residual, out, numbers, slope, residual_row,
+    C_OUT: tl.constexpr, SPLITS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Adds up the shares of each sum in their order, and finishes it."""
+    number = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = number < numbers
+    sums = tl.load(partial + number, mask=inside, other=0.0)
+    for split in tl.static_range(1, SPLITS):  # pyright: ignore[reportGeneralTypeIssues]
+        sums += tl.load(partial + split * tl.cast(numbers, tl.int64) + number, mask=inside, other=0.0)
+    row, n = number // C_OUT, number % C_OUT
+    sums = _finished(sums, bias, residual, row * residual_row, n, slope, inside, inside, HAS_BIAS, HAS_RESIDUAL)
+    tl.store(out + number, sums.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _shares(
+    ends, num_rows, VOLUME: tl.constexpr, MIRRORED: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr
+):  # fmt: skip
     """Divides the pairs into shares of equal length, each of one offset; a share is the work of one program.
 
     Returns:
@@ -237,55 +316,51 @@ def _shares(ends, VOLUME: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexp
         programs. An end is exclusive.
     """
     offset = tl.arange(0, 32)
-    end = tl.load(ends + offset, mask=offset < VOLUME, other=0)
-    begin = tl.load(ends + offset - 1, mask=(offset > 0) & (offset < VOLUME), other=0)
-    total = tl.max(end, axis=0)  # the ends ascend
+    listed, used = offset, offset < VOLUME
+    if MIRRORED:  # offset K - 1 - k has the pairs of offset k; the centre has none in the lists
+        listed = tl.minimum(offset, VOLUME - 1 - offset)
+        used = used & (offset != VOLUME // 2)
+    end = tl.load(ends + listed, mask=used, other=0)
+    begin = tl.load(ends + listed - 1, mask=used & (listed > 0), other=0)
+    if MIRRORED:
+        end = tl.where(offset == VOLUME // 2, num_rows, end)
+    total = tl.sum(end - begin, axis=0)
     length = tl.maximum((total + SHARES * SHARE - 1) // (SHARES * SHARE) * SHARE, SHARE)
     programs = (end - begin + length - 1) // length
     last = tl.cumsum(programs, axis=0)
     return length, begin, end, last - programs, last
 
 
-def _gradient_configs() -> list[triton.Config]:
-    blocks = [(16, 32, 32, 4, 3)] if INTERPRETED else _GRADIENT_BLOCKS
-    return [
-        triton.Config({"BLOCK_IN": i, "BLOCK_OUT": o, "BLOCK_P": p}, num_warps=w, num_stages=s)
-        for i, o, p, w, s in blocks
-    ]
-
-
-def gradient_fits(block: tuple[int, ...], c_in: int, c_out: int) -> bool:
-    """Returns whether an entry of `_GRADIENT_BLOCKS` suits the channels."""
-    return _fits(block[0], c_in, 16, 128) and _fits(block[1], c_out, 32, 128)
-
-
-def _fitting_gradients(configs: list[triton.Config], arguments: dict[str, Any], **more: Any) -> list[triton.Config]:
-    channels = more["C_IN"], more["C_OUT"]
-    return [c for c in configs if gradient_fits((c.kwargs["BLOCK_IN"], c.kwargs["BLOCK_OUT"]), *channels)]
-
-
 @triton.autotune(
-    _gradient_configs(),
-    key=["C_IN", "C_OUT", "VOLUME", "PRECISION"],
-    prune_configs_by={"early_config_prune": _fitting_gradients},
+    gradient_configs(),
+    key=["C_IN", "C_OUT", "VOLUME", "PRECISION", "size"],
+    prune_configs_by={"early_config_prune": fitting_gradients},
     cache_results=True,
 )
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows", "capacity", "size"])
 def _weight_gradient_kernel(
-    features, grad, inputs, outputs, ends, partial, features_row, grad_row,
-    C_IN: tl.constexpr, C_OUT: tl.constexpr, VOLUME: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK_IN: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_P: tl.constexpr,
+    features, grad, pair_rows, ends, partial, num_rows, capacity, size, features_row, grad_row,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, PRECISION: tl.constexpr,
+    VOLUME: tl.constexpr, MIRRORED: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr,
+    BLOCK_IN: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """Computes the sum over one share of the pairs, for BLOCK_IN x BLOCK_OUT numbers of the gradient of its offset."""
     WIDE: tl.constexpr = (C_OUT + BLOCK_OUT - 1) // BLOCK_OUT
     BLOCKS: tl.constexpr = (C_IN + BLOCK_IN - 1) // BLOCK_IN * WIDE
     program = tl.program_id(0) // BLOCKS
-    length, begin, end, first, last = _shares(ends, VOLUME, SHARES, SHARE)  # pyright: ignore[reportGeneralTypeIssues]
+    length, begin, end, first, last = _shares(  # pyright: ignore[reportGeneralTypeIssues]
+        ends, num_rows, VOLUME, MIRRORED, SHARES, SHARE
+    )
     mine = (first <= program) & (program < last)  # true for one offset, or for none if this program has no share
     from_pair = tl.sum(tl.where(mine, begin + (program - first) * length, 0), axis=0)
     to_pair = tl.minimum(from_pair + length, tl.sum(tl.where(mine, end, 0), axis=0))
     if to_pair <= from_pair:
         return
+    offset = tl.sum(tl.where(mine, tl.arange(0, 32), 0), axis=0)
+    swapped = MIRRORED & (offset > VOLUME // 2)
+    centre = MIRRORED & (offset == VOLUME // 2)
+    inputs = pair_rows + tl.where(swapped, capacity, 0)
+    outputs = pair_rows + tl.where(swapped, 0, capacity)
     block = tl.program_id(0) % BLOCKS
     i = (block // WIDE) * BLOCK_IN + tl.arange(0, BLOCK_IN)
     o = (block % WIDE) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
@@ -293,8 +368,10 @@ def _weight_gradient_kernel(
     for start in range(from_pair, to_pair, BLOCK_P):
         pair = start + tl.arange(0, BLOCK_P)
         inside = pair < to_pair
-        x_row = tl.load(inputs + pair, mask=inside, other=0)[:, None].to(tl.int64)
-        g_row = tl.load(outputs + pair, mask=inside, other=0)[:, None].to(tl.int64)
+        own = tl.where(inside & centre, pair, 0)  # a row that is paired with itself
+        listed = inside & (centre == 0)
+        x_row = (own + tl.load(inputs + pair, mask=listed, other=0))[:, None].to(tl.int64)
+        g_row = (own + tl.load(outputs + pair, mask=listed, other=0))[:, None].to(tl.int64)
         x = tl.load(features + x_row * features_row + i[None, :], mask=inside[:, None] & (i < C_IN)[None, :], other=0.0)
         g = tl.load(grad + g_row * grad_row + o[None, :], mask=inside[:, None] & (o < C_OUT)[None, :], other=0.0)
         if _WIDEN:
@@ -304,14 +381,16 @@ def _weight_gradient_kernel(
     tl.store(there, sums, mask=(i < C_IN)[:, None] & (o < C_OUT)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _sum_kernel(
-    partial, ends, result, numbers,
-    VOLUME: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr, BLOCK: tl.constexpr,
+    partial, ends, result, num_rows, numbers,
+    VOLUME: tl.constexpr, MIRRORED: tl.constexpr, SHARES: tl.constexpr, SHARE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Adds up the partial sums of one offset in a fixed order."""
     offset = tl.program_id(0) % VOLUME
-    _, _, _, first, last = _shares(ends, VOLUME, SHARES, SHARE)  # pyright: ignore[reportGeneralTypeIssues]
+    _, _, _, first, last = _shares(  # pyright: ignore[reportGeneralTypeIssues]
+        ends, num_rows, VOLUME, MIRRORED, SHARES, SHARE
+    )
     mine = tl.arange(0, 32) == offset
     begin = tl.sum(tl.where(mine, first, 0), axis=0)
     end = tl.sum(tl.where(mine, last, 0), axis=0)

@@ -22,7 +22,7 @@ import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
-_NAMES = ("triton_geometry", "triton_kernels", "triton_backend")
+_NAMES = ("triton_geometry", "triton_tuning", "triton_kernels", "triton_backend")
 
 
 @contextmanager
