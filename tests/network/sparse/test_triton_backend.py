@@ -36,7 +36,7 @@ from utils.fp32 import set_fp32_arithmetic
 
 MODULES = interpreted_modules()
 triton = MODULES["triton_backend"]
-kernels, geometry = MODULES["triton_kernels"], MODULES["triton_geometry"]
+kernels, geometry, tuning = (MODULES[f"triton_{name}"] for name in ("kernels", "geometry", "tuning"))
 
 CPU = torch.device("cpu")
 REFUSED = {  # operations that wait for the device, or tell the host what is on it
@@ -49,6 +49,17 @@ REFUSED = {  # operations that wait for the device, or tell the host what is on 
 def interpreter():
     with interpreted_library():
         yield
+
+
+WAYS = {"whole": (1, False), "two splits": (2, False), "four splits": (4, False), "levels": (1, True)}
+"""Ways of a convolution -> number of programs that share a tile's offsets, and whether z levels are apart."""
+
+
+def go(way: str, monkeypatch) -> None:
+    """Makes convolutions go one way; small ones are split otherwise."""
+    splits, by_level = WAYS[way]
+    monkeypatch.setattr(kernels, "num_splits", lambda num_rows, c_out: splits)
+    monkeypatch.setattr(kernels, "by_level_pays", lambda dtype, c_in, c_out: by_level)
 
 
 def inputs_for(kernel_map, kind: str, dtype=torch.float32, c_in: int = 5, c_out: int = 7) -> list[Tensor]:
@@ -85,19 +96,56 @@ def test_channels_of_any_number(c_in, c_out) -> None:
     assert all(relative_error(f, e) < 1e-5 for f, e in zip(*gradients, strict=True))
 
 
-def test_weight_gradient_in_many_shares(monkeypatch) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_equals_dense_convolution(way, monkeypatch) -> None:
+    """The last tile is not filled, and rows have neighbours at one, two or three levels."""
+    go(way, monkeypatch)
+    kernel_map, *keys = make_map(triton, "submanifold", random_keys(4, count=150))
+    assert kernel_map.num_outputs % geometry.TILE and kernel_map.num_outputs > geometry.TILE
+    tensors = inputs_for(kernel_map, "submanifold", c_in=20, c_out=35)
+    residual = torch.randn(kernel_map.num_outputs, 35)
+    sums = dense_convolution("submanifold", 3, tuple(keys), *tensors)
+    expected = torch.nn.functional.leaky_relu(sums + residual, 0.1)
+    with torch.no_grad():
+        assert relative_error(kernel_map.convolve(*tensors, residual, 0.1), expected) < 1e-5
+        assert relative_error(kernel_map.convolve(*tensors), sums) < 1e-5
+        narrow = [t.bfloat16() for t in tensors]
+        exact = kernel_map.convolve(*(t.float() for t in narrow), residual.bfloat16().float(), 0.1)
+        found = kernel_map.convolve(*narrow, residual.bfloat16(), 0.1)
+        # Rounded once at the end, though the interpreter cuts off: sums in between are of float32.
+        assert ((found.float() - exact).abs() <= 1.01 * 2**-7 * exact.abs() + 1e-5).all()
+    found, wanted = (
+        torch.autograd.grad(out, tensors, torch.ones_like(sums).cumsum(1))
+        for out in (kernel_map.convolve(*tensors), sums)
+    )
+    assert all(relative_error(f, w) < 1e-5 for f, w in zip(found, wanted, strict=True))
+    if way == "levels":
+        assert len(set(kernel_map.forward.tiles(True).groups_of.tolist())) == 4
+
+
+def test_small_maps_are_split_and_wide_or_exact_layers_go_by_level() -> None:
+    """An H100 has 132 multiprocessors; scale 16 of a scan has 30 tiles."""
+    assert [kernels.num_splits(tiles * geometry.TILE, 64) for tiles in (1, 30, 33, 34, 66, 67, 1000)] == [4] * 3 + [
+        2, 2, 1, 1,
+    ]  # fmt: skip
+    assert kernels.num_splits(30 * geometry.TILE, 128) == 2 and kernels.num_splits(30 * geometry.TILE, 256) == 1
+    assert kernels.by_level_pays(torch.float32, 64, 64) and kernels.by_level_pays(torch.bfloat16, 128, 256)
+    assert not kernels.by_level_pays(torch.bfloat16, 64, 64) and not kernels.by_level_pays(torch.float16, 256, 64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weight_gradient_in_many_shares(kind, monkeypatch) -> None:
     """The pairs of the centre go to several programs, those of rare offsets to one, and an empty offset has none."""
-    kernel_map = triton.submanifold_map(random_keys(12, count=100), 3)
-    features, grad = torch.randn(kernel_map.num_inputs, 5), torch.randn(kernel_map.num_outputs, 7)
-    expected = torch.zeros(27, 5, 7)
-    begins = [0, *kernel_map.pairs.ends.tolist()[:-1]]
-    for offset, (begin, end) in enumerate(zip(begins, kernel_map.pairs.ends.tolist(), strict=True)):
-        rows, places = kernel_map.pairs.inputs[begin:end].long(), kernel_map.pairs.outputs[begin:end].long()
-        expected[offset] = features[rows].T @ grad[places]
-    assert kernel_map.pairs.ends[13] - kernel_map.pairs.ends[12] > 3 * 32
+    kernel_map, keys_in, keys_out = make_map(triton, kind, random_keys(12, count=100))
+    features, grad = torch.randn(len(keys_in), 5), torch.randn(len(keys_out), 7)
+    table = kernel_map.forward.table
+    expected = torch.zeros(len(table), 5, 7)
+    for offset, neighbours in enumerate(table.long()):
+        found = neighbours >= 0
+        expected[offset] = features[neighbours[found]].T @ grad[found]
     monkeypatch.setattr(kernels, "_SHARE", 32)
     monkeypatch.setattr(kernels, "_MOST_SHARES", 16)
-    found = kernels.weight_gradient(features, grad, kernel_map.pairs, torch.float32)
+    found = kernels.weight_gradient(features, grad, kernel_map.forward.pairs, torch.float32)
     assert relative_error(found, expected) < 1e-5
 
 
@@ -220,92 +268,6 @@ def test_scans_of_a_batch_do_not_meet(kind) -> None:
         assert torch.allclose(of_scan, together[unpack(keys_out)[0] == scan], atol=1e-5)
 
 
-def pairs_of_tiles(tiles) -> list[set[tuple[int, int]]]:
-    """Lists for each offset the (input row, output row) pairs in the tiles."""
-    volume = tiles.live.shape[1]
-    found: list[list[tuple[int, int]]] = [[] for _ in range(volume)]
-    for place, row in enumerate(tiles.order.tolist()):
-        tile, within = divmod(place, geometry.TILE)
-        for entry in range(int(tiles.num_live[tile])):
-            neighbour = int(tiles.neighbours[tile, entry, within])
-            if neighbour >= 0:
-                found[int(tiles.live[tile, entry])].append((neighbour, row))
-    assert all(len(pairs) == len(set(pairs)) for pairs in found)
-    return [set(pairs) for pairs in found]
-
-
-@pytest.mark.parametrize("voxels", SEARCHED)
-@pytest.mark.parametrize("kind", ["submanifold", "strided"])
-def test_neighbour_search_against_a_dictionary(voxels, kind) -> None:
-    kernel_map, keys, coarse = make_map(triton, kind, SEARCHED[voxels])
-    expected = pairs_by_dictionary(keys, coarse, KINDS[kind], 1 if kind == "submanifold" else 2)
-    assert pairs_of_tiles(kernel_map.forward) == expected
-    backward = pairs_of_tiles(kernel_map.backward)[:: -1 if kernel_map.mirrored else 1]
-    assert [{(i, o) for o, i in pairs} for pairs in backward] == expected
-
-    pairs = kernel_map.pairs
-    begins = [0, *pairs.ends.tolist()[:-1]]
-    for begin, end, wanted in zip(begins, pairs.ends.tolist(), expected, strict=True):
-        found = list(zip(pairs.inputs[begin:end].tolist(), pairs.outputs[begin:end].tolist(), strict=True))
-        assert len(found) == len(wanted)
-        assert set(found) == wanted
-    assert pairs.ends[-1] <= len(pairs.inputs)
-
-
-def test_pairs_of_the_transposed_map() -> None:
-    kernel_map, *_ = make_map(triton, "strided", random_keys(9))
-    pairs, swapped = kernel_map.pairs, kernel_map.transposed().pairs
-    assert torch.equal(pairs.ends, swapped.ends)
-    there, back = (Counter(zip(i.tolist(), o.tolist(), strict=True)) for i, o in (
-        (pairs.inputs, pairs.outputs), (swapped.outputs, swapped.inputs)
-    ))  # fmt: skip
-    assert there == back
-
-
-def test_tiles_are_the_rows_sorted_and_their_live_offsets_the_union() -> None:
-    keys = random_keys(10, count=300)
-    table = geometry.find_neighbours(keys)
-    tiles = geometry.make_tiles(table)
-    assert sorted(tiles.order.tolist()) == list(range(len(keys)))
-    assert len(tiles.num_live) == -(-len(keys) // geometry.TILE)
-    for tile, rows in enumerate(tiles.order.split(geometry.TILE)):
-        hits = (table[:, rows] >= 0).sum(1)
-        union = hits.nonzero()[:, 0].tolist()
-        assert int(tiles.num_live[tile]) == len(union)
-        assert tiles.live[tile, : len(union)].tolist() == union
-        assert tiles.hits[:, tile].tolist() == hits.tolist()
-
-
-def test_rows_follow_a_gray_code() -> None:
-    """Along the code one bit changes at a time: 0, 1, 11, 10, 110 and so on."""
-    table = geometry.find_neighbours(random_keys(10, count=80))
-    bits = geometry.significance(27)
-    masks = [sum(1 << bits[k] for k in range(27) if table[k, row] >= 0) for row in range(table.shape[1])]
-    place = [sum(((mask >> bit).bit_count() & 1) << bit for bit in range(27)) for mask in masks]
-    assert all(code ^ (code >> 1) == mask for code, mask in zip(place, masks, strict=True))
-    expected = sorted(range(len(place)), key=lambda row: -place[row])
-    assert geometry.make_tiles(table).order.tolist() == expected
-
-
-def test_sorting_saves_products() -> None:
-    """On a rough surface, tiles of sorted rows have fewer live offsets than tiles of unsorted rows."""
-    y, x = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
-    height = (x * 7 + y * 3) % 11 // 4 + (x + 2 * y) // 4
-    keys = torch.unique(pack(torch.zeros_like(x), height, y, x))
-    table = geometry.find_neighbours(keys)
-    unsorted = sum(int((rows >= 0).any(1).sum()) for rows in table.split(geometry.TILE, dim=1))
-    assert geometry.make_tiles(table).num_live.sum() < 0.75 * unsorted
-
-
-def test_bits_of_offsets_are_distinct_and_rare_ones_high() -> None:
-    bits = geometry.significance(27)
-    assert sorted(bits) == list(range(27))
-    assert bits[13] == 0, "every row has the centre"
-    assert min(bits[:9] + bits[18:]) > max(bits[9:18]), "level surfaces have few voxels above each other"
-    assert all(bits[corner] > bits[4] for corner in (0, 2, 6, 8))
-    assert geometry.significance(8) == tuple(range(8))
-
-
 class RefuseToWait(TorchDispatchMode):
     """A mode that raises an error at any operation for which the host would wait."""
 
@@ -394,7 +356,7 @@ def test_what_is_not_supported_is_refused(monkeypatch) -> None:
             kernel_map.convolve(*wrong)
     with pytest.raises(ValueError, match="strided maps only"):
         kernel_map.transposed()
-    with pytest.raises(ValueError, match="up to 79536367 voxels at once, got 80000000"):
+    with pytest.raises(ValueError, match="up to 79536175 voxels at once, got 80000000"):
         geometry.find_neighbours(torch.empty(80_000_000, dtype=torch.int64, device="meta"))
     monkeypatch.setattr(triton, "INTERPRETED", False)
     for on_a_cpu in (lambda: triton.submanifold_map(keys, 3), lambda: triton.warm_up(CPU, torch.float32, [], False)):
@@ -417,12 +379,12 @@ def test_the_check_runs_the_kernels(monkeypatch) -> None:
     """The check itself is tested in test_backend_check.py."""
     layers = [(8, 3, 5)]
     assert triton.why_not(CPU, torch.float16, layers, training=False) is None
-    right = triton.convolve_tiles
+    right = triton.convolve
     for wrong, found in (
         (lambda *a, **k: right(*a, **k) * 1.1, "wrong results: sums, 8 offsets, 3 -> 5 channels, float16"),
         (lambda *a, **k: 1 / 0, "ZeroDivisionError: division by zero"),
     ):
-        monkeypatch.setattr(triton, "convolve_tiles", wrong)
+        monkeypatch.setattr(triton, "convolve", wrong)
         assert triton.why_not(CPU, torch.float16, layers, training=False) == found
         with pytest.raises(UserError, match=r"triton does not work on cpu .*set model_params.sparse_backend=torch"):
             triton.BACKEND.warm_up(CPU, torch.float16, layers, training=False)
@@ -432,92 +394,10 @@ def test_the_check_runs_the_kernels(monkeypatch) -> None:
 def test_fp32_is_computed_as_everywhere_in_the_process(tf32) -> None:
     try:
         set_fp32_arithmetic(tf32)
-        assert kernels._precision(torch.zeros(1)) == ("tf32" if tf32 else "ieee")
+        assert kernels._precision(torch.zeros(1)) == ("tf32" if tf32 else "tf32x3")
         assert kernels._precision(torch.zeros(1).bfloat16()) == "ieee"
         # Changed by somebody else, after which asking the older switch would raise.
         torch.backends.cuda.matmul.fp32_precision = "ieee" if tf32 else "tf32"
-        assert kernels._precision(torch.zeros(1)) == ("ieee" if tf32 else "tf32")
+        assert kernels._precision(torch.zeros(1)) == ("tf32x3" if tf32 else "tf32")
     finally:
         set_fp32_arithmetic(False)
-
-
-def test_tuned_before_checked(monkeypatch) -> None:
-    """The tuner must not choose on the few voxels of the check, and the check must use the kernels that will run."""
-    calls = []
-    monkeypatch.setattr(triton, "_tune", lambda keys, *rest: calls.append((len(keys), *rest)))
-    monkeypatch.setattr(triton, "first_wrong", lambda backend, keys, *rest: calls.append((len(keys), *rest)))
-    layers = ((27, 4, 32), (8, 4, 4))
-    assert triton.why_not(CPU, torch.float16, iter(layers * 2), True) is None
-    assert calls == [(64, torch.float16, layers, True), (25, torch.float16, layers, True)]
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_warm_up_runs_every_kernel(training, monkeypatch) -> None:
-    """Every kernel is run with all that the tuner's choice depends on, for each layer and its gradients in training."""
-    seen = set()
-    start = kernels.launch
-
-    def launch(kernel, programs, *arguments, **constants) -> None:
-        if hasattr(kernel, "keys"):
-            values = {**dict(zip(kernel.arg_names, arguments, strict=False)), **constants}
-            seen.add((kernel.base_fn.__name__, *(values[key] for key in ("C_IN", "C_OUT", "VOLUME"))))
-            assert {t.dtype for t in arguments[:2]} == {torch.bfloat16}
-        start(kernel, programs, *arguments, **constants)
-
-    monkeypatch.setattr(kernels, "launch", launch)
-    layers = [(27, 4, 6), (8, 6, 5), (1, 6, 6), (27, 4, 6)]
-    with torch.autocast("cpu", torch.float16):
-        triton.BACKEND.warm_up(CPU, torch.bfloat16, layers, training)
-    expected = {("_convolution_kernel", 4, 6, 27), ("_convolution_kernel", 6, 5, 8)}
-    if training:
-        expected |= {("_convolution_kernel", 6, 4, 27), ("_convolution_kernel", 5, 6, 8)}
-        expected |= {("_weight_gradient_kernel", 4, 6, 27), ("_weight_gradient_kernel", 6, 5, 8)}
-    assert seen == expected
-
-
-def test_tuning_does_not_depend_on_the_voxels() -> None:
-    allowed = {"C_IN", "C_OUT", "VOLUME", "MIRRORED", "PRECISION"}
-    for kernel in (kernels._convolution_kernel, kernels._weight_gradient_kernel):
-        assert {"C_IN", "C_OUT"} <= set(kernel.keys) <= allowed
-
-
-def test_some_block_suits_any_channels() -> None:
-    for c_in, c_out in itertools.product((1, 4, 16, 20, 32, 48, 64, 96, 128, 192, 256, 384, 1000), repeat=2):
-        for size in (2, 4):
-            fitting = [b for b in kernels._CONVOLUTION_BLOCKS if kernels.convolution_fits(b, size, c_in, c_out)]
-            assert 1 <= len(fitting) <= 9
-        assert 1 <= len([b for b in kernels._GRADIENT_BLOCKS if kernels.gradient_fits(b, c_in, c_out)]) <= 9
-    assert all(kernels._SHARE % block[2] == 0 for block in kernels._GRADIENT_BLOCKS)
-
-
-def compiled(tmp_path, *arguments: str) -> list[dict]:
-    """Provides what `triton_compile` prints, in a process without the interpreter."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.support.triton_compile", *arguments],
-        env={**environment, "TRITON_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    return [json.loads(line) for line in run.stdout.splitlines()]
-
-
-def test_kernels_compile_for_gpus(tmp_path) -> None:
-    """Triton's own assembler compiles them without a GPU."""
-    results = compiled(tmp_path)
-    assert len({result["kernel"] for result in results}) == 8
-    for result in results:
-        assert result["spilled"] == 0, result
-        assert result["shared_kb"] <= 99, "more than an RTX 3090 has"
-        if result["kernel"] in ("_convolution_kernel", "_weight_gradient_kernel"):
-            matrix_unit = {"fp32": "registers", "fp16": "mma", "bf16": "wgmma"}[result["dtype"]]
-            assert result[matrix_unit] > 0 and result["cp_async"] > 0, result
-
-
-def test_launches_are_ready_and_tuned_once_per_layer(tmp_path) -> None:
-    """A layer is tuned once, with or without bias and residual, and each gradient once; there are two volumes."""
-    results = compiled(tmp_path, "--launch")
-    assert len({result["kernel"] for result in results}) == 8
-    tuned = {result["kernel"]: result["tuned"] for result in results if "tuned" in result}
-    # A halving layer and its transpose, and the gradients of either, are of one shape here.
-    assert tuned == {"_convolution_kernel": 3, "_weight_gradient_kernel": 2}
