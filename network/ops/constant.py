@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=64)
-def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Returns the numbers as a float32 tensor on the device.
+@cache
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Returns the numbers as a tensor on the device.
 
-    The tensors are kept: sending numbers to a GPU makes the host wait until the GPU has finished its work.
+    The tensors are kept for good: sending numbers to a GPU makes the host wait until the GPU has finished its work, and
+    a CUDA graph reads them whenever it is replayed. So the numbers must be those of a network, not of a scan.
     """
     with torch.inference_mode(False):
-        return torch.tensor(values, dtype=torch.float32, device=device)
+        return torch.tensor(values, dtype=dtype, device=device)
