@@ -16,6 +16,7 @@ from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
 from network.ops.sums import RowSum
 from network.sparse.layers import LEAKY_SLOPE, BatchNorm, KernelMap, ResidualBlock, SparseBackend, leaky_relu
+from network.voxels.joint import Plan, fits, voxelize_jointly
 from network.voxels.voxelize import Pool, Voxels, voxelize
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
@@ -152,6 +153,10 @@ class Network3D(SegmentationNetwork):
 
     def voxelize(self, batch: Batch) -> Voxels:
         """Computes the voxels of a batch at all scales of this network."""
+        plan = Plan.of(self.scale_list)
+        if batch.points.device.type != "cpu" and plan is not None and fits(plan, batch.num_scans, len(batch.points)):
+            points, scan_ids = batch.points, batch.scan_ids
+            return voxelize_jointly(points, scan_ids, batch.num_scans, self.volume, plan, self.backend)
         return voxelize(batch.points, batch.scan_ids, self.volume, self.scale_list, self.backend)
 
     def forward(self, voxels: Voxels) -> Features3D:

@@ -13,7 +13,8 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
     """Returns the numbers as a tensor on the device.
 
     The tensors are kept for good: sending numbers to a GPU makes the host wait until the GPU has finished its work, and
-    a CUDA graph reads them whenever it is replayed. So the numbers must be those of a network, not of a scan.
+    a CUDA graph reads them whenever it is replayed. So there must be few of them: those of a
+    network, not of a scan.
     """
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)

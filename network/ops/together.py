@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from network.ops.distinct import Distinct
-
 
 SPREAD = 64
 """Rows of padding that share a value. A sum over many rows is one long loop of a few threads of a GPU."""
@@ -110,8 +109,8 @@ class JointRanking:
     def finish(self, until: Sequence[int]) -> Found:
         """Returns the distinct values; `until` is `self.until` as read by the host."""
         slots, total = (0, *until), until[-1]
+        sizes = tuple(end - begin for begin, end in pairwise(slots))
         begins = torch.nonzero_static(self.first, size=total + 1, fill_value=len(self.sorted))[:, 0]
-        sizes = tuple(end - begin for begin, end in zip(slots, until))  # noqa: B905
         return Found(self, sizes, slots, torch.arange(total + 1, device=begins.device), begins, begins, None)
 
     def fill(self, layout: Layout) -> Found:

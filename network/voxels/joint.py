@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -136,7 +137,8 @@ class _Numbering:
     """
 
     def __init__(self, num_lists: int, num_scans: int, num_points: int) -> None:
-        above_pairs = (num_lists * (num_points + 1) >> (_SCAN - _ROW_BITS)) + 1
+        # A power of two, so that there are few different numbers, which are kept on the device.
+        above_pairs = 1 << (num_lists * (num_points + 1) >> (_SCAN - _ROW_BITS)).bit_length()
         self.scan_bases = [(above_pairs + k * num_scans) << _SCAN for k in range(num_lists)]
         self.of_tuples = (above_pairs + num_lists * num_scans) << _SCAN
 
@@ -160,7 +162,7 @@ def _keys(
     """
     device = points.device
     low = constant(volume.low, device)
-    extent = constant(tuple(float(np.float32(h) - np.float32(l)) for h, l in zip(volume.high, volume.low)), device)  # noqa: B905, E741
+    extent = constant(tuple((np.float32(volume.high) - np.float32(volume.low)).tolist()), device)
     grid = [float(math.ceil(g / scale)) for scale in scales for g in volume.grid]
     cells = (constant(tuple(grid), device).view(-1, 1, 3) * (points[:, :3] - low)).div_(extent).floor_()
     cells = cells.clamp_(-LIMIT, LIMIT)
@@ -230,7 +232,7 @@ def _means(found: Found, related: Found, plan: Plan) -> list[RowSum]:
 
 
 def _between(joint: Tensor, bounds: Sequence[int]) -> list[Tensor]:
-    return [joint[begin:end] for begin, end in zip(bounds, bounds[1:])]  # noqa: B905
+    return [joint[begin:end] for begin, end in pairwise(bounds)]
 
 
 def _same(found: Found, number: int) -> RowSum:
