@@ -8,54 +8,39 @@ python predict.py --checkpoint multiscan.ckpt drive/ --poses poses.txt --output 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before what takes long to import
     from utils.command.start import begin
 
     begin()
 
-import torch
-
 from dataloader.drives import Drives, find_drives, poses_nearby
 from dataloader.formats.open import Layout, parse_columns, parse_dtype
-from dataloader.inputs import Inputs, InputScan, OpenFiles, find_inputs
+from dataloader.inputs import InputScan, OpenFiles, find_inputs
 from dataloader.last_read import LastRead
-from network.labelling.fits import Fits
-from network.labelling.report import ProgressLines, counted, summarise
-from network.labelling.run import READ_AHEAD, Keep, Labelling, Outcome, suffixes
-from network.labelling.viewed import ViewedResults
-from network.past import TrainedPast
-from network.segmenter import Segmenter
+from network.labelling.ahead import READ_AHEAD
+from network.trained_past import TrainedPast
 from network.weights.configuration import Tested, open_for_test
 from utils import locations
 from utils.command.alignment_flags import add_alignment_flags, alignment_of
-from utils.command.devices import Devices, choose_devices, device_notice, is_first_process
+from utils.command.devices import choose_devices, device_notice, is_first_process
+from utils.command.devices import say_first as say
 from utils.command.flags import Parser, add_network_flags, count
 from utils.command.past_flags import add_past_flags, check_past_flags
 from utils.command.process import run_program
-from utils.command.terminal import say as print_lines
 from utils.command.terminal import say_error
 from utils.errors import UserError
 from utils.files import sha256_of
-from utils.fp32 import set_fp32_arithmetic
 from utils.results.point_files import FORMATS
-from utils.results.prediction_records import PredictionRecords, Results
-from utils.scan.point_cloud import PointCloud
+from utils.results.prediction_records import PredictionRecords, Results, suffixes
 
 RESUME = "the same command goes on with the scans that are not done"
 
 _NAMED = 5  # problems that the last line repeats
-
-
-def say(line: str) -> None:
-    """Prints a line for the user, in the first process of a run."""
-    if is_first_process():
-        print_lines(line)
 
 
 def say_problem(line: str) -> None:
@@ -93,61 +78,8 @@ def build_parser() -> Parser:
     return parser
 
 
-@dataclass(frozen=True)
-class Job:
-    """A frozen record of what a command line asks for.
-
-    Attributes:
-        args: the flags.
-        tested: the checkpoint.
-        devices: where to run.
-        files: reads the scans.
-        inputs: the scans.
-        drives: their past.
-        read: reads a scan, and keeps those that are the past of others.
-    """
-
-    args: argparse.Namespace
-    tested: Tested
-    devices: Devices
-    files: OpenFiles
-    inputs: Inputs
-    drives: Drives
-    read: Callable[[InputScan], PointCloud]
-
-    def open_network(self, device: torch.device, rank: int = 0, world_size: int = 1) -> tuple[Segmenter, Fits]:
-        """Builds the network, and what compares scans with its training; a process speaks of its own scans."""
-        args = self.args
-        segmenter = Segmenter.of(
-            self.tested,
-            device=device,
-            precision="32" if args.precision == "tf32" else args.precision,
-            votes=args.num_vote,
-            alignment=alignment_of(args),
-            seed=args.seed,
-        )
-        if segmenter.statistics is None and args.fit != "off":
-            say(
-                f"note: {self.tested.path} has no statistics of its training scans (published checkpoints and those of "
-                "earlier versions have none), so whether these scans fit is not known"
-            )
-
-        def speak(line: str, number: int) -> None:
-            if number in self.share(rank, world_size):
-                print_lines(line)
-
-        return segmenter, Fits(segmenter, self.inputs.scans, self.files.read, args.fit, speak)
-
-    def share(self, rank: int, world_size: int) -> range:
-        """Returns the numbers of the scans that a process labels; with past scans they follow each other."""
-        count = len(self.inputs.scans)
-        if self.drives.most:
-            return range(rank * count // world_size, (rank + 1) * count // world_size)
-        return range(rank, count, world_size)
-
-
 def main(argv: Sequence[str]) -> None:
-    """Runs the command."""
+    """Runs the command: what can be checked without torch is checked first, then `commands` does the work."""
     args = build_parser().parse_args(argv)
     args.format = list(dict.fromkeys(args.format or ["label"]))
     _check_flags(args)
@@ -166,66 +98,19 @@ def main(argv: Sequence[str]) -> None:
         say_problem(problem)
     if not inputs.scans:
         raise UserError("nothing to label: none of the inputs can be used")
-    set_fp32_arithmetic(tf32=args.precision == "tf32")
     drives = _drives(args, tested, inputs.scans)
     inputs = replace(inputs, scans=drives.ordered(inputs.scans))
     read = LastRead(files.read, drives.most + READ_AHEAD) if drives.most else files.read
-    job, problems = Job(args, tested, devices, files, inputs, drives, read), list(inputs.problems)
     if records is not None:
         records.refuse_inputs((scan.target for scan in inputs.scans), (scan.location for scan in inputs.scans))
-    network = job.open_network(_device_of(devices)) if devices.count == 1 else None
-    results = None
-    if args.view and network is not None:
-        results = ViewedResults(*network, inputs.scans, read, drives.past)
-    if records is not None:
-        problems += label(job, records, network, None if results is None else results.keep)
-    if results is not None:
-        from utils.viewer.server import view
+    from commands.labelling import Job, run  # all that could be refused without torch has been
 
-        view(results, args.host, args.port)  # what has no labels yet is labelled when it is looked at
+    problems = [*inputs.problems, *run(Job(args, tested, devices, files, inputs, drives, read), records)]
     if problems and is_first_process():  # the others end in peace: a launcher ends all when one of them fails
         more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         names = ", ".join(problem.partition(": ")[0] for problem in problems[:_NAMED])
         total = len(inputs.scans) + len(inputs.problems)
         raise UserError(f"{len(problems)} of {total} inputs could not be used, as said above: {names}{more}")
-
-
-def label(job: Job, records: PredictionRecords, network: tuple[Segmenter, Fits] | None, keep: Keep | None) -> list[str]:
-    """Labels the scans that are not done, in all processes of the run, and writes the summary.
-
-    Args:
-        job: what to do.
-        records: what is done already.
-        network: from `Job.open_network`; None: each process opens its own.
-        keep: takes each result, for the viewer.
-
-    Returns:
-        A line for each scan that cannot be labelled.
-    """
-    args, scans = job.args, job.inputs.scans
-    past = f", with up to {counted(job.drives.most, 'scan')} before it" if job.drives.most else ""
-    views = f"{counted(args.num_vote, 'view')} each{past}"
-    say(f"labelling {counted(len(scans), 'scan')} with {job.tested.path}, {views}")
-
-    def share(device: torch.device, rank: int, world_size: int) -> Outcome:
-        segmenter, fits = network or job.open_network(device, rank, world_size)
-        own = [scans[number] for number in job.share(rank, world_size)]
-        past = job.drives.past
-        work = Labelling(segmenter, job.read, fits, records, args.format, args.confidence, keep, past)
-        return work.run(own, ProgressLines(len(own), first=rank == 0))
-
-    if job.devices.count == 1:
-        outcomes = [share(_device_of(job.devices), 0, 1)]
-    else:
-        from network.training.sharing import share_out  # here: Lightning takes seconds to import
-
-        outcomes = share_out(job.devices, share)
-    if is_first_process():
-        summarise(scans, job.inputs.problems, outcomes, records, args.output, str(job.tested.path))
-        if not args.view and any(outcome.labelled + outcome.skipped for outcome in outcomes):
-            typed = [text for text in sys.argv[1:] if text != "--overwrite"]
-            say(f"look at them in the browser: python predict.py {shlex.join(typed)} --view")
-    return [problem for outcome in outcomes for problem in outcome.problems]
 
 
 def _no_scans(args: argparse.Namespace) -> Callable[[str], bool]:
@@ -306,10 +191,6 @@ def _check_flags(args: argparse.Namespace) -> None:
     if args.dtype and not args.columns:
         raise UserError("--dtype goes with --columns, which says what the numbers are")
     check_past_flags(args)
-
-
-def _device_of(devices: Devices) -> torch.device:
-    return torch.device("cuda", devices.ids[0]) if devices.accelerator == "gpu" else torch.device("cpu")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Config -> Lightning DataModule."""
+"""Config -> the scans of an experiment and their loaders."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, severities_of
-from dataloader.catalogue import data_set_of, request
+from dataloader.catalogue import data_set_of
 from dataloader.dataset import SegmentationDataset
-from dataloader.datasets.data_set import Part
 from dataloader.datasets.past_sweeps import refuse_lone_scans
 from dataloader.datasets.source import Source
+from dataloader.experiment import Experiment
 from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unusable
+from dataloader.opening import DEBUG_ITEMS, Sources, has_images, open_sources, refuse_too_few
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
 from utils.config.data import CorruptionAugmentation, PointImageDataset, SemanticKITTIImages
@@ -30,8 +30,6 @@ from utils.scan.batch import collate
 from utils.scan.records import Frame, Sample
 from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics
-
-DEBUG_ITEMS = 100
 
 
 class LazyLoader(DataLoader[Sample]):
@@ -49,8 +47,8 @@ class LazyLoader(DataLoader[Sample]):
             return super()._get_iterator()
 
 
-class DataModule(pl.LightningDataModule):
-    """The loaders of an experiment. Frames are listed when it is made, so what is missing is said before anything slow.
+class DataModule:
+    """The scans of an experiment, which are looked at when it is made, and their loaders.
 
     Args:
         config: the experiment.
@@ -63,6 +61,7 @@ class DataModule(pl.LightningDataModule):
         images: give training items their camera image, if the data set has images.
         num_devices: processes over all nodes, for the length of an epoch.
         source: scans to evaluate in place of those of the config.
+        sources: all scans, if they have been found already; `fit`, `submit` and `source` are then those of them.
 
     Attributes:
         statistics: of the training scans, as measured; None without `fit`.
@@ -72,7 +71,7 @@ class DataModule(pl.LightningDataModule):
         self,
         config: Config,
         label_map: LabelMap,
-        fit: bool,
+        fit: bool = False,
         num_vote: int = 1,
         submit: bool = False,
         seed: int = 0,
@@ -80,52 +79,59 @@ class DataModule(pl.LightningDataModule):
         images: bool = True,
         num_devices: int = 1,
         source: Source | None = None,
+        sources: Sources | None = None,
     ) -> None:
-        super().__init__()
         self.config, self.debug, self.seed = config, debug, seed
         data, data_set = config.dataset_params, data_set_of(config)
-        self.images = images and isinstance(data, PointImageDataset)
-        self.evaluated_part: Part = "test" if submit else "valid"
+        self.images = images and has_images(config)
         low, high = data.bounds
         make = partial(SegmentationDataset, low=low, high=high, seed=seed, limit=DEBUG_ITEMS if debug else None)
-        if source is None:
-            part = self.evaluated_part
-            source = data_set.open(request(config, part, data.val_data_loader, label_map, debug=debug))
-        refuse_lone_scans(data, source)
-        self.evaluation_set = make(source=source, num_vote=num_vote)
-        if len(self.evaluation_set) < num_devices:
-            raise UserError(
-                f"{len(self.evaluation_set)} scans to evaluate are too few for {num_devices} processes; "
-                "use fewer devices"
-            )
+        if source is not None:
+            refuse_lone_scans(data, source)
+            sources = Sources(source)
+        if sources is None:
+            sources = open_sources(config, label_map, fit, submit, debug, images)
+        self.evaluation_set = make(source=sources.evaluated, num_vote=num_vote)
+        refuse_too_few(len(self.evaluation_set), num_devices)
         refuse_unusable(self.evaluation_set)
         self.training_set: SegmentationDataset | None = None
         self.statistics: Statistics | None = None
-        if fit:
+        if sources.training is not None:
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
-            part = "trainval" if config.train_params.trainval else "train"
-            wanted = request(config, part, data.train_data_loader, label_map, self.images, debug)
-            refuse_lone_scans(data, source := data_set.open(wanted))
-            self.training_set = make(source=source, augment=_augmentation(config, self.images))
+            self.training_set = make(source=sources.training, augment=_augmentation(config, self.images))
             self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
             refuse_unlabelled(self.training_set, "train_data_loader")
             size = len(self.training_set) if debug or data.training_size is None else data.training_size
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        """Makes the loader of the training set, in an order that the seed and the epoch give."""
+    @staticmethod
+    def of(experiment: Experiment, **how: Any) -> DataModule:
+        """Opens the scans of an experiment; `how` are the arguments that are no part of it.
+
+        Raises:
+            UserError: something is missing there.
+        """
+        fixed = {"seed": experiment.seed, "debug": experiment.debug, "num_devices": experiment.devices.count}
+        return DataModule(experiment.config, experiment.label_map, **fixed, **how)
+
+    def train_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> DataLoader[Sample]:
+        """Makes the loader of the training set, in an order that the seed and the epoch give.
+
+        Args:
+            rank, world_size: number of this process, and of all of them, which share the scans.
+            pin_memory: whether batches lie in page-locked memory, from where they go to a GPU.
+        """
         assert self.training_set is not None
         params = self.config.dataset_params.train_data_loader
-        sampler = EpochSampler(len(self.training_set), params.shuffle, self.seed, *self._rank())
-        return self._loader(self.training_set, params, sampler, self.images)
+        sampler = EpochSampler(len(self.training_set), params.shuffle, self.seed, rank, world_size)
+        return self._loader(self.training_set, params, sampler, self.images, pin_memory)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """Makes the loader of the evaluation set; test and validation share it."""
+    def val_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> DataLoader[Sample]:
+        """Makes the loader of the evaluation set; test and validation share it. Arguments as for `train_dataloader`."""
         params = self.config.dataset_params.val_data_loader
         # Shared out without padding: a padded scan would be counted twice.
-        return self._loader(self.evaluation_set, params, ShardSampler(len(self.evaluation_set), *self._rank()), False)
-
-    test_dataloader = val_dataloader
+        sampler = ShardSampler(len(self.evaluation_set), rank, world_size)
+        return self._loader(self.evaluation_set, params, sampler, False, pin_memory)
 
     @property
     def notes(self) -> list[str]:
@@ -138,11 +144,8 @@ class DataModule(pl.LightningDataModule):
         source = self.evaluation_set.source
         return ((source.frame(i), None) for i in range(len(self.evaluation_set)))
 
-    def _rank(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
     def _loader(
-        self, dataset: SegmentationDataset, params: LoaderParams, sampler: Sampler, with_images: bool
+        self, dataset: SegmentationDataset, params: LoaderParams, sampler: Sampler, with_images: bool, pin_memory: bool
     ) -> DataLoader[Sample]:
         workers = 0 if self.debug else params.num_workers
         return LazyLoader(
@@ -151,7 +154,7 @@ class DataModule(pl.LightningDataModule):
             sampler=sampler,
             num_workers=workers,
             collate_fn=partial(collate, with_images=with_images, input_dims=self.config.model_params.input_dims),
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=pin_memory,
             persistent_workers=workers > 0,
             # From Python 3.14 on the default would import everything again in every loader process, through a server
             # that outlives a killed run.

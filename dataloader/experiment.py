@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from dataloader.catalogue import data_set_of, load_label_map, request
-from dataloader.datamodule import DEBUG_ITEMS, DataModule
 from dataloader.datasets.data_set import DataSet, Part, Request
 from dataloader.datasets.source import Source
+from dataloader.opening import DEBUG_ITEMS, Sources, open_sources, refuse_too_few
 from utils.command.devices import Devices, choose_devices, device_notice, loader_notice
 from utils.command.flags import DEFAULT_CONFIG
 from utils.config.loading import load_config
@@ -69,14 +69,15 @@ class Experiment:
         loader = self.config.dataset_params.val_data_loader
         return request(self.config, part, loader, self.label_map, debug=self.debug)
 
-    def data(self, **how: Any) -> DataModule:
-        """Opens the scans; `how` are the arguments of `DataModule` that are no part of the experiment.
+    def open_sources(self, fit: bool, submit: bool = False, images: bool = True) -> Sources:
+        """Finds the scans on disk; see `dataloader.opening.open_sources`.
 
         Raises:
-            UserError: something is missing there.
+            UserError: something is missing there, or there are fewer scans to evaluate than processes.
         """
-        fixed = {"seed": self.seed, "debug": self.debug, "num_devices": self.devices.count}
-        return DataModule(self.config, self.label_map, **fixed, **how)
+        found = open_sources(self.config, self.label_map, fit, submit, self.debug, images)
+        refuse_too_few(self.evaluated(found.evaluated), self.devices.count)
+        return found
 
     def evaluated(self, source: Source) -> int:
         """Counts the scans of `source` that are evaluated."""

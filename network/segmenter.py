@@ -21,7 +21,6 @@ from network.assemble import load_for_test
 from network.models.segmentation_network import SegmentationNetwork
 from network.past import (
     History,
-    TrainedPast,
     checked_number,
     checked_numbers,
     checked_past,
@@ -30,6 +29,7 @@ from network.past import (
 from network.points import Points, as_cloud
 from network.preparing import Preparation, Prepared
 from network.result import Result
+from network.trained_past import TrainedPast
 from network.voting import segment
 from network.weights.configuration import Tested, open_for_test
 from network.weights.description import read_description

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
 Convention = Literal["official", "published"]
 """The two conventions of the scores; see above."""
+
+SCORES = ("val/mIoU", "val/mIoU_published", "val/mIoU_present", "val/acc", "val/best_miou")
+"""The scores that a training may be told to watch."""
 
 OUTSIDE, INSIDE = 0, 1
 
@@ -113,57 +113,6 @@ class ScoreCard:
             moving_miou=_mean_of_counted(iou[moves]) if moves.any() else None,
             static_miou=_mean_of_counted(iou[~moves]) if moves.any() else None,
         )
-
-
-class SegmentationMetrics(Metric):
-    """A metric that counts (prediction, ground truth) pairs over scans, batches and processes.
-
-    The state is one (2, K, K) int64 tensor, which is summed over processes. `compute` returns that tensor, because
-    torchmetrics cannot return a frozen record; `scores` converts it to a `ScoreCard`.
-    """
-
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
-    counts: Tensor
-
-    def __init__(self, class_names: Sequence[str], skip_unseen: bool = False, moving: Sequence[int] = ()) -> None:
-        """Starts with all counts at 0.
-
-        Args:
-            class_names: K names, the ignored class 0 first.
-            skip_unseen: whether classes that neither occur nor are predicted are left out of the official mean, as in
-                nuscenes-devkit; else they count as 0, as in semantic-kitti-api.
-            moving: learning ids of the classes that move; see `ScoreCard`.
-        """
-        super().__init__()
-        self.class_names = tuple(class_names)
-        self.skip_unseen = skip_unseen
-        self.moving = tuple(moving)
-        size = len(self.class_names)
-        self.add_state("counts", torch.zeros(2, size, size, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, prediction: Tensor, labels: Tensor, inside: Tensor) -> None:
-        """Counts the points of a scan.
-
-        Args:
-            prediction: (N,) integer learning ids, 0..K-1.
-            labels: (N,) integer learning ids, 0..K-1; 0 is ignored.
-            inside: (N,) bool, whether the point lies in the volume.
-        """
-        size = len(self.class_names)
-        cell = (inside.long() * size + prediction.long()) * size + labels.long()
-        # This is a bincount of known size: torch.bincount would wait for the GPU to learn the largest value.
-        self.counts.view(-1).scatter_add_(0, cell, torch.ones_like(cell))
-
-    def compute(self) -> Tensor:
-        """Returns the (2, K, K) int64 counts of all processes: counts[inside, prediction, ground truth]."""
-        return self.counts
-
-    def scores(self) -> ScoreCard:
-        """Computes the scores over all points counted so far, by all processes; every process must call it."""
-        counts = self.compute().cpu().numpy().copy()
-        return ScoreCard.from_counts(counts, self.class_names, self.skip_unseen, self.moving)
 
 
 def intersection_over_union(confusion: NDArray[np.int64], unseen: float = 0.0) -> NDArray[np.float64]:

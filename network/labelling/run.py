@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from network.labelling.ahead import THREADS, ahead
 from network.labelling.fits import Fits
 from network.labelling.listed_scan import ListedScan, PastOf, PastScan, no_past
 from network.preparing import Prepared
@@ -20,14 +20,11 @@ from network.segmenter import Segmenter
 from utils import locations
 from utils.errors import UserError, one_line
 from utils.results.point_files import FORMATS, confidence_file
-from utils.results.prediction_records import CONFIDENCE, PredictionRecords
+from utils.results.prediction_records import PredictionRecords
 from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
 
-_THREADS = {"cpu": 1, "cuda": 4}  # that read and prepare scans while the network runs
 _BATCH = {"cpu": 1, "cuda": 4}
-READ_AHEAD = 2 * max(_THREADS.values()) + 2
-"""So many scans may lie between the first and the last one that threads are reading, with both."""
 
 
 @dataclass
@@ -97,7 +94,7 @@ class Labelling:
         outcome, kind = Outcome(), self._segmenter.device.type
         waiting: list[tuple[ListedScan, Prepared]] = []
         began = time.perf_counter()
-        for scan, ready in _ahead(self._ready, self._todo(scans, outcome, progress), _THREADS.get(kind, 1)):
+        for scan, ready in ahead(self._ready, self._todo(scans, outcome, progress), THREADS.get(kind, 1)):
             if isinstance(ready, UserError):
                 outcome.problems.append(one_line(ready))
                 progress(scan, one_line(ready))
@@ -181,28 +178,3 @@ def _version(scan: ListedScan, past: Sequence[PastScan]) -> str:
         facts = one.scan.source, locations.version(one.scan.location), one.motion.tolist(), one.age
         digest.update(repr(facts).encode("utf-8", "surrogateescape"))
     return f"{own}; {len(past)} past scans {digest.hexdigest()[:16]}"
-
-
-def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:
-    """Returns the suffixes of the files of each scan."""
-    return [*formats, CONFIDENCE] if confidence else list(formats)
-
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-
-
-def _ahead(make: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[tuple[Item, Made]]:
-    """Yields each item with what `make` makes of it, in order; the next ones are made meanwhile."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
-    pending: list[tuple[Item, Future[Made]]] = []
-    try:
-        for item in items:
-            pending.append((item, pool.submit(make, item)))
-            if len(pending) > 2 * threads:
-                first, future = pending.pop(0)
-                yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -10,7 +10,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from network.training.trainer import build_trainer
+from utils.command import stopping
 from utils.command.devices import Devices
+from utils.command.failures import lost_peer
 
 Made = TypeVar("Made")
 
@@ -26,7 +28,12 @@ class _Share(pl.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> bool:
         """Carries the work out, and gathers what all processes have made."""
         trainer = self.trainer
-        own = self._work(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
+        try:
+            own = self._work(trainer.strategy.root_device, trainer.global_rank, trainer.world_size)
+        except BaseException as error:
+            if lost_peer(error) is None:  # otherwise the lost process may still have to print its reason
+                stopping.end_others()
+            raise
         self.made = [own]
         if trainer.world_size > 1:
             self.made = [None] * trainer.world_size

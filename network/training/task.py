@@ -1,4 +1,4 @@
-"""Training and evaluation of any network of the project: the only LightningModule."""
+"""Training and validation of any network of the project; tests need no Lightning, see `network.testing`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -23,17 +22,14 @@ from network.voting import segment
 from network.weights.description import DESCRIPTION
 from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
-from utils.errors import UserError
-from utils.metrics import ScoreCard, SegmentationMetrics, format_table
-from utils.results.evaluation import EvaluationOutput
+from utils.metrics import format_table
+from utils.point_counts import SegmentationMetrics
 from utils.results.run_settings import Settings
 from utils.scan.records import Batch
 
-SCORES = ("val/mIoU", "val/mIoU_published", "val/mIoU_present", "val/acc", "val/best_miou")
-
 
 class SegmentationTask(pl.LightningModule):
-    """Steps, metrics and optimisation around a network with `predict(batch)` and `training_losses(batch)`.
+    """Steps, scores and optimisation around a network with `predict(batch)` and `training_losses(batch)`.
 
     Args:
         network: any network of `assemble`.
@@ -41,7 +37,6 @@ class SegmentationTask(pl.LightningModule):
         class_names: K names, the ignored class first.
         steps_per_epoch: optimiser steps per epoch, for the schedule that counts steps.
         num_devices: number of processes, for its warm-up.
-        output: writer of all test results (scores, pictures, submission, predictions); None: nothing is written.
         monitor: the score that a plateau schedule watches.
         seed: seed of what is random in the network.
         skip_unseen: how classes that never occur count; see `SegmentationMetrics`.
@@ -58,7 +53,6 @@ class SegmentationTask(pl.LightningModule):
         class_names: Sequence[str],
         steps_per_epoch: int = 1,
         num_devices: int = 1,
-        output: EvaluationOutput | None = None,
         monitor: str = "val/mIoU",
         seed: int = 0,
         skip_unseen: bool = False,
@@ -70,12 +64,11 @@ class SegmentationTask(pl.LightningModule):
         self.network = network
         self.training_params = training
         self.steps_per_epoch, self.num_devices = steps_per_epoch, num_devices
-        self.output, self.monitor, self.seed = output, monitor, seed
+        self.monitor, self.seed = monitor, seed
         # Plain values, whatever classes of text or number they had: a checkpoint with others could not be read again.
         self.settings: Settings = json.loads(json.dumps(settings or {}))
         self.description = None if description is None else json.loads(json.dumps(description))
         self.metrics = SegmentationMetrics(class_names, skip_unseen, moving)
-        self.scores: ScoreCard | None = None
         self.validated = False  # in the current epoch
         self.best_miou = 0.0
         self.guard = GradientGuard(network)
@@ -87,7 +80,7 @@ class SegmentationTask(pl.LightningModule):
         """Warms up the network, before the processes of a distributed training wait for each other."""
         dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(self.trainer.precision))
         device = self.trainer.strategy.root_device
-        self.network.warm_up(device, dtype or torch.float32, training=stage == "fit")
+        self.network.warm_up(device, dtype or torch.float32, training=True)
 
     # ---- training
 
@@ -155,90 +148,34 @@ class SegmentationTask(pl.LightningModule):
     def _build_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         return build_optimizer(parameters, self.training_params.optimizer, self.training_params.learning_rate)
 
-    # ---- evaluation: one loop for validation and test
+    # ---- validation
 
     def on_validation_epoch_start(self) -> None:
-        self._start_evaluation()
-
-    def on_test_epoch_start(self) -> None:
-        self._start_evaluation()
-        if self.output is not None:
-            folder = self.output.make_folder() if self.trainer.is_global_zero else self.output.folder
-            self.output.open(self.trainer.strategy.broadcast(folder))
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Segments the scans of a batch and counts their scores."""
-        self._evaluate(batch, None)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Segments the scans of a batch, counts their scores, and writes the results.
-
-        Raises:
-            UserError: the outputs of the first batch are NaN or infinite.
-        """
-        self._evaluate(batch, self.output)
-        if batch_idx == 0:  # at once, and not after hours
-            self._refuse_rubbish()
-
-    def on_validation_epoch_end(self) -> None:
-        self._finish_evaluation()
-
-    def on_test_epoch_end(self) -> None:
-        self._finish_evaluation()
-        if self.output is not None:
-            self.trainer.strategy.barrier()  # every process has written its scans
-            if self.trainer.is_global_zero:
-                for line in self.output.finish(self.scores):
-                    self.print(line)
-
-    def _start_evaluation(self) -> None:
         self.metrics.reset()
-        self._finite: torch.Tensor | bool = True
         if self.trainer.world_size > 1:
             # Every process has BatchNorm statistics of its own; the checkpoint holds those of the first.
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _evaluate(self, batch: Batch, output: EvaluationOutput | None) -> None:
-        for segmentation in segment(self.network, batch):
-            whole = segmentation.whole
-            self.metrics.update(segmentation.prediction, whole.labels, whole.inside)
-            self._finite = segmentation.finite & self._finite
-            if output is not None:
-                output.write(segmentation)
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Segments the scans of a batch and counts their scores.
 
-    def _refuse_rubbish(self) -> None:
-        """Raises a UserError in a test whose outputs were NaN or infinite: such predictions must not be scored.
-
-        During a training, the score shows such outputs, and `GradientGuard` handles their gradients.
+        Outputs that are NaN or infinite lower the score; `GradientGuard` handles their gradients.
         """
-        if self.trainer.state.fn == "test" and not bool(self._finite):
-            raise UserError(
-                "the network's outputs are NaN or infinite; its training has failed or its checkpoint is damaged (or "
-                "--precision 16 is too narrow for it): test another checkpoint, or with --precision 32"
-            )
+        for segmentation in segment(self.network, batch):
+            self.metrics.update(segmentation.prediction, segmentation.whole.labels, segmentation.whole.inside)
 
-    def _finish_evaluation(self) -> None:
-        self._refuse_rubbish()
-        scores = self.scores = self.metrics.scores()
-        if scores.points == 0:
-            return  # a test split has no labels; those of a validation are checked before the training
+    def on_validation_epoch_end(self) -> None:
+        scores = self.metrics.scores()
         self.best_miou = max(self.best_miou, scores.miou)
         self.validated = True
         named = {**scores.named(), "val/best_miou": self.best_miou}
         self.log_dict(named)
         if self._plateau is not None:  # before a checkpoint of this validation is written
             self._plateau.step(float(named[self.monitor]))
-        if self.trainer.state.fn == "fit":  # the per-class table is printed; TensorBoard gets it over the epochs
-            per_class = zip(scores.class_names, map(float, scores.iou), strict=True)
-            self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})
-        self._print_scores(scores, named)
-
-    @rank_zero_only
-    def _print_scores(self, scores: ScoreCard, named: Mapping[str, float]) -> None:
+        per_class = zip(scores.class_names, map(float, scores.iou), strict=True)  # TensorBoard has it over the epochs
+        self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})
         self.print(format_table(scores, self.best_miou))
-        if self.trainer.state.fn == "test":  # a training has them in its curve and its history
-            self.print({name: round(named[name], 5) for name in sorted(named)})
 
     # ---- checkpoints
 

@@ -216,3 +216,8 @@ def _checked(found: Any) -> PredictionRecord:
         advice=str(found["advice"]),
         complete=found["complete"] is True,
     )
+
+
+def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:
+    """Returns the suffixes of the files of each scan."""
+    return [*formats, CONFIDENCE] if confidence else list(formats)

@@ -32,7 +32,7 @@ from network.training.optimizers import build_optimizer
 from network.voting import segment
 from network.voxels import voxel_pyramid, voxelize
 from utils.config.optimizers import AdamParams, SGDParams
-from utils.metrics import SegmentationMetrics
+from utils.point_counts import SegmentationMetrics
 from utils.scan.records import Batch, Frame, WholeScan
 from utils.scan.volume import Volume
 
@@ -179,7 +179,7 @@ def test_gradients_sort_only_what_is_not_known_and_add_in_a_fixed_order(asked, n
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_evaluation(asked, name, views, columns) -> None:
     network = make(name, columns).eval()
-    metrics = SegmentationMetrics([f"class {i}" for i in range(CLASSES)]).to("meta")
+    metrics = SegmentationMetrics([f"class {i}" for i in range(CLASSES)])
     with torch.no_grad():
         for segmentation in segment(network, fake_batch(views, columns)):
             assert segmentation.prediction.device.type == "meta"

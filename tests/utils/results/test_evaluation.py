@@ -10,7 +10,7 @@ import torch
 from dataloader.datasets.nuscenes.predictions import NuScenesFormat
 from dataloader.datasets.semantickitti.predictions import SemanticKITTIFormat
 from utils.labels import LabelMap
-from utils.metrics import SegmentationMetrics
+from utils.point_counts import SegmentationMetrics
 from utils.results.evaluation import EvaluationOutput
 from utils.scan import sensor
 from utils.scan.records import Frame, Segmentation, WholeScan

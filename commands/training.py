@@ -1,0 +1,162 @@
+"""A training: weights, trainer, run folder, and what is said about them."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from commands.data import open_data, with_past
+from dataloader.datamodule import DataModule
+from dataloader.experiment import Experiment
+from dataloader.opening import Sources
+from dataloader.sampler import steps_per_epoch
+from network.assemble import build_network, parameter_count
+from network.models.segmentation_network import SegmentationNetwork
+from network.training.callbacks import averaging_start
+from network.training.loaders import Loaders
+from network.training.resuming import TrainingState, check_resumable, is_resumable
+from network.training.task import SegmentationTask
+from network.training.trainer import build_trainer, training_callbacks
+from network.weights.description import describe
+from network.weights.loading import load_image_branch, load_weights
+from network.weights.reading import read_checkpoint
+from network.weights.widening import load_to_fine_tune, refuse_narrower
+from utils.command.devices import is_first_process, say_first
+from utils.config.loading import save_config
+from utils.config.schedules import WarmCosineParams
+from utils.files import remove_partials
+from utils.results.run_folder import only_training_in, training_folder
+from utils.results.run_settings import Settings, check_settings, config_settings
+
+
+def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) -> None:
+    """Trains; validates after every epoch; keeps the best and the last checkpoint."""
+    config = experiment.config
+    pl.seed_everything(args.seed, workers=True, verbose=False)
+    data = open_data(experiment, images=not args.baseline_only, sources=sources)
+    network = build_network(config, args.baseline_only, imagenet=experiment.checkpoint is None)
+    settings = _run_settings(args, experiment, data)
+    resumed = _take_weights(args, experiment, network, settings)
+    first = is_first_process()
+    folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
+    task = SegmentationTask(
+        network,
+        config.train_params,
+        experiment.label_map.names,
+        data.steps_per_epoch,
+        experiment.devices.count,
+        monitor=args.monitor,
+        seed=args.seed,
+        skip_unseen=experiment.data_set.skips_unseen,
+        moving=experiment.label_map.moving,
+        settings=settings,
+        description=describe(config, experiment.label_map, data.statistics),
+    )
+    trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch)
+    with only_training_in(folder) if first else nullcontext():
+        if first:
+            _announce(experiment, network, data, folder)
+        trainer.fit(task, datamodule=Loaders(data), ckpt_path=None if resumed is None else resumed.path)
+    if task.guard.skipped:
+        say_first(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
+    best = -math.inf if (patience := trainer.early_stopping_callback) is None else float(patience.best_score)
+    kept = "" if args.save_top_k else " (--save_top_k 0: no new best checkpoint was kept)"
+    score = f"best {args.monitor} {100 * best:.3f} %{kept}" if math.isfinite(best) else "no validation yet"
+    say_first(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
+
+
+def _trainer(
+    args: argparse.Namespace, experiment: Experiment, folder: Path, resumed: TrainingState | None, steps: int
+) -> pl.Trainer:
+    """Builds the trainer of a run of so many steps an epoch."""
+    training, devices = experiment.config.train_params, experiment.devices
+    if training.sync_batchnorm and devices.accelerator == "cpu":
+        say_first(
+            "note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics"
+        )
+    swa_from = averaging_start(training.swa_epoch_start, training.max_num_epochs) if args.SWA else None
+    return build_trainer(
+        devices,
+        folder,
+        training_callbacks(folder, args.monitor, args.stop_patience, args.save_top_k, swa_from),
+        resumed,
+        max_epochs=training.max_num_epochs,
+        check_val_every_n_epoch=args.check_val_every_n_epoch,
+        log_every_n_steps=min(10, steps),
+        sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
+    )
+
+
+def _run_settings(args: argparse.Namespace, experiment: Experiment, data: DataModule) -> Settings:
+    """Lists what decides how a training goes, as far as it is known before it begins."""
+    assert data.training_set is not None
+    config, devices = experiment.config, experiment.devices
+    batch_size = config.dataset_params.train_data_loader.batch_size
+    return config_settings(config) | {
+        "--seed": args.seed,
+        "--precision": devices.precision,
+        "--monitor": args.monitor,
+        "--SWA": args.SWA,
+        "number of devices": devices.count,
+        "steps per epoch": steps_per_epoch(len(data.training_set), batch_size, devices.count),
+        "training scans": data.training_set.fingerprint(),
+        "validation scans": data.evaluation_set.fingerprint(),
+        "classes": list(experiment.label_map.names),
+    }
+
+
+def _take_weights(
+    args: argparse.Namespace, experiment: Experiment, network: SegmentationNetwork, settings: Settings
+) -> TrainingState | None:
+    """Loads what the flags ask for; the state of a training if that is to be continued, optimiser and all."""
+    checkpoint, training = experiment.checkpoint, experiment.config.train_params
+    if checkpoint is None:
+        return None
+    content = read_checkpoint(checkpoint)
+    if args.pretrain2d:
+        say_first(load_image_branch(network, content, checkpoint))
+        return None
+    names = experiment.label_map.names
+    if args.fine_tune:
+        new = load_to_fine_tune(network, content, checkpoint, names)
+        say_first(f"fine-tuning: weights of {checkpoint}, optimiser and epochs start from the beginning")
+        for line in new:
+            say_first(f"fine-tuning: {line}")
+        return None
+    refuse_narrower(network, content, checkpoint, names)
+    load_weights(network, content, checkpoint)
+    if not is_resumable(content):
+        say_first(
+            f"{checkpoint} has no optimiser state of this program: its weights are used, optimiser and epochs "
+            "start from the beginning"
+        )
+        return None
+    state = check_resumable(network, content, training, checkpoint)
+    notes = check_settings(state.content, settings, checkpoint)
+    say_first(f"resuming from {checkpoint}, {state.epochs} of {training.max_num_epochs} epochs done")
+    for line in notes:
+        say_first(line)
+    return state
+
+
+def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:
+    config = experiment.config
+    assert data.training_set is not None
+    remove_partials(folder)  # of a run that was killed while it wrote
+    save_config(config, folder / "config.yaml")
+    say_first(
+        f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
+        f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans"
+        f"{with_past(config)}; run folder {folder}"
+    )
+    expected, found = config.dataset_params.training_size, len(data.training_set)
+    per_step = isinstance(config.train_params.lr_scheduler, WarmCosineParams)
+    if per_step and expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
+        say_first(
+            f"note: dataset_params.training_size is {expected}, {found} training scans were found; "
+            "the per-step learning-rate schedule is as long as training_size says (null: as long as the scans found)"
+        )
