@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from network.sparse.torch_backend import PairMap
+from network.sparse.native_backend import NativeMap
 
 
 def convolve_at(features: Tensor, weight: Tensor, cells: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def convolve_at(features: Tensor, weight: Tensor, cells: Tensor) -> Tensor:
     return _grid_map(cells, len(flat), h, w, k).convolve(flat, matrices)
 
 
-def _grid_map(cells: Tensor, num_inputs: int, h: int, w: int, k: int) -> PairMap:
+def _grid_map(cells: Tensor, num_inputs: int, h: int, w: int, k: int) -> NativeMap:
     row, column = torch.div(cells, w, rounding_mode="floor") % h, cells % w
     reach = range(-(k // 2), k // 2 + 1)
     inputs, outputs = [], []
@@ -41,4 +41,5 @@ def _grid_map(cells: Tensor, num_inputs: int, h: int, w: int, k: int) -> PairMap
             there = (in_rows & (column + dx >= 0) & (column + dx < w)).nonzero()[:, 0]
             outputs.append(there)
             inputs.append(cells[there] + (dy * w + dx))
-    return PairMap(num_inputs, len(cells), tuple(inputs), tuple(outputs))
+    ends = torch.tensor([0, *map(len, inputs)]).cumsum(0)
+    return NativeMap(num_inputs, len(cells), torch.cat(inputs).int(), torch.cat(outputs).int(), ends)
