@@ -11,7 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-pthread")
+FLAGS = (
+    *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
+)
+"""A product and a sum are fused only where the source says so: geometry is that of PyTorch to the last bit."""
 FLOOR = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt")
 """Nearly every x86-64 CPU since 2015 has these; files without a suffix are compiled for them."""
 
