@@ -31,7 +31,7 @@ def sum_rows(
     Args:
         rows: (R, C) fp32 or bf16; other types are for PyTorch.
         source: (L,) int64 or int32, row that each entry takes.
-        ends: (T + 1,) int64: target t has the entries ends[t] .. ends[t + 1] - 1; None: the entry t alone.
+        ends: (T + 1,) int64 or int32: target t has the entries ends[t] .. ends[t + 1] - 1; None: the entry t alone.
         weight: (L,) fp32, only with `ends`; None: every weight is 1, or with `mean` 1 / the number of entries.
         shares: (R,) fp32, the weight of every entry that takes this row; only without `ends`.
         mean: whether the entries of a target are averaged.
@@ -45,7 +45,7 @@ def sum_rows(
         return None
     rows, source = rows.contiguous(), source.contiguous()
     weight, shares = (None if t is None else t.float().contiguous() for t in (weight, shares))
-    ends = None if ends is None else ends.contiguous()
+    ends = None if ends is None else ends.long().contiguous()
     targets = len(source) if ends is None else len(ends) - 1
     out = rows.new_empty(targets, rows.shape[1]) if add_to is None else add_to
     assert out.shape == (targets, rows.shape[1]) and out.dtype == rows.dtype and out.is_contiguous()

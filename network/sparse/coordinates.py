@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from network.native.voxels import halved_keys
+
 BIAS = 1 << 15
 LIMIT = BIAS - 4  # coordinates are clamped to +-LIMIT (1.6 km at 5 cm), so that neighbours never overflow their bits
 STEP_X = 1 << 16
@@ -39,6 +41,8 @@ def unpack(keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def halve(keys: Tensor) -> Tensor:
     """Computes the keys (V,) of floor(coordinate / 2) on every axis; they are neither sorted nor distinct."""
+    if (found := halved_keys(keys)) is not None:
+        return found
     # BIAS is even, so halving the biased fields halves the coordinates. The mask drops the bits that one field shifts
     # into the next, and half a bias is added to restore the bias.
     halved = (keys >> 1) & 0x7FFF_7FFF_7FFF

@@ -13,10 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from network.native import grouping
+from network.native import voxels as native
 from network.ops.constant import constant
 from network.ops.distinct import Distinct, Ranking, collect, rank_each
 from network.ops.sums import RowSum
@@ -153,15 +156,13 @@ def voxelize(
     finer = (base, *scales[:-1])
 
     # Equal (coarse, fine) couples of scales, and equal sets of voxels that blocks work on, are computed once.
-    couples = dict.fromkeys(zip(scales, finer, strict=True))
-    grouped = dict.fromkeys(finer)
-    shared = [(coarse.inverse << _ROW_BITS) + fine.inverse for coarse, fine in couples]
-    rankings = rank_each([*shared, *(halve(voxels.keys) for voxels in grouped)])
-    tuples = _rank_tuples(list(dict.fromkeys(scales)), dict(zip(couples, rankings[: len(couples)], strict=True)))
-    found = iter(collect([*rankings, tuples]))
-    means = {couple: _mean_between(*couple, next(found)) for couple in couples}
-    pools = {voxels: _pool(next(found)) for voxels in grouped}
-    signature = next(found)
+    couples = list(dict.fromkeys(zip(scales, finer, strict=True)))
+    grouped = list(dict.fromkeys(finer))
+    in_tuples = list(dict.fromkeys(scales))
+    related = _relate_natively(couples, grouped, in_tuples) or _relate(couples, grouped, in_tuples)
+    means = dict(zip(couples, related.means, strict=True))
+    pools = {voxels: _pool(groups) for voxels, groups in zip(grouped, related.groups, strict=True)}
+    signature = related.tuples
     example = signature.order[signature.ends[:-1]]  # one point of each tuple: it has the tuple's rows
     return Voxels(
         _input_features(points, base, volume),
@@ -177,15 +178,59 @@ def voxelize(
 def _keys_by_scale(points: Tensor, scan_ids: Tensor, volume: Volume, scale_list: Sequence[int]) -> dict[int, Tensor]:
     """Computes, for scale 1 and each scale of the list, the (P,) keys of the points' voxels."""
     low, high = constant(volume.low, points.device), constant(volume.high, points.device)
-    from_low, extent = points[:, :3] - low, high - low
+    scales, extent = list(dict.fromkeys([1, *scale_list])), high - low
+    grids = [constant(tuple(float(math.ceil(g / scale)) for g in volume.grid), points.device) for scale in scales]
+    if (found := native.voxel_keys(points, scan_ids, low, extent, grids)) is not None:
+        return dict(zip(scales, found, strict=True))
+    from_low = points[:, :3] - low
     keys = {}
-    for scale in dict.fromkeys([1, *scale_list]):
-        cells = constant(tuple(float(math.ceil(g / scale)) for g in volume.grid), points.device)
+    for scale, cells in zip(scales, grids, strict=True):
         # In float32, as published. Inside the volume, floor equals the published truncation; outside, truncation would
         # make one cell of two at the low faces. Clamped as floats: converting what is too large for int64 is undefined.
         x, y, z = torch.floor(cells * from_low / extent).clamp(-LIMIT, LIMIT).long().unbind(1)
         keys[scale] = pack(scan_ids, z, y, x)
     return keys
+
+
+class _Related(NamedTuple):
+    """What connects the scales: means of the couples, groups of 2x2x2 of the voxels, the points' tuples of voxels."""
+
+    means: list[RowSum]
+    groups: list[Distinct]
+    tuples: Distinct
+
+
+def _relate(
+    couples: Sequence[tuple[VoxelSet, VoxelSet]], grouped: Sequence[VoxelSet], in_tuples: Sequence[VoxelSet]
+) -> _Related:
+    """Connects the scales by ranking pairs, groups and tuples.
+
+    Args:
+        couples: (coarse, fine) voxels.
+        grouped: the voxels whose groups are wanted.
+        in_tuples: the distinct voxels of `scales`, in order.
+    """
+    pairs = [Ranking((coarse.inverse << _ROW_BITS) + fine.inverse) for coarse, fine in couples]
+    groups = [Ranking(halve(voxels.keys)) for voxels in grouped]
+    tuples = _rank_tuples(in_tuples, dict(zip(couples, pairs, strict=True)))
+    found = collect([*pairs, *groups, tuples])
+    means = [_mean_between(*couple, of_couple) for couple, of_couple in zip(couples, found, strict=False)]
+    return _Related(means, found[len(couples) : -1], found[-1])
+
+
+def _relate_natively(
+    couples: Sequence[tuple[VoxelSet, VoxelSet]], grouped: Sequence[VoxelSet], in_tuples: Sequence[VoxelSet]
+) -> _Related | None:
+    """Does the same as `_relate` with less to sort; None where PyTorch has to do it."""
+    second, others = in_tuples[:2][-1], [*in_tuples[:2][:-1], *in_tuples[2:]]
+    tuples = grouping.tuples(second.points, [voxels.inverse for voxels in others])
+    means = grouping.shared_means([(coarse.points, fine.points) for coarse, fine in couples])
+    if tuples is None or means is None:
+        return None
+    numbers = torch.arange(len(tuples.ends) - 1)
+    sums = [RowSum(*mean, len(fine)) for mean, (_, fine) in zip(means, couples, strict=True)]
+    groups = collect(rank_each([halve(voxels.keys) for voxels in grouped]))
+    return _Related(sums, groups, Distinct(numbers, tuples.inverse, tuples.order, tuples.ends))
 
 
 def _mean_between(coarse: VoxelSet, fine: VoxelSet, pairs: Distinct) -> RowSum:
@@ -222,9 +267,11 @@ def _input_features(points: Tensor, base: VoxelSet, volume: Volume) -> Tensor:
 
     The age, if there is one, comes last: (P, 11). So the weights of a network without it are those of one with it.
     """
+    voxel_size, low = constant(volume.voxel_size, points.device), constant(volume.low, points.device)
+    if (found := native.input_features(points, base.points, base.keys, low, voxel_size)) is not None:
+        return found
     xyz = points[:, :3]
     _, z, y, x = unpack(base.keys)
-    voxel_size, low = constant(volume.voxel_size, points.device), constant(volume.low, points.device)
     corner = torch.stack([x, y, z], dim=1) * voxel_size + low
     references = torch.cat([base.mean_of_points(xyz), corner], dim=1).index_select(0, base.inverse)
     return torch.cat([points[:, :4], xyz - references[:, :3], xyz - references[:, 3:], points[:, 4:]], dim=1)
