@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from network.models.segmentation_network import SegmentationNetwork
 from utils.scan.records import Batch, Segmentation
 
 
-def vote(network: SegmentationNetwork, batch: Batch) -> Tensor:
+class Predictor(Protocol):
+    """What computes logits: a `SegmentationNetwork`, or its captured evaluation."""
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Computes (P, K) logits from the points alone."""
+        ...
+
+
+def vote(network: Predictor, batch: Batch) -> Tensor:
     """Computes (P, K) float32 logits, summed over the test-time views of the batch; without views, of the batch itself.
 
     The views are made here, by one affine map per scan and view. So a scan is read and sent to the device once, and the
@@ -23,7 +32,7 @@ def vote(network: SegmentationNetwork, batch: Batch) -> Tensor:
     return total
 
 
-def segment(network: SegmentationNetwork, batch: Batch, with_confidence: bool = False) -> list[Segmentation]:
+def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> list[Segmentation]:
     """Predicts the class of every point of every file in the batch; a point outside the volume takes its donor's class.
 
     Class 0 is never predicted: it means "ignored", and benchmark servers reject it or count it as wrong.

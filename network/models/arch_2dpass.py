@@ -41,6 +41,10 @@ class Arch2DPASS(SegmentationNetwork):
         of_heads = [f"distillation.{name}" for name in self.distillation.output_weights()]
         return [f"network_3d.{name}" for name in self.network_3d.output_weights()] + of_heads
 
+    def evaluated(self) -> SegmentationNetwork:
+        """Returns the 3D network."""
+        return self.network_3d
+
     def predict(self, batch: Batch) -> Tensor:
         """Computes the (P, K) logits of the 3D network."""
         return self.network_3d.predict(batch)

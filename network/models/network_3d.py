@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
 from network.ops.sums import RowSum
+from network.ops.together import Finish
 from network.sparse.layers import LEAKY_SLOPE, BatchNorm, KernelMap, ResidualBlock, SparseBackend, leaky_relu
-from network.voxels.joint import Plan, fits, voxelize_jointly
+from network.voxels.joint import Plan, fits, padding, voxelize_jointly
 from network.voxels.voxelize import Pool, Voxels, voxelize
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
@@ -173,6 +174,17 @@ class Network3D(SegmentationNetwork):
     def predict(self, batch: Batch) -> Tensor:
         """Computes (P, K) logits from the points alone; images are not used."""
         return self(self.voxelize(batch)).logits
+
+    def padding(self, count: int, columns: int) -> Tensor | None:
+        """Makes points that lie outside of the volume or in it; see `SegmentationNetwork.padding`."""
+        plan = Plan.of(self.scale_list)
+        return None if plan is None else padding(count, columns, self.volume, plan)
+
+    def predict_padded(self, points: Tensor, scan_ids: Tensor, num_scans: int, finish: Finish) -> Tensor:
+        """Computes (P, K) logits of a padded batch; see `SegmentationNetwork.predict_padded`."""
+        plan = Plan.of(self.scale_list)
+        assert plan is not None
+        return self(voxelize_jointly(points, scan_ids, num_scans, self.volume, plan, self.backend, finish)).logits
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Computes named scalar losses; "loss" is their total."""

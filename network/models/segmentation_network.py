@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from network.ops.together import Finish
 from network.sparse.layers import SparseBackend, SparseConv3d
 from utils.scan.records import Batch
 
@@ -40,6 +41,36 @@ class SegmentationNetwork(nn.Module):
 
     def predict(self, batch: Batch) -> Tensor:
         """Computes (P, K) logits from the points alone."""
+        raise NotImplementedError
+
+    def evaluated(self) -> SegmentationNetwork:
+        """Returns the part of the network that `predict` uses."""
+        return self
+
+    def padding(self, count: int, columns: int) -> Tensor | None:
+        """Makes points to pad a batch with, for `predict_padded`.
+
+        Args:
+            count: number of points.
+            columns: numbers per point.
+
+        Returns:
+            (count, columns) float32, on the CPU; None if this network has no `predict_padded` for such batches.
+        """
+        return None
+
+    def predict_padded(self, points: Tensor, scan_ids: Tensor, num_scans: int, finish: Finish) -> Tensor:
+        """Computes logits as `predict` does, of a batch that is padded to a fixed number of points.
+
+        Args:
+            points: (P, 4) or (P, 5) float32, of which the last ones, at least one, are those of `padding`.
+            scan_ids: (P,) int64; the padding is a scan of its own, the last one.
+            num_scans: number of scans, with that of the padding.
+            finish: how the numbers of voxels become known; with `Filling`, the host waits for nothing.
+
+        Returns:
+            (P, K) logits; those of the padding mean nothing, but are finite if the others are.
+        """
         raise NotImplementedError
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:

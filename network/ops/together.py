@@ -7,7 +7,7 @@ can repeat the same work for other values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -32,7 +32,7 @@ class Layout:
         sizes: number of rows of each list.
         slots: where each list begins; the last entry is the number of all slots T.
         slot: (T,) int64, the numbers 0, 1, 2 and so on.
-        row: (T,) int64, the row of each slot in its list.
+        row: (T,) int64, the row of each slot in its list; at its end, a row that is there for sure beyond all values.
         of_list: (T,) int64, the list of each slot.
         last: (T,) int64, the place of the greatest value of that list among the sorted values of all lists.
     """
@@ -51,6 +51,7 @@ class Layout:
         of_list = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes) + 1)
         slot = torch.arange(slots[-1])
         row = slot - torch.tensor(slots[:-1])[of_list]
+        row[torch.tensor(slots[1:]) - 1] = torch.tensor(lengths)
         last = (torch.tensor(lengths).cumsum(0) - 1)[of_list]
         return Layout(tuple(sizes), slots, *(tensor.to(device) for tensor in (slot, row, of_list, last)))
 
@@ -96,7 +97,7 @@ class JointRanking:
         begin, end = self.starts[number], self.starts[number + 1]
         return self._scattered[begin:end] - self._first_ranks[number]
 
-    @cached_property
+    @property
     def inverses(self) -> Tensor:
         """The `inverse` of all lists, (R, N) int64; the lists must be equally long."""
         return self._scattered.view(len(self.lengths), -1) - self._first_ranks[:, None]
@@ -181,6 +182,23 @@ class Found:
             return values
         return values.add_(self.excess[:end] & -SPREAD, alpha=step // SPREAD)
 
+    def inverse(self, numbers: Sequence[int]) -> list[Tensor]:
+        """Returns for some lists the (N,) int64 row of every value of the list."""
+        return self._clamped([self.ranking.inverse(number) for number in numbers], numbers)
+
+    @cached_property
+    def inverses(self) -> Tensor:
+        """The rows of the values of all lists, (R, N) int64; the lists must be equally long."""
+        ranks = self.ranking.inverses
+        self._clamped([*ranks.unbind()], range(len(ranks)))
+        return ranks
+
+    def _clamped(self, ranks: list[Tensor], numbers: Sequence[int]) -> list[Tensor]:
+        """Clamps ranks in place to the rows that there are: with fixed sizes there may be too few."""
+        if self.excess is not None:
+            torch._foreach_clamp_max_(ranks, [self.sizes[number] - 1 for number in numbers])
+        return ranks
+
     def examples(self, number: int) -> Tensor:
         """Returns for each row of a list the index of one of its values in the list, (V,) int64."""
         begin = self.slots[number]
@@ -192,11 +210,15 @@ class Found:
 
         Args:
             number: number of the list.
-            inverse: its `JointRanking.inverse`.
+            inverse: the rows of its values, see `inverse`.
             values: the values of its rows; None: nobody needs them, and the numbers of the rows stand there.
         """
         values = self.slot[: self.sizes[number]] if values is None else values
         return Distinct(values, inverse, self.ranking.orders[number], self.ends[number])
+
+
+Finish = Callable[[JointRanking], Found]
+"""A way to find the numbers of distinct values, and with them the values: `Reading` or `Filling`."""
 
 
 class Reading:

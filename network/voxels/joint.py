@@ -7,7 +7,7 @@ possible. With fixed sizes (`ops.together.Filling`) the host waits for nothing; 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from network.ops.constant import constant
-from network.ops.distinct import Ranking
+from network.ops.distinct import Distinct, Ranking
 from network.ops.sums import RowSum
-from network.ops.together import Found, JointRanking, Reading
+from network.ops.together import SPREAD, Finish, Found, JointRanking, Reading
 from network.sparse.coordinates import BIAS, LIMIT, STEP_X, STEP_Y
 from network.sparse.layers import SparseBackend
 from network.voxels.voxelize import Pool, Voxels, VoxelSet
@@ -27,8 +27,6 @@ from utils.scan.volume import Volume
 _SCAN = 48  # the bits of a key from here on are the number of the scan
 _ROW_BITS = 32  # a pair of voxel rows is one int64: the coarse row above these bits, the fine row in them
 _SAME_GROUP = ~(1 | STEP_X | STEP_Y)  # without its lowest bit, a coordinate is the same in a group of 2x2x2
-
-Finish = Callable[[JointRanking], Found]
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,10 @@ def voxelize_jointly(
     found = finish(ranking)
     values = found.values(found.slots[-1], step=2 * STEP_Y)
     of_lists = torch._foreach_sub(found.cut(values), numbering.scan_bases)
-    sets = [VoxelSet(found.distinct(k, ranking.inverses[k], keys), backend) for k, keys in enumerate(of_lists)]
+    sets = [VoxelSet(found.distinct(k, found.inverses[k], keys), backend) for k, keys in enumerate(of_lists)]
 
     groups = found.cut(values[: found.slots[plan.grouped]] & _SAME_GROUP)[: plan.grouped]
-    pairs, tuples = _pairs(ranking.inverses, found, plan), _tuples(ranking.inverses, found, plan, numbering)
+    pairs, tuples = _pairs(found.inverses, found, plan), _tuples(found.inverses, found, plan, numbering)
     lengths = [len(points)] * plan.couples + [len(rows) for rows in groups]
     parts = [pairs.view(-1), *groups]
     if tuples is not None:
@@ -110,12 +108,10 @@ def voxelize_jointly(
     else:
         second = JointRanking(torch.cat(parts), lengths)
         related = finish(second)
-        of_tuples = finish(JointRanking(_tuples_of_pairs(ranking.inverses, second, found, plan), [len(points)]))
+        of_tuples = finish(JointRanking(_tuples_of_pairs(found.inverses, second, found, plan), [len(points)]))
 
     means = _means(found, related, plan)
-    pools = [_pool(related, plan.couples + k) for k in range(plan.grouped)]
-    last = len(of_tuples.sizes) - 1
-    signature = of_tuples.distinct(last, of_tuples.ranking.inverse(last))
+    pools, signature = _pools_and_tuples(related, of_tuples, plan)
     return Voxels(
         _input_features(points, cells, sets[0], volume),
         sets[0],
@@ -125,9 +121,29 @@ def voxelize_jointly(
             for coarse, fine in zip(plan.blocks, plan.finer, strict=True)
         ),
         tuple(pools[k] for k in plan.finer),
-        _rows(ranking.inverses, of_tuples.examples(last), plan).T,
+        _rows(found.inverses, of_tuples.examples(len(of_tuples.sizes) - 1), plan).T,
         RowSum.spreading(signature),
     )
+
+
+def padding(count: int, columns: int, volume: Volume, plan: Plan) -> Tensor | None:
+    """Makes points of a scan that pads a batch to a fixed size: `SPREAD` in one place, at all scales.
+
+    No two places are neighbours at any scale, so that they cost little.
+
+    Returns:
+        (count, columns) float32; None if there is not enough space for so many.
+    """
+    apart = 2 * max(plan.scales)  # cells of scale 1
+    along = LIMIT // apart
+    place = torch.arange(count) // SPREAD
+    if count > SPREAD * along * along:
+        return None
+    points = torch.zeros(count, columns)
+    for axis, number in enumerate((place % along, place // along)):
+        points[:, axis] = volume.low[axis] + (number + 0.25) * apart * volume.voxel_size[axis]
+    points[:, 2] = volume.low[2]
+    return points
 
 
 class _Numbering:
@@ -241,9 +257,16 @@ def _same(found: Found, number: int) -> RowSum:
     return RowSum.gathering(found.slot[:size], size, ascending=True)
 
 
-def _pool(related: Found, number: int) -> Pool:
-    groups = related.distinct(number, related.ranking.inverse(number))
-    return Pool(RowSum.within(groups), RowSum.spreading(groups))
+def _pools_and_tuples(related: Found, of_tuples: Found, plan: Plan) -> tuple[list[Pool], Distinct]:
+    """Returns the groups of every list that has some, and the tuples, which are the last list of `of_tuples`."""
+    numbers, last = [*range(plan.couples, plan.couples + plan.grouped)], len(of_tuples.sizes) - 1
+    if of_tuples is related:
+        *of_groups, of_points = related.inverse([*numbers, last])
+    else:
+        of_groups, (of_points,) = related.inverse(numbers), of_tuples.inverse([last])
+    groups = [related.distinct(number, inverse) for number, inverse in zip(numbers, of_groups, strict=True)]
+    pools = [Pool(RowSum.within(group), RowSum.spreading(group)) for group in groups]
+    return pools, of_tuples.distinct(last, of_points)
 
 
 def _rows(inverses: Tensor, points: Tensor, plan: Plan) -> Tensor:
