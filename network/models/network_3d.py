@@ -9,43 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
+from network.ops.linear import ConcatLinear, Linear
+from network.ops.mlp import MLP
 from network.ops.sums import RowSum
 from network.ops.together import Finish
-from network.sparse.layers import LEAKY_SLOPE, BatchNorm, KernelMap, ResidualBlock, SparseBackend, leaky_relu
+from network.sparse.layers import LEAKY_SLOPE, BatchNorm, KernelMap, ResidualBlock, SparseBackend
 from network.voxels.joint import Plan, fits, padding, voxelize_jointly
 from network.voxels.voxelize import Pool, Voxels, voxelize
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
 
-
-class ConcatLinear(nn.Linear):
-    """A linear layer on concatenated parts that multiplies each part on its own rows before it gathers common rows.
-
-    The result is that of Linear(concat(parts)), with fewer rows to multiply.
-    """
-
-    def forward(self, *parts: tuple[Tensor, RowSum | None]) -> Tensor:  # type: ignore[override]
-        """Computes the (R, C_out) result.
-
-        Args:
-            parts: for each part its (R_i, C_i) features, and the `RowSum` that gathers R of those rows; None if the
-                features have the R rows already.
-        """
-        matrices = self.weight.split([features.shape[1] for features, _ in parts], dim=1)
-        bias: Tensor | None = self.bias
-        out: Tensor | None = None
-        for (features, pick), matrix in zip(parts, matrices, strict=True):
-            product = F.linear(features, matrix, bias)
-            product = product if pick is None else pick(product)
-            out = product if out is None else out.add_(product)
-            bias = None
-        assert out is not None
-        return out
+RELU = 0.0  # a LeakyReLU of slope 0 is a ReLU
 
 
 class EncoderBlock(nn.Module):
@@ -55,14 +33,14 @@ class EncoderBlock(nn.Module):
         super().__init__()
         c, half = channels, channels // 2
         self.voxel_branch = nn.ModuleList([ResidualBlock(c, c), ResidualBlock(c, c)])
-        self.pooled_mlp = nn.Sequential(
-            nn.Linear(c, half), nn.LeakyReLU(LEAKY_SLOPE), BatchNorm(half),
-            nn.Linear(half, half), nn.LeakyReLU(LEAKY_SLOPE), BatchNorm(half),
-            nn.Linear(half, c), nn.LeakyReLU(LEAKY_SLOPE),
+        self.pooled_mlp = MLP(
+            Linear(c, half), nn.LeakyReLU(LEAKY_SLOPE), BatchNorm(half),
+            Linear(half, half), nn.LeakyReLU(LEAKY_SLOPE), BatchNorm(half),
+            Linear(half, c), nn.LeakyReLU(LEAKY_SLOPE),
         )  # fmt: skip
-        self.identity = nn.Linear(c, c)
+        self.identity = Linear(c, c)
         self.merge = ConcatLinear(2 * c, c)
-        self.output = nn.Linear(c, c)
+        self.output = Linear(c, c)
 
     def forward(self, x: Tensor, kernel_map: KernelMap, pool: Pool, to_coarse: RowSum) -> tuple[Tensor, Tensor, Tensor]:
         """Computes one step of the encoder, from V_l fine to V_s coarse voxels.
@@ -81,9 +59,10 @@ class EncoderBlock(nn.Module):
             v = block(v, kernel_map)
         f = x + v
         pooled = self.pooled_mlp(pool.mean(f))
-        merged = leaky_relu(self.merge((leaky_relu(self.identity(f)), None), (pooled, pool.back)))
-        q = self.output(to_coarse(merged))  # a linear layer and a mean commute; after the mean there are fewer rows
-        return v, q, q + to_coarse(v)
+        merged = self.merge((self.identity(f, LEAKY_SLOPE), None), (pooled, pool.back), slope=LEAKY_SLOPE)
+        # A linear layer and a mean commute; after the mean there are fewer rows.
+        q, following = self.output.with_sum(to_coarse(merged), to_coarse(v))
+        return v, q, following
 
 
 @dataclass(frozen=True)
@@ -127,11 +106,11 @@ class Network3D(SegmentationNetwork):
         super().__init__()
         self.volume, self.scale_list, self.backend = volume, tuple(scale_list), backend
         self.lambda_lovasz, self.takes_age = lambda_lovasz, input_dims > 4
-        self.embed_points = nn.Linear(input_dims + 6, channels)  # and two offsets in the voxel
-        self.embed_voxels = nn.Linear(channels, channels)
+        self.embed_points = Linear(input_dims + 6, channels)  # and two offsets in the voxel
+        self.embed_voxels = Linear(channels, channels)
         self.encoder = nn.ModuleList([EncoderBlock(channels) for _ in scale_list])
         self.head = ConcatLinear(len(scale_list) * channels, 128)
-        self.classifier = nn.Linear(128, num_classes)
+        self.classifier = Linear(128, num_classes)
         self.criterion = criterion
 
     def geometry(self) -> dict[str, list[float]]:
@@ -162,13 +141,13 @@ class Network3D(SegmentationNetwork):
 
     def forward(self, voxels: Voxels) -> Features3D:
         """Computes the (P, K) logits of the points and the features of each block."""
-        x = self.embed_voxels(voxels.base.mean_of_points(F.relu(self.embed_points(voxels.features), inplace=True)))
+        x = self.embed_voxels(voxels.base.mean_of_points(self.embed_points(voxels.features, RELU)))
         voxel_features, outputs = [], []
         for i, block in enumerate(self.encoder):
             v, q, x = block(x, voxels.finer(i).kernel_map, voxels.pools[i], voxels.means[i])
             voxel_features.append(v)
             outputs.append(q)
-        hidden = F.relu(self.head(*zip(outputs, voxels.signature_rows, strict=True)), inplace=True)
+        hidden = self.head(*zip(outputs, voxels.signature_rows, strict=True), slope=RELU)
         return Features3D(voxels.signature_of_point(self.classifier(hidden)), voxel_features)
 
     def predict(self, batch: Batch) -> Tensor:

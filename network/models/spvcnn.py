@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss
 from network.models.voxel_network import VoxelNetwork
+from network.ops.linear import Linear
+from network.ops.mlp import MLP
 from network.sparse.layers import BatchNorm, SparseBackend
 from network.voxels.voxel_pyramid import Pyramid
 
@@ -60,5 +62,5 @@ class SPVCNN(VoxelNetwork):
         return self.classifier(z3)
 
 
-def _point_mlp(c_in: int, c_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(c_in, c_out), BatchNorm(c_out), nn.ReLU(inplace=True))
+def _point_mlp(c_in: int, c_out: int) -> MLP:
+    return MLP(Linear(c_in, c_out), BatchNorm(c_out), nn.ReLU(inplace=True))

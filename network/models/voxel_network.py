@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss
 from network.models.segmentation_network import SegmentationNetwork
+from network.ops.linear import Linear
 from network.sparse.layers import KernelMap, ResidualBlock, SparseBackend, SparseConvNorm
 from network.voxels.voxel_pyramid import Pyramid, build_pyramid
 from utils.scan.records import Batch
@@ -121,7 +122,7 @@ class VoxelNetwork(SegmentationNetwork):
         self.up2 = UpStage(c[5], c[2], c[6])
         self.up3 = UpStage(c[6], c[1], c[7])
         self.up4 = UpStage(c[7], c[0], c[8])
-        self.classifier = nn.Linear(c[8], num_classes)
+        self.classifier = Linear(c[8], num_classes)
         self.criterion = criterion
 
     def forward(self, voxels: Pyramid) -> Tensor:

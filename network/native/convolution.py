@@ -20,7 +20,6 @@ BLOCK_ROWS = 512
 
 
 _NUMBER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
-MOST_RESIDUALS = 4
 
 
 class _Addend(ctypes.Structure):
@@ -35,7 +34,7 @@ class Call(ctypes.Structure):
     _fields_ = (
         *[(name, _ADDRESS) for name in ("features", "weights", "inputs", "outputs", "cuts", "side", "side_weights")],
         ("bias", _ADDRESS),
-        ("residuals", _Addend * MOST_RESIDUALS),
+        ("residuals", ctypes.POINTER(_Addend)),
         ("out", _ADDRESS),
         ("addend", _Addend),
         ("out_plus", _ADDRESS),
@@ -52,13 +51,14 @@ class Pairs(NamedTuple):
         inputs, outputs: (M,) int32, offset after offset; in an offset the outputs ascend.
         cuts: (blocks + 1, K) int32, see `cut`.
         identity: the offset that maps every row to itself and has no pairs in the lists, or None.
-        num_outputs: number of output rows.
+        num_inputs, num_outputs: number of input and output rows.
     """
 
     inputs: Tensor
     outputs: Tensor
     cuts: Tensor
     identity: int | None
+    num_inputs: int
     num_outputs: int
 
 
@@ -79,7 +79,7 @@ class Epilogue(NamedTuple):
 
     Attributes:
         bias: (C_out,) or None.
-        residuals: up to MOST_RESIDUALS of them.
+        residuals: any number of them.
         slope: slope of the LeakyReLU; 1 for none, 0 for a ReLU.
         addend: what the second result adds, or None if there is none.
     """
@@ -91,7 +91,7 @@ class Epilogue(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A further product that is added to the sums: features (num_outputs, C) times a matrix (C, C_out)."""
+    """A further product that is added to the sums: features (num_outputs, C) times a matrix (1, C, C_out)."""
 
     features: Tensor
     matrix: Tensor
@@ -139,10 +139,10 @@ def convolve(
         (num_outputs, C_out) in the type of the features, and the second result of the epilogue or None.
     """
     offsets = pairs.cuts.shape[1]
-    if (offsets, features.shape[1]) != weight.shape[:2]:
+    if (offsets, *features.shape) != (weight.shape[0], pairs.num_inputs, weight.shape[1]):
         raise ValueError(
-            f"a kernel map of {offsets} offsets, features {tuple(features.shape)} and a weight {tuple(weight.shape)} "
-            "do not belong together"
+            f"a kernel map of {offsets} offsets and {pairs.num_inputs} input rows, features {tuple(features.shape)} "
+            f"and a weight {tuple(weight.shape)} do not belong together"
         )
     call = Call(inputs=pointer(pairs.inputs), outputs=pointer(pairs.outputs), cuts=pointer(pairs.cuts))
     call.identity = -1 if pairs.identity is None else pairs.identity
@@ -167,7 +167,7 @@ def run(
     alive = [features, weights]  # what the record points to
     call.features, call.weights, call.c_in = pointer(features), pointer(weights), features.shape[1]
     if side is not None:
-        if (len(side.features), side.matrix.shape[1]) != shape:
+        if side.matrix.shape != (1, side.features.shape[1], shape[1]) or len(side.features) != shape[0]:
             raise ValueError(f"further features for {shape} have shape {tuple(side.features.shape)}")
         other, matrix = side.features.to(dtype).contiguous(), packed(side.matrix, dtype)
         call.side, call.side_weights, call.side_depth = pointer(other), pointer(matrix), other.shape[1]
@@ -175,9 +175,8 @@ def run(
     if epilogue.bias is not None:
         alive.append(_padded(epilogue.bias, call.c_out))
         call.bias = pointer(alive[-1])
-    call.num_residuals = len(epilogue.residuals)
-    for number, residual in enumerate(epilogue.residuals):
-        call.residuals[number] = _addend(residual, shape, dtype, alive)
+    residuals = [_addend(residual, shape, dtype, alive) for residual in epilogue.residuals]
+    call.num_residuals, call.residuals = len(residuals), (_Addend * len(residuals))(*residuals)
     out = features.new_empty(shape)
     plus = None if epilogue.addend is None else features.new_empty(shape)
     if epilogue.addend is not None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from network.ops.kept import Kept
+from network.ops.linear import compute_dtype, finish, linear
 
 LEAKY_SLOPE = 0.1
 
@@ -32,6 +35,17 @@ class KernelMap(Protocol):
 
     def transposed(self) -> KernelMap:
         """Returns the map of the transposed (inverse) convolution."""
+        ...
+
+
+@runtime_checkable
+class FusingMap(KernelMap, Protocol):
+    """A kernel map that computes a shortcut together with the convolution, where no gradient is needed."""
+
+    def convolve_with_shortcut(
+        self, features: Tensor, weight: Tensor, bias: Tensor, start: Tensor, matrix: Tensor, slope: float
+    ) -> Tensor:
+        """Computes LeakyReLU(convolution + bias + start @ matrix) with a (1, C, C_out) matrix; see `convolve`."""
         ...
 
 
@@ -117,7 +131,7 @@ class SparseConv3d(nn.Module):
             return kernel_map.convolve(features, weight, bias, residual, slope)
         if self.kernel_size != 1:
             raise ValueError(f"a convolution of kernel size {self.kernel_size} needs a kernel map")
-        return finish(nn.functional.linear(features, weight[0].T, bias), residual, slope)
+        return finish(linear(features, weight[0].T, bias), residual, slope)
 
 
 class SparseConvNorm(SparseConv3d):
@@ -126,7 +140,7 @@ class SparseConvNorm(SparseConv3d):
     def __init__(self, c_in: int, c_out: int, kernel_size: int) -> None:
         super().__init__(c_in, c_out, kernel_size)
         self.norm = BatchNorm(c_out)
-        self._folded: dict[torch.dtype, _Folded] = {}
+        self._folded = Kept()
 
     def forward(
         self,
@@ -141,79 +155,41 @@ class SparseConvNorm(SparseConv3d):
         A slope of 1 means no activation, 0 a ReLU.
         """
         if self.training or bias is not None:
-            self._folded = {}  # training needs no second copy of the weights
+            self._folded.clear()  # training needs no second copy of the weights
             return finish(self.norm(super().forward(features, kernel_map, bias)), residual, slope)
         return self._convolve(features, kernel_map, *self._fold(features), residual, slope)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_folded": {}}  # neither copied nor saved
+    def with_shortcut(
+        self, features: Tensor, kernel_map: KernelMap, start: Tensor, shortcut: SparseConvNorm, slope: float
+    ) -> Tensor:
+        """Computes LeakyReLU(BN(convolution) + shortcut(start)), where the shortcut has kernel size 1."""
+        if self.training or torch.is_grad_enabled() or not isinstance(kernel_map, FusingMap):
+            return self(features, kernel_map, residual=shortcut(start, None), slope=slope)
+        weight, bias = self._fold(features)
+        matrix, other = shortcut._fold(start)
+        return kernel_map.convolve_with_shortcut(features, weight, bias + other, start, matrix, slope)
 
     def train(self, mode: bool = True) -> SparseConvNorm:
         """Sets training or evaluation mode, as for any module, and drops the folded weights."""
-        self._folded = {}
+        self._folded.clear()
         return super().train(mode)
 
     def _fold(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns weight and bias of convolution and norm together, in the type that is computed in.
 
-        They are kept for each such type until a tensor that they are made of changes. A change through `.data` cannot
-        be noticed: call `eval()` after it, as Lightning does.
+        They are kept until a tensor that they are made of changes.
         """
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         sources = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        # Inference tensors have no version.
-        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in sources):
-            return _fold(self.weight, norm)
-        dtype = compute_dtype(features)
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
-        kept = self._folded.get(dtype)
-        if kept is None or kept.state != state:
-            weight, bias = _fold(self.weight, norm)
-            current = {of: folded for of, folded in self._folded.items() if folded.state == state}
-            kept = _Folded(state, weight.to(dtype), bias.to(dtype))
-            self._folded = {**current, dtype: kept}
-        return kept.weight, kept.bias
-
-
-@dataclass(frozen=True, eq=False)
-class _Folded:
-    """Folded weights, and the state of the tensors that they were made of.
-
-    Attributes:
-        state: address and version of each of those tensors.
-        weight, bias: arguments for `KernelMap.convolve`.
-    """
-
-    state: tuple[tuple[int, int], ...]
-    weight: Tensor
-    bias: Tensor
+        weight, bias = self._folded.get_or_make(sources, compute_dtype(features), lambda: _fold(self.weight, norm))
+        return weight, bias
 
 
 def _fold(weight: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return weight * scale, norm.bias - norm.running_mean * scale
-
-
-def compute_dtype(features: Tensor) -> torch.dtype:
-    """Returns the type in which a matrix product with these features is computed: that of autocast, or their own."""
-    device = features.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-
-
-def finish(result: Tensor, residual: Tensor | None, slope: float) -> Tensor:
-    """Computes LeakyReLU(result + residual) in place: `result` must not be needed elsewhere."""
-    if residual is not None:
-        result = result.add_(residual)
-    if slope == 0.0:
-        return nn.functional.relu(result, inplace=True)
-    return result if slope == 1.0 else nn.functional.leaky_relu(result, slope, inplace=True)
-
-
-def leaky_relu(features: Tensor) -> Tensor:
-    """Computes LeakyReLU of slope 0.1 in place: `features` must not be needed elsewhere."""
-    return finish(features, None, LEAKY_SLOPE)
 
 
 class ResidualBlock(nn.Module):
@@ -238,5 +214,6 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor, kernel_map: KernelMap) -> Tensor:
         """Computes (V, C_out) features from (V, C_in) on the voxels of `kernel_map`."""
         inner = self.conv1(features, kernel_map, slope=self.slope)
-        shortcut = features if self.shortcut is None else self.shortcut(features, None)
-        return self.conv2(inner, kernel_map, residual=shortcut, slope=self.slope)
+        if self.shortcut is None:
+            return self.conv2(inner, kernel_map, residual=features, slope=self.slope)
+        return self.conv2.with_shortcut(inner, kernel_map, features, self.shortcut, self.slope)

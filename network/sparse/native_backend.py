@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from network.native.convolution import Addend, Epilogue, Pairs, can_compute, convolve, cut
+from network.native.convolution import Addend, Epilogue, Pairs, Side, can_compute, convolve, cut
 from network.native.gradients import weight_gradient
 from network.native.neighbours import halving_pairs, neighbour_pairs
+from network.ops.linear import linear, needs_gradient
 from network.sparse import torch_backend
 from network.sparse.layers import Layer, SparseBackend, compute_dtype, finish
 from network.sparse.native_check import check_once
@@ -77,22 +78,31 @@ class NativeMap:
         dtype = compute_dtype(features)
         if not can_compute(features, dtype):
             return self.plain.convolve(features, weight, bias, residual, slope)
-        if len(features) != self.num_inputs:
-            raise ValueError(f"a kernel map of {self.num_inputs} input rows got {len(features)}")
         features = features.to(dtype)
-        tensors = (features, weight, bias, residual)
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-            result = _Convolution.apply(features, weight.to(dtype), bias, self)
+        if needs_gradient(features, weight, bias, residual):
+            result = _Convolution.apply(features, weight, bias, self)
             assert isinstance(result, Tensor)
             return finish(result, residual, slope)
         residuals = () if residual is None else (Addend(residual),)
         return convolve(features, weight, self.pairs, Epilogue(bias, residuals, slope))[0]
 
+    def convolve_with_shortcut(
+        self, features: Tensor, weight: Tensor, bias: Tensor, start: Tensor, matrix: Tensor, slope: float
+    ) -> Tensor:
+        """Computes LeakyReLU(convolution + bias + start @ matrix) without a gradient; see `layers.FusingMap`."""
+        dtype = compute_dtype(features)
+        if not can_compute(features, dtype):
+            return self.plain.convolve(features, weight, bias, linear(start, matrix[0].T), slope)
+        side = Side(start, matrix)
+        return convolve(features.to(dtype), weight, self.pairs, Epilogue(bias, slope=slope), side)[0]
+
     @cached_property
     def pairs(self) -> Pairs:
         """The map as the C++ takes it."""
         cuts = cut(self.outputs, self.ends, self.num_outputs)
-        return Pairs(self.inputs.contiguous(), self.outputs.contiguous(), cuts, self.identity, self.num_outputs)
+        return Pairs(
+            self.inputs.contiguous(), self.outputs.contiguous(), cuts, self.identity, self.num_inputs, self.num_outputs
+        )
 
 
 class _Convolution(torch.autograd.Function):

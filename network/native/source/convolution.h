@@ -5,8 +5,6 @@
 
 namespace native {
 
-constexpr int MOST_RESIDUALS = 4;
-
 // Rows that are added to the sums.
 struct Addend {
     const void* rows;      // of c_out numbers
@@ -24,7 +22,7 @@ struct Convolution {
     const void* side;         // rows of side_depth numbers, one for each output row; or null
     const void* side_weights; // packed
     const float* bias;        // a number for each column of the packed weight, or null
-    Addend residuals[MOST_RESIDUALS];
+    const Addend* residuals;
     void* out;                // (rows, c_out)
     Addend addend;
     void* out_plus;           // (rows, c_out) or null

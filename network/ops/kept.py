@@ -1,0 +1,57 @@
+"""Tensors that are made of the weights of a layer, such as weights with a norm folded in, kept between evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Tensors, and the state of what they were made of: address and version of each source."""
+
+    state: tuple[tuple[int, int], ...]
+    tensors: tuple[Tensor, ...]
+
+
+class Kept(dict[torch.dtype, Made]):
+    """The tensors that were made for each type of computation. A copy of it is empty, and it is not saved.
+
+    A change of a source through `.data` cannot be noticed: a layer clears its `Kept` in `train()`, and so in `eval()`,
+    which Lightning calls.
+    """
+
+    def get_or_make(
+        self, sources: Sequence[Tensor], dtype: torch.dtype, make: Callable[[], Sequence[Tensor]]
+    ) -> tuple[Tensor, ...]:
+        """Returns what `make` makes of the sources, in the type that is computed in.
+
+        Where no gradients are computed it is kept, until a source changes.
+
+        Args:
+            sources: the tensors that `make` reads.
+            dtype: the type that is computed in.
+            make: makes the tensors, with gradients if there are any.
+        """
+        # Inference tensors have no version.
+        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in sources):
+            return tuple(make())
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
+        made = self.get(dtype)
+        if made is None or made.state != state:
+            for old in [of for of, other in self.items() if other.state != state]:
+                del self[old]
+            # Not inference tensors: what is packed of these tensors is kept, too, and goes by their versions.
+            with torch.inference_mode(False), torch.no_grad():
+                made = self[dtype] = Made(state, tuple(tensor.to(dtype) for tensor in make()))
+        return made.tensors
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Kept:
+        return Kept()
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        return Kept, ()
