@@ -26,7 +26,7 @@ from utils.config.loaders import LoaderParams
 from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap
-from utils.scan.batch import collate
+from utils.scan.batch import pack
 from utils.scan.records import Frame, Sample
 from utils.scan.sensor import Sensor
 from utils.scan.statistics import Statistics
@@ -153,7 +153,7 @@ class DataModule:
             batch_size=params.batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=partial(collate, with_images=with_images, input_dims=self.config.model_params.input_dims),
+            collate_fn=partial(pack, with_images=with_images, input_dims=self.config.model_params.input_dims),
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             # From Python 3.14 on the default would import everything again in every loader process, through a server

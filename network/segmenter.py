@@ -37,7 +37,7 @@ from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.paths import resolve_path
 from utils.scan.alignment import Alignment
-from utils.scan.batch import collate
+from utils.scan.batch import pack
 from utils.scan.fitting import Fit, Misfit, diagnose
 from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
@@ -262,7 +262,7 @@ class Segmenter:
             UserError: the outputs of the network are NaN or infinite.
         """
         samples = [one.sample for one in prepared]
-        batch = collate(samples, with_images=False, input_dims=self._input_dims).to(self.device)
+        batch = pack(samples, with_images=False, input_dims=self._input_dims).to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             found = segment(self._network, batch, with_confidence=True)
         if not all(bool(each.finite) for each in found):

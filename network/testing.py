@@ -22,7 +22,7 @@ from utils.fp32 import set_fp32_arithmetic
 from utils.metrics import ScoreCard, format_table
 from utils.point_counts import SegmentationMetrics
 from utils.results.evaluation import EvaluationOutput
-from utils.scan.records import Batch
+from utils.scan.packing import PackedBatch
 
 _HALF = {"bf16": torch.bfloat16, "16": torch.float16}
 _SELDOM = 10.0  # seconds between two states of the bar in a file
@@ -71,7 +71,7 @@ class Place:
 
 def test_network(
     network: SegmentationNetwork,
-    batches: Iterable[Batch],
+    batches: Iterable[PackedBatch],
     metrics: SegmentationMetrics,
     output: EvaluationOutput,
     place: Place,
@@ -124,7 +124,7 @@ def _refuse_rubbish(finite: torch.Tensor | bool) -> None:
 
 
 @contextmanager
-def _progress(batches: Iterable[Batch], first: bool) -> Iterator[Iterable[Batch]]:
+def _progress(batches: Iterable[PackedBatch], first: bool) -> Iterator[Iterable[PackedBatch]]:
     """Shows a bar while batches are taken; its line ends with it, also after an error."""
     total = len(batches) if isinstance(batches, Sized) else None
     seldom = 0.1 if sys.stdout.isatty() else _SELDOM

@@ -13,7 +13,7 @@ import main as program
 from tests.conftest import ROOT
 from tests.support.nuscenes import POINTS, write_tree
 from utils.command.process import run_program
-from utils.scan.batch import collate
+from utils.scan.batch import pack
 
 CONFIG = str(ROOT / "config" / "2DPASS-nuscenes.yaml")
 
@@ -100,7 +100,7 @@ def test_past_sweeps_from_training_to_a_submission(tmp_path, monkeypatch) -> Non
     monkeypatch.chdir(tmp_path)
     batches = []
     monkeypatch.setattr(
-        "dataloader.datamodule.collate", lambda *args, **how: batches.append(collate(*args, **how)) or batches[-1]
+        "dataloader.datamodule.pack", lambda *args, **how: batches.append(pack(*args, **how)) or batches[-1]
     )
     changed = ["model_params.input_dims=5", "dataset_params.past_sweeps=3", "model_params.hiden_size=4"]
 
@@ -115,7 +115,7 @@ def test_past_sweeps_from_training_to_a_submission(tmp_path, monkeypatch) -> Non
     run(*tested, "--submit_to_server")
     (scores,) = tmp_path.glob("logs/nuScenes/default/test_*/scores.json")
     assert json.loads(scores.read_text())["points"] <= 2 * POINTS
-    ages = [batch.points[:, 4] for batch in batches]
+    ages = [batch.tensor("points")[:, 4] for batch in batches]
     assert max(len(age.unique()) for age in ages) == 4 and max(map(len, ages)) > 3 * POINTS
     (archive,) = tmp_path.glob("logs/nuScenes/default/*/submission/*.zip")
     with zipfile.ZipFile(archive) as content:

@@ -61,7 +61,7 @@ def test_the_first_batch_is_of_the_epoch_that_is_set_last(workers, label_map):
         keys = list(loader.sampler)[: loader.batch_size]
         expected = collate([data.training_set[key] for key in keys], with_images=True)
         for batch in batches:
-            assert torch.equal(batch.points, expected.points)
+            assert torch.equal(batch.to("cpu").points, expected.points)
             break
     assert len(list(data.val_dataloader())) == 2
     assert torch.equal(torch.get_rng_state(), state)

@@ -232,7 +232,7 @@ def test_the_config_opens_all_parts_with_past(root, part) -> None:
     training = part in ("train", "trainval")
     data = DataModule(config, multiscan(), fit=training, submit=part == "test")
     loader = data.train_dataloader() if training else data.val_dataloader()
-    batches = list(loader)
+    batches = [batch.to("cpu") for batch in loader]
     assert len(batches) == {"train": 5, "trainval": 9, "valid": 4, "test": 3}[part]
     assert all(batch.points.shape[1] == 5 for batch in batches)
     assert max(float(batch.points[:, 4].max()) for batch in batches) == 2

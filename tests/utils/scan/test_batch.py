@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.semantickitti.source import SemanticKITTI
-from utils.scan.batch import collate
-from utils.scan.records import Sample
+from utils.scan.batch import collate, pack
+from utils.scan.evaluation import evaluation_sample
+from utils.scan.records import Sample, Scan
+from utils.scan.views import random_views
+from utils.scan.volume import in_volume
 
 
 def test_training_batch(make_scan):
@@ -78,7 +84,77 @@ def test_every_batch_can_be_pinned(make_scan, monkeypatch, with_images) -> None:
     def pin(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
 
-    batch = collate([Sample(make_scan()), Sample(make_scan())], with_images)
+    samples = [Sample(make_scan()), Sample(make_scan())]
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
-    pinned = batch.pin_memory()
-    assert torch.equal(pinned.pixels, batch.pixels) and torch.equal(pinned.points, batch.points)
+    for batch in (collate(samples, with_images), pack(samples, with_images)):
+        pinned, batch = batch.pin_memory().to("cpu"), batch.to("cpu")
+        assert torch.equal(pinned.pixels, batch.pixels) and torch.equal(pinned.points, batch.points)
+
+
+class Evaluated(Dataset[Sample]):
+    """Three scans for evaluation with views; the second has points outside, one of them NaN."""
+
+    def __init__(self, make_scan: Callable[..., Scan]) -> None:
+        self.scans = [make_scan(40, seed=1), make_scan(50, seed=2), make_scan(60, seed=3)]
+        self.scans[1].xyz[5:9] = [[np.nan, 0, 0], [500, 0, 0], [0, -300, 0], [0, 0, np.inf]]
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def __getitem__(self, index: int) -> Sample:
+        scan = self.scans[index]
+        inside = in_volume(scan.xyz, (-90, -90, -90), (90, 90, 90))
+        return evaluation_sample(scan, inside, random_views(2, np.random.default_rng(index)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_loader_process_sends_is_what_was_packed(make_scan, workers) -> None:
+    """One piece of memory, which is shared; whole scans come as they were measured, to the last bit."""
+    data = Evaluated(make_scan)
+    loader = DataLoader(data, 2, num_workers=workers, collate_fn=partial(pack, with_images=True))
+    packed = list(loader)
+    assert all(batch.memory.is_shared() == (workers > 0) for batch in packed)
+    for batch, numbers in zip(packed, ([0, 1], [2]), strict=True):
+        found, samples = batch.to("cpu"), [data[number] for number in numbers]
+        expected = collate(samples, with_images=True)
+        for name in ("points", "scan_ids", "labels", "pixels", "visible", "images", "views"):
+            one, other = getattr(found, name), getattr(expected, name)
+            assert one.dtype == other.dtype and torch.equal(one, other)
+        assert found.points.data_ptr() == batch.memory.data_ptr()
+        for whole, sample in zip(found.whole, samples, strict=True):
+            measured = sample.whole
+            assert measured is not None and whole.frame == measured.frame
+            assert np.array_equal(whole.xyz.numpy(), measured.xyz.numpy(), equal_nan=True)
+            for name in ("labels", "inside", "donor"):
+                one, other = getattr(whole, name), getattr(measured, name)
+                assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+def test_without_shared_memory_a_batch_is_packed_all_the_same(make_scan, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr("utils.scan.packing.get_worker_info", object)
+    monkeypatch.setattr(torch.TypedStorage, "_new_shared", refuse)
+    batch = pack([Sample(make_scan())], with_images=True)
+    assert not batch.memory.is_shared() and batch.to("cpu").points.shape == (500, 4)
+
+
+def test_a_batch_takes_few_bytes(make_scan) -> None:
+    """A point takes its coordinates, intensity and label, and if it is seen, its row and pixel."""
+    scans = [make_scan(1000, seed=number) for number in range(3)]
+    training = pack([Sample(scan) for scan in scans], with_images=True)
+    seen = int(training.to("cpu").visible.shape[0])
+    images = sum(scan.image.nbytes for scan in scans)
+    assert 0 <= len(training.memory) - (3000 * (16 + 1) + seen * (4 + 4) + images) < 64 * len(training.places)
+    inside = np.arange(1000) != 7
+    evaluated = pack([evaluation_sample(scan, inside, None) for scan in scans], with_images=False)
+    own = 3 * 999 * (16 + 1) + 3 * 1000 * (1 + 1 + 4) + 3 * (4 + 12)
+    assert 0 <= len(evaluated.memory) - own < 64 * len(evaluated.places)
+
+
+def test_a_column_of_a_wide_image_keeps_its_number(make_scan) -> None:
+    scan = make_scan()
+    wide = replace(scan, image=np.zeros((1, 40000, 3), np.uint8), pixels=np.full_like(scan.pixels, 0.5))
+    wide.pixels[:, 1] = 39999.5
+    assert collate([Sample(wide)], True).pixels.unique(dim=0).tolist() == [[0, 39999]]

@@ -1,0 +1,154 @@
+"""A batch on its way from a loader process to the network: one piece of memory, each number in few bytes.
+
+One piece is handed over by one file descriptor, page-locked by one call and copied to a GPU in one go. What follows
+from other numbers is not sent: which scan a point belongs to, and the coordinates of whole scans inside the volume. The
+device computes it, without the host waiting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from utils.scan.records import Batch, Frame, WholeScan
+
+_ALIGNED = 64  # bytes; at least those of the largest number, so that a tensor may begin there
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a tensor in the memory.
+
+    Attributes:
+        start: number of its first byte.
+        dtype, shape: of the tensor.
+    """
+
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of its bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """A frozen record of B scans in one piece of memory; `to` makes the `Batch` of them.
+
+    Tensors, by name (W: points of all files, O: those of them outside the volume):
+        points: (P, columns) float32; labels: (P,) uint8; views: (B, V, 3, 4) float32: as in `Batch`.
+        visible: (M,) int32. pixels: (M, 2) int16, or int32 for a large image: of the visible points.
+        images: (B, 3, H, W) uint8.
+        whole_labels: (W,) uint8. whole_inside: (W,) bool. whole_donor: (W,) int32: as in `WholeScan`.
+        outside: (O,) int32, the rows of a file's points that are outside. outside_xyz: (O, 3) float32.
+
+    Attributes:
+        memory: (bytes,) uint8.
+        places: where in it a tensor lies, by name; what a batch does not have is missing.
+        lengths: B numbers of points.
+        frames: which sweeps the whole scans are; empty in training.
+        whole_lengths, outside_lengths: B numbers of points of the files, and of those outside.
+    """
+
+    memory: Tensor
+    places: Mapping[str, Place]
+    lengths: tuple[int, ...]
+    frames: tuple[Frame, ...] = ()
+    whole_lengths: tuple[int, ...] = ()
+    outside_lengths: tuple[int, ...] = ()
+
+    @property
+    def num_scans(self) -> int:
+        """The number of scans B."""
+        return len(self.lengths)
+
+    def tensor(self, name: str) -> Tensor:
+        """Returns a tensor by its name; it shares the memory."""
+        place = self.places[name]
+        return self.memory[place.start : place.start + place.size].view(place.dtype).view(place.shape)
+
+    def pin_memory(self) -> PackedBatch:
+        """Returns a copy in page-locked memory; the DataLoader calls this."""
+        return replace(self, memory=self.memory.pin_memory())
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """Copies the memory to `device` and makes the batch of it there; on the CPU, tensors share the memory."""
+        there = replace(self, memory=self.memory.to(device, non_blocking=non_blocking))
+        points, views = there.tensor("points"), there.tensor("views") if "views" in self.places else None
+        pixels, visible = there._pixels()
+        return Batch(
+            points=points,
+            scan_ids=there._scan_ids(),
+            labels=there.tensor("labels").long(),
+            pixels=pixels,
+            visible=visible,
+            images=there.tensor("images") if "images" in self.places else None,
+            lengths=self.lengths,
+            whole=there._whole(points) if self.frames else (),
+            views=views,
+        )
+
+    def _scan_ids(self) -> Tensor:
+        """Computes `Batch.scan_ids`, (P,) int64."""
+        found = torch.zeros(sum(self.lengths), dtype=torch.int64, device=self.memory.device)
+        for number, part in enumerate(found.split(self.lengths)):
+            if number:
+                part.fill_(number)
+        return found
+
+    def _pixels(self) -> tuple[Tensor, Tensor]:
+        """Computes `Batch.pixels` (P, 2) and `Batch.visible` (M,), both int64."""
+        total, device = sum(self.lengths), self.memory.device
+        if "visible" not in self.places:
+            nowhere = torch.full((1, 2), -1, device=device).expand(total, 2)
+            return nowhere, torch.empty(0, dtype=torch.int64, device=device)
+        visible = self.tensor("visible").long()
+        pixels = torch.full((total, 2), -1, device=device)
+        return pixels.index_copy_(0, visible, self.tensor("pixels").long()), visible
+
+    def _whole(self, points: Tensor) -> tuple[WholeScan, ...]:
+        """Makes `Batch.whole`; the coordinates inside the volume are those of `points` (P, columns)."""
+        labels, inside = (self.tensor(f"whole_{name}").split(self.whole_lengths) for name in ("labels", "inside"))
+        donors = self.tensor("whole_donor").long().split(self.whole_lengths)
+        outside = self.tensor("outside").long().split(self.outside_lengths)
+        xyz_outside = self.tensor("outside_xyz").split(self.outside_lengths)
+        scans = points[:, :3].split(self.lengths)
+        found = []
+        for number, frame in enumerate(self.frames):
+            xyz = scans[number].index_select(0, donors[number]).index_copy_(0, outside[number], xyz_outside[number])
+            found.append(WholeScan(frame, xyz, labels[number], inside[number], donors[number]))
+        return tuple(found)
+
+
+def lay_out(shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> tuple[Tensor, dict[str, Place]]:
+    """Makes memory for tensors, in a loader process such memory as the main process can see, too.
+
+    Args:
+        shapes: dtype and shape of each tensor, by name.
+
+    Returns:
+        The memory, (bytes,) uint8, not initialised, and the places of the tensors.
+    """
+    places, end = {}, 0
+    for name, (dtype, shape) in shapes.items():
+        places[name] = Place(end, dtype, shape)
+        end += -(-places[name].size // _ALIGNED) * _ALIGNED
+    return _memory(end), places
+
+
+def _memory(size: int) -> Tensor:
+    memory = torch.empty(0, dtype=torch.uint8)
+    if get_worker_info() is not None:
+        try:  # filled where it is, it need not be copied on its way
+            return memory.new(memory._typed_storage()._new_shared(size)).resize_(size)
+        except (RuntimeError, OSError):
+            pass  # no room: how it gets there is decided when it is sent (`dataloader.workers`)
+    return torch.empty(size, dtype=torch.uint8)
