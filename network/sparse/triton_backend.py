@@ -20,15 +20,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from network.sparse.backend_check import cases, first_wrong, made_up_surface
-from network.sparse.layers import KernelMap, Layer, SparseBackend, compute_dtype, finish
+from network.sparse.backend_check import first_wrong, made_up_surface
+from network.sparse.layers import Layer, SparseBackend, compute_dtype, finish
 from network.sparse.triton_geometry import Neighbours, find_children, find_neighbours
 from network.sparse.triton_kernels import convolve, interpreting, weight_gradient
 from network.sparse.triton_tuning import INTERPRETED
 from utils.errors import UserError
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_TUNED_SIDE, _CHECKED_SIDE = (8, 5) if INTERPRETED else (128, 45)  # voxels along the surface to tune and to check on
+# Voxels along the surfaces that layers are tuned and checked on: of each size that a map can have (`triton_tuning`), on
+# the finer and on the coarser side of a strided map.
+_SIDES = (6,) if INTERPRETED else (25, 50, 80, 160, 360, 720)
+_MOST_NUMBERS = 1 << 25  # features of a surface; wide layers are not met on the largest one
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,37 +221,22 @@ def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], t
 def why_not(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> str | None:
     """Tunes the kernels of all layers on a device and returns what is wrong with them; None if nothing is.
 
+    A kernel is tuned when it first runs, so what is compared is computed by the kernels that will run.
+
     Errors of the compilation (for example without a C compiler) are returned too. The arguments are those of `warm_up`.
     """
     layers = tuple(dict.fromkeys(layers))
     try:
         # The check needs gradients, and an autocast of the caller would cast the features to its own type.
         with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
-            _tune(made_up_surface(device, _TUNED_SIDE), dtype, layers, training)
-            return first_wrong(BACKEND, made_up_surface(device, _CHECKED_SIDE), dtype, layers, training)
+            for side in _SIDES:
+                fitting = [layer for layer in layers if side * side * max(layer[1:]) <= _MOST_NUMBERS]
+                reason = fitting and first_wrong(BACKEND, made_up_surface(device, side), dtype, fitting, training)
+                if reason:
+                    return reason
     except Exception as error:
         return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
-def _tune(keys: Tensor, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> None:
-    of_all_kinds = cases(BACKEND, keys)
-    for volume, c_in, c_out in layers:
-        for case in of_all_kinds:
-            if case.volume == volume:
-                features = torch.ones(case.num_inputs, c_in, device=keys.device, dtype=dtype)
-                weight = torch.ones(volume, c_in, c_out, device=keys.device, dtype=dtype)
-                _run_once(case.kernel_map, features, weight, training)
-
-
-def _run_once(kernel_map: KernelMap, features: Tensor, weight: Tensor, training: bool) -> None:
-    """Calls the kernels in every way in which a layer does."""
-    with torch.no_grad():
-        out = kernel_map.convolve(features, weight)
-        kernel_map.convolve(features, weight, out[0])
-        kernel_map.convolve(features, weight, out[0], out)
-    if training:
-        with torch.enable_grad():
-            kernel_map.convolve(features.requires_grad_(), weight.requires_grad_()).sum().backward()
+    return None
 
 
 BACKEND = SparseBackend("triton", submanifold_map, halving_map, warm_up)

@@ -17,6 +17,7 @@ from triton import knobs
 from network.sparse.triton_geometry import TILE, Neighbours, Pairs, blocks, launch
 from network.sparse.triton_tuning import (
     INTERPRETED,
+    benchmark,
     convolution_configs,
     fitting_convolutions,
     fitting_gradients,
@@ -34,11 +35,11 @@ _TILE = tl.constexpr(TILE)
 _SHARE = 128
 _PARTIAL_SUMS = 1 << 21  # numbers in the partial sums of a weight gradient: 8 MiB, a fraction of the L2 cache
 _MOST_SHARES = 4 if INTERPRETED else 512  # the interpreter runs programs one after another
-_MOST_SPLITS = 4  # programs that share the offsets of a tile
+_SPLITS = 4  # programs that share the offsets of a tile, where tiles are few
 _WIDE = 128  # channels of a layer that computes longer than it loads
 _COMBINED = 1024  # numbers per program that adds up the splits
 _LEVELS = (1, 0, 2)  # the order in which the z levels of a kernel are added up
-_PROGRAMS = 132  # that a large GPU runs at once, one on each multiprocessor (H100)
+_PROGRAMS = 264  # that a large GPU runs at once, two on each of 132 multiprocessors (H100)
 
 
 def interpreting() -> bool:
@@ -91,7 +92,8 @@ def convolve(
     def programs(config: dict[str, Any]) -> int:
         return blocks(num_rows, config["BLOCK_M"]) * blocks(c_out, config["BLOCK_N"]) * splits
 
-    # Each group adds to what the one before has written. Every row is in the level of the centre, which comes first.
+    # Each group adds to what the one before has written. Every row is in the level of the centre, which comes first:
+    # it replaces what is there, so the tuner may run it several times.
     for group in (0,) if tiles.num_groups == 1 else _LEVELS:
         launch_tuned(
             _convolution_kernel, (features.dtype, size, *kind.values()), programs,
@@ -124,7 +126,7 @@ def num_splits(num_rows: int, c_out: int) -> int:
     It follows from the size alone, so that the order of the sums does not depend on the tuner.
     """
     programs = blocks(num_rows, TILE) * blocks(c_out, 64)
-    return next((splits for splits in (_MOST_SPLITS, 2) if programs * splits <= _PROGRAMS), 1)
+    return _SPLITS if programs * _SPLITS <= _PROGRAMS else 1
 
 
 def weight_gradient(features: Tensor, grad: Tensor, pairs: Pairs, out_dtype: torch.dtype) -> Tensor:
@@ -203,6 +205,7 @@ def _count_bits(mask):
     convolution_configs(),
     key=["C_IN", "C_OUT", "VOLUME", "MIRRORED", "PRECISION", "GROUPS", "SPLITS", "size"],
     prune_configs_by={"early_config_prune": fitting_convolutions},
+    do_bench=benchmark,
     cache_results=True,
 )
 @triton.jit(do_not_specialize=["num_rows", "group", "size"])
@@ -233,7 +236,21 @@ def _convolution_kernel(
     steps = (_count_bits(live) - split + SPLITS - 1) // SPLITS * DEPTH
     for number in tl.static_range(SPLITS - 1):  # pyright: ignore[reportGeneralTypeIssues]
         live = tl.where(number < split, live & (live - 1), live)
+    inside = place < num_rows
+    first_row = group.to(tl.int64) * num_rows
+    rows = tl.load(order + first_row + place, mask=inside, other=first_row) - first_row
+    at = rows[:, None] * C_OUT + n[None, :]
+    used = (n < C_OUT)[None, :]
+    done = inside
     sums = tl.full([BLOCK_M, BLOCK_N], 0.0, tl.float32)
+    if GROUPS > 1:
+        levels = tl.load(groups_of + rows, mask=inside, other=0)
+        begun = group == 1  # the level of the centre
+        inside = inside & (begun | ((levels >> group) & 1 == 1))
+        later = tl.where(begun, 5, tl.where(group == 0, 4, 0))  # the levels to come, as bits
+        done = inside & (levels & later == 0)
+        earlier = inside & (group != 1)
+        sums = tl.load(partial + at, mask=earlier[:, None] & used, other=0.0).to(tl.float32)
     for step in range(steps):
         offset = first_offset + _lowest_bit(live)
         neighbour = tl.load(neighbours + offset * places + place)[:, None]
@@ -251,25 +268,12 @@ def _convolution_kernel(
         for _ in tl.static_range(SPLITS):  # pyright: ignore[reportGeneralTypeIssues]
             rest &= rest - 1
         live = tl.where(step % DEPTH == DEPTH - 1, rest, live)
-    inside = place < num_rows
-    first_row = group.to(tl.int64) * num_rows
-    rows = tl.load(order + first_row + place, mask=inside, other=first_row) - first_row
-    at = rows[:, None] * C_OUT + n[None, :]
-    used = (n < C_OUT)[None, :]
     if SPLITS > 1:
         tl.store(partial + split.to(tl.int64) * num_rows * C_OUT + at, sums, mask=inside[:, None] & used)
     else:
-        done = inside
         if GROUPS > 1:
-            levels = tl.load(groups_of + rows, mask=inside, other=0)
-            begun = group == 1  # the level of the centre
-            inside = inside & (begun | ((levels >> group) & 1 == 1))
-            later = tl.where(begun, 5, tl.where(group == 0, 4, 0))  # the levels to come, as bits
-            done = inside & (levels & later == 0)
-            sums += tl.load(partial + at, mask=(inside & (group != 1))[:, None] & used, other=0.0).to(tl.float32)
-            tl.store(
-                partial + at, sums.to(partial.dtype.element_ty), mask=(inside & (levels & later != 0))[:, None] & used
-            )
+            unfinished = inside & (done == 0)
+            tl.store(partial + at, sums.to(partial.dtype.element_ty), mask=unfinished[:, None] & used)
         row = rows[:, None] * residual_row
         sums = _finished(
             sums, bias, residual, row, n[None, :], slope, done[:, None] & used, used, HAS_BIAS, HAS_RESIDUAL
@@ -335,6 +339,7 @@ def _shares(
     gradient_configs(),
     key=["C_IN", "C_OUT", "VOLUME", "PRECISION", "size"],
     prune_configs_by={"early_config_prune": fitting_gradients},
+    do_bench=benchmark,
     cache_results=True,
 )
 @triton.jit(do_not_specialize=["num_rows", "capacity", "size"])

@@ -7,13 +7,14 @@ a kind makes it otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 from triton import knobs
+from triton.runtime import driver
 
 from network.sparse.triton_geometry import TILE, on_device_of
 
@@ -53,30 +54,30 @@ CONVOLUTION_BLOCKS = [
     ConvolutionBlock(64, 64, 32, 4, 5),
     ConvolutionBlock(64, 64, 64, 4, 3),
     ConvolutionBlock(64, 64, 64, 4, 5),
-    ConvolutionBlock(64, 128, 32, 4, 5),
+    ConvolutionBlock(64, 128, 16, 8, 5),
+    ConvolutionBlock(64, 128, 32, 8, 5),
     ConvolutionBlock(64, 128, 64, 8, 3),
     ConvolutionBlock(64, 128, 64, 8, 5),
-    ConvolutionBlock(64, 256, 32, 8, 5),
-    ConvolutionBlock(64, 256, 64, 8, 3),
     ConvolutionBlock(128, 32, 32, 4, 5),
+    ConvolutionBlock(128, 64, 16, 8, 5),
     ConvolutionBlock(128, 64, 32, 8, 5),
     ConvolutionBlock(128, 64, 64, 8, 3),
     ConvolutionBlock(128, 128, 32, 8, 5),
     ConvolutionBlock(128, 128, 64, 8, 3),
-    ConvolutionBlock(128, 256, 64, 8, 3),
+    ConvolutionBlock(256, 64, 32, 8, 3),
     ConvolutionBlock(256, 64, 64, 8, 3),
-    ConvolutionBlock(256, 128, 32, 8, 3),
 ]
 GRADIENT_BLOCKS = [
     GradientBlock(16, 32, 64, 4, 3),
     GradientBlock(16, 64, 64, 4, 3),
     GradientBlock(32, 32, 64, 4, 3),
+    GradientBlock(32, 32, 32, 4, 3),
     GradientBlock(64, 32, 64, 4, 3),
     GradientBlock(32, 64, 64, 4, 3),
     GradientBlock(64, 64, 32, 4, 5),
     GradientBlock(64, 64, 64, 4, 5),
-    GradientBlock(128, 64, 32, 4, 5),
-    GradientBlock(64, 128, 32, 4, 5),
+    GradientBlock(128, 64, 32, 8, 5),
+    GradientBlock(64, 128, 32, 8, 5),
     GradientBlock(128, 128, 32, 8, 5),
 ]
 
@@ -93,25 +94,41 @@ def _near(block: int, channels: int, least: int, most: int) -> bool:
 
 
 def convolution_fits(
-    block: ConvolutionBlock, precision: str, capability: tuple[int, int], size: int, c_in: int, c_out: int
+    block: ConvolutionBlock, precision: str, capability: int, size: int, c_in: int, c_out: int
 ) -> bool:
     """Returns whether a block suits the channels and the map, and a GPU has the registers and shared memory for it.
 
     Args:
         block: an entry of `CONVOLUTION_BLOCKS`.
         precision: "half", or "tf32", "tf32x3" and "ieee" for fp32.
-        capability: compute capability of the GPU.
+        capability: compute capability of the GPU: 90 stands for 9.0.
         size: that of the map; see `size_of`.
         c_in, c_out: numbers of channels.
     """
-    if block.m > (64, 128, 256)[size]:
-        return False
-    return _near(block.n, c_out, 32, 128 if precision != "half" else 256) and _near(block.k, c_in, 16, 64)
+    suits = block.m <= (64, 128, 256)[size] and _near(block.n, c_out, 32, 128) and _near(block.k, c_in, 16, 64)
+    return suits and _has_registers(block.m * block.n, block.k, block.warps, precision, capability)
 
 
-def gradient_fits(block: GradientBlock, precision: str, capability: tuple[int, int], c_in: int, c_out: int) -> bool:
+def gradient_fits(block: GradientBlock, precision: str, capability: int, c_in: int, c_out: int) -> bool:
     """Returns whether an entry of `GRADIENT_BLOCKS` suits the channels and the GPU; see `convolution_fits`."""
-    return _near(block.i, c_in, 16, 128) and _near(block.o, c_out, 32, 128)
+    suits = _near(block.i, c_in, 16, 128) and _near(block.o, c_out, 32, 128)
+    return suits and _has_registers(block.i * block.o, block.p // 2, block.warps, precision, capability)
+
+
+def _has_registers(sums: int, depth: int, warps: int, precision: str, capability: int) -> bool:
+    """Returns whether a thread's share of the sums and of the numbers that are multiplied fit into its registers.
+
+    tf32x3 holds the two parts of each number there. Before Hopper, whose matrix units read from shared memory, all that
+    is multiplied goes through registers.
+    """
+    if precision != "tf32x3":
+        return sums <= 64 * 32 * warps
+    return sums <= 32 * 32 * warps and depth <= (32 if capability >= 90 or sums <= 16 * 32 * warps else 16)
+
+
+def benchmark(call: Callable[[], None], quantiles: Sequence[float]) -> list[float]:
+    """Times a launch for the tuner: a fifth of Triton's usual time, because a network has many kinds of layers."""
+    return driver.active.get_benchmarker()(call, warmup=5, rep=20, quantiles=quantiles)
 
 
 def convolution_configs() -> list[triton.Config]:
@@ -136,19 +153,18 @@ def _block(kind: Any, config: triton.Config) -> Any:
     return kind(*config.kwargs.values(), config.num_warps, config.num_stages)
 
 
-def _of(arguments: dict[str, Any], precision: str) -> tuple[str, tuple[int, int]]:
-    """Returns the precision by its name here, and the capability of the device."""
-    features = arguments["features"]
-    return (
-        precision if features.dtype == torch.float32 else "half",
-        torch.cuda.get_device_capability(features.device),
-    )
+def _of(arguments: dict[str, Any], precision: str) -> tuple[str, int]:
+    """Returns the precision by its name here, and the compute capability of the device."""
+    target = driver.active.get_current_target()
+    return precision if arguments["features"].dtype == torch.float32 else "half", target.arch
 
 
 def fitting_convolutions(configs: list[triton.Config], arguments: dict[str, Any], **more: Any) -> list[triton.Config]:
     """Lists the configurations of the convolution among which its arguments leave a choice."""
     kind = (*_of(arguments, more["PRECISION"]), arguments["size"], more["C_IN"], more["C_OUT"])
-    return [config for config in configs if convolution_fits(_block(ConvolutionBlock, config), *kind)]
+    found = [config for config in configs if convolution_fits(_block(ConvolutionBlock, config), *kind)]
+    # Maps that are split are small: their blocks differ little, and each would have to be compiled once more.
+    return found[-2:] if more["SPLITS"] > 1 else found
 
 
 def fitting_gradients(configs: list[triton.Config], arguments: dict[str, Any], **more: Any) -> list[triton.Config]:

@@ -9,12 +9,13 @@ A program of its own: the tests have Triton's interpreter in their process. One 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,16 +26,29 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from network.sparse import triton_backend, triton_geometry, triton_kernels
-from network.sparse.backend_check import made_up_surface
+from network.sparse.backend_check import cases, made_up_surface
 from network.sparse.triton_geometry import TILE, significance
+from network.sparse.triton_tuning import (
+    CONVOLUTION_BLOCKS,
+    GRADIENT_BLOCKS,
+    ConvolutionBlock,
+    GradientBlock,
+    convolution_fits,
+    gradient_fits,
+)
 
 INTEGERS = {
-    "keys": "*i64", "parent": "*i64", "order": "*i64",
-    **dict.fromkeys(("table", "children", "parents", "codes", "live", "num_live", "neighbours", "hits"), "*i32"),
-    **dict.fromkeys(("until", "inputs", "outputs", "ends"), "*i32"),
+    "keys": "*i64", "parent": "*i64", "order": "*i64", "codes": "*i32",
+    **dict.fromkeys(("table", "children", "parents", "masks", "neighbours", "groups_of", "counts"), "*i32"),
+    **dict.fromkeys(("until", "rows", "pair_rows", "ends"), "*i32"),
     "partial": "*fp32", "slope": "fp32",
 }  # fmt: skip
 FEATURES = ("features", "weight", "bias", "residual", "out", "grad", "result")
+CAPABILITIES = (80, 86, 89, 90, 100, 120)
+SHARED_KB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
+"""Compute capability -> kilobytes of shared memory that a program may use there."""
+WAYS = {"whole": (1, 1), "levels": (3, 1), "splits": (1, 4)}
+"""Ways of a convolution -> groups of offsets, programs that share a tile's offsets."""
 
 
 def compile_kernel(
@@ -45,7 +59,7 @@ def compile_kernel(
     Args:
         kernel: a function of `triton.jit`, tuned or not.
         dtype: type of the features, by Triton's name.
-        capability: compute capability, 80 or 90.
+        capability: compute capability, such as 90.
         constants: compile-time arguments.
         options: num_warps, num_stages.
     """
@@ -54,9 +68,8 @@ def compile_kernel(
     types = INTEGERS | dict.fromkeys(FEATURES, f"*{dtype}")
     signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in function.arg_names}
     # As at run time, where the channels are multiples of 16: so are all addresses and strides.
-    strides = [
-        n for n in function.arg_names if signature[n] == "i32" and n.startswith(("weight_", "features_", "grad_"))
-    ]
+    multiples = ("weight_", "features_", "grad_", "residual_", "places")
+    strides = [n for n in function.arg_names if signature[n] == "i32" and n.startswith(multiples)]
     aligned = [i for i, n in enumerate(function.arg_names) if signature[n].startswith("*") or n in strides]
     source = ASTSource(
         function,
@@ -85,64 +98,103 @@ def _resources(cubin: bytes) -> dict[str, int]:
     return {"registers": int(found[1]), "spilled": int(found[2])}
 
 
-def convolution(c_in: int, c_out: int, block: tuple[int, ...], dtype: str, capability: int, backward: bool) -> dict:
-    """Compiles the convolution, forward with its epilogue or backward with transposed weights."""
-    n, k, warps, stages = block
-    constants = {"C_IN": c_in, "C_OUT": c_out, "VOLUME": 27, "MIRRORED": backward, "PRECISION": "ieee"}
+def convolution(
+    channels: tuple[int, int], block: ConvolutionBlock, precision: str, capability: int, way: str, backward: bool
+) -> dict:
+    """Compiles the convolution, forward with its epilogue or backward with transposed weights.
+
+    Args:
+        channels: input and output channels.
+        block: block sizes.
+        precision: "half" for bf16, or "tf32", "tf32x3" and "ieee" for fp32.
+        capability: compute capability.
+        way: a key of `WAYS`.
+        backward: whether it is the gradient of the features.
+    """
+    groups, splits = WAYS[way]
+    constants = {"C_IN": channels[0], "C_OUT": channels[1], "VOLUME": 27, "MIRRORED": backward, **_precision(precision)}
     constants |= {"HAS_BIAS": not backward, "HAS_RESIDUAL": not backward, "weight_in" if backward else "weight_out": 1}
-    constants |= {"BLOCK_M": TILE, "BLOCK_N": n, "BLOCK_K": k}
-    options = {"num_warps": warps, "num_stages": stages}
-    return compile_kernel(triton_kernels._convolution_kernel, dtype, capability, constants, options)
+    constants |= {"GROUPS": groups, "SPLITS": splits, "BLOCK_M": block.m, "BLOCK_N": block.n, "BLOCK_K": block.k}
+    options = {"num_warps": block.warps, "num_stages": block.stages}
+    return compile_kernel(triton_kernels._convolution_kernel, _dtype(precision), capability, constants, options)
 
 
-def gradient(c_in: int, c_out: int, block: tuple[int, ...], dtype: str, capability: int) -> dict:
-    """Compiles the gradient of the weights."""
-    i, o, p, warps, stages = block
-    constants = {"C_IN": c_in, "C_OUT": c_out, "VOLUME": 27, "SHARES": 512, "SHARE": 128, "PRECISION": "ieee"}
-    constants |= {"BLOCK_IN": i, "BLOCK_OUT": o, "BLOCK_P": p}
-    options = {"num_warps": warps, "num_stages": stages}
-    return compile_kernel(triton_kernels._weight_gradient_kernel, dtype, capability, constants, options)
+def gradient(channels: tuple[int, int], block: GradientBlock, precision: str, capability: int) -> dict:
+    """Compiles the gradient of the weights; arguments: see `convolution`."""
+    constants = {"C_IN": channels[0], "C_OUT": channels[1], "VOLUME": 27, "SHARES": 512, "SHARE": 128}
+    constants |= {"MIRRORED": True, **_precision(precision)}
+    constants |= {"BLOCK_IN": block.i, "BLOCK_OUT": block.o, "BLOCK_P": block.p}
+    options = {"num_warps": block.warps, "num_stages": block.stages}
+    return compile_kernel(triton_kernels._weight_gradient_kernel, _dtype(precision), capability, constants, options)
+
+
+def _precision(precision: str) -> dict[str, str]:
+    return {"PRECISION": "ieee" if precision == "half" else precision}
+
+
+def _dtype(precision: str) -> str:
+    return "bf16" if precision == "half" else "fp32"
 
 
 def others(capability: int) -> Iterator[dict]:
     """Compiles the kernels without block sizes to choose from."""
-    volume, tile = {"VOLUME": 27}, {"VOLUME": 27, "TILE": TILE}
     geometry = triton_geometry
+    listed = {"LISTED": 13, "OFFSETS": 16, "ROWS": 128}
+    sums = {"SHARES": 512, "SHARE": 128, "BLOCK": 256, "VOLUME": 27, "MIRRORED": True}
+    epilogue = {"HAS_BIAS": True, "HAS_RESIDUAL": True}
     for kernel, constants in (
         (geometry._neighbour_kernel, {"ROWS": 64}),
         (geometry._halving_kernel, {"ROWS": 256}),
-        (geometry._code_kernel, {"BITS": significance(27), "ROWS": 256, **volume}),
-        (geometry._tile_kernel, {**tile, "OFFSETS": 32}),
-        (geometry._tile_kernel, {"VOLUME": 8, "OFFSETS": 8, "TILE": TILE}),
-        (geometry._pair_kernel, tile),
-        (triton_kernels._sum_kernel, {"SHARES": 512, "SHARE": 128, "BLOCK": 256, **volume}),
+        (geometry._code_kernel, {"BITS": significance(27), "GROUPS": 1, "PART": 27, "ROWS": 256}),
+        (geometry._code_kernel, {"BITS": significance(27, 3), "GROUPS": 3, "PART": 9, "ROWS": 256}),
+        (geometry._tile_kernel, {"GROUPS": 1, "PART": 27, "OFFSETS": 32, "TILE": TILE}),
+        (geometry._tile_kernel, {"GROUPS": 3, "PART": 9, "OFFSETS": 16, "TILE": TILE}),
+        (geometry._tile_kernel, {"GROUPS": 1, "PART": 8, "OFFSETS": 8, "TILE": TILE}),
+        (geometry._count_kernel, listed),
+        (geometry._pair_kernel, listed),
+        (triton_kernels._sum_kernel, sums),
+        (triton_kernels._combine_kernel, {"C_OUT": 64, "SPLITS": 4, "BLOCK": 1024, **epilogue}),
     ):
         yield compile_kernel(kernel, "fp32", capability, constants, {"num_warps": 4, "num_stages": 3})
 
 
 def some() -> Iterator[dict]:
-    """Compiles every kernel for each type of features and each generation of matrix units, with one block size."""
+    """Compiles every kernel, for each precision and generation of matrix units, with one block size."""
     yield from others(90)
-    for dtype, capability in (("fp32", 80), ("fp16", 80), ("bf16", 90)):
-        yield convolution(64, 64, (64, 64, 4, 5), dtype, capability, backward=False)
-        yield gradient(64, 64, (64, 64, 64, 4, 5), dtype, capability)
-    yield convolution(64, 64, (64, 64, 4, 5), "bf16", 90, backward=True)
+    channels = (64, 64)
+    for precision, capability in (("tf32x3", 80), ("half", 80), ("tf32x3", 90), ("half", 90)):
+        block = next(
+            b for b in CONVOLUTION_BLOCKS[::-1] if b.n == 64 and convolution_fits(b, precision, capability, 2, 64, 64)
+        )
+        yield convolution(channels, block, precision, capability, "whole", backward=False)
+        block = next(b for b in GRADIENT_BLOCKS[::-1] if gradient_fits(b, precision, capability, 64, 64))
+        yield gradient(channels, block, precision, capability)
+    for way in WAYS:
+        yield convolution(channels, ConvolutionBlock(64, 64, 64, 4, 5), "half", 90, way, backward=True)
 
 
-def everything() -> Iterator[dict]:
+def everything(capabilities: Sequence[int] = CAPABILITIES) -> Iterator[dict]:
     """Compiles every block size that the tuner may choose, for channels that suit it."""
-    for capability in (80, 90):
-        yield from others(capability)
-        for dtype in ("fp32", "bf16"):
-            for block in triton_kernels._CONVOLUTION_BLOCKS:
-                for channels in ((4, 32), (64, 64), (128, 128), (256, 256), (384, 256)):
-                    if triton_kernels.convolution_fits(block, 4 if dtype == "fp32" else 2, *channels):
-                        yield convolution(*channels, block, dtype, capability, backward=False)
-                        yield convolution(*channels, block, dtype, capability, backward=True)
-            for block in triton_kernels._GRADIENT_BLOCKS:
-                for channels in ((4, 32), (64, 64), (128, 128), (256, 256), (384, 256)):
-                    if triton_kernels.gradient_fits(block, *channels):
-                        yield gradient(*channels, block, dtype, capability)
+    several = ((4, 32), (64, 64), (128, 128), (256, 256))
+    for capability, precision in itertools.product(capabilities, ("half", "tf32", "tf32x3")):
+        if precision == "half":
+            yield from others(capability)
+        for block in CONVOLUTION_BLOCKS:
+            suited = [c for c in several if convolution_fits(block, precision, capability, 2, *c)]
+            for channels in suited[-1:]:  # the wider the channels, the more a program does
+                for way in WAYS:
+                    if way != "splits" or block.m == TILE:  # only small maps are split
+                        yield convolution(channels, block, precision, capability, way, backward=False)
+                yield convolution(channels, block, precision, capability, "whole", backward=True)
+        for block in GRADIENT_BLOCKS:
+            suited = [c for c in several if gradient_fits(block, precision, capability, *c)]
+            for channels in suited[-1:]:
+                yield gradient(channels, block, precision, capability)
+
+
+def fits(result: dict) -> bool:
+    """Returns whether a kernel spills nothing and has room in the shared memory of its GPU."""
+    return result["spilled"] == 0 and result["shared_kb"] <= SHARED_KB[result["capability"]]
 
 
 class NoDriver:
@@ -185,7 +237,14 @@ def launches() -> Iterator[dict]:
     triton.runtime.driver.set_active(NoDriver())  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
     triton_backend.INTERPRETED = True  # or tensors of the CPU would be refused
     keys = made_up_surface(torch.device("cpu"), 20)
-    triton_backend._tune(keys, torch.bfloat16, [(27, 16, 16), (8, 16, 16)], training=True)
+    for case in cases(triton_backend.BACKEND, keys):
+        features = torch.ones(case.num_inputs, 16, dtype=torch.bfloat16)
+        weight = torch.ones(case.volume, 16, 16, dtype=torch.bfloat16)
+        with torch.no_grad():
+            out = case.kernel_map.convolve(features, weight)
+            case.kernel_map.convolve(features, weight, out[0])
+            case.kernel_map.convolve(features, weight, out[0], out)
+        case.kernel_map.convolve(features.requires_grad_(), weight.requires_grad_()).sum().backward()
     for kernel in (triton_kernels._convolution_kernel, triton_kernels._weight_gradient_kernel):
         yield {"kernel": kernel.base_fn.__name__, "tuned": len(kernel.cache), "launched": 0}
     for name in sorted(set(names)):

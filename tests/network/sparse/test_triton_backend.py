@@ -6,11 +6,6 @@ The kernels are also compiled for GPUs; their speed is not tested.
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
-import sys
-from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -19,13 +14,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from network.sparse import torch_backend
-from network.sparse.coordinates import halve, pack, unpack
+from network.sparse.coordinates import halve, unpack
 from tests.network.sparse.test_convolution import (
-    SEARCHED,
     VOXEL_SETS,
     dense_convolution,
     keys_of,
-    pairs_by_dictionary,
     random_keys,
 )
 from tests.support.networks import relative_error
