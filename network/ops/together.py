@@ -48,11 +48,12 @@ class Layout:
     def of(sizes: Sequence[int], lengths: Sequence[int], device: torch.device) -> Layout:
         """Makes the layout for lists of these lengths; its tensors are sent to the device, so it is to be kept."""
         slots = (0, *accumulate(size + 1 for size in sizes))
-        of_list = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes) + 1)
-        slot = torch.arange(slots[-1])
-        row = slot - torch.tensor(slots[:-1])[of_list]
-        row[torch.tensor(slots[1:]) - 1] = torch.tensor(lengths)
-        last = (torch.tensor(lengths).cumsum(0) - 1)[of_list]
+        with torch.device("cpu"):
+            slot, numbers = torch.arange(slots[-1]), torch.arange(len(sizes))
+            of_list = numbers.repeat_interleave(torch.tensor(sizes) + 1)
+            row = slot - torch.tensor(slots[:-1])[of_list]
+            row[torch.tensor(slots[1:]) - 1] = torch.tensor(lengths)
+            last = (torch.tensor(lengths).cumsum(0) - 1)[of_list]
         return Layout(tuple(sizes), slots, *(tensor.to(device) for tensor in (slot, row, of_list, last)))
 
 

@@ -136,10 +136,10 @@ def padding(count: int, columns: int, volume: Volume, plan: Plan) -> Tensor | No
     """
     apart = 2 * max(plan.scales)  # cells of scale 1
     along = LIMIT // apart
-    place = torch.arange(count) // SPREAD
+    place = torch.arange(count, device="cpu") // SPREAD
     if count > SPREAD * along * along:
         return None
-    points = torch.zeros(count, columns)
+    points = torch.zeros(count, columns, device="cpu")
     for axis, number in enumerate((place % along, place // along)):
         points[:, axis] = volume.low[axis] + (number + 0.25) * apart * volume.voxel_size[axis]
     points[:, 2] = volume.low[2]
