@@ -15,6 +15,7 @@ from dataloader.experiment import open_experiment
 from network.weights.configuration import open_for_test
 from utils.command.devices import say_first
 from utils.command.flags import Parser, add_shared_flags, count
+from utils.command.importing import importing
 from utils.command.process import CONTINUES, run_program
 from utils.config.effects import refuse_idle
 from utils.config.model import ModelParams
@@ -77,12 +78,14 @@ def main(argv: Sequence[str]) -> None:
         say_first(note)
     if tested is None:
         sources = experiment.open_sources(fit=True, images=not args.baseline_only)
-        from commands.training import train
+        with importing():
+            from commands.training import train
 
         train(args, experiment, sources)
     else:
         sources = experiment.open_sources(fit=False, submit=args.submit_to_server)
-        from commands.testing import test
+        with importing():
+            from commands.testing import test
 
         test(args, experiment, tested, sources)
 

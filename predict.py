@@ -30,6 +30,7 @@ from utils.command.alignment_flags import add_alignment_flags, alignment_of
 from utils.command.devices import choose_devices, device_notice, is_first_process
 from utils.command.devices import say_first as say
 from utils.command.flags import Parser, add_network_flags, count
+from utils.command.importing import importing
 from utils.command.past_flags import add_past_flags, check_past_flags
 from utils.command.process import run_program
 from utils.command.terminal import say_error
@@ -103,7 +104,8 @@ def main(argv: Sequence[str]) -> None:
     read = LastRead(files.read, drives.most + READ_AHEAD) if drives.most else files.read
     if records is not None:
         records.refuse_inputs((scan.target for scan in inputs.scans), (scan.location for scan in inputs.scans))
-    from commands.labelling import Job, run  # all that could be refused without torch has been
+    with importing():
+        from commands.labelling import Job, run
 
     problems = [*inputs.problems, *run(Job(args, tested, devices, files, inputs, drives, read), records)]
     if problems and is_first_process():  # the others end in peace: a launcher ends all when one of them fails

@@ -16,6 +16,7 @@ from dataloader.experiment import open_experiment
 from network.weights.configuration import open_for_test
 from utils.command.devices import say_first
 from utils.command.flags import Parser, add_shared_flags, count
+from utils.command.importing import importing
 from utils.command.process import run_program
 from utils.corruptions import FAMILIES
 from utils.errors import UserError
@@ -70,7 +71,8 @@ def main(argv: Sequence[str]) -> None:
     corrupted.refuse_missing(list(sources), missing, args.allow_missing)
     if missing:
         say_first(f"missing and left out: {names_of(missing)}")
-    from commands.robustness import RobustReport, test_subsets, write_report
+    with importing():
+        from commands.robustness import RobustReport, test_subsets, write_report
 
     run = test_subsets(args, experiment, tested, corrupted, sources, conditions)
     write_report(run, RobustReport(family, run.results, args.convention, baseline, conditions, remarks))

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 import robust_test
+from commands import robustness
 from network.assemble import build_network
-from network.training.task import SegmentationTask
 from tests.conftest import ROOT, TREE
 from tests.support.robustness import ROBO3D, YAN, write_nuscenes, write_semantickitti
 from tests.test_every_config import reduced
@@ -32,6 +32,10 @@ FEW = ("clean_data", "fog_light", "fog_moderate", "dense_16beam")
 
 class Killed(BaseException):
     """In the place of a signal that ends the process."""
+
+
+def killed() -> None:
+    raise Killed
 
 
 def no_picture(scores: object, ignored: str, path: Path) -> None:
@@ -52,20 +56,15 @@ class Bench:
         monkeypatch.chdir(folder)
         monkeypatch.setattr("utils.results.evaluation.PICTURES", 0)
         monkeypatch.setattr("utils.results.evaluation.draw_confusion", no_picture)
-        begin, end = SegmentationTask.on_test_epoch_start, SegmentationTask.on_test_epoch_end
+        test = robustness.test_network
 
-        def counted(task: SegmentationTask) -> None:
-            assert task.output is not None
-            self.tested.append(task.output.folder.relative_to(task.output.folder.parents[-2]).as_posix())
-            begin(task)
-
-        def perhaps_the_last(task: SegmentationTask) -> None:
+        def counted(network, batches, metrics, output, place):
+            self.tested.append(output.folder.relative_to(output.folder.parents[-2]).as_posix())
             if self.kill_at is not None and len(self.tested) > self.kill_at:
-                raise Killed
-            end(task)
+                metrics.scores = killed
+            return test(network, batches, metrics, output, place)
 
-        monkeypatch.setattr(SegmentationTask, "on_test_epoch_start", counted)
-        monkeypatch.setattr(SegmentationTask, "on_test_epoch_end", perhaps_the_last)
+        monkeypatch.setattr(robustness, "test_network", counted)
 
     def command(self, config: str, data_path: Path, *arguments: str) -> list[str]:
         path = ROOT / "config" / f"{config}.yaml"

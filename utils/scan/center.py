@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 _REACH = 25.0  # metres around the middle of the points
 _LAYER = 0.3  # metres; thickness of the ground, which may slope
@@ -49,6 +48,8 @@ class Rings:
         count = len(ground)
         if not _LEAST <= count <= _MOST:
             return None
+        from scipy.spatial import KDTree  # here: the flags of the alignment are read without it
+
         tree = KDTree(ground[:, :2], balanced_tree=False, compact_nodes=False)
         at = ground[np.random.default_rng(0).permutation(count)[:_PIECES], :2]
         groups = ground[tree.query(at, k=_NEIGHBOURS)[1], :2]
