@@ -2,6 +2,7 @@
 # make test   set up, check style, types and import directions, run the tests (in two processes; JOBS=n for others)
 # make docs   write docs/reference/ from the code, and build the pages of docs/ into site/
 # make test NATIVE=off    the same without native code; NATIVE=required: an error where it cannot be used
+# make sanitize           the tests of the native code, compiled for the sanitizers of the compiler (some minutes)
 # make setup | lint | benchmark | format | clean
 
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ JOBS := 2
 NATIVE := $(or $(TWODPASS_NATIVE),auto)
 DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 
-.PHONY: demo test lint format benchmark docs clean setup
+.PHONY: demo test sanitize lint format benchmark docs clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +39,9 @@ lint: setup
 # One thread each: more only wait for each other. What is skipped is named, with the reason (-rs).
 test: lint
 	@OMP_NUM_THREADS=1 TWODPASS_NATIVE=$(NATIVE) $(PYTHON) -m pytest -rs -n $(JOBS) --dist worksteal
+
+sanitize: setup
+	@bash tools/sanitize.sh
 
 format: setup
 	@$(PYTHON) -m ruff check --fix .

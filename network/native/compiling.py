@@ -109,21 +109,28 @@ def compile_into(target: Path, compiler: Compiler, levels: Sequence[str], extra:
     Raises:
         CompilationError: the compiler does not accept a file.
     """
+    files = [file for file in sorted(SOURCE.glob("*.cpp")) if _level(file) in ("", *levels)]
+    objects = compile_objects(target.parent, files, compiler, levels, extra)
+    fault = compiler.run("-shared", "-pthread", *extra, *objects, "-o", target)
+    if fault is not None:
+        raise CompilationError("the C++ compiler cannot link the library", fault)
+
+
+def compile_objects(
+    folder: Path, files: Sequence[Path], compiler: Compiler, levels: Sequence[str], extra: Sequence[str] = ()
+) -> list[Path]:
+    """Compiles files into a folder; see `compile_into`. Returns the objects."""
     defined = [f"-DNATIVE_{level.upper()}" for level in levels]
 
     def compile_file(file: Path) -> str | None:
-        level = _level(file)
-        flags = (*FLAGS, *FLOOR, *ISA_FLAGS.get(level, ()), *defined, *extra)
-        return compiler.run(*flags, "-c", file, "-o", target.with_name(f"{file.stem}.o"))
+        flags = (*FLAGS, *FLOOR, *ISA_FLAGS.get(_level(file), ()), *defined, *extra)
+        return compiler.run(*flags, "-c", file, "-o", folder / f"{file.stem}.o")
 
-    files = [file for file in sorted(SOURCE.glob("*.cpp")) if _level(file) in ("", *levels)]
     with ThreadPoolExecutor(2) as pool:
         faults = [fault for fault in pool.map(compile_file, files) if fault is not None]
-    if not faults:
-        objects = [target.with_name(f"{file.stem}.o") for file in files]
-        faults = [fault for fault in [compiler.run("-shared", "-pthread", *extra, *objects, "-o", target)] if fault]
     if faults:
         raise CompilationError("the C++ compiler does not accept the source", "\n".join(faults))
+    return [folder / f"{file.stem}.o" for file in files]
 
 
 def _level(file: Path) -> str:

@@ -10,6 +10,8 @@ import ctypes
 import hashlib
 import importlib
 import multiprocessing
+import os
+import shlex
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +26,9 @@ from network.native import cpu
 from network.native.compiling import CompilationError, compiled
 from utils.errors import UserError
 from utils.native_switch import LEVELS, SWITCH, native_switch, odd_switch
+
+FLAGS = "TWODPASS_NATIVE_FLAGS"
+"""Environment variable: further flags of the compiler, for sanitizers and debuggers."""
 
 CHECKED: tuple[str, ...] = ()
 """The modules of this folder that have a function check() -> str | None: it compares what the module computes with
@@ -159,7 +164,7 @@ def _load() -> Library | None:
                 _tried = True
             else:
                 try:
-                    with compiled() as path:
+                    with compiled(shlex.split(os.environ.get(FLAGS, ""))) as path:
                         _library, _tried = Library(path), True
                         reason = _wrong(_library)
                 except (OSError, CompilationError) as error:

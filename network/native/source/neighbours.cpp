@@ -109,6 +109,7 @@ void divide(int count, int threads, Work&& work) {
 }
 
 void append(int32_t*& target, const int32_t* rows, int64_t count) {
+    if (count == 0) return;  // an empty tensor has no address
     std::memcpy(target, rows, sizeof(int32_t) * count);
     target += count;
 }

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -262,3 +263,21 @@ def test_instructions_that_the_compiler_does_not_know_are_left_out(
     with compiled() as path:
         assert ctypes.CDLL(str(path)).native_allow_isa(4) == known
     assert "nonsense" not in notes.read_text()
+
+
+def test_files_for_more_instructions_share_nothing(tmp_path) -> None:
+    """All files compile for all instructions, and those for more than the floor define no symbol that others may use.
+
+    Of a function in several files the linker keeps one copy, perhaps one that most CPUs cannot run.
+    """
+    nm = shutil.which("nm")
+    compiler = next(toolchain.compilers())
+    if nm is None:
+        pytest.skip("nm is wanted here")
+    chosen = [file for file in compiling.SOURCE.glob("*.cpp") if compiling._level(file)]
+    assert chosen
+    levels = compiler.known(tmp_path, list(toolchain.ISA_FLAGS))
+    compiling.compile_objects(tmp_path, [file for file in chosen if compiling._level(file) in levels], compiler, levels)
+    for file in tmp_path.glob("*.o"):
+        symbols = subprocess.run([nm, "-C", str(file)], capture_output=True, text=True, check=True).stdout.splitlines()
+        assert symbols and not [symbol for symbol in symbols if symbol[17:18] in "WVu"], file.name
