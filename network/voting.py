@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from network.native.classes import best_classes
 from utils.scan.records import Batch, Segmentation
 
 
@@ -47,16 +48,21 @@ def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> 
         One `Segmentation` per scan, in the order of the batch.
     """
     logits = vote(network, batch)
-    finite = logits.isfinite().all()
+    best, finite = best_classes(logits) or _best_classes(logits)
     votes = 1 if batch.views is None else batch.views.shape[1]
-    classes = (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8).split(batch.lengths)
+    classes = best.split(batch.lengths)
     confidences = (logits[:, 1:] / votes).softmax(dim=1).amax(dim=1).split(batch.lengths) if with_confidence else None
     return [
         Segmentation(
             whole,
-            classes[number][whole.donor],
+            classes[number].index_select(0, whole.donor),
             finite,
             None if confidences is None else confidences[number][whole.donor],
         )
         for number, whole in enumerate(batch.whole)
     ]
+
+
+def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Finds the (P,) uint8 class from 1 on with the greatest logit, and whether all logits are finite."""
+    return (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8), logits.isfinite().all()
