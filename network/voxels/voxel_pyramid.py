@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from network.native import interpolation
 from network.ops.constant import constant
 from network.ops.distinct import collect, rank_each
 from network.ops.sums import RowSum
@@ -84,7 +85,10 @@ class Pyramid:
         2020, section 3.1).
         """
         stride, keys = 1 << level, self.levels[level].keys
-        batch, *position = unpack(self.levels[0].keys)
+        finest, inverse = self.levels[0].keys, self.levels[level].inverse
+        if (entries := interpolation.trilinear(finest, inverse, level, keys)) is not None:
+            return RowSum(*entries, len(keys))
+        batch, *position = unpack(finest)
         base = [torch.div(axis, stride, rounding_mode="floor") for axis in position]
         shares = [(axis - low * stride) / stride for axis, low in zip(position, base, strict=True)]
         origin = pack(batch, *base)
