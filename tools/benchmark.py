@@ -2,6 +2,7 @@
 
     python tools/benchmark.py stages    # each stage compared with a plain implementation, on the CPU
     python tools/benchmark.py growth    # how time and memory grow with points, batch, hidden size and votes
+    python tools/benchmark.py loader    # scans a second from files to batches, with several loader processes
     python tools/benchmark.py gpu       # evaluation and training with each sparse backend on a CUDA device
 
 Each finished row is shown and written to --output; a run that is stopped still prints the tables of these rows.
@@ -22,11 +23,12 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 from tools.benchmarking.gpu import command as gpu
 from tools.benchmarking.growth import command as growth
+from tools.benchmarking.loader import command as loader
 from tools.benchmarking.stages import command as stages
 from utils.command.flags import Parser
 from utils.command.process import run_program
 
-COMMANDS = {"stages": stages, "growth": growth, "gpu": gpu}
+COMMANDS = {"stages": stages, "growth": growth, "loader": loader, "gpu": gpu}
 
 
 def build_parser() -> Parser:

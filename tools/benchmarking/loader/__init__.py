@@ -1,0 +1,1 @@
+"""The speed of the loaders, from files to batches: `benchmark.py loader`."""
