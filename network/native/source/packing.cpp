@@ -39,9 +39,18 @@ void pack_panel(const Weight& weight, const Kernel& kernel, Type type, int64_t m
     }
 }
 
+bool emulates_amx = false;
+
 }  // namespace
 
+// For tests: computes in bf16 as with AMX, but with an emulation of its instructions.
+NATIVE_EXPORT void native_emulate_amx(int64_t wanted) { emulates_amx = wanted != 0; }
+
 const Kernel& native::kernel_for(int64_t type) {
+    if (type == BFLOAT16 && emulates_amx) return BFLOAT16_EMULATED;
+#ifdef NATIVE_AMX
+    if (type == BFLOAT16 && isa() >= amx) return BFLOAT16_AMX;
+#endif
 #ifdef NATIVE_AVX512BF16
     if (type == BFLOAT16 && isa() >= avx512bf16) return BFLOAT16_AVX512BF16;
 #endif

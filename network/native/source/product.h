@@ -35,6 +35,7 @@ struct Kernel {
 };
 
 extern const Kernel FLOAT32_AVX2, FLOAT32_AVX512;
-extern const Kernel BFLOAT16_AVX2, BFLOAT16_AVX512, BFLOAT16_AVX512BF16;
+extern const Kernel BFLOAT16_AVX2, BFLOAT16_AVX512, BFLOAT16_AVX512BF16, BFLOAT16_AMX;
+extern const Kernel BFLOAT16_EMULATED;  // that of AMX, on any CPU
 
 }  // namespace native
