@@ -22,9 +22,9 @@ def best_classes(logits: Tensor) -> tuple[Tensor, Tensor] | None:
         (P,) uint8 classes from 1 on, the lowest of several equally good ones, and a scalar bool: whether all logits are
         finite. Where one is NaN, the class of its point means nothing.
     """
-    lib = library()
     fits = logits.device.type == "cpu" and logits.dtype == torch.float32 and 2 <= logits.shape[1] <= 256
-    if lib is None or not fits:
+    lib = library() if fits else None
+    if lib is None:
         return None
     logits = logits.contiguous()
     best = torch.empty(len(logits), dtype=torch.uint8)

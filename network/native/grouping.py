@@ -42,8 +42,8 @@ class SharedMean(NamedTuple):
 
 def shared_means(couples: Sequence[tuple[Grouped, Grouped]]) -> list[SharedMean] | None:
     """Finds the means of (coarse, fine) couples of scales of the same points; None where PyTorch has to do it."""
-    lib = library()
-    if lib is None or not all(_fits(one) for one in chain(*couples)):
+    lib = library() if all(_fits(one) for one in chain(*couples)) else None
+    if lib is None:
         return None
     found, addresses, sizes, kept = [], [], [], []
     for coarse, fine in couples:
@@ -82,8 +82,8 @@ def tuples(first: Grouped, others: Sequence[Tensor]) -> Tuples | None:
         first: the points by the voxels of the scale that the tuples are sorted by.
         others: for each further scale, in the order in which they are sorted by, the (P,) int64 voxel of each point.
     """
-    lib = library()
-    if lib is None or not _fits(first):
+    lib = library() if _fits(first) else None
+    if lib is None:
         return None
     others, ends, parts = [rows.contiguous() for rows in others], first.ends.contiguous(), torch.get_num_threads()
     order, inverse = first.order.clone(), torch.empty_like(first.order)

@@ -36,7 +36,8 @@ def trilinear(keys: Tensor, inverse: Tensor, level: int, coarse_keys: Tensor) ->
         level: number of times that the coarse voxels are halved.
         coarse_keys: (V,) int64 sorted distinct keys of the coarse voxels.
     """
-    lib, pairs = library(), neighbour_pairs(coarse_keys, 2)
+    pairs = neighbour_pairs(coarse_keys, 2)
+    lib = None if pairs is None else library()
     if lib is None or pairs is None:
         return None
     keys, inverse, threads = keys.contiguous(), inverse.contiguous(), torch.get_num_threads()

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from network.native import cpu
 from network.native.compiling import CompilationError, compiled
+from network.native.memory import keep_freed_memory
 from utils.errors import UserError
 from utils.native_switch import LEVELS, SWITCH, native_switch, odd_switch
 
@@ -166,6 +167,7 @@ def _load() -> Library | None:
                 try:
                     with compiled(shlex.split(os.environ.get(FLAGS, ""))) as path:
                         _library, _tried = Library(path), True
+                        keep_freed_memory()
                         reason = _wrong(_library)
                 except (OSError, CompilationError) as error:
                     reason = str(error)

@@ -34,8 +34,8 @@ def neighbour_pairs(keys: Tensor, kernel_size: int) -> PairLists | None:
         keys: (V,) int64 sorted distinct keys, see `network.sparse.coordinates`.
         kernel_size: 2 or 3. With 3 the centre has no pairs.
     """
-    lib = library()
-    if lib is None or not _fits(keys):
+    lib = library() if _fits(keys) else None
+    if lib is None:
         return None
     keys, parts, lists = keys.contiguous(), torch.get_num_threads(), _LISTS[kernel_size]
     # A stretch for each list and part of the rows. What is not used of them is never touched.
@@ -55,8 +55,8 @@ def halving_pairs(keys: Tensor, parent: Tensor) -> PairLists | None:
         keys: (V,) int64 sorted distinct keys of the input voxels.
         parent: (V,) int64, row of the output voxel that holds each input voxel.
     """
-    lib = library()
-    if lib is None or not _fits(keys):
+    lib = library() if _fits(keys) else None
+    if lib is None:
         return None
     keys, parent = keys.contiguous(), parent.contiguous()
     (inputs, outputs), ends = torch.empty(2, len(keys), dtype=torch.int32), torch.empty(9, dtype=torch.int64)

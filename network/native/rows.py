@@ -40,8 +40,8 @@ def sum_rows(
     Returns:
         (T, C) in the type of the rows.
     """
-    lib = library()
-    if lib is None or rows.device.type != "cpu" or rows.dtype not in _NARROW:
+    lib = library() if rows.device.type == "cpu" and rows.dtype in _NARROW else None
+    if lib is None:
         return None
     rows, source = rows.contiguous(), source.contiguous()
     weight, shares = (None if t is None else t.float().contiguous() for t in (weight, shares))
@@ -69,8 +69,8 @@ def group_rows(group: Tensor, num_groups: int) -> tuple[Tensor, Tensor] | None:
         (N,) order of the rows and (num_groups + 1,) ends: group g has the rows order[ends[g] : ends[g + 1]], ascending.
         Both are int64.
     """
-    lib = library()
-    if lib is None or group.device.type != "cpu":
+    lib = library() if group.device.type == "cpu" else None
+    if lib is None:
         return None
     group = group.long().contiguous()
     order, ends = torch.empty_like(group), group.new_empty(num_groups + 1)

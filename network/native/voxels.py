@@ -23,8 +23,8 @@ def voxel_keys(points: Tensor, scan_ids: Tensor, low: Tensor, extent: Tensor, ce
         low, extent: (3,) float32, the low corner and the edges of the volume.
         cells: for each scale (3,) float32, the number of cells along each axis.
     """
-    lib = library()
-    if lib is None or not _fits(points):
+    lib = library() if _fits(points) else None
+    if lib is None:
         return None
     points, scan_ids, grid = points.contiguous(), scan_ids.contiguous(), torch.stack([*cells]).contiguous()
     keys = scan_ids.new_empty(len(cells), len(points))
@@ -43,8 +43,9 @@ def input_features(points: Tensor, voxels: Grouped, keys: Tensor, low: Tensor, v
         keys: (V,) int64, the keys of the voxels.
         low, voxel_size: (3,) float32, the low corner of the volume and the edges of a voxel.
     """
-    lib = library()
-    if lib is None or not _fits(points) or not voxels.order.dtype == voxels.ends.dtype == torch.int64:
+    fit = _fits(points) and voxels.order.dtype == voxels.ends.dtype == torch.int64
+    lib = library() if fit else None
+    if lib is None:
         return None
     points = points.contiguous()
     count, columns = points.shape
@@ -60,8 +61,8 @@ def input_features(points: Tensor, voxels: Grouped, keys: Tensor, low: Tensor, v
 
 def halved_keys(keys: Tensor) -> Tensor | None:
     """Computes the keys (V,) of floor(coordinate / 2) on every axis; None where PyTorch has to do it."""
-    lib = library()
-    if lib is None or keys.device.type != "cpu":
+    lib = library() if keys.device.type == "cpu" else None
+    if lib is None:
         return None
     keys = keys.contiguous()
     out = torch.empty_like(keys)

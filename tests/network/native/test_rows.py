@@ -48,7 +48,7 @@ SUMS = {
 }
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, 3])
 def threads(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
@@ -65,7 +65,7 @@ def expected(features: Tensor, of: RowSum) -> Tensor:
     return torch.stack([*parts, entries.new_zeros(features.shape[1])])[:-1]
 
 
-@pytest.mark.parametrize("columns", [1, 3, 8, 20, 64, 67, 128, 130])
+@pytest.mark.parametrize("columns", [3, 20, 67, 128])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", SUMS)
 def test_sums_and_their_gradients(name, dtype, columns, threads) -> None:
