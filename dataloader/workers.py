@@ -18,13 +18,11 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from utils.command.terminal import say_error
 from utils.errors import UserError
+from utils.memory import keep_freed_memory
 
 # Error numbers of a semaphore that cannot be made; a process that cannot be started has others.
 _NO_SEMAPHORE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSYS)
 _PR_SET_PDEATHSIG = 1  # option of prctl: a signal that the process gets when its parent ends
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # options of glibc's mallopt
-_KEPT = 1 << 28  # bytes of freed memory that a loader process keeps, at the most
-_LARGEST_KEPT = 1 << 25  # bytes; larger pieces are returned at once, whatever is asked for
 
 
 @contextmanager
@@ -60,9 +58,6 @@ def start_worker(number: int) -> None:
     A loader process hands its batches to a thread, which puts the tensors into shared memory (/dev/shm). If there is no
     space or no file descriptor left, that thread prints a traceback and drops the batch, and the main process would
     wait for it for ever. Here the batch is sent by value instead, through a pipe; if that fails too, the error is sent.
-
-    Memory that is freed is kept for the next item, some tens of megabytes: returned to the system and taken again, each
-    of its pages would be cleared first, which takes longer than all else that is done with some columns.
     """
 
     def send_otherwise(queue: Any, error: Exception, item: tuple[Any, Any]) -> None:
@@ -74,12 +69,9 @@ def start_worker(number: int) -> None:
         queue.put((index, other))
 
     if sys.platform == "linux":  # elsewhere it checks for its parent only every five seconds
-        library = ctypes.CDLL(None)
         with suppress(OSError, AttributeError):
-            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(AttributeError):  # not in every C library
-            library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-            library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    keep_freed_memory()  # for the next item
     for fault in (signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE):
         signal.signal(fault, signal.SIG_DFL)  # torch would print a line; the main process reports it
     multiprocessing.queues.Queue._on_queue_feeder_error = send_otherwise  # type: ignore[attr-defined]
