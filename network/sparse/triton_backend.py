@@ -231,8 +231,10 @@ def why_not(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], t
         with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
             for side in _SIDES:
                 fitting = [layer for layer in layers if side * side * max(layer[1:]) <= _MOST_NUMBERS]
-                reason = fitting and first_wrong(BACKEND, made_up_surface(device, side), dtype, fitting, training)
-                if reason:
+                if not fitting:
+                    continue
+                reason = first_wrong(BACKEND, made_up_surface(device, side), dtype, fitting, training)
+                if reason is not None:
                     return reason
     except Exception as error:
         return f"{type(error).__name__}: {error}".partition("\n")[0]

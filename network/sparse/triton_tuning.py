@@ -7,7 +7,7 @@ a kind makes it otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -87,10 +87,10 @@ def size_of(num_tiles: int) -> int:
     return sum(num_tiles > most for most in SIZES)
 
 
-def _near(block: int, channels: int, least: int, most: int) -> bool:
-    """Returns whether a block is neither wider than the channels nor much narrower."""
+def _near(block: int, channels: int, least: int, most: int, parts: int) -> bool:
+    """Returns whether a block is neither wider than the channels nor narrower than one of so many parts of them."""
     width = min(max(1 << (channels - 1).bit_length(), least), most)
-    return width // 4 <= block <= width
+    return width // parts <= block <= width
 
 
 def convolution_fits(
@@ -105,13 +105,13 @@ def convolution_fits(
         size: that of the map; see `size_of`.
         c_in, c_out: numbers of channels.
     """
-    suits = block.m <= (64, 128, 256)[size] and _near(block.n, c_out, 32, 128) and _near(block.k, c_in, 16, 64)
+    suits = block.m <= (64, 128, 256)[size] and _near(block.n, c_out, 32, 128, 2) and _near(block.k, c_in, 16, 64, 4)
     return suits and _has_registers(block.m * block.n, block.k, block.warps, precision, capability)
 
 
 def gradient_fits(block: GradientBlock, precision: str, capability: int, c_in: int, c_out: int) -> bool:
     """Returns whether an entry of `GRADIENT_BLOCKS` suits the channels and the GPU; see `convolution_fits`."""
-    suits = _near(block.i, c_in, 16, 128) and _near(block.o, c_out, 32, 128)
+    suits = _near(block.i, c_in, 16, 128, 4) and _near(block.o, c_out, 32, 128, 4)
     return suits and _has_registers(block.i * block.o, block.p // 2, block.warps, precision, capability)
 
 
@@ -126,7 +126,7 @@ def _has_registers(sums: int, depth: int, warps: int, precision: str, capability
     return sums <= 32 * 32 * warps and depth <= (32 if capability >= 90 or sums <= 16 * 32 * warps else 16)
 
 
-def benchmark(call: Callable[[], None], quantiles: Sequence[float]) -> list[float]:
+def benchmark(call: Callable[[], None], quantiles: list[float]) -> Any:
     """Times a launch for the tuner: a fifth of Triton's usual time, because a network has many kinds of layers."""
     return driver.active.get_benchmarker()(call, warmup=5, rep=20, quantiles=quantiles)
 
@@ -156,6 +156,7 @@ def _block(kind: Any, config: triton.Config) -> Any:
 def _of(arguments: dict[str, Any], precision: str) -> tuple[str, int]:
     """Returns the precision by its name here, and the compute capability of the device."""
     target = driver.active.get_current_target()
+    assert target is not None
     return precision if arguments["features"].dtype == torch.float32 else "half", target.arch
 
 
