@@ -76,7 +76,7 @@ def convolve(
     if not num_rows:
         return out
     splits = num_splits(num_rows, c_out)
-    tiles = neighbours.tiles(splits == 1 and by_level_pays(features.dtype, c_in, c_out))
+    tiles = neighbours.tiles(splits == 1 and by_level_pays(_precision(features), num_rows, c_in, c_out))
     # A missing bias or residual is replaced by a tensor of the same type: the types are part of the tuner's key.
     bias_or_any = weight if bias is None else bias.to(weight.dtype).contiguous()
     residual_or_any = out if residual is None else _rows_together(residual.to(out.dtype))
@@ -111,13 +111,14 @@ def convolve(
     return out
 
 
-def by_level_pays(dtype: torch.dtype, c_in: int, c_out: int) -> bool:
+def by_level_pays(precision: str, num_rows: int, c_in: int, c_out: int) -> bool:
     """Returns whether to compute a 3x3x3 kernel level by level: fewer products are wasted, but sums are read again.
 
-    That pays where the matrix units are the limit: in fp32, whose products are several each, and for wide layers. A
-    narrow layer in half precision waits for its rows.
+    That pays where the matrix units are the limit: in wide layers, and with the three products of tf32x3 from 64
+    channels on if there is enough to do beside the two more launches. Other layers wait for their rows.
     """
-    return dtype == torch.float32 or min(c_in, c_out) >= _WIDE
+    channels, size = min(c_in, c_out), size_of(blocks(num_rows, TILE))
+    return (channels >= _WIDE and size > 0) or (precision == "tf32x3" and channels >= 64 and size > 1)
 
 
 def num_splits(num_rows: int, c_out: int) -> int:

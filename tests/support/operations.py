@@ -110,8 +110,9 @@ def counting() -> Iterator[Count]:
         function = getattr(kernel, "fn", kernel)
         count.launches[getattr(getattr(function, "fn", function), "__name__", "kernel")] += 1
 
-    patches = [mock.patch.object(module, "launch", launch) for module in (triton_geometry, triton_kernels)]
-    with patches[0], patches[1], _Operations(count):
+    starts = ((triton_geometry, "launch"), (triton_kernels, "launch"), (triton_kernels, "launch_tuned"))
+    patches = [mock.patch.object(module, name, launch) for module, name in starts]
+    with patches[0], patches[1], patches[2], _Operations(count):
         yield count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from utils.command.flags import count
@@ -10,6 +11,7 @@ from utils.paths import REPOSITORY
 
 CONFIG = REPOSITORY / "config" / "2DPASS-semantickitti.yaml"
 PRECISIONS = {"32": "fp32", "bf16": "bf16"}
+GPU_PRECISIONS = {"32": "fp32", "tf32": "TF32", "bf16": "bf16"}
 """The names that tables give to the values of the flag."""
 LIMIT = 1800.0
 """Seconds: a process that takes longer is ended, unless `--limit` says otherwise."""
@@ -36,10 +38,10 @@ def add_frame_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frame", default="000000", help="such as 000000")
 
 
-def add_precisions_flag(parser: argparse.ArgumentParser) -> None:
+def add_precisions_flag(parser: argparse.ArgumentParser, choices: Mapping[str, str] = PRECISIONS) -> None:
     """Adds --precisions, in which networks are measured."""
     parser.add_argument(
-        "--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of the networks (default: both)"
+        "--precisions", nargs="+", choices=choices, default=list(choices), help="of the networks (default: all)"
     )
 
 

@@ -52,7 +52,7 @@ def go(way: str, monkeypatch) -> None:
     """Makes convolutions go one way; small ones are split otherwise."""
     splits, by_level = WAYS[way]
     monkeypatch.setattr(kernels, "num_splits", lambda num_rows, c_out: splits)
-    monkeypatch.setattr(kernels, "by_level_pays", lambda dtype, c_in, c_out: by_level)
+    monkeypatch.setattr(kernels, "by_level_pays", lambda *layer: by_level)
 
 
 def inputs_for(kernel_map, kind: str, dtype=torch.float32, c_in: int = 5, c_out: int = 7) -> list[Tensor]:
@@ -121,8 +121,10 @@ def test_small_maps_are_split_and_wide_or_exact_layers_go_by_level() -> None:
     found = {tiles: kernels.num_splits(tiles * geometry.TILE, 64) for tiles in (1, 30, 66, 67, 1000)}
     assert found == {1: 4, 30: 4, 66: 4, 67: 1, 1000: 1}
     assert kernels.num_splits(30 * geometry.TILE, 128) == 4 and kernels.num_splits(30 * geometry.TILE, 256) == 1
-    assert kernels.by_level_pays(torch.float32, 64, 64) and kernels.by_level_pays(torch.bfloat16, 128, 256)
-    assert not kernels.by_level_pays(torch.bfloat16, 64, 64) and not kernels.by_level_pays(torch.float16, 256, 64)
+    scan, batch = 58_000, 8 * 58_000
+    assert kernels.by_level_pays("ieee", scan, 128, 256) and kernels.by_level_pays("tf32x3", batch, 64, 64)
+    assert not kernels.by_level_pays("ieee", batch, 64, 256) and not kernels.by_level_pays("tf32x3", batch, 4, 64)
+    assert not kernels.by_level_pays("tf32x3", scan, 64, 64) and not kernels.by_level_pays("ieee", 5_000, 256, 256)
 
 
 @pytest.mark.parametrize("kind", KINDS)

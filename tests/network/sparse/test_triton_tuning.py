@@ -182,7 +182,7 @@ GRADIENT = ["_weight_gradient_kernel", "_sum_kernel"]
 )
 def test_launches_of_a_convolution_and_its_map(splits, by_level, forward, count, monkeypatch) -> None:
     monkeypatch.setattr(kernels, "num_splits", lambda num_rows, c_out: splits)
-    monkeypatch.setattr(kernels, "by_level_pays", lambda dtype, c_in, c_out: by_level)
+    monkeypatch.setattr(kernels, "by_level_pays", lambda *layer: by_level)
     keys, maps = random_keys(3, count=150), []  # more than one program
     assert count(lambda: maps.append(triton.submanifold_map(keys, 3))) == (["_neighbour_kernel"], [])
     (kernel_map,) = maps

@@ -19,7 +19,13 @@ from pathlib import Path
 
 import torch
 
-from tools.benchmarking.flags import add_experiment_flags, add_frame_flags, add_precisions_flag, add_process_flags
+from tools.benchmarking.flags import (
+    GPU_PRECISIONS,
+    add_experiment_flags,
+    add_frame_flags,
+    add_precisions_flag,
+    add_process_flags,
+)
 from tools.benchmarking.frame import Origin, prepare
 from tools.benchmarking.gpu.inputs import VIEWS, VOTES, Job
 from tools.benchmarking.gpu.row import BATCHES, run_job
@@ -35,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `gpu`."""
     number = count(1)
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="default: all")
-    add_precisions_flag(parser)
+    add_precisions_flag(parser, GPU_PRECISIONS)
     add_process_flags(parser, "cuda")
     add_frame_flags(parser)
     parser.add_argument("--workers", type=count(0), default=16, metavar="N", help="processes that load scans")
@@ -111,6 +117,6 @@ def closing(job: Job) -> list[str]:
         lines.append(
             "Difference: from the torch backend in fp32. Of the logits the largest, relative to the largest logit; of "
             "the 3D network's gradients in a step of 2DPASS the norm, relative to theirs. The row of torch in bf16 "
-            "shows what rounding does."
+            "shows what rounding does, that of torch in TF32 what its products do."
         )
     return lines

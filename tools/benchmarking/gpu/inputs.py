@@ -16,12 +16,13 @@ from tools.benchmarking.machine import device_of
 from tools.benchmarking.steps import TrainingStep
 from tools.benchmarking.subject import Subject, settled_network
 from utils.config.schema import Config
+from utils.fp32 import set_fp32_arithmetic
 from utils.scan.batch import collate
 from utils.scan.records import Batch
 
 VIEWS = 8  # differently moved scans, one after the other: nothing is served from a cache
 VOTES = 12
-DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Job:
         folder: the folder of the frames (`frame.prepare`).
         config, overrides: the experiment.
         backend: the backend of the sparse convolutions; None: measure the machine.
-        device: "cpu" or "cuda". precision: "32" or "bf16".
+        device: "cpu" or "cuda". precision: "32", "tf32" or "bf16".
         runs: timed calls where each call is timed alone.
         steps: timed calls where calls follow each other without a pause.
         batch_size: scans per batch, in throughput and training.
@@ -66,6 +67,11 @@ class Job:
         return sum(self.loader_steps) * self.batch_size, VIEWS
 
 
+def choose_arithmetic(precision: str) -> None:
+    """Sets how products of fp32 are computed from now on, for a precision of `Job`."""
+    set_fp32_arithmetic(tf32=precision == "tf32")
+
+
 class Inputs:
     """Networks and batches of a job, on its device, each made when it is first asked for."""
 
@@ -94,6 +100,7 @@ class Inputs:
         network = build_network(self.subject.config, baseline_only=True)
         assert isinstance(network, Network3D)
         network.load_state_dict(self.reference.state_dict())
+        choose_arithmetic(self.job.precision)
         network.warm_up(self.device, DTYPES[self.job.precision], training=False)
         return network.to(self.device).eval()
 
@@ -103,6 +110,7 @@ class Inputs:
         torch.manual_seed(0)
         network = build_network(config)
         assert isinstance(network, Arch2DPASS)
+        choose_arithmetic(precision)
         network.warm_up(self.device, DTYPES[precision], training=True)
         return TrainingStep(network.to(self.device).train(), config.train_params, precision)
 

@@ -16,13 +16,12 @@ from torch import Tensor
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.network_3d import Network3D
 from tools.benchmarking import child
-from tools.benchmarking.gpu.inputs import DTYPES, Inputs, Job
+from tools.benchmarking.gpu.inputs import DTYPES, Inputs, Job, choose_arithmetic
 from tools.benchmarking.machine import memory_meter
 from tools.benchmarking.roofline import copy_rate, matrix_rate, network_work
 from tools.benchmarking.stages.stage import largest_difference
 from tools.benchmarking.steps import autocast, labels
 from tools.benchmarking.timing import Clock, quantile, synchronize
-from utils.fp32 import set_fp32_arithmetic
 from utils.scan.records import Batch
 
 MODULE = "tools.benchmarking.gpu.row"
@@ -58,7 +57,7 @@ class Bench:
         self.device = self.inputs.device
         self.meter, self.clock = memory_meter(self.device), Clock(self.device)
         torch.set_num_threads(job.threads)
-        set_fp32_arithmetic(tf32=False)
+        choose_arithmetic(job.precision)
 
     def machine(self) -> child.Values:
         """Measures how fast the device copies and multiplies, and counts the work of one scan."""
@@ -71,11 +70,15 @@ class Bench:
             "name": torch.cuda.get_device_name(self.device) if on_gpu else "the CPU",
             "bytes": copy_rate(self.device, 2**30 if on_gpu else 2**27),
             "shape": shape,
-            "flops": {p: matrix_rate(self.device, dtype, shape) for p, dtype in DTYPES.items()},
+            "flops": {p: self._matrix_rate(p, shape) for p in DTYPES},
             "work": {p: {kind: asdict(part) for kind, part in parts.items()} for p, parts in work.items()},
             "points": len(self.inputs.views[0].points),
             "voxels": len(voxels.base),
         }
+
+    def _matrix_rate(self, precision: str, shape: tuple[int, int, int]) -> float:
+        choose_arithmetic(precision)
+        return matrix_rate(self.device, DTYPES[precision], shape)
 
     def check(self) -> child.Values:
         """Compares the 3D network's logits and gradients with those of the torch backend in fp32.
@@ -86,6 +89,7 @@ class Bench:
         """
 
         def logits(network: Network3D, precision: str) -> Tensor:
+            choose_arithmetic(precision)
             with torch.no_grad(), autocast(self.device, precision):
                 return network.predict(self.inputs.views[0])
 
@@ -100,13 +104,9 @@ class Bench:
         expected = gradients("torch", "32")
         apart = [a - b for a, b in zip(gradients(self.job.backend, precision), expected, strict=True)]
         worst = max(float(a.norm() / b.norm()) for a, b in zip(apart, expected, strict=True))
-        return {
-            "logits": largest_difference(
-                [logits(self.inputs.network, precision)], [logits(self.inputs.reference, "32")]
-            ).relative,
-            "gradients": float(_norm(apart) / _norm(expected)),
-            "worst": worst,
-        }
+        difference = largest_difference([logits(self.inputs.network, precision)], [logits(self.inputs.reference, "32")])
+        choose_arithmetic(precision)  # for what is measured next
+        return {"logits": difference.relative, "gradients": float(_norm(apart) / _norm(expected)), "worst": worst}
 
     def latency(self) -> child.Values:
         """Times scans from points to labels (seconds), one after the other, each begun on an idle device."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tools.benchmarking.child import Answer
-from tools.benchmarking.flags import PRECISIONS
+from tools.benchmarking.flags import GPU_PRECISIONS
 from tools.benchmarking.machine import GIB
 from tools.benchmarking.report import NONE, Column, Table, milliseconds
 from tools.benchmarking.roofline import Rates, Work, roofline_lines
@@ -89,7 +89,7 @@ class Yardstick:
             for precision in dict.fromkeys(precisions)
             if precision in self.rates
             for line in roofline_lines(
-                f"3D network, {PRECISIONS[precision]}, one scan", self.work[precision], self.rates[precision], []
+                f"3D network, {GPU_PRECISIONS[precision]}, one scan", self.work[precision], self.rates[precision], []
             )
         ]
 
@@ -135,7 +135,7 @@ def training_table(rows: Sequence[Row], checked: bool) -> Table:
 
 def _table(title: str, names: Sequence[str], rows: Sequence[Row], lines: Sequence[Sequence[str]]) -> Table:
     columns = [Column("backend"), Column("precision"), *(Column(name, True) for name in names)]
-    cells = [[row.backend, PRECISIONS[row.precision], *line] for row, line in zip(rows, lines, strict=True)]
+    cells = [[row.backend, GPU_PRECISIONS[row.precision], *line] for row, line in zip(rows, lines, strict=True)]
     return Table.with_remarks(columns, cells, [row.remark() for row in rows], title)
 
 
