@@ -51,7 +51,8 @@ def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> 
     best, finite = best_classes(logits) or _best_classes(logits)
     votes = 1 if batch.views is None else batch.views.shape[1]
     classes = best.split(batch.lengths)
-    confidences = (logits[:, 1:] / votes).softmax(dim=1).amax(dim=1).split(batch.lengths) if with_confidence else None
+    mean = logits[:, 1:] if votes == 1 else logits[:, 1:] / votes
+    confidences = mean.softmax(dim=1).amax(dim=1).split(batch.lengths) if with_confidence else None
     return [
         Segmentation(
             whole,
@@ -65,4 +66,12 @@ def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> 
 
 def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Finds the (P,) uint8 class from 1 on with the greatest logit, and whether all logits are finite."""
-    return (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8), logits.isfinite().all()
+    return (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8), _finite(logits)
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Returns whether all logits are numbers, as a scalar; with fewer operations than by looking at each."""
+    if logits.numel() == 0:
+        return torch.ones((), dtype=torch.bool, device=logits.device)
+    lowest, highest = logits.aminmax()  # NaN if there is one
+    return (lowest > -torch.inf) & (highest < torch.inf)

@@ -118,8 +118,10 @@ class RowSum:
 
     @cached_property
     def bags(self) -> tuple[Tensor, Tensor]:
-        """The tensors `source` and `ends` as int32, for `torch.embedding_bag`."""
+        """The tensors `source` and `ends` for `torch.embedding_bag`: as int32 on a CPU, where that is faster."""
         assert self.ends is not None
+        if self.source.device.type != "cpu":
+            return self.source, self.ends
         return self.source.int(), self.ends.int()
 
     def weighted_bags(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -207,7 +209,7 @@ def sum_bags(rows: Tensor, source: Tensor, ends: Tensor, weight: Tensor | None =
 
     Args:
         rows: (R, C), contiguous.
-        source, ends: (L,) and (T + 1,) int32.
+        source, ends: (L,) and (T + 1,) int32, or int64 both.
         weight: (L,) in the type of the rows, or None if every weight is 1.
         mean: whether to divide by the number of entries.
 

@@ -13,7 +13,6 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from network.ops.distinct import Distinct
@@ -32,9 +31,10 @@ class Layout:
         sizes: number of rows of each list.
         slots: where each list begins; the last entry is the number of all slots T.
         slot: (T,) int64, the numbers 0, 1, 2 and so on.
-        row: (T,) int64, the row of each slot in its list; at its end, a row that is there for sure beyond all values.
+        row: (T,) int64, the row of each slot in its list, less 1; at its end, one that is surely beyond all values.
         of_list: (T,) int64, the list of each slot.
         last: (T,) int64, the place of the greatest value of that list among the sorted values of all lists.
+        of_value: (L,) int64, the list of each value.
     """
 
     sizes: tuple[int, ...]
@@ -43,6 +43,7 @@ class Layout:
     row: Tensor
     of_list: Tensor
     last: Tensor
+    of_value: Tensor
 
     @staticmethod
     def of(sizes: Sequence[int], lengths: Sequence[int], device: torch.device) -> Layout:
@@ -51,10 +52,11 @@ class Layout:
         with torch.device("cpu"):
             slot, numbers = torch.arange(slots[-1]), torch.arange(len(sizes))
             of_list = numbers.repeat_interleave(torch.tensor(sizes) + 1)
-            row = slot - torch.tensor(slots[:-1])[of_list]
+            row = slot - torch.tensor(slots[:-1])[of_list] - 1
             row[torch.tensor(slots[1:]) - 1] = torch.tensor(lengths)
+            of_value = numbers.repeat_interleave(torch.tensor(lengths))
             last = (torch.tensor(lengths).cumsum(0) - 1)[of_list]
-        return Layout(tuple(sizes), slots, *(tensor.to(device) for tensor in (slot, row, of_list, last)))
+        return Layout(tuple(sizes), slots, *(tensor.to(device) for tensor in (slot, row, of_list, last, of_value)))
 
 
 class JointRanking:
@@ -80,40 +82,31 @@ class JointRanking:
         self.until = torch.stack([self._ranks[end - 1] for end in self.starts[1:]])
 
     @cached_property
-    def before(self) -> Tensor:
-        """The number of distinct values of all lists before each one, (R,) int64."""
-        return F.pad(self.until[:-1], (1, 0))
+    def first_ranks(self) -> Tensor:
+        """The rank, from 1 and through all lists, of the least value of each list, (R,) int64."""
+        return torch.stack([self._ranks[start] for start in self.starts[:-1]])
 
     @cached_property
-    def _scattered(self) -> Tensor:
-        """The ranks from 1, through all lists, of the values as they were given, (L,) int64."""
+    def scattered(self) -> Tensor:
+        """The rank, from 1 and through all lists, of every value as it was given, (L,) int64."""
         return torch.empty_like(self._ranks).scatter_(0, self.order, self._ranks)
-
-    @cached_property
-    def _first_ranks(self) -> Tensor:
-        return self.before + 1
 
     def inverse(self, number: int) -> Tensor:
         """Returns the rank, from 0, of every value of a list among the distinct values of that list, (N,) int64."""
         begin, end = self.starts[number], self.starts[number + 1]
-        return self._scattered[begin:end] - self._first_ranks[number]
-
-    @property
-    def inverses(self) -> Tensor:
-        """The `inverse` of all lists, (R, N) int64; the lists must be equally long."""
-        return self._scattered.view(len(self.lengths), -1) - self._first_ranks[:, None]
+        return self.scattered[begin:end] - self.first_ranks[number]
 
     @cached_property
     def orders(self) -> list[Tensor]:
-        """For each list the (N,) int32 indices that sort it; equal values keep their order."""
-        return list(torch._foreach_sub([*self.order.int().split(self.lengths)], self.starts[:-1]))
+        """For each list the (N,) int64 indices that sort it; equal values keep their order."""
+        return list(torch._foreach_sub([*self.order.split(self.lengths)], self.starts[:-1]))
 
     def finish(self, until: Sequence[int]) -> Found:
         """Returns the distinct values; `until` is `self.until` as read by the host."""
         slots, total = (0, *until), until[-1]
         sizes = tuple(end - begin for begin, end in pairwise(slots))
         begins = torch.nonzero_static(self.first, size=total + 1, fill_value=len(self.sorted))[:, 0]
-        return Found(self, sizes, slots, torch.arange(total + 1, device=begins.device), begins, begins, None)
+        return Found(self, sizes, slots, torch.arange(total + 1, device=begins.device), begins, begins)
 
     def fill(self, layout: Layout) -> Found:
         """Returns the distinct values in tensors of fixed sizes; the greatest value of every list must be padding.
@@ -121,11 +114,11 @@ class JointRanking:
         Rows after the last value are empty: they begin and end where their list ends. If a list has more distinct
         values than rows, the result is of no use, but nothing outside of a tensor is read or written.
         """
-        wanted = layout.row + self.before.index_select(0, layout.of_list)
+        wanted = layout.row + self.first_ranks.index_select(0, layout.of_list)
         rank = torch.minimum(wanted, self.until.index_select(0, layout.of_list))
         begins = torch.searchsorted(self._ranks, rank, right=True)
         example = torch.minimum(begins, layout.last)
-        return Found(self, layout.sizes, layout.slots, layout.slot, begins, example, wanted - rank)
+        return Found(self, layout.sizes, layout.slots, layout.slot, begins, example, wanted - rank, layout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +135,7 @@ class Found:
             the end of its last row, which may be where the next list begins.
         example: (T,) int64: the place of a value of each row there; in an empty row, of the last value of the list.
         excess: (T,) int64, how many empty rows of its list stand before a row; None if none is empty.
+        layout: the layout, if the sizes are fixed.
     """
 
     ranking: JointRanking
@@ -150,7 +144,8 @@ class Found:
     slot: Tensor
     begins: Tensor
     example: Tensor
-    excess: Tensor | None
+    excess: Tensor | None = None
+    layout: Layout | None = None
 
     @cached_property
     def counts(self) -> Tensor:
@@ -159,8 +154,8 @@ class Found:
 
     @cached_property
     def ends(self) -> list[Tensor]:
-        """For each list (V + 1,) int32, where its rows begin among its sorted values, as in `Distinct.ends`."""
-        parts = self.cut(self.begins.int(), ends=True)
+        """For each list (V + 1,) int64, where its rows begin among its sorted values, as in `Distinct.ends`."""
+        parts = self.cut(self.begins, ends=True)
         return list(torch._foreach_sub(parts, self.ranking.starts[:-1]))
 
     def cut(self, joint: Tensor, ends: bool = False, first: int = 0) -> list[Tensor]:
@@ -183,22 +178,25 @@ class Found:
             return values
         return values.add_(self.excess[:end] & -SPREAD, alpha=step // SPREAD)
 
-    def inverse(self, numbers: Sequence[int]) -> list[Tensor]:
-        """Returns for some lists the (N,) int64 row of every value of the list."""
-        return self._clamped([self.ranking.inverse(number) for number in numbers], numbers)
+    @cached_property
+    def inverses(self) -> list[Tensor]:
+        """For each list, the (N,) int64 row of every value."""
+        ranking = self.ranking
+        if self.layout is None:
+            return [ranking.inverse(number) for number in range(len(self.sizes))]
+        rows = ranking.scattered - ranking.first_ranks.index_select(0, self.layout.of_value)
+        lists = [*rows.split(ranking.lengths)]
+        torch._foreach_clamp_max_(lists, [size - 1 for size in self.sizes])  # there may be too few rows
+        return lists
 
     @cached_property
-    def inverses(self) -> Tensor:
-        """The rows of the values of all lists, (R, N) int64; the lists must be equally long."""
-        ranks = self.ranking.inverses
-        self._clamped([*ranks.unbind()], range(len(ranks)))
-        return ranks
-
-    def _clamped(self, ranks: list[Tensor], numbers: Sequence[int]) -> list[Tensor]:
-        """Clamps ranks in place to the rows that there are: with fixed sizes there may be too few."""
-        if self.excess is not None:
-            torch._foreach_clamp_max_(ranks, [self.sizes[number] - 1 for number in numbers])
-        return ranks
+    def stacked(self) -> Tensor:
+        """The `inverses`, (R, N) int64, if the lists are equally long."""
+        ranking = self.ranking
+        rows = ranking.scattered.view(len(self.sizes), -1) - ranking.first_ranks[:, None]
+        if self.layout is not None:
+            torch._foreach_clamp_max_([*rows.unbind()], [size - 1 for size in self.sizes])
+        return rows
 
     def examples(self, number: int) -> Tensor:
         """Returns for each row of a list the index of one of its values in the list, (V,) int64."""
@@ -207,11 +205,11 @@ class Found:
         return self.ranking.order.index_select(0, places) - self.ranking.starts[number]
 
     def distinct(self, number: int, inverse: Tensor, values: Tensor | None = None) -> Distinct:
-        """Returns the record of a list; `order` and `ends` are int32.
+        """Returns the record of a list.
 
         Args:
             number: number of the list.
-            inverse: the rows of its values, see `inverse`.
+            inverse: the row of each of its values.
             values: the values of its rows; None: nobody needs them, and the numbers of the rows stand there.
         """
         values = self.slot[: self.sizes[number]] if values is None else values

@@ -96,10 +96,10 @@ def voxelize_jointly(
     found = finish(ranking)
     values = found.values(found.slots[-1], step=2 * STEP_Y)
     of_lists = torch._foreach_sub(found.cut(values), numbering.scan_bases)
-    sets = [VoxelSet(found.distinct(k, found.inverses[k], keys), backend) for k, keys in enumerate(of_lists)]
+    sets = [VoxelSet(found.distinct(k, found.stacked[k], keys), backend) for k, keys in enumerate(of_lists)]
 
     groups = found.cut(values[: found.slots[plan.grouped]] & _SAME_GROUP)[: plan.grouped]
-    pairs, tuples = _pairs(found.inverses, found, plan), _tuples(found.inverses, found, plan, numbering)
+    pairs, tuples = _pairs(found.stacked, found, plan), _tuples(found.stacked, found, plan, numbering)
     lengths = [len(points)] * plan.couples + [len(rows) for rows in groups]
     parts = [pairs.view(-1), *groups]
     if tuples is not None:
@@ -108,7 +108,7 @@ def voxelize_jointly(
     else:
         second = JointRanking(torch.cat(parts), lengths)
         related = finish(second)
-        of_tuples = finish(JointRanking(_tuples_of_pairs(found.inverses, second, found, plan), [len(points)]))
+        of_tuples = finish(JointRanking(_tuples_of_pairs(found.stacked, second, found, plan), [len(points)]))
 
     means = _means(found, related, plan)
     pools, signature = _pools_and_tuples(related, of_tuples, plan)
@@ -121,7 +121,7 @@ def voxelize_jointly(
             for coarse, fine in zip(plan.blocks, plan.finer, strict=True)
         ),
         tuple(pools[k] for k in plan.finer),
-        _rows(found.inverses, of_tuples.examples(len(of_tuples.sizes) - 1), plan).T,
+        _rows(found.stacked, of_tuples.examples(len(of_tuples.sizes) - 1), plan).T,
         RowSum.spreading(signature),
     )
 
@@ -193,7 +193,7 @@ def _pairs(inverses: Tensor, found: Found, plan: Plan) -> Tensor:
     """Computes the (couples, P) pairs of the points: the slot of the coarse voxel, and the row of the fine one."""
     pairs = torch.add(inverses[:-1], inverses[1:], alpha=1 << _ROW_BITS)
     if plan.couples:
-        torch._foreach_add_([*pairs.unbind()], [slot << _ROW_BITS for slot in found.slots[1:-1]])
+        torch._foreach_add_([*pairs.unbind()], [slot << _ROW_BITS for slot in found.slots[1 : len(found.sizes)]])
     return pairs
 
 
@@ -206,10 +206,10 @@ def _tuples(inverses: Tensor, found: Found, plan: Plan, numbering: _Numbering) -
     order = [*others[:1], first, *others[1:]]
     if numbering.of_tuples + math.prod(found.sizes[k] for k in order) >= 1 << 63:
         return None
-    number = constant((numbering.of_tuples,), inverses.device, torch.int64)
-    for place, k in enumerate(order):
-        number = torch.add(number, inverses[k], alpha=math.prod(found.sizes[other] for other in order[place + 1 :]))
-    return number
+    number, step = inverses[order[-1]], found.sizes[order[-1]]
+    for k in reversed(order[:-1]):
+        number, step = torch.add(number, inverses[k], alpha=step), step * found.sizes[k]
+    return number + numbering.of_tuples
 
 
 def _tuples_of_pairs(inverses: Tensor, second: JointRanking, found: Found, plan: Plan) -> Tensor:
@@ -236,9 +236,8 @@ def _means(found: Found, related: Found, plan: Plan) -> list[RowSum]:
         torch._foreach_clamp_max_(_between(target, related.slots[: plan.couples + 1]), last)
         counts = counts.clamp(min=1)
     weights = related.counts[:end] / counts.index_select(0, target)
-    # A row of int64 has the fine row in its lower half.
-    sources = _between(pairs.int(), related.slots[: plan.couples + 1])
-    begins = torch.searchsorted(target, found.slot[found.slots[1] : len(found.begins)], out_int32=True)
+    sources = _between(pairs & ((1 << _ROW_BITS) - 1), related.slots[: plan.couples + 1])
+    begins = torch.searchsorted(target, found.slot[found.slots[1] : len(found.begins)])
     ends = torch._foreach_sub(found.cut(begins, ends=True, first=1), related.slots[: plan.couples])
     weighted = _between(weights, related.slots[: plan.couples + 1])
     return [
@@ -259,14 +258,10 @@ def _same(found: Found, number: int) -> RowSum:
 
 def _pools_and_tuples(related: Found, of_tuples: Found, plan: Plan) -> tuple[list[Pool], Distinct]:
     """Returns the groups of every list that has some, and the tuples, which are the last list of `of_tuples`."""
-    numbers, last = [*range(plan.couples, plan.couples + plan.grouped)], len(of_tuples.sizes) - 1
-    if of_tuples is related:
-        *of_groups, of_points = related.inverse([*numbers, last])
-    else:
-        of_groups, (of_points,) = related.inverse(numbers), of_tuples.inverse([last])
-    groups = [related.distinct(number, inverse) for number, inverse in zip(numbers, of_groups, strict=True)]
+    numbers, last = range(plan.couples, plan.couples + plan.grouped), len(of_tuples.sizes) - 1
+    groups = [related.distinct(number, related.inverses[number]) for number in numbers]
     pools = [Pool(RowSum.within(group), RowSum.spreading(group)) for group in groups]
-    return pools, of_tuples.distinct(last, of_points)
+    return pools, of_tuples.distinct(last, of_tuples.inverses[last])
 
 
 def _rows(inverses: Tensor, points: Tensor, plan: Plan) -> Tensor:
