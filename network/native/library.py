@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib
 import multiprocessing
 import os
 import shlex
@@ -30,10 +29,6 @@ from utils.native_switch import LEVELS, SWITCH, native_switch, odd_switch
 
 FLAGS = "TWODPASS_NATIVE_FLAGS"
 """Environment variable: further flags of the compiler, for sanitizers and debuggers."""
-
-CHECKED: tuple[str, ...] = ()
-"""The modules of this folder that have a function check() -> str | None: it compares what the module computes with
-plain PyTorch, in some milliseconds, and returns what is wrong in words. All are called once per machine."""
 
 
 class Library:
@@ -188,12 +183,13 @@ def _wrong(found: Library) -> str | None:
         found.allow(level)
     if found.remembers("checked"):
         return None
-    for name in CHECKED:
-        try:
-            wrong = importlib.import_module(f"network.native.{name}").check()
-        except Exception as error:
-            wrong = f"{type(error).__name__}: {error}".partition("\n")[0]
-        if wrong is not None:
-            return f"wrong results of {name}: {wrong}"
+    from network.native import checks  # here, because it needs this module
+
+    try:
+        wrong = checks.first_wrong()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
+    if wrong is not None:
+        return f"it computes wrong {wrong}"
     found.remember("checked")
     return None

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+import torch
 
-from network.native import cpu
+from network.native import checks, cpu
 from network.native import library as native
 from tests.support.processes import start
 from utils.errors import UserError
@@ -88,38 +89,56 @@ def test_switched_off_for_a_while() -> None:
     assert found is not None and native.library() is found
 
 
-@wants_native
-@pytest.mark.parametrize("fault", ["wrong", "raises"])
-def test_a_library_that_is_wrong_is_not_used(fault, monkeypatch) -> None:
-    """`ranking` stands for any module: its check finds something, or raises."""
-    from network.native import ranking
-
-    def check() -> str:
-        assert native.library() is not None, "the check computes with the library"
-        return "a row too few" if fault == "wrong" else str(1 // 0)
-
-    monkeypatch.setattr(native, "CHECKED", ("ranking",))
-    monkeypatch.setattr(ranking, "check", check, raising=False)
-    monkeypatch.setattr(native.Library, "remembers", lambda self, what: False)
-    monkeypatch.setattr(native.Library, "remember", lambda self, what: pytest.fail("it is wrong"))
-    reason = "a row too few" if fault == "wrong" else "ZeroDivisionError"
-    with pytest.warns(RuntimeWarning, match=f"wrong results of ranking: {reason}"):
-        assert native.library() is None
-
-
-@wants_native
-def test_checked_once_per_machine(monkeypatch, tmp_path) -> None:
-    from network.native import ranking
-
-    calls, notes = [], set()
-    monkeypatch.setattr(native, "CHECKED", ("ranking",))
-    monkeypatch.setattr(ranking, "check", lambda: calls.append(1), raising=False)
+@pytest.fixture
+def forgetful(monkeypatch) -> set[tuple[str, str]]:
+    """The library remembers what was found right in this set alone."""
+    notes: set[tuple[str, str]] = set()
     monkeypatch.setattr(native.Library, "remembers", lambda self, what: (self.level, what) in notes)
     monkeypatch.setattr(native.Library, "remember", lambda self, what: notes.add((self.level, what)))
+    return notes
+
+
+@wants_native
+@pytest.mark.parametrize("fault", ["wrong ranks", "ZeroDivisionError"])
+def test_a_library_that_is_wrong_is_not_used(fault, forgetful, monkeypatch) -> None:
+    def is_right() -> bool:
+        assert native.library() is not None, "the check computes with the library"
+        return fault == "ZeroDivisionError" and 1 // 0 == 0
+
+    monkeypatch.setitem(checks._CHECKS, "ranks", is_right)
+    with pytest.warns(RuntimeWarning, match=f"plain PyTorch is used instead .*{fault}"):
+        assert native.library() is None
+    assert not forgetful
+
+
+@wants_native
+def test_checked_once_per_machine(forgetful, monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr(checks, "first_wrong", lambda: calls.append(1))
     for _ in range(2):
         monkeypatch.setattr(native, "_tried", False)
         assert native.library() is not None
     assert len(calls) == 1
+
+
+NOISE = {
+    "ranks": ("rank", lambda found: [found[0]._replace(order=found[0].order.flip(0))]),
+    "neighbours": ("neighbour_pairs", lambda found: found._replace(inputs=found.inputs.roll(1))),
+    "sums of rows": ("sum_rows", lambda found: found + 0.05 * found.abs().max()),
+    "gradients of weights": ("weight_gradient", lambda found: (found[0], found[1] * 1.001)),
+    "linear layers": ("linear", lambda found: (found[0].clone().index_fill_(0, torch.tensor([3]), 0), None)),
+}
+
+
+@wants_native
+@pytest.mark.parametrize("what", NOISE)
+def test_what_is_wrong_is_found(what, monkeypatch) -> None:
+    assert list(checks._CHECKS) == list(NOISE)
+    assert native.library() is not None and checks.first_wrong() is None
+    name, spoil = NOISE[what]
+    right = getattr(checks, name)
+    monkeypatch.setattr(checks, name, lambda *arguments, **more: spoil(right(*arguments, **more)))
+    assert checks.first_wrong() == what
 
 
 @wants_native
