@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss, distillation_loss
+from network.ops.linear import Linear
 from network.ops.sums import RowSum
 from network.voxels.voxelize import Voxels
 from utils.scan.records import Batch
@@ -21,7 +22,7 @@ _LAST = 2  # number of the last layer of a head
 
 
 def _prediction_head(c_in: int, num_classes: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(c_in, 128), nn.ReLU(inplace=True), nn.Linear(128, num_classes))
+    return nn.Sequential(Linear(c_in, 128), nn.ReLU(inplace=True), Linear(128, num_classes))
 
 
 class FusionBlock(nn.Module):
@@ -29,9 +30,9 @@ class FusionBlock(nn.Module):
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.learner = nn.Linear(channels, channels)
-        self.fuse = nn.Linear(2 * channels, channels)
-        self.gate = nn.Linear(channels, channels)
+        self.learner = Linear(channels, channels)
+        self.fuse = Linear(2 * channels, channels)
+        self.gate = Linear(channels, channels)
         self.predict_3d = _prediction_head(channels, num_classes)
         self.predict_fused = _prediction_head(channels, num_classes)
 
