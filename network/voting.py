@@ -66,11 +66,12 @@ def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> 
 
 def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Finds the (P,) uint8 class from 1 on with the greatest logit, and whether all logits are finite."""
-    return (logits[:, 1:].argmax(dim=1) + 1).to(torch.uint8), _finite(logits)
+    best = logits[:, 1:].argmax(dim=1)
+    return torch.add(best, 1, out=torch.empty_like(best, dtype=torch.uint8)), _finite(logits)
 
 
 def _finite(logits: Tensor) -> Tensor:
-    """Returns whether all logits are numbers, as a scalar; with fewer operations than by looking at each."""
+    """Returns whether all logits are finite, as a scalar; with fewer operations than by looking at each."""
     if logits.numel() == 0:
         return torch.ones((), dtype=torch.bool, device=logits.device)
     lowest, highest = logits.aminmax()  # NaN if there is one
