@@ -88,8 +88,8 @@ def _find(
         from network.sparse import triton_backend
     except ImportError:
         return _plain(device, "triton is not installed")
-    if not triton_backend.is_available(device):
-        return _plain(device, "the kernels need a GPU of compute capability 8.0 or later")
+    if (reason := triton_backend.unsupported(device)) is not None:
+        return _plain(device, f"it {reason}")
     for dtype in dtypes:
         if (reason := triton_backend.why_not(device, dtype, layers, training)) is not None:
             return _plain(device, reason)

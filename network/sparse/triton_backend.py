@@ -186,15 +186,24 @@ def halving_map(keys: Tensor, parent: Tensor, num_coarse: int) -> TritonMap:
 
 
 def _check_device(device: torch.device) -> None:
-    if device.type != "cuda" and not INTERPRETED:
-        raise UserError("model_params.sparse_backend: triton runs on CUDA only; set model_params.sparse_backend=torch")
+    if (reason := unsupported(device)) is not None and not INTERPRETED:
+        raise UserError(f"model_params.sparse_backend: triton {reason}; set model_params.sparse_backend=torch")
 
 
-def is_available(device: torch.device) -> bool:
-    """Returns whether the kernels can run: on CUDA of compute capability 8.0 or later, or in Triton's interpreter."""
-    if device.type == "cuda":
-        return torch.version.cuda is not None and torch.cuda.get_device_capability(device) >= (8, 0)
-    return interpreting()
+def unsupported(device: torch.device) -> str | None:
+    """Returns why the kernels cannot run on a device, or None: on NVIDIA's of compute capability 8.0 or later they can.
+
+    In Triton's interpreter they run anywhere.
+    """
+    if device.type != "cuda":
+        return None if interpreting() else "runs on CUDA only"
+    if torch.version.cuda is None:  # what torch calls cuda may be an AMD device
+        return "runs on NVIDIA devices only: on others its kernels were never tried"
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        name = torch.cuda.get_device_name(device)
+        return f"needs a GPU of compute capability 8.0 or later, and {name} has {major}.{minor}"
+    return None
 
 
 def warm_up(device: torch.device, dtype: torch.dtype, layers: Iterable[Layer], training: bool) -> None:

@@ -39,7 +39,7 @@ def gpu(monkeypatch):
             tried.append((dtype, layers, training))
             return next((f"wrong in {layer}" for layer in layers if layer in wrong), None)
 
-        monkeypatch.setattr(triton_backend, "is_available", lambda device: available)
+        monkeypatch.setattr(triton_backend, "unsupported", lambda device: None if available else "needs capability 8.0")
         monkeypatch.setattr(triton_backend, "why_not", why_not)
         return tried
 
@@ -142,7 +142,7 @@ def test_not_where_it_is_wrong_in_a_later_network(gpu, recwarn) -> None:
 
 def test_not_on_an_old_gpu(gpu) -> None:
     gpu(available=False)
-    with pytest.warns(RuntimeWarning, match="8.0 or later"):
+    with pytest.warns(RuntimeWarning, match="slower: it needs capability 8.0"):
         assert auto_backend.choose(CUDA) is torch_backend.BACKEND
 
 

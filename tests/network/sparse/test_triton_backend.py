@@ -358,15 +358,28 @@ def test_what_is_not_supported_is_refused(monkeypatch) -> None:
             on_a_cpu()
 
 
-def test_availability(monkeypatch) -> None:
-    assert not triton.is_available(CPU)
+def test_devices_that_cannot_run_it_are_named(monkeypatch) -> None:
+    """A GPU of NVIDIA that is too old, and one of AMD, which torch calls cuda, too."""
+    assert triton.unsupported(CPU) == "runs on CUDA only"
     with interpreter_asked_for():
-        assert triton.is_available(CPU)
-    cuda = torch.device("cuda", 0)
-    for capability, cuda_version, expected in (((7, 5), "12", False), ((8, 0), "12", True), ((9, 0), None, False)):
+        assert triton.unsupported(CPU) is None
+    monkeypatch.setattr(triton, "INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    for capability, version, why in (
+        ((7, 5), "12.8", "needs a GPU of compute capability 8.0 or later, and Tesla T4 has 7.5"),
+        ((9, 4), None, "runs on NVIDIA devices only"),
+        ((8, 0), "12.8", None),
+        ((12, 0), "13.0", None),
+    ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
-        monkeypatch.setattr(torch.version, "cuda", cuda_version)
-        assert triton.is_available(cuda) == expected
+        monkeypatch.setattr(torch.version, "cuda", version)
+        found = triton.unsupported(torch.device("cuda", 0))
+        assert found == why if why is None else found.startswith(why)
+        if why is not None:
+            with pytest.raises(
+                UserError, match=rf"sparse_backend: triton {why}.*set model_params.sparse_backend=torch"
+            ):
+                triton.warm_up(torch.device("cuda", 0), torch.float32, [], False)
 
 
 def test_the_check_runs_the_kernels(monkeypatch) -> None:
