@@ -85,9 +85,11 @@ class Graph:
     def predict(self, batch: Batch) -> Tensor:
         """Computes the (P, K) logits of a batch of this kind; they are worth something if it `fitted`."""
         self.bucket.load(batch)
-        self._replay()
         logits, numbers = self._results
-        self._numbers.append(numbers.clone())
+        if self._numbers:  # they stand where the next ones will
+            self._numbers[-1] = self._numbers[-1].clone()
+        self._replay()
+        self._numbers.append(numbers)
         return logits[: len(batch.points)].clone()
 
     def fitted(self) -> bool:

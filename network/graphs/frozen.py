@@ -1,4 +1,4 @@
-"""A copy of a network for evaluation alone, with less to compute: weights are cast once, norms are folded."""
+"""A copy of a network for evaluation alone, whose weights are cast once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from network.models.segmentation_network import SegmentationNetwork
-from network.sparse.layers import NormOfFew
+from network.ops.mlp import MLP
 
 
 def freeze(network: SegmentationNetwork, dtype: torch.dtype | None) -> SegmentationNetwork:
@@ -20,28 +20,9 @@ def freeze(network: SegmentationNetwork, dtype: torch.dtype | None) -> Segmentat
     """
     with torch.inference_mode(False), torch.no_grad():  # inference tensors have no version, see `SparseConvNorm`
         frozen = copy.deepcopy(network.evaluated()).eval().requires_grad_(False)
-        for module in [*frozen.modules()]:
-            if type(module) is nn.Sequential:
-                _fold_norms(module)
+        chains = [module for module in frozen.modules() if isinstance(module, MLP)]  # fold and cast themselves
+        theirs = {layer for chain in chains for layer in chain}
         for module in frozen.modules():
-            if dtype is not None and isinstance(module, nn.Linear):
+            if dtype is not None and isinstance(module, nn.Linear) and module not in theirs:
                 module.to(dtype)
     return frozen
-
-
-def _fold_norms(layers: nn.Sequential) -> None:
-    """Folds every norm that stands before a linear layer into that layer, in fp64."""
-    for number in range(len(layers) - 1):
-        norm, linear = layers[number], layers[number + 1]
-        if not (isinstance(norm, NormOfFew) and isinstance(linear, nn.Linear)):
-            continue
-        assert norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
-        shift = norm.bias.double() - norm.running_mean.double() * scale
-        weight = linear.weight.double()
-        bias = weight @ shift
-        if linear.bias is not None:
-            bias = bias + linear.bias.double()
-        linear.weight = nn.Parameter((weight * scale).to(linear.weight.dtype), requires_grad=False)
-        linear.bias = nn.Parameter(bias.to(linear.weight.dtype), requires_grad=False)
-        layers[number] = nn.Identity()

@@ -42,7 +42,9 @@ class EncoderBlock(nn.Module):
         self.merge = ConcatLinear(2 * c, c)
         self.output = Linear(c, c)
 
-    def forward(self, x: Tensor, kernel_map: KernelMap, pool: Pool, to_coarse: RowSum) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, kernel_map: KernelMap, pool: Pool, to_coarse: RowSum, last: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Computes one step of the encoder, from V_l fine to V_s coarse voxels.
 
         Args:
@@ -50,6 +52,7 @@ class EncoderBlock(nn.Module):
             kernel_map: kernel map of the fine voxels.
             pool: groups of the fine voxels.
             to_coarse: mean from the fine to the coarse voxels, every fine voxel counted once for each of its points.
+            last: whether no block follows.
 
         Returns:
             (V_l, C) features of the voxel branch, (V_s, C) output of the block, (V_s, C) input of the next block.
@@ -61,6 +64,9 @@ class EncoderBlock(nn.Module):
         pooled = self.pooled_mlp(pool.mean(f))
         merged = self.merge((self.identity(f, LEAKY_SLOPE), None), (pooled, pool.back), slope=LEAKY_SLOPE)
         # A linear layer and a mean commute; after the mean there are fewer rows.
+        if last:
+            q = self.output(to_coarse(merged))
+            return v, q, q
         q, following = self.output.with_sum(to_coarse(merged), to_coarse(v))
         return v, q, following
 
@@ -144,7 +150,8 @@ class Network3D(SegmentationNetwork):
         x = self.embed_voxels(voxels.base.mean_of_points(self.embed_points(voxels.features, RELU)))
         voxel_features, outputs = [], []
         for i, block in enumerate(self.encoder):
-            v, q, x = block(x, voxels.finer(i).kernel_map, voxels.pools[i], voxels.means[i])
+            last = i == len(self.encoder) - 1
+            v, q, x = block(x, voxels.finer(i).kernel_map, voxels.pools[i], voxels.means[i], last)
             voxel_features.append(v)
             outputs.append(q)
         hidden = self.head(*zip(outputs, voxels.signature_rows, strict=True), slope=RELU)

@@ -137,7 +137,13 @@ class ConcatLinear(nn.Linear):
         if is_native(tensors[0], self.weight) and not needs_gradient(*tensors, self.weight):
             return self._fused(tensors, picks, matrices, slope)
         out: Tensor | None = None
-        for features, pick, matrix in zip(tensors, picks, matrices, strict=True):
+        # Those that need no pick come last: their products are added where they are computed.
+        for features, pick, matrix in sorted(
+            zip(tensors, picks, matrices, strict=True), key=lambda part: part[1] is None
+        ):
+            if out is not None and pick is None:
+                out = torch.addmm(out, features, matrix.T)
+                continue
             product = linear(features, matrix, self.bias if out is None else None)
             product = product if pick is None else pick(product)
             out = product if out is None else out.add_(product)

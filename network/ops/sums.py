@@ -124,6 +124,10 @@ class RowSum:
             return self.source, self.ends
         return self.source.int(), self.ends.int()
 
+    def keep_weighted(self, dtype: torch.dtype, bags: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Keeps the `weighted_bags` of a type of rows, made elsewhere."""
+        self._weighted[dtype] = bags
+
     def weighted_bags(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Returns `bags` and weights in the type of the rows, which `torch.embedding_bag` requires.
 

@@ -96,11 +96,6 @@ class JointRanking:
         begin, end = self.starts[number], self.starts[number + 1]
         return self.scattered[begin:end] - self.first_ranks[number]
 
-    @cached_property
-    def orders(self) -> list[Tensor]:
-        """For each list the (N,) int64 indices that sort it; equal values keep their order."""
-        return list(torch._foreach_sub([*self.order.split(self.lengths)], self.starts[:-1]))
-
     def finish(self, until: Sequence[int]) -> Found:
         """Returns the distinct values; `until` is `self.until` as read by the host."""
         slots, total = (0, *until), until[-1]
@@ -153,10 +148,14 @@ class Found:
         return self.begins.diff()
 
     @cached_property
+    def orders(self) -> list[Tensor]:
+        """For each list the (N,) int64 indices that sort it; equal values keep their order."""
+        return list(torch._foreach_sub([*self.ranking.order.split(self.ranking.lengths)], self.ranking.starts[:-1]))
+
+    @cached_property
     def ends(self) -> list[Tensor]:
         """For each list (V + 1,) int64, where its rows begin among its sorted values, as in `Distinct.ends`."""
-        parts = self.cut(self.begins, ends=True)
-        return list(torch._foreach_sub(parts, self.ranking.starts[:-1]))
+        return list(torch._foreach_sub(self.cut(self.begins, ends=True), self.ranking.starts[:-1]))
 
     def cut(self, joint: Tensor, ends: bool = False, first: int = 0) -> list[Tensor]:
         """Cuts a tensor over the slots from list number `first` on into those of each list, (V,), or (V + 1,)."""
@@ -212,8 +211,28 @@ class Found:
             inverse: the row of each of its values.
             values: the values of its rows; None: nobody needs them, and the numbers of the rows stand there.
         """
-        values = self.slot[: self.sizes[number]] if values is None else values
-        return Distinct(values, inverse, self.ranking.orders[number], self.ends[number])
+        return _Part(self, number, inverse, self.slot[: self.sizes[number]] if values is None else values)
+
+
+class _Part(Distinct):
+    """The record of one of several lists; what is seldom needed is computed when it is."""
+
+    def __init__(self, found: Found, number: int, inverse: Tensor, values: Tensor) -> None:
+        for name, value in {"found": found, "number": number, "inverse": inverse, "values": values}.items():
+            object.__setattr__(self, name, value)
+
+    found: Found
+    number: int
+
+    @cached_property
+    def order(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        # What begins at 0 need not be moved there.
+        length = self.found.ranking.lengths[0]
+        return self.found.orders[self.number] if self.number else self.found.ranking.order[:length]
+
+    @cached_property
+    def ends(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.found.ends[self.number] if self.number else self.found.begins[: self.found.sizes[0] + 1]
 
 
 Finish = Callable[[JointRanking], Found]

@@ -99,7 +99,7 @@ def voxelize_jointly(
     sets = [VoxelSet(found.distinct(k, found.stacked[k], keys), backend) for k, keys in enumerate(of_lists)]
 
     groups = found.cut(values[: found.slots[plan.grouped]] & _SAME_GROUP)[: plan.grouped]
-    pairs, tuples = _pairs(found.stacked, found, plan), _tuples(found.stacked, found, plan, numbering)
+    pairs, tuples = _pairs_and_tuples(found, plan, numbering)
     lengths = [len(points)] * plan.couples + [len(rows) for rows in groups]
     parts = [pairs.view(-1), *groups]
     if tuples is not None:
@@ -189,27 +189,30 @@ def _keys(
     return cells, keys.add_(cells.long().mul_(steps).sum(2))
 
 
-def _pairs(inverses: Tensor, found: Found, plan: Plan) -> Tensor:
-    """Computes the (couples, P) pairs of the points: the slot of the coarse voxel, and the row of the fine one."""
-    pairs = torch.add(inverses[:-1], inverses[1:], alpha=1 << _ROW_BITS)
-    if plan.couples:
-        torch._foreach_add_([*pairs.unbind()], [slot << _ROW_BITS for slot in found.slots[1 : len(found.sizes)]])
-    return pairs
+def _pairs_and_tuples(found: Found, plan: Plan, numbering: _Numbering) -> tuple[Tensor, Tensor | None]:
+    """Numbers the pairs and the tuples of the points.
 
-
-def _tuples(inverses: Tensor, found: Found, plan: Plan, numbering: _Numbering) -> Tensor | None:
-    """Computes the (P,) tuples of voxel rows as numbers, the second scale first; None if they do not fit.
-
-    Sorted by the rows at the second scale, see `Voxels.signature_rows`.
+    Returns:
+        (couples, P) pairs: the slot of the coarse voxel, and the row of the fine one. (P,) tuples of voxel rows, None
+        if they do not fit; the second scale counts most, see `Voxels.signature_rows`.
     """
+    rows = found.stacked
+    pairs = torch.add(rows[:-1], rows[1:], alpha=1 << _ROW_BITS)
+    lists, bases = [*pairs.unbind()], [slot << _ROW_BITS for slot in found.slots[1 : len(found.sizes)]]
     first, *others = plan.in_tuples
     order = [*others[:1], first, *others[1:]]
-    if numbering.of_tuples + math.prod(found.sizes[k] for k in order) >= 1 << 63:
-        return None
-    number, step = inverses[order[-1]], found.sizes[order[-1]]
-    for k in reversed(order[:-1]):
-        number, step = torch.add(number, inverses[k], alpha=step), step * found.sizes[k]
-    return number + numbering.of_tuples
+    tuples = None
+    if numbering.of_tuples + math.prod(found.sizes[k] for k in order) < 1 << 63:
+        tuples, step = rows[order[-1]], found.sizes[order[-1]]
+        for k in reversed(order[:-1]):
+            tuples, step = torch.add(tuples, rows[k], alpha=step), step * found.sizes[k]
+        if len(order) > 1:
+            lists, bases = [*lists, tuples], [*bases, numbering.of_tuples]
+        else:  # they are the rows of the only scale, which are needed as they are
+            tuples = tuples + numbering.of_tuples
+    if lists:
+        torch._foreach_add_(lists, bases)
+    return pairs, tuples
 
 
 def _tuples_of_pairs(inverses: Tensor, second: JointRanking, found: Found, plan: Plan) -> Tensor:
@@ -236,14 +239,31 @@ def _means(found: Found, related: Found, plan: Plan) -> list[RowSum]:
         torch._foreach_clamp_max_(_between(target, related.slots[: plan.couples + 1]), last)
         counts = counts.clamp(min=1)
     weights = related.counts[:end] / counts.index_select(0, target)
-    sources = _between(pairs & ((1 << _ROW_BITS) - 1), related.slots[: plan.couples + 1])
+    pairs = pairs & ((1 << _ROW_BITS) - 1)
+    sources = _between(pairs, related.slots[: plan.couples + 1])
     begins = torch.searchsorted(target, found.slot[found.slots[1] : len(found.begins)])
     ends = torch._foreach_sub(found.cut(begins, ends=True, first=1), related.slots[: plan.couples])
     weighted = _between(weights, related.slots[: plan.couples + 1])
-    return [
+    means = [
         RowSum(source, end, weight, found.sizes[fine])
         for fine, (source, end, weight) in enumerate(zip(sources, ends, weighted, strict=True))
     ]
+    _prepare_narrow(means, weights, pairs, related.slots[: plan.couples + 1])
+    return means
+
+
+def _prepare_narrow(means: Sequence[RowSum], weights: Tensor, sources: Tensor, bounds: Sequence[int]) -> None:
+    """Prepares the means for rows in the type of autocast, all at once; see `RowSum.weighted_bags`."""
+    dtype = torch.get_autocast_dtype(weights.device.type) if torch.is_autocast_enabled(weights.device.type) else None
+    if dtype is None or weights.device.type == "cpu" or dtype.itemsize >= weights.dtype.itemsize:
+        return
+    both = torch.empty((len(weights), 2), dtype=dtype, device=weights.device)
+    both[:, 0].copy_(weights)
+    torch.sub(weights, both[:, 0], out=both[:, 1])
+    twice = sources[:, None].expand(-1, 2).reshape(-1)
+    doubled = torch._foreach_mul([mean.ends for mean in means], 2)
+    for mean, ends, begin, end in zip(means, doubled, bounds, bounds[1:], strict=False):
+        mean.keep_weighted(dtype, (twice[2 * begin : 2 * end], ends, both.view(-1)[2 * begin : 2 * end]))
 
 
 def _between(joint: Tensor, bounds: Sequence[int]) -> list[Tensor]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from unittest import mock
 
@@ -40,9 +40,9 @@ from network.voxels.joint import Plan, voxelize_jointly
 from utils.scan.records import Batch, Frame, WholeScan
 from utils.scan.volume import Volume
 
-POINTS, VISIBLE, CLASSES, CHANNELS = 5000, 600, 20, 64
+POINTS, VISIBLE, CLASSES, CHANNELS = 123_021, 20_000, 20, 64  # of a scan of SemanticKITTI
 VOLUME = Volume((-50.0, -50.0, -4.0), (50.0, 50.0, 2.0), (1000, 1000, 60))
-SIZES = (2500, 2000, 1200, 500, 200, 2600, 2100, 1300, 600, 2000, 1200, 500, 200, 3000)
+SIZES = (66000, 36000, 17000, 7500, 3200, 66000, 36000, 18000, 10500, 36000, 17000, 7300, 3200, 39000)
 
 NO_KERNEL = {
     "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "empty", "empty_like",
@@ -93,7 +93,7 @@ def on_gpu(dtype: torch.dtype | None = None) -> Iterator[None]:
         mock.patch.object(torch, "is_autocast_enabled", lambda *args: dtype is not None),
         mock.patch.object(torch, "get_autocast_dtype", lambda *args: dtype),
         mock.patch.object(triton_backend, "_check_device", lambda device: None),
-        mock.patch.object(together, "read", lambda until: [1000 + 500 * i for i in range(len(until))]),
+        mock.patch.object(together, "read", lambda until: [20_000 * (i + 1) for i in range(len(until))]),
         torch.device("meta"),
         _Autocast() if dtype is not None else nullcontext(),
     ):
@@ -106,13 +106,15 @@ def counting() -> Iterator[Count]:
     """Yields a count of what is done in the block."""
     count = Count()
 
-    def launch(kernel, programs, *arguments, **constants) -> None:  # noqa: ANN001, ANN002, ANN003
-        function = getattr(kernel, "fn", kernel)
-        count.launches[getattr(getattr(function, "fn", function), "__name__", "kernel")] += 1
+    def launch(kernel, *arguments, **constants) -> None:  # noqa: ANN001, ANN002, ANN003
+        function = getattr(kernel, "base_fn", kernel)
+        count.launches[getattr(function, "__name__", None) or function.fn.__name__] += 1
 
-    starts = ((triton_geometry, "launch"), (triton_kernels, "launch"), (triton_kernels, "launch_tuned"))
-    patches = [mock.patch.object(module, name, launch) for module, name in starts]
-    with patches[0], patches[1], patches[2], _Operations(count):
+    places = [(triton_geometry, "launch"), (triton_kernels, "launch"), (triton_kernels, "launch_tuned")]
+    with ExitStack() as stack:
+        for module, name in places:
+            stack.enter_context(mock.patch.object(module, name, launch))
+        stack.enter_context(_Operations(count))
         yield count
 
 
