@@ -76,7 +76,7 @@ class NativeMap:
     ) -> Tensor:
         """Computes LeakyReLU(convolution + bias + residual); see `torch_backend.PairMap.convolve`."""
         dtype = compute_dtype(features)
-        if not can_compute(features, dtype):
+        if not self._can_compute(features, dtype):
             return self.plain.convolve(features, weight, bias, residual, slope)
         features = features.to(dtype)
         if needs_gradient(features, weight, bias, residual):
@@ -91,10 +91,13 @@ class NativeMap:
     ) -> Tensor:
         """Computes LeakyReLU(convolution + bias + start @ matrix) without a gradient; see `layers.FusingMap`."""
         dtype = compute_dtype(features)
-        if not can_compute(features, dtype):
+        if not self._can_compute(features, dtype):
             return self.plain.convolve(features, weight, bias, linear(start, matrix[0].T), slope)
         side = Side(start, matrix)
         return convolve(features.to(dtype), weight, self.pairs, Epilogue(bias, slope=slope), side)[0]
+
+    def _can_compute(self, features: Tensor, dtype: torch.dtype) -> bool:
+        return can_compute(features, dtype) and len(self.inputs) < 1 << 31  # the numbers of pairs are int32
 
     @cached_property
     def pairs(self) -> Pairs:

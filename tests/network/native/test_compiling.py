@@ -16,11 +16,12 @@ import pytest
 
 from network.native import cache, compiling, cpu, toolchain
 from network.native.compiling import CompilationError, compiled
-from tests.support.processes import start, until
+from tests.support.processes import ROOT, start, until
 
 pytestmark = pytest.mark.skipif(
     not cpu.levels() or shutil.which("g++") is None, reason="a g++ and a CPU with AVX2 are wanted here"
 )
+NATIVE = compiling.SOURCE.parent
 SMALL = ("isa.h", "isa.cpp", "parallel.h", "pool.cpp")
 
 
@@ -281,3 +282,10 @@ def test_files_for_more_instructions_share_nothing(tmp_path) -> None:
     for file in tmp_path.glob("*.o"):
         symbols = subprocess.run([nm, "-C", str(file)], capture_output=True, text=True, check=True).stdout.splitlines()
         assert symbols and not [symbol for symbol in symbols if symbol[17:18] in "WVu"], file.name
+
+
+def test_a_wheel_holds_the_source() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    held = {file for pattern in settings["package-data"]["network.native"] for file in NATIVE.glob(pattern)}
+    assert held == {file for file in (NATIVE / "source").rglob("*") if file.is_file()} != set()
