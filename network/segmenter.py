@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from network.assemble import load_for_test
+from network.graphs.evaluation import GraphedEvaluation
 from network.models.segmentation_network import SegmentationNetwork
 from network.past import (
     History,
@@ -30,7 +31,6 @@ from network.points import Points, as_cloud
 from network.preparing import Preparation, Prepared
 from network.result import Result
 from network.trained_past import TrainedPast
-from network.voting import segment
 from network.weights.configuration import Tested, open_for_test
 from network.weights.description import read_description
 from utils.errors import UserError
@@ -112,7 +112,8 @@ class Segmenter:
         self._input_dims = config.model_params.input_dims
         self.past = TrainedPast.of(config)
         network.warm_up(self.device, self._dtype or torch.float32, training=False)
-        self._network = network.to(self.device).eval().requires_grad_(False)
+        network = network.to(self.device).eval().requires_grad_(False)
+        self._evaluation = GraphedEvaluation.of(network, self.device)
 
     @staticmethod
     def load(
@@ -264,7 +265,7 @@ class Segmenter:
         samples = [one.sample for one in prepared]
         batch = pack(samples, with_images=False, input_dims=self._input_dims).to(self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-            found = segment(self._network, batch, with_confidence=True)
+            found = self._evaluation.segment(batch, with_confidence=True)
         if not all(bool(each.finite) for each in found):
             raise UserError(
                 "the network's outputs are NaN or infinite; its training has failed or its checkpoint is damaged (or "

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from network.graphs.evaluation import GraphedEvaluation
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer, fill_momentum
@@ -75,6 +76,7 @@ class SegmentationTask(pl.LightningModule):
         self._schedule: Schedule | None = None
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+        self._evaluation: GraphedEvaluation | None = None
 
     def setup(self, stage: str) -> None:
         """Warms up the network, before the processes of a distributed training wait for each other."""
@@ -162,7 +164,8 @@ class SegmentationTask(pl.LightningModule):
 
         Outputs that are NaN or infinite lower the score; `GradientGuard` handles their gradients.
         """
-        for segmentation in segment(self.network, batch):
+        found = segment(self.network, batch) if self._evaluation is None else self._evaluation.segment(batch)
+        for segmentation in found:
             self.metrics.update(segmentation.prediction, segmentation.whole.labels, segmentation.whole.inside)
 
     def on_validation_epoch_end(self) -> None:

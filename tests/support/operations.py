@@ -71,7 +71,7 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self.count = count
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.split("::")[1]
         if name not in NO_KERNEL:
             self.count.operations[name] += 1
@@ -79,7 +79,7 @@ class _Operations(TorchDispatchMode):
 
 
 class _Autocast(TorchFunctionMode):
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is F.linear:
             args = [x.to(torch.bfloat16) if isinstance(x, Tensor) else x for x in args]
         return func(*args, **(kwargs or {}))
@@ -106,7 +106,7 @@ def counting() -> Iterator[Count]:
     """Yields a count of what is done in the block."""
     count = Count()
 
-    def launch(kernel, *arguments, **constants) -> None:  # noqa: ANN001, ANN002, ANN003
+    def launch(kernel, *arguments, **constants) -> None:
         function = getattr(kernel, "base_fn", kernel)
         count.launches[getattr(function, "__name__", None) or function.fn.__name__] += 1
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 import torch
@@ -23,14 +24,17 @@ from network.models.minkowskinet import MinkowskiNet
 from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
+from network.ops import together
 from network.ops.constant import constant
 from network.ops.distinct import Distinct, Ranking
+from network.ops.together import Reading
 from network.sparse.layers import SparseBackend, finish
 from network.teachers.resnet34 import ImageBranch
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer
 from network.voting import segment
 from network.voxels import voxel_pyramid, voxelize
+from tests.support.operations import count_evaluation
 from utils.config.optimizers import AdamParams, SGDParams
 from utils.point_counts import SegmentationMetrics
 from utils.scan.records import Batch, Frame, WholeScan
@@ -73,12 +77,19 @@ def counted(asked: list[int]) -> object:
     return collect
 
 
+def joint_sizes(asked: list[int], until: Tensor) -> list[int]:
+    """Makes up the numbers of distinct values of several lists, added up."""
+    asked.append(len(until))
+    return [sum(POINTS) * 2 // 3 * (number + 1) for number in range(len(until))]
+
+
 @pytest.fixture
 def asked(monkeypatch) -> Iterator[list[int]]:
     """Yields a list of how many numbers the host asks for at each wait; tensors have no values inside."""
     asked: list[int] = []
     for module in (voxelize, voxel_pyramid):
         monkeypatch.setattr(module, "collect", counted(asked))
+    monkeypatch.setattr(together, "read", lambda until: joint_sizes(asked, until))
     # The meta device knows no autocast.
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
@@ -158,9 +169,9 @@ class Operations(TorchDispatchMode):
 ADDING = {"index_add", "index_add_", "index_put", "index_put_", "_index_put_impl_", "scatter_add", "scatter_add_"}
 
 # What is known, how points and voxels are grouped, is not sorted again for the gradients. What else there is: the means
-# between scales, the rows of the tuples at each scale but the one they are sorted by, the points in the image at each
+# between different scales, the rows of the tuples at each scale but the one they are sorted by, the points in the image at each
 # scale, and what they see there; in SPVCNN the two interpolations.
-SORTED_BACKWARD = {"arch_2dpass": 4 + 2 + 4 + 3, "minkowskinet": 0, "spvcnn": 2}
+SORTED_BACKWARD = {"arch_2dpass": 3 + 2 + 4 + 3, "minkowskinet": 0, "spvcnn": 2}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -185,6 +196,17 @@ def test_an_evaluation(asked, name, views, columns) -> None:
             assert segmentation.prediction.device.type == "meta"
             metrics.update(segmentation.prediction, segmentation.whole.labels, segmentation.whole.inside)
     assert len(asked) == WAITS[name] * max(views, 1)
+
+
+@pytest.mark.parametrize(("dtype", "launches"), [(None, 12 + 3 * 16), (torch.bfloat16, 12 + 16)])
+def test_the_operations_of_an_evaluation_under_a_graph_are_counted_and_nothing_waits(dtype, launches) -> None:
+    """In fp32, offsets are split by level: three launches for a convolution."""
+    with mock.patch.object(Reading, "__call__", side_effect=AssertionError("the host would wait")):
+        counts = count_evaluation(dtype)
+    assert counts["all"].operations.total() <= 200
+    assert counts["all"].launches.total() <= launches
+    assert counts["voxels"].operations["sort"] == 2
+    assert not {"_local_scalar_dense", "nonzero", "_unique2"} & counts["all"].operations.keys()
 
 
 @pytest.mark.parametrize(
