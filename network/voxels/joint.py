@@ -178,7 +178,8 @@ def _keys(
     """
     device = points.device
     low = constant(volume.low, device)
-    extent = constant(tuple((np.float32(volume.high) - np.float32(volume.low)).tolist()), device)
+    corners = np.array([volume.low, volume.high], dtype=np.float32)
+    extent = constant(tuple((corners[1] - corners[0]).tolist()), device)
     grid = [float(math.ceil(g / scale)) for scale in scales for g in volume.grid]
     cells = (constant(tuple(grid), device).view(-1, 1, 3) * (points[:, :3] - low)).div_(extent).floor_()
     cells = cells.clamp_(-LIMIT, LIMIT)
@@ -248,11 +249,13 @@ def _means(found: Found, related: Found, plan: Plan) -> list[RowSum]:
         RowSum(source, end, weight, found.sizes[fine])
         for fine, (source, end, weight) in enumerate(zip(sources, ends, weighted, strict=True))
     ]
-    _prepare_narrow(means, weights, pairs, related.slots[: plan.couples + 1])
+    _prepare_narrow(means, ends, weights, pairs, related.slots[: plan.couples + 1])
     return means
 
 
-def _prepare_narrow(means: Sequence[RowSum], weights: Tensor, sources: Tensor, bounds: Sequence[int]) -> None:
+def _prepare_narrow(
+    means: Sequence[RowSum], ends: Sequence[Tensor], weights: Tensor, sources: Tensor, bounds: Sequence[int]
+) -> None:
     """Prepares the means for rows in the type of autocast, all at once; see `RowSum.weighted_bags`."""
     dtype = torch.get_autocast_dtype(weights.device.type) if torch.is_autocast_enabled(weights.device.type) else None
     if dtype is None or weights.device.type == "cpu" or dtype.itemsize >= weights.dtype.itemsize:
@@ -261,9 +264,9 @@ def _prepare_narrow(means: Sequence[RowSum], weights: Tensor, sources: Tensor, b
     both[:, 0].copy_(weights)
     torch.sub(weights, both[:, 0], out=both[:, 1])
     twice = sources[:, None].expand(-1, 2).reshape(-1)
-    doubled = torch._foreach_mul([mean.ends for mean in means], 2)
-    for mean, ends, begin, end in zip(means, doubled, bounds, bounds[1:], strict=False):
-        mean.keep_weighted(dtype, (twice[2 * begin : 2 * end], ends, both.view(-1)[2 * begin : 2 * end]))
+    doubled = torch._foreach_mul([*ends], 2)
+    for mean, its_ends, (begin, end) in zip(means, doubled, pairwise(bounds), strict=True):
+        mean.keep_weighted(dtype, (twice[2 * begin : 2 * end], its_ends, both.view(-1)[2 * begin : 2 * end]))
 
 
 def _between(joint: Tensor, bounds: Sequence[int]) -> list[Tensor]:
