@@ -21,10 +21,10 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from tools.benchmarking.gpu import command as gpu
-from tools.benchmarking.growth import command as growth
-from tools.benchmarking.loader import command as loader
-from tools.benchmarking.stages import command as stages
+from tools.benchmarking.gpu import options as gpu
+from tools.benchmarking.growth import options as growth
+from tools.benchmarking.loader import options as loader
+from tools.benchmarking.stages import options as stages
 from utils.command.flags import Parser
 from utils.command.process import run_program
 

@@ -20,9 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dataloader.datasets.semantickitti.sequences import sequences_of
-from network.training.callbacks import read_history
 from tools.making.notes import read_note
-from tools.viewing.scan import draw
 from tools.viewing.semantickitti import SemanticKITTIFrames
 from utils.command.flags import Parser
 from utils.command.process import run_command
@@ -30,6 +28,7 @@ from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.paths import REPOSITORY, expand_home, resolve_path
+from utils.results.history import read_history
 from utils.results.run_folder import HISTORY, run_root
 
 CONFIG = REPOSITORY / "config" / "2DPASS-demo.yaml"
@@ -63,6 +62,8 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
     sequence = sequences_of("valid", label_map)[0]
     there = [frame for frame in FRAMES if (data_path / sequence / "velodyne" / f"{frame}.bin").is_file()]
     if there:
+        from tools.viewing.scan import draw  # here: it imports matplotlib
+
         frames = SemanticKITTIFrames(data_path, sequence, label_map, [folder / "predictions"])
         for frame in there:
             index = frames.find(frame)

@@ -40,7 +40,6 @@ from utils.errors import UserError
 from utils.files import whole_file
 from utils.labels import LabelMap
 from utils.pictures.raster import ALTERED, Pixels, birds_eye_view, paint, paint_altered, range_view
-from utils.pictures.scans import draw_panels
 from utils.scan.sensor import SEMANTICKITTI
 
 SIZE = 512
@@ -120,6 +119,8 @@ def draw(columns: Sequence[Corrupted], label_map: LabelMap, title: str, path: Pa
         title: line above the picture.
         path: path of the PNG to write.
     """
+    from utils.pictures.scans import draw_panels  # here: it imports matplotlib
+
     above, ahead = [], []
     for column in columns:
         sweep = column.sweep

@@ -23,19 +23,18 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from tools.demo_world import nuscenes, semantickitti
 from tools.demo_world.options import DEFAULTS, DemoOptions, add_flags, in_words
 from tools.demo_world.tree import Summary
 from tools.making.datasets import DEMO_FOLDERS, add_dataset_flag
 from tools.making.frames import add_workers_flag, progress_bar
 from utils.command.flags import Parser
+from utils.command.importing import importing
 from utils.command.process import run_command
 from utils.command.terminal import say
 from utils.errors import UserError
 from utils.locks import locked
 
 _WAITING = "{}: another process writes there; waiting for its end"
-WRITERS = {"semantickitti": semantickitti.write_tree, "nuscenes": nuscenes.write_tree}
 
 
 def build_parser() -> Parser:
@@ -88,9 +87,12 @@ def make(flags: argparse.Namespace) -> Summary:
     options = chosen(flags)
     output: Path = flags.output
     output.parent.mkdir(parents=True, exist_ok=True)
+    with importing():
+        from tools.demo_world import nuscenes, semantickitti
+    write = {"semantickitti": semantickitti.write_tree, "nuscenes": nuscenes.write_tree}[flags.dataset]
     lock = locked(output.parent / f".{output.name}.lock", waiting=lambda: say(_WAITING.format(output)))
     with lock, progress_bar() as progress:
-        return WRITERS[flags.dataset](output, options, progress, flags.overwrite)
+        return write(output, options, progress, flags.overwrite)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # before what takes seconds to import
@@ -19,28 +19,14 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from tools.documenting.commands_page import commands_page
-from tools.documenting.config_page import config_page
-from tools.documenting.corruptions_page import corruptions_page
-from tools.documenting.data_sets_page import data_sets_page
-from tools.documenting.models_page import models_page
-from tools.documenting.rooms_page import rooms_page
 from utils.command.flags import Parser
+from utils.command.importing import importing
 from utils.command.process import run_command
 from utils.command.terminal import say
 from utils.files import read_text, write_text
 from utils.paths import REPOSITORY
 
 REFERENCE = REPOSITORY / "docs" / "reference"
-PAGES: dict[str, Callable[[], str]] = {
-    "config.md": config_page,
-    "commands.md": commands_page,
-    "models.md": models_page,
-    "data-sets.md": data_sets_page,
-    "corruptions.md": corruptions_page,
-    "rooms.md": rooms_page,
-}
-"""File in docs/reference/ -> function that writes its text."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> None:
     """Writes every page, and prints which ones have changed."""
     folder: Path = build_parser().parse_args(arguments).output
+    with importing():
+        from tools.documenting.pages import PAGES
+
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ((name, write()) for name, write in PAGES.items()):
         path = folder / name

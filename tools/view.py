@@ -38,7 +38,6 @@ from network.weights.reading import read_checkpoint
 from tools.making.datasets import DATASETS, add_dataset_flag
 from tools.viewing.frames import DiskFrames
 from tools.viewing.nuscenes import NuScenesFrames
-from tools.viewing.scan import draw
 from tools.viewing.scan_files import ScanFileFrames
 from tools.viewing.semantickitti import SemanticKITTIFrames
 from utils.command.flags import Parser, count
@@ -216,6 +215,8 @@ def run(flags: argparse.Namespace) -> None:
         save_html(frames, range(start, len(frames))[: flags.frames or 1], flags.output)
     else:
         frames.require(start)
+        from tools.viewing.scan import draw  # here: it imports matplotlib, which the viewer does not need
+
         draw(frames.read(start), frames, flags.output)
     print(f"wrote {flags.output}")
 

@@ -18,8 +18,9 @@ from network.training.task import SegmentationTask
 from utils.command import stopping
 from utils.command.failures import lost_peer
 from utils.command.terminal import say_error
-from utils.files import read_text, write_text
+from utils.files import write_text
 from utils.pictures.charts import draw_training_curve
+from utils.results.history import read_history
 from utils.results.run_folder import HISTORY
 
 
@@ -90,29 +91,6 @@ class History(Checkpoint):
                 f"note: {self.folder / _PICTURE}: cannot be written ({error.strerror}); the training goes on",
                 below_a_bar=True,
             )
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """Reads the history of a run: one dict per epoch, in order; damaged lines are left out.
-
-    If an epoch was trained twice, the later line counts. A missing or unreadable file is an empty history.
-    """
-    try:
-        text = read_text(folder / HISTORY, errors="replace")
-    except OSError:
-        return []
-    by_epoch = {line["epoch"]: line for line in map(_history_line, text.splitlines()) if line is not None}
-    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
-
-
-def _history_line(text: str) -> dict[str, float] | None:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(line, dict) or type(line.get("epoch")) is not int:
-        return None
-    return {name: value for name, value in line.items() if type(value) in (int, float)}
 
 
 class LateWeightAveraging(WeightAveraging):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tools.documenting.pages import PAGES
 from tools.documenting.programs import parser_of, programs
-from tools.make_docs import PAGES, REFERENCE, main
+from tools.make_docs import REFERENCE, main
 
 
 @pytest.mark.parametrize(("name", "write"), PAGES.items(), ids=PAGES.keys())

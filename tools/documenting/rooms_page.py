@@ -14,7 +14,7 @@ Each row is a folder of the product, with the first sentence of its docstring. A
 below its own: no two folders import each other, not even by way of others (`tests/test_imports.py`). The floor is the
 number of imports on the longest way down. The tools stand beside the programs and import from all floors."""
 
-_TOPS = ("dataloader", "network", "utils")
+_TOPS = ("commands", "dataloader", "network", "utils")
 _PROGRAMS = ("main.py", "robust_test.py", "predict.py")
 
 

@@ -1,11 +1,4 @@
-"""Measures how many scans a second the loaders deliver, from files to batches, and how many bytes they move.
-
-    python tools/benchmark.py loader                                      # on copies of a made-up sweep of full size
-    python tools/benchmark.py loader --data_path dataset/SemanticKitti/dataset/sequences --sequence 00 --frame 000000
-    python tools/benchmark.py loader --workers 0 8 16 --items training --caches warm --output loader.md
-
-Scans are copies of one frame, each lacking other points. No network runs beside the loaders.
-"""
+"""The measurement of the loaders; see `options`."""
 
 from __future__ import annotations
 
@@ -15,33 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataloader.datamodule import DataModule
-from tools.benchmarking.flags import add_experiment_flags, add_frame_flags
 from tools.benchmarking.frame import Origin, configure, prepare
+from tools.benchmarking.loader.options import COLD
 from tools.benchmarking.loader.page_cache import evict, separate
-from tools.benchmarking.loader.row import COLD, EVALUATION, TRAINING, WARM, Row, measure
+from tools.benchmarking.loader.row import Row, measure
 from tools.benchmarking.machine import machine
 from tools.benchmarking.report import NONE, Column, Report, Table, console, growing, milliseconds
-from utils.command.flags import count
 from utils.labels import LabelMap
 from utils.paths import resolve_path
 
 _STAYED = 0.05  # share of the pages that may stay in memory for a cache to be called cold
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `loader`."""
-    parser.add_argument(
-        "--workers", nargs="+", type=count(0), default=[0, 1, 2, 4], metavar="N", help="loader processes (0 1 2 4)"
-    )
-    kinds, caches = (TRAINING, EVALUATION), (WARM, COLD)
-    parser.add_argument("--items", nargs="+", choices=kinds, default=kinds, help="of which loader (default: both)")
-    parser.add_argument(
-        "--caches", nargs="+", choices=caches, default=caches,
-        help="files are in memory (warm) or read from the disk (cold) (default: both)",
-    )  # fmt: skip
-    parser.add_argument("--scans", type=count(1), default=64, metavar="N", help="scans of each loader (%(default)s)")
-    add_frame_flags(parser)
-    add_experiment_flags(parser, runs=3)
 
 
 def run(args: argparse.Namespace) -> None:

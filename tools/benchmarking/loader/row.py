@@ -12,10 +12,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from dataloader.datamodule import DataModule
+from tools.benchmarking.loader.options import TRAINING
 from utils.scan.packing import PackedBatch
-
-TRAINING, EVALUATION = "training", "evaluation"
-WARM, COLD = "warm", "cold"
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,4 @@
-"""Times each stage beside the plain way of doing it, on the CPU, in one run, and compares the results of both.
-
-    python tools/benchmark.py stages                                      # on a made-up sweep of 64 beams x 2048
-    python tools/benchmark.py stages --data_path dataset/SemanticKitti/dataset/sequences --sequence 00 --frame 000000
-    python tools/benchmark.py stages --stages item voxels --output table.md
-
-Ours and plain take turns, so that whatever else the machine does hits both; times are medians after a warm-up.
-What the plain way is can be read in tools/benchmarking/plain/.
-"""
+"""The measurement of the stages, ours beside the plain way."""
 
 from __future__ import annotations
 
@@ -17,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from tools.benchmarking.flags import add_experiment_flags, add_frame_flags, add_precisions_flag
 from tools.benchmarking.frame import Origin, describe, prepare
 from tools.benchmarking.machine import machine, peak_memory
 from tools.benchmarking.report import Column, Report, Table, console, growing, milliseconds
@@ -33,14 +24,6 @@ NOTE = (
     "Difference: the largest absolute one, of the largest absolute value; for label map, voxels, kernel maps and "
     "points to labels, how many entries differ, of how many."
 )
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `stages`."""
-    add_frame_flags(parser)
-    add_precisions_flag(parser)
-    parser.add_argument("--stages", nargs="+", metavar="TEXT", help="only stages whose name contains one of these")
-    add_experiment_flags(parser, runs=5)
 
 
 def run(args: argparse.Namespace) -> None:
