@@ -104,7 +104,7 @@ void multiply_with_tiles(const native::Product& p) {
 
 template <class Tiles>
 constexpr native::Kernel amx_kernel() {
-    return {TILE, 4, DEPTH, native::BFLOAT16, amx_scratch_bytes, multiply_with_tiles<Tiles>};
+    return {TILE, 4, DEPTH, native::BFLOAT16, amx_scratch_bytes, multiply_with_tiles<Tiles>, nullptr};
 }
 
 }  // namespace

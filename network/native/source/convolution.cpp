@@ -137,7 +137,11 @@ private:
             const Number* residual = c_.num_residuals ? picked(c_.residuals[0], row) : nullptr;
             const Number* addend = c_.out_plus ? picked(c_.addend, row) : nullptr;
             Number* plus = c_.out_plus ? const_cast<Number*>(row_of(c_.out_plus, row)) : nullptr;
-            finish_row(sums, used, residual, activation, const_cast<Number*>(row_of(c_.out, row)), addend, plus);
+            Number* out = const_cast<Number*>(row_of(c_.out, row));
+            if (kernel_.finish)
+                kernel_.finish({sums, used, residual, c_.slope, out, addend, plus});
+            else
+                finish_row(sums, used, residual, activation, out, addend, plus);
         }
     }
 

@@ -25,6 +25,17 @@ struct Product {
     void* scratch;           // Kernel::scratch_bytes for rows that cannot be used where they lie
 };
 
+// A row of sums that are complete: out = activation(sums + residual), and plus = out + addend; see epilogue.h.
+struct FinishedRow {
+    const float* sums;
+    int64_t columns;
+    const void* residual;  // or null
+    float slope;
+    void* out;
+    const void* addend;
+    void* plus;            // or null
+};
+
 struct Kernel {
     int64_t width;   // columns of one vector
     int64_t panel;   // vectors of the widest panel
@@ -32,6 +43,7 @@ struct Kernel {
     Type packed;     // type of packed weights; in bf16 two rows are interleaved
     int64_t (*scratch_bytes)(int64_t depth);
     void (*multiply)(const Product&);
+    void (*finish)(const FinishedRow&);  // the same as `finish_row` of epilogue.h, but faster; or null
 };
 
 extern const Kernel FLOAT32_AVX2, FLOAT32_AVX512;

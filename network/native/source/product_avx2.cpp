@@ -13,6 +13,7 @@ struct Float32 {
     static constexpr int64_t width = 8, panel = 2, step = 1, vector_weights = 8, number_bytes = 4;
 
     static constexpr int tile_rows(int) { return 6; }  // 12 sums, 2 columns and a number fill the 16 registers
+    static constexpr void (*finish)(const native::FinishedRow&) = nullptr;
     static int64_t scratch_bytes(int64_t) { return 0; }
 
     static TILE_INLINE const float* row(const native::Product& p, int64_t input, int) {

@@ -14,6 +14,7 @@ struct Float32 {
 
     // 24 sums fill the registers; more than 8 rows would need more pointers than there are registers.
     static constexpr int tile_rows(int vectors) { return vectors == 4 ? 6 : 8; }
+    static constexpr void (*finish)(const native::FinishedRow&) = nullptr;
     static int64_t scratch_bytes(int64_t) { return 0; }
 
     static TILE_INLINE const float* row(const native::Product& p, int64_t input, int) {

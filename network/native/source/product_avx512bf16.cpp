@@ -5,7 +5,37 @@
 
 namespace {
 
+__m512 widened(const uint16_t* at, __mmask16 mask) {
+    return _mm512_castsi512_ps(
+        _mm512_maskz_slli_epi32(mask, _mm512_maskz_cvtepu16_epi32(mask, _mm256_maskz_loadu_epi16(mask, at)), 16));
+}
+
+void store(uint16_t* at, __mmask16 mask, __m512 numbers) {
+    _mm256_mask_storeu_epi16(at, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(numbers)));
+}
+
+// Rounds 16 numbers in one instruction, which the floor of AVX2 does not have. A ReLU does not multiply by zero: minus
+// infinity becomes 0.
+void finish_row(const native::FinishedRow& row) {
+    const uint16_t *residual = static_cast<const uint16_t*>(row.residual), *addend = static_cast<const uint16_t*>(row.addend);
+    uint16_t *out = static_cast<uint16_t*>(row.out), *plus = static_cast<uint16_t*>(row.plus);
+    const __m512 zero = _mm512_setzero_ps(), slope = _mm512_set1_ps(row.slope);
+    for (int64_t c = 0; c < row.columns; c += 16) {
+        const int64_t left = row.columns - c;
+        const __mmask16 mask = left < 16 ? static_cast<__mmask16>((1u << left) - 1) : static_cast<__mmask16>(0xffff);
+        __m512 result = _mm512_loadu_ps(row.sums + c);  // rows of sums have whole vectors
+        if (residual) result = _mm512_add_ps(result, widened(residual + c, mask));
+        const __mmask16 negative = _mm512_cmp_ps_mask(result, zero, _CMP_LT_OQ);
+        result = row.slope == 0 ? _mm512_mask_mov_ps(result, negative, zero)
+                                : _mm512_mask_mul_ps(result, negative, result, slope);
+        store(out + c, mask, result);
+        if (plus) store(plus + c, mask, _mm512_add_ps(result, widened(addend + c, mask)));
+    }
+}
+
 struct Pairs {
+    static constexpr void (*finish)(const native::FinishedRow&) = finish_row;
+
     using Number = uint16_t;
     using Weight = uint16_t;
     using Sum = __m512;

@@ -95,7 +95,7 @@ void multiply(const native::Product& p) {
 
 template <class Isa>
 constexpr native::Kernel kernel(native::Type packed) {
-    return {Isa::width, Isa::panel, Isa::step, packed, Isa::scratch_bytes, multiply<Isa>};
+    return {Isa::width, Isa::panel, Isa::step, packed, Isa::scratch_bytes, multiply<Isa>, Isa::finish};
 }
 
 }  // namespace
