@@ -19,6 +19,7 @@ from tools.benchmarking.gpu import inputs as gpu_inputs
 from tools.benchmarking.gpu import row as gpu_row
 from tools.benchmarking.gpu.inputs import Job
 from tools.benchmarking.gpu.tables import Row, Yardstick, evaluation_table, training_table
+from utils.fp32 import matmul_in_tf32
 
 ROOT = Path(__file__).parents[3]
 SMALL = ["model_params.hiden_size=4", "dataset_params.bottom_crop=[64, 32]"]
@@ -146,6 +147,18 @@ def test_everything_is_measured(measured):
     assert answer.values["training"]["scans"] == 2 * answer.values["training"]["steps"]
     assert answer.values["loading"]["scans"] > 0 and 0 < answer.values["loading"]["waited"] < 1
     assert answer.values["check"] == {"logits": 0.0, "gradients": 0.0, "worst": 0.0}
+
+
+def test_tf32_is_a_precision_of_its_own(job):
+    """What it is compared with is computed in full precision; afterwards TF32 is chosen again (a CPU has none)."""
+    try:
+        bench = gpu_row.Bench(dataclasses.replace(job, precision="tf32"))
+        assert matmul_in_tf32()
+        assert set(bench.check().values()) == {0.0} and matmul_in_tf32()
+        gpu_inputs.choose_arithmetic("bf16")
+        assert not matmul_in_tf32()
+    finally:
+        gpu_inputs.choose_arithmetic("32")
 
 
 def test_no_two_scans_are_the_same(job):

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from network.graphs.evaluation import GraphedEvaluation
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.network_3d import Network3D
 from tools.benchmarking import child
@@ -20,7 +21,7 @@ from tools.benchmarking.gpu.inputs import DTYPES, Inputs, Job, choose_arithmetic
 from tools.benchmarking.machine import memory_meter
 from tools.benchmarking.roofline import copy_rate, matrix_rate, network_work
 from tools.benchmarking.stages.stage import largest_difference
-from tools.benchmarking.steps import autocast, labels
+from tools.benchmarking.steps import autocast
 from tools.benchmarking.timing import Clock, quantile, synchronize
 from utils.scan.records import Batch
 
@@ -108,9 +109,19 @@ class Bench:
         choose_arithmetic(precision)  # for what is measured next
         return {"logits": difference.relative, "gradients": float(_norm(apart) / _norm(expected)), "worst": worst}
 
+    @cached_property
+    def evaluation(self) -> GraphedEvaluation:
+        """The evaluation of the network as programs have it: as CUDA graphs where the backend can be captured."""
+        return GraphedEvaluation.of(self.inputs.network, self.device)
+
+    def labels(self, batch: Batch) -> list[Tensor]:
+        """Computes the labels of all points of a batch, on its device: (N,) uint8 for each file."""
+        with torch.no_grad(), autocast(self.device, self.job.precision):
+            return [segmentation.prediction for segmentation in self.evaluation.segment(batch)]
+
     def latency(self) -> child.Values:
         """Times scans from points to labels (seconds), one after the other, each begun on an idle device."""
-        calls = [partial(labels, self.inputs.network, view, self.job.precision) for view in self.inputs.views]
+        calls = [partial(self.labels, view) for view in self.inputs.views]
         host, device = self._one_by_one(calls)
         return {
             "median": statistics.median(host),
@@ -148,13 +159,13 @@ class Bench:
         """Counts the scans per second from points to labels."""
         self.meter.start()
         batches = [self.inputs.moved(number, self.job.batch_size) for number in range(BATCHES)]
-        rate = self._back_to_back([partial(labels, self.inputs.network, b, self.job.precision) for b in batches])
+        rate = self._back_to_back([partial(self.labels, batch) for batch in batches])
         return {"scans": rate * self.job.batch_size, "memory": self.meter.peak()}
 
     def votes(self) -> child.Values:
         """Times a scan with test-time augmentation (seconds)."""
         batches = [self.inputs.evaluated(number, 1).to(self.device, non_blocking=False) for number in range(BATCHES)]
-        host, _ = self._one_by_one([partial(labels, self.inputs.network, b, self.job.precision) for b in batches])
+        host, _ = self._one_by_one([partial(self.labels, batch) for batch in batches])
         return {"median": statistics.median(host)}
 
     def training(self) -> child.Values:
