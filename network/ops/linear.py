@@ -72,7 +72,8 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(features, weight)
-        return native.linear(features, weight, Epilogue(bias))[0]
+        # Detached, the weight is packed anew: a fused optimiser's step does not change the version of a weight.
+        return native.linear(features, weight.detach(), Epilogue(bias))[0]
 
     @staticmethod
     @once_differentiable
