@@ -68,6 +68,16 @@ def test_equals_dense_convolution_forward_and_backward(backend, kind, voxels, dt
         assert relative_error(ours.cpu().double(), theirs) < TOLERANCES[dtype], name
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_triton_is_right_on_maps_of_every_size(dtype) -> None:
+    """The check of the backend itself: it goes every way of a convolution, with all that the tuner chooses."""
+    pytest.importorskip("triton")
+    from network.sparse import triton_backend
+
+    layers = [(27, 4, 32), (27, 64, 64), (27, 128, 128), (8, 64, 64)]
+    assert triton_backend.why_not(CUDA, dtype, layers, training=True) is None
+
+
 def test_golden_outputs_on_the_device(backend, case) -> None:  # noqa: F811
     """The outputs are those of test_golden_2dpass.py."""
     golden, network, batch = case
