@@ -4,8 +4,8 @@ The kernel is a masked implicit GEMM: a program computes a tile of output rows. 
 any of these rows has a neighbour at, gathers the input rows and multiplies them. Rows are sorted by the set of their
 offsets, so that few products are wasted. Where products are dear, the z levels of a kernel are computed one after the
 other, each with rows sorted for it; where tiles are few, several programs share the offsets of one, and their sums are
-added up in a fixed order. No two programs write the same number, so results do not depend on their order. The gradient of the features is the same kernel on the transposed map; the gradient of the weights runs over
-lists of pairs.
+added up in a fixed order. No two programs write the same number, so results do not depend on their order. The gradient
+of the features is the same kernel on the transposed map; the gradient of the weights runs over lists of pairs.
 
 The host never waits for the device. `triton_geometry` finds neighbours, tiles and pairs; `triton_kernels` has the
 arithmetic.
