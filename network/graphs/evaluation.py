@@ -180,7 +180,7 @@ class GraphedEvaluation:
             self._kinds.clear()
             self._frozen.clear()
             return
-        captures.graph = graph
+        self._kinds[kind].graph = graph
 
     def _captures(self, kind: Kind, device: torch.device) -> _Captures | None:
         if kind not in self._kinds:
