@@ -58,7 +58,7 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
     counts = data.seg_labelweights
     criterion = SegmentationLoss(None if counts is None else class_weights(counts))
     if isinstance(model, VoxelModelParams):
-        return _voxel_network(model, training, criterion)
+        return build_voxel_network(config, sparse_backend(model.sparse_backend))
     assert isinstance(data, PointImageDataset)  # the config has been checked for it
     volume = Volume(data.min_volume_space, data.max_volume_space, model.spatial_shape)
     network_3d = _network_3d(model, training, volume, criterion)
@@ -96,12 +96,16 @@ def load_for_test(
     return network, content
 
 
-def _voxel_network(model: VoxelModelParams, training: TrainParams, criterion: SegmentationLoss) -> VoxelNetwork:
+def build_voxel_network(config: Config, backend: SparseBackend) -> VoxelNetwork:
+    """Builds the voxel model of a config on a sparse backend of one's own."""
+    model, training, counts = config.model_params, config.train_params, config.dataset_params.seg_labelweights
+    assert isinstance(model, VoxelModelParams)
+    criterion = SegmentationLoss(None if counts is None else class_weights(counts))
     return _VOXEL_NETWORKS[model.model_architecture](
         [int(model.cr * width) for width in model.layer_num],
         model.num_classes,
         model.voxel_size,
-        sparse_backend(model.sparse_backend),
+        backend,
         criterion,
         1.0 if training.lambda_lovasz is None else training.lambda_lovasz,
         model.input_dims,

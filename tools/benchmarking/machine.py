@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from network.native.library import library
 from utils.errors import UserError
 
 GIB = 2**30
@@ -31,6 +32,20 @@ def machine() -> str:
         model = found[1]
     load = f", load average {os.getloadavg()[0]:.1f} before the start" if hasattr(os, "getloadavg") else ""
     return f"Machine: {cores} cores, {model}; torch {torch.__version__}, threads: {torch.get_num_threads()}{load}."
+
+
+_WORTH_NAMING = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+def native_code() -> str:
+    """Says in a line which instructions the processor has that matter here, and which of them native code uses."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"flags\s*:\s*(.+)", info.read_text()) if info.is_file() else None
+    there = set(found[1].split()) if found else set()
+    has = ", ".join(name for name in _WORTH_NAMING if name in there) or "unknown"
+    loaded = library()
+    used = "not available here: ours is in PyTorch alone" if loaded is None else f"in use, with {loaded.level}"
+    return f"Instructions: {has} (of {', '.join(_WORTH_NAMING)}); native code: {used}."
 
 
 class Company:

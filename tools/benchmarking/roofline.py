@@ -150,12 +150,26 @@ class Rates:
         return work.flops / self.flops, work.bytes / self.bytes
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], repeat: int = 10) -> float:
-    """Measures the operations per second of (rows, inner) times (inner, columns), the fastest of several tries."""
+def matrix_rate(
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: tuple[int, int, int],
+    repeat: int = 10,
+    product: Callable[[torch.Tensor, torch.Tensor], object] | None = None,
+) -> float:
+    """Measures the operations per second of (rows, inner) times (inner, columns), the fastest of several tries.
+
+    Args:
+        device, dtype, shape: of the matrices.
+        repeat: how many products are timed together.
+        product: multiplies the first with the transpose of (columns, inner); None: `torch.mm`.
+    """
     rows, inner, columns = shape
     left, right = (torch.ones(size, device=device, dtype=dtype) for size in ((rows, inner), (inner, columns)))
     out = torch.empty(rows, columns, device=device, dtype=dtype)
-    took = _fastest(lambda: torch.mm(left, right, out=out), device, repeat)
+    weight = right.T.contiguous()
+    call = (lambda: torch.mm(left, right, out=out)) if product is None else (lambda: product(left, weight))
+    took = _fastest(call, device, repeat)
     return 2 * rows * inner * columns / took
 
 

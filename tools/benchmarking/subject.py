@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from dataloader.datamodule import DataModule
 from dataloader.dataset import SegmentationDataset
-from network.assemble import build_network
+from network.assemble import build_network, sparse_backend
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.network_3d import Network3D
 from network.sparse.layers import BatchNorm
@@ -42,6 +43,12 @@ class Subject:
         self.label_map = LabelMap.load(path)
         self.learning_map: dict[int, int] = yaml.safe_load(path.read_text(encoding="utf-8"))["learning_map"]
         self.data = DataModule(config, self.label_map, fit=True)
+
+    @cached_property
+    def in_torch(self) -> Subject:
+        """The same frame for networks that compute in PyTorch alone; see `network.native.library.switched_off`."""
+        model = self.model.model_copy(update={"sparse_backend": "torch"})
+        return Subject(self.config.model_copy(update={"model_params": model}))
 
     def evaluation_set(self, votes: int) -> SegmentationDataset:
         """Opens the frame as an evaluation set with `votes` views."""
@@ -105,6 +112,10 @@ class Subject:
         """Returns the voxels of one scale."""
         voxels = voxels or self.voxels
         return voxels.base if scale == 1 else voxels.scales[self.model.scale_list.index(scale)]
+
+    def kernel_map(self, scale: int) -> Any:
+        """Makes the map of a 3x3x3 convolution at a scale, with the backend of the network."""
+        return sparse_backend(self.model.sparse_backend).submanifold_map(self.voxel_set(scale).keys, 3)
 
     def rows_in(self, scale: int) -> Tensor:
         """Finds for every plain voxel the row of the same voxel of ours, (V,)."""

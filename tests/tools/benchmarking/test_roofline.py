@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from network.models.network_3d import ConcatLinear
+from network.native.library import switched_off
 from network.ops.sums import RowSum
 from network.sparse.coordinates import unpack
 from network.sparse.layers import SparseConv3d
@@ -100,7 +101,7 @@ def test_bytes_and_means_as_they_happen(scene, size, monkeypatch):
 
     # Of the points' own features the voxelisation takes means; they are not the network's.
     monkeypatch.setattr(RowSum, "__call__", observed)
-    with torch.no_grad():
+    with torch.no_grad(), switched_off():  # layer by layer
         network(voxels)
     work = network_work(network, voxels, size)
     assert {kind: part.bytes for kind, part in work.items()} == slow.bytes

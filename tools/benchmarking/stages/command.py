@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 
+from network.native.library import library
+from network.native.linear import linear
 from tools.benchmarking.frame import Origin, describe, prepare
-from tools.benchmarking.machine import machine, peak_memory
+from tools.benchmarking.machine import machine, native_code, peak_memory
 from tools.benchmarking.report import Column, Report, Table, console, growing, milliseconds
 from tools.benchmarking.roofline import Rates, copy_rate, matrix_rate, network_work, roofline_lines
 from tools.benchmarking.stages.catalogue import all_stages
@@ -19,10 +21,14 @@ from tools.benchmarking.subject import Subject
 from utils.errors import UserError
 
 MATRIX_ROWS = 8192  # as many as the convolutions multiply at a time: they stay in the cache
-COLUMNS = ("stage", "ours, ms", "plain way", "plain, ms", "ratio", "largest difference")
+COLUMNS = (
+    "stage", "ours (native), ms", "ours (torch), ms", "plain way", "plain, ms", "native ratio", "torch ratio",
+    "largest difference",
+)  # fmt: skip
 NOTE = (
-    "Difference: the largest absolute one, of the largest absolute value; for label map, voxels, kernel maps and "
-    "points to labels, how many entries differ, of how many."
+    "Ratios: how many times as long the plain way takes. Where a stage has no native code, both columns of ours are "
+    "one measurement. Difference: the largest absolute one, of the largest absolute value; for label map, voxels, "
+    "kernel maps and points to labels, how many entries differ, of how many."
 )
 
 
@@ -37,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(
                 f"--stages {' '.join(args.stages)}: no stage has such a name; leave the flag out to see all"
             )
-        facts = [machine(), *describe(subject)]
+        facts = [machine(), native_code(), *describe(subject)]
         measurements: list[Measurement] = []
         closing = [f"Medians of {args.runs} calls each, in turns.", NOTE]
         with growing(terminal, args.output, lambda: Report(facts, [table(measurements)], closing)) as row_done:
@@ -62,19 +68,31 @@ def roofline(subject: Subject, measurements: Sequence[Measurement]) -> Iterator[
         name = measurement.stage.name
         if name.startswith("3D network"):
             dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
-            rates = Rates(matrix_rate(CPU, dtype, shape), copy_rate(CPU), shape)
+            products = {"torch": matrix_rate(CPU, dtype, shape)}
+            if library() is not None:
+                products["native"] = matrix_rate(CPU, dtype, shape, product=linear)
+            fastest = max(products, key=lambda way: products[way])
+            yield f"Matrix products, {name.rpartition(' ')[2]}: " + ", ".join(
+                f"{rate / 1e9:,.0f} GFLOP/s by {way}" for way, rate in products.items()
+            )
+            rates = Rates(products[fastest], copy_rate(CPU), shape)
             work = network_work(subject.network, subject.voxels, dtype.itemsize)
-            yield from roofline_lines(name, work, rates, [("ours", measurement.ours)])
+            measured = [("ours", measurement.ours)]
+            if measurement.torch is not None:
+                measured = [("native", measurement.ours), ("torch", measurement.torch)]
+            yield from roofline_lines(name, work, rates, measured)
 
 
 def cells(measurement: Measurement) -> tuple[str, ...]:
     """Writes a measurement as the columns of the table."""
     stage, m = measurement.stage, measurement
-    ratio = f"{m.plain / m.ours:.1f} x"
-    return (stage.name, milliseconds(m.ours), stage.plain_name, milliseconds(m.plain), ratio, str(m.difference))
+    in_torch = m.ours if m.torch is None else m.torch
+    ratios = [f"{m.plain / took:.1f} x" for took in (m.ours, in_torch)]
+    times = [milliseconds(took) for took in (m.ours, in_torch, m.plain)]
+    return (stage.name, *times[:2], stage.plain_name, times[2], *ratios, str(m.difference))
 
 
 def table(measurements: Sequence[Measurement]) -> Table:
     """Makes the table of all measurements."""
-    columns = [Column(name, name.endswith("ms") or name == "ratio") for name in COLUMNS]
+    columns = [Column(name, name.endswith(("ms", "ratio"))) for name in COLUMNS]
     return Table(columns, [cells(measurement) for measurement in measurements])

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dataloader.dataset import SegmentationDataset
 from network.sparse.coordinates import unpack
-from network.sparse.torch_backend import PairMap, submanifold_map
+from network.sparse.native_backend import NativeMap
+from network.sparse.torch_backend import PairMap
 from network.voxels.voxelize import Voxels
 from tools.benchmarking.plain import network as plain_network
 from tools.benchmarking.plain import versions as plain_versions
@@ -105,9 +106,10 @@ def voxelisation(s: Subject, name: str) -> Stage:
 def kernel_maps(s: Subject, name: str) -> Stage:
     """Makes the stage that finds the pairs of the 3x3x3 kernel, on every scale with convolutions."""
 
-    def compare(ours: list[PairMap], plain: list[plain_versions.Pairs]) -> Difference:
+    def compare(ours: list[PairMap | NativeMap], plain: list[plain_versions.Pairs]) -> Difference:
         differing = total = 0
-        for scale, kernel_map, pairs in zip(s.convolved, ours, plain, strict=True):
+        in_pairs = [found.plain if isinstance(found, NativeMap) else found for found in ours]
+        for scale, kernel_map, pairs in zip(s.convolved, in_pairs, plain, strict=True):
             rows, size = s.rows_in(scale), kernel_map.num_outputs
             centre = torch.arange(size)
             listed = [p if k != kernel_map.identity else (centre, centre) for k, p in enumerate(_pairs(kernel_map))]
@@ -118,16 +120,16 @@ def kernel_maps(s: Subject, name: str) -> Stage:
 
     return Stage(
         name,
-        lambda: [_complete(submanifold_map(s.voxel_set(scale).keys, 3)) for scale in s.convolved],
+        lambda: [_complete(s.kernel_map(scale)) for scale in s.convolved],
         "27 searchsorted",
         lambda: [plain_versions.kernel_map(s.geometry.grids[scale].coordinates) for scale in s.convolved],
         compare,
     )
 
 
-def _complete(kernel_map: PairMap) -> PairMap:
+def _complete(kernel_map: PairMap | NativeMap) -> PairMap | NativeMap:
     """Returns a kernel map once its schedule is made, which the first convolution would do otherwise."""
-    assert kernel_map.schedule.chunks
+    assert isinstance(kernel_map, NativeMap) or kernel_map.schedule.chunks
     return kernel_map
 
 
@@ -165,7 +167,7 @@ def convolution(s: Subject, name: str, backward: bool) -> Stage:
     channels, rows = s.model.hiden_size, s.rows_in(1)
     features, gradient = torch.randn(2, len(rows), channels, generator=generator)
     weight = torch.randn(27, channels, channels, generator=generator) / (27 * channels) ** 0.5
-    kernel_map = submanifold_map(s.voxels.base.keys, 3)
+    kernel_map = s.kernel_map(1)
     pairs = s.geometry.grids[1].pairs
 
     def compare(ours: list[Tensor], plain: list[Tensor]) -> Difference:

@@ -55,8 +55,8 @@ def training_step(s: Subject, name: str, precision: str) -> Stage:
 
     def step(
         duplicate: Callable[[Arch2DPASS], Arch2DPASS], losses: Callable[[Arch2DPASS, Batch], dict[str, Tensor]]
-    ) -> _CheckedStep[Arch2DPASS]:
-        return _CheckedStep(s, lambda: duplicate(s.network_2dpass), losses, precision)
+    ) -> CheckedStep[Arch2DPASS]:
+        return CheckedStep(s, lambda: duplicate(s.network_2dpass), losses, precision)
 
     return Stage(
         name,
@@ -70,8 +70,8 @@ def training_step(s: Subject, name: str, precision: str) -> Stage:
 def baseline_step(s: Subject, name: str, precision: str) -> Stage:
     """Makes the stage of a training step of the 3D network alone (--baseline_only), the optimiser's step included."""
 
-    def step(losses: Callable[[Network3D, Batch], dict[str, Tensor]]) -> _CheckedStep[Network3D]:
-        return _CheckedStep(s, lambda: copy.deepcopy(s.network_2dpass.network_3d), losses, precision)
+    def step(losses: Callable[[Network3D, Batch], dict[str, Tensor]]) -> CheckedStep[Network3D]:
+        return CheckedStep(s, lambda: copy.deepcopy(s.network_2dpass.network_3d), losses, precision)
 
     return Stage(
         name,
@@ -85,7 +85,7 @@ def baseline_step(s: Subject, name: str, precision: str) -> Stage:
 _Network = TypeVar("_Network", bound=SegmentationNetwork)
 
 
-class _CheckedStep(Generic[_Network]):
+class CheckedStep(Generic[_Network]):
     """A step of the optimiser on a network of its own, which is made at the first call.
 
     A call returns the losses in order of their names, and the norms of the gradients of all parameters as one tensor.

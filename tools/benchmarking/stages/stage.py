@@ -47,6 +47,7 @@ class Stage:
         ours, plain: run it once, from the same input. Only the results of the first call of each are compared.
         plain_name: a description of the plain way.
         compare: (result of ours, result of plain) -> their difference.
+        torch: ours without native code; None: there is none in it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Stage:
     plain_name: str
     plain: Callable[[], Any]
     compare: Callable[[Any, Any], Difference]
+    torch: Callable[[], Any] | None = None
 
 
 def largest_difference(ours: Iterable[Tensor], plain: Iterable[Tensor]) -> Difference:
@@ -82,18 +84,22 @@ class Measurement:
     Attributes:
         stage: the stage.
         ours, plain: median time of a call, seconds.
-        difference: the difference of the results.
+        difference: the difference of the results; of ours with and without native code the greater one.
+        torch: median time of ours without native code, seconds; None: it has none.
     """
 
     stage: Stage
     ours: float
     plain: float
     difference: Difference
+    torch: float | None = None
 
 
 def measure(stage: Stage, runs: int) -> Measurement:
-    """Measures a stage both ways: once to warm up and to compare, then `runs` times in turns."""
-    difference = stage.compare(stage.ours(), stage.plain())
-    times = [(seconds(stage.ours, CPU), seconds(stage.plain, CPU)) for _ in range(runs)]
-    ours, plain = (statistics.median(column) for column in zip(*times, strict=True))
-    return Measurement(stage, ours, plain, difference)
+    """Measures a stage in all ways: once to warm up and to compare, then `runs` times in turns."""
+    ways = [stage.ours, *([] if stage.torch is None else [stage.torch])]
+    results, expected = [way() for way in ways], stage.plain()
+    difference = max((stage.compare(result, expected) for result in results), key=lambda found: found.relative)
+    times = [[seconds(way, CPU) for way in (*ways, stage.plain)] for _ in range(runs)]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    return Measurement(stage, medians[0], medians[-1], difference, None if stage.torch is None else medians[1])
