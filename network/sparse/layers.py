@@ -10,8 +10,6 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from network.native.convolution import can_compute
-from network.native.normalisation import train_norm
 from network.ops.kept import Kept
 from network.ops.linear import compute_dtype, finish, linear
 
@@ -81,23 +79,13 @@ class NormOfFew(nn.modules.batchnorm._BatchNorm):
     The variance of a single value is meaningless, so the running statistics are used there.
     """
 
-    def forward(self, input: Tensor, residual: Tensor | None = None, slope: float = 1.0) -> Tensor:
-        """Computes LeakyReLU(BN(input) + residual); channels are dimension 1.
-
-        Args:
-            input: (R, C) or (B, C, h, w).
-            residual: what is added, in the shape of the input, or None.
-            slope: slope of the LeakyReLU; 1 for no activation, 0 for a ReLU.
-        """
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises the input; channels are dimension 1."""
         if self.training and input.numel() < 2 * self.num_features:
-            result = nn.functional.batch_norm(
+            return nn.functional.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
-        elif self.training and can_compute(input, input.dtype):
-            return train_norm(self, input, residual, slope)
-        else:
-            result = super().forward(input)
-        return finish(result, residual, slope)
+        return super().forward(input)
 
 
 class BatchNorm(NormOfFew, nn.BatchNorm1d):
@@ -168,7 +156,7 @@ class SparseConvNorm(SparseConv3d):
         """
         if self.training or bias is not None:
             self._folded.clear()  # training needs no second copy of the weights
-            return self.norm(super().forward(features, kernel_map, bias), residual, slope)
+            return finish(self.norm(super().forward(features, kernel_map, bias)), residual, slope)
         return self._convolve(features, kernel_map, *self._fold(features), residual, slope)
 
     def with_shortcut(

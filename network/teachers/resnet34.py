@@ -17,8 +17,6 @@ from network.ops.sums import RowSum
 from network.sparse.layers import NormOfFew
 from network.teachers.grid_convolution import convolve_at
 
-RELU = 0.0  # a LeakyReLU of slope 0 is a ReLU
-
 Normalizer = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of R, G and B, for values 0..1."""
 
@@ -48,8 +46,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Computes (B, C_out, h / stride, w / stride) features from (B, C_in, h, w)."""
         identity = x if self.downsample is None else self.downsample(x)
-        out = self.bn1(self.conv1(x), slope=RELU)
-        return self.bn2(self.conv2(out), identity, slope=RELU)
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(out)) + identity, inplace=True)
 
 
 class Decoder(nn.Sequential):
@@ -196,7 +194,7 @@ class ImageBranch(nn.Module):
             raise ValueError(f"image height and width must be multiples of 16, got {tuple(images.shape[2:])}")
         height = images.shape[2]
         images = self.normalize(images.contiguous(memory_format=torch.channels_last))
-        x = self.bn1(self.conv1(images), slope=RELU)
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         features = {}
         for scale in self.scales:
