@@ -83,14 +83,14 @@ class Graph:
         return logits, torch.cat(filling.until)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Computes the (P, K) logits of a batch of this kind; they are worth something if it `fitted`."""
+        """Computes the (P, K) float32 logits of a batch of this kind; they are worth something if it `fitted`."""
         self.bucket.load(batch)
         logits, numbers = self._results
         if self._numbers:  # they stand where the next ones will
             self._numbers[-1] = self._numbers[-1].clone()
         self._replay()
         self._numbers.append(numbers)
-        return logits[: len(batch.points)].clone()
+        return logits[: len(batch.points)].to(torch.float32, copy=True)
 
     def fitted(self) -> bool:
         """Returns whether all batches since the last call did fit; the host waits for their numbers."""
