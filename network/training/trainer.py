@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ def build_trainer(
         bar: show a progress bar.
         settings: further arguments of `pl.Trainer`.
     """
+    for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
+        logging.getLogger(library).setLevel(logging.WARNING)
     set_fp32_arithmetic(tf32=devices.precision == "tf32")
     # On a GPU, reading the loss for the bar makes the host wait, so it is refreshed less often.
     watched = sys.stderr.isatty() and devices.accelerator == "cpu"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import logging
 import os
 import re
 import sys
@@ -157,8 +156,6 @@ def run_program(main: Callable[[], None], resume: str = "") -> int:
 
 def _quiet_libraries() -> None:
     """Limits the output to what helps the user: our lines, progress bars, real warnings."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*This DataLoader will create .* worker processes.*",  # `loader_notice` says this

@@ -171,6 +171,7 @@ def test_the_roofline_is_printed_for_the_3d_network(tree, capsys):
     ):
         assert printed.count(text) == 1
     with_native = library() is not None
+    assert printed.count("of the greater bound (") == 1 + with_native
     assert ("GFLOP/s by native" in printed) == with_native and ("(native: " in printed) == with_native
 
 
