@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from network.assemble import load_for_test
-from network.graphs.evaluation import GraphedEvaluation
+from network.evaluation.graphed import GraphedEvaluation
 from network.models.segmentation_network import SegmentationNetwork
 from network.past import (
     History,

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from network.evaluation.voting import segment
 from network.models.segmentation_network import SegmentationNetwork
-from network.voting import segment
 from utils.command.terminal import say
 from utils.errors import UserError
 from utils.fp32 import set_fp32_arithmetic

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from network.graphs.evaluation import GraphedEvaluation
+from network.evaluation.graphed import GraphedEvaluation
+from network.evaluation.voting import segment
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer, fill_momentum
 from network.training.resuming import fixed_on_resume
 from network.training.schedules import Schedule, build_scheduler
-from network.voting import segment
 from network.weights.description import DESCRIPTION
 from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams

@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from network.graphs.bucket import Bucket, Kind
-from network.graphs.evaluation import Graph
-from network.graphs.frozen import freeze
+from network.evaluation.bucket import Bucket, Kind
+from network.evaluation.frozen import freeze
+from network.evaluation.graphed import Graph
+from network.evaluation.voting import segment
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss
@@ -35,7 +36,6 @@ from network.ops import together
 from network.ops.constant import constant
 from network.sparse import triton_backend, triton_geometry, triton_kernels
 from network.teachers.resnet34 import ImageBranch
-from network.voting import segment
 from network.voxels.joint import Plan, voxelize_jointly
 from utils.scan.records import Batch, Frame, WholeScan
 from utils.scan.volume import Volume

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from network.evaluation.voting import segment
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer
-from network.voting import segment
 from utils.config.train import TrainParams
 from utils.scan.records import Batch
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from network.evaluation.voting import segment
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss
@@ -32,7 +33,6 @@ from network.sparse.layers import SparseBackend, finish
 from network.teachers.resnet34 import ImageBranch
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer
-from network.voting import segment
 from network.voxels import voxel_pyramid, voxelize
 from tests.support.operations import count_evaluation
 from utils.config.optimizers import AdamParams, SGDParams
@@ -169,8 +169,8 @@ class Operations(TorchDispatchMode):
 ADDING = {"index_add", "index_add_", "index_put", "index_put_", "_index_put_impl_", "scatter_add", "scatter_add_"}
 
 # What is known, how points and voxels are grouped, is not sorted again for the gradients. What else there is: the means
-# between different scales, the rows of the tuples at each scale but the one they are sorted by, the points in the image at each
-# scale, and what they see there; in SPVCNN the two interpolations.
+# between different scales, the rows of the tuples at each scale but the one they are sorted by, the points in the image
+# at each scale, and what they see there; in SPVCNN the two interpolations.
 SORTED_BACKWARD = {"arch_2dpass": 3 + 2 + 4 + 3, "minkowskinet": 0, "spvcnn": 2}
 
 

@@ -71,7 +71,7 @@ def closing(job: Job) -> list[str]:
     lines = [
         f"Latency: points to labels of one scan, both on the device, from idle to idle, {VIEWS} different scans in "
         f"turn: median and deciles of {job.runs} calls by the host's clock, and the median by the device's.",
-        "With the Triton backend an evaluation is a CUDA graph, unless TWODPASS_CUDA_GRAPH is off; a step is not.",
+        "With the Triton backend an evaluation is a CUDA graph, if TWODPASS_CUDA_GRAPH is on; a step is not.",
         f"Throughput and training: {BATCHES} different batches of {job.batch_size} scans in turn, back to back, "
         f"{job.steps} batches. Votes: {VOTES} views of one scan.",
         f"From disk: {job.loader_steps[1]} steps after {job.loader_steps[0]} to warm up, scans loaded and augmented by "

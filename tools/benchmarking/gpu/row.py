@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from network.graphs.evaluation import GraphedEvaluation
+from network.evaluation.graphed import GraphedEvaluation
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.network_3d import Network3D
 from tools.benchmarking import child

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from network.evaluation.voting import segment, vote
 from network.models.segmentation_network import SegmentationNetwork
-from network.voting import segment, vote
 from tests.support.networks import CLASSES, make_batch, make_network_3d
 from utils.scan.records import Batch, Frame, WholeScan
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from network.graphs.bucket import MOST_POINTS, Bucket, Kind
-from network.graphs.frozen import freeze
+from network.evaluation.bucket import MOST_POINTS, Bucket, Kind
+from network.evaluation.frozen import freeze
+from network.evaluation.voting import segment
 from network.models.segmentation_network import SegmentationNetwork
-from network.voting import segment
 from utils.scan.records import Batch, Segmentation
 
 SWITCH = "TWODPASS_CUDA_GRAPH"
@@ -49,8 +49,12 @@ def capture(work: Work) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
 
 
 def wanted(device: torch.device, network: SegmentationNetwork) -> bool:
-    """Returns whether graphs are to be used: on CUDA with the Triton backend, unless TWODPASS_CUDA_GRAPH is "off"."""
-    if device.type != "cuda" or os.environ.get(SWITCH) == "off":
+    """Returns whether graphs are to be used: on CUDA with the Triton backend, if TWODPASS_CUDA_GRAPH is "on".
+
+    They have not run on a GPU yet, and an error of CUDA during a capture may end the process. So nobody gets them who
+    has not asked for them.
+    """
+    if device.type != "cuda" or os.environ.get(SWITCH) != "on":
         return False
     from network.sparse import auto_backend
 

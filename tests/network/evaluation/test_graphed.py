@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.network.evaluation.test_voting import random_views, whole_scan
 
-from network.graphs.bucket import Bucket, Kind, bucket_of
-from network.graphs.evaluation import GraphedEvaluation, wanted
-from network.voting import segment
-from tests.network.test_voting import random_views, whole_scan
+from network.evaluation.bucket import Bucket, Kind, bucket_of
+from network.evaluation.graphed import GraphedEvaluation, wanted
+from network.evaluation.voting import segment
 from tests.support.networks import make_batch, make_network_3d
 from utils.scan.records import Batch
 
@@ -136,11 +136,12 @@ def test_what_fails_is_said_once_and_evaluation_goes_on_without(capture, reason)
 def test_where_graphs_are_wanted(monkeypatch) -> None:
     cuda, of_triton = torch.device("cuda"), network()
     of_triton.backend = replace(of_triton.backend, name="triton")
+    monkeypatch.delenv("TWODPASS_CUDA_GRAPH", raising=False)
+    assert not wanted(cuda, of_triton)
+    monkeypatch.setenv("TWODPASS_CUDA_GRAPH", "on")
     assert wanted(cuda, of_triton)
     assert not wanted(torch.device("cpu"), of_triton)
     assert not wanted(cuda, network())
-    monkeypatch.setenv("TWODPASS_CUDA_GRAPH", "off")
-    assert not wanted(cuda, of_triton)
 
 
 def test_buckets() -> None:
