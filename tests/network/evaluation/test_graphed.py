@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.network.evaluation.test_voting import random_views, whole_scan
 
 from network.evaluation.bucket import Bucket, Kind, bucket_of
 from network.evaluation.graphed import GraphedEvaluation, wanted
 from network.evaluation.voting import segment
+from tests.network.evaluation.test_voting import random_views, whole_scan
 from tests.support.networks import make_batch, make_network_3d
 from utils.scan.records import Batch
 
