@@ -30,7 +30,7 @@ _SELDOM = 10.0  # seconds between two states of the bar in a file
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process of a test runs.
+    """The place where a process of a test runs.
 
     Attributes:
         device: its device.

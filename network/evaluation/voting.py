@@ -12,7 +12,7 @@ from utils.scan.records import Batch, Segmentation
 
 
 class Predictor(Protocol):
-    """What computes logits: a `SegmentationNetwork`, or its captured evaluation."""
+    """The protocol of all that computes logits: a `SegmentationNetwork`, or its captured evaluation."""
 
     def predict(self, batch: Batch) -> Tensor:
         """Computes (P, K) logits from the points alone."""

@@ -75,7 +75,7 @@ class Addend(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What follows the sums: out = LeakyReLU(sum + bias + residuals), and out + addend as a second result.
+    """The steps after the sums: out = LeakyReLU(sum + bias + residuals), and out + addend as a second result.
 
     Attributes:
         bias: (C_out,) or None.

@@ -17,15 +17,29 @@ class Pairs(Protocol):
     """The pairs of rows of a kernel map; see `network.sparse.native_backend.NativeMap`."""
 
     @property
-    def num_outputs(self) -> int: ...
+    def num_outputs(self) -> int:
+        """The number of output rows."""
+        ...
+
     @property
-    def inputs(self) -> Tensor: ...
+    def inputs(self) -> Tensor:
+        """The input row of each pair, (M,) int32."""
+        ...
+
     @property
-    def outputs(self) -> Tensor: ...
+    def outputs(self) -> Tensor:
+        """The output row of each pair, (M,) int32."""
+        ...
+
     @property
-    def ends(self) -> Tensor: ...
+    def ends(self) -> Tensor:
+        """The place where the pairs of each offset end, (K + 1,) int64."""
+        ...
+
     @property
-    def identity(self) -> int | None: ...
+    def identity(self) -> int | None:
+        """The offset that maps every row to itself, or None."""
+        ...
 
 
 def weight_gradient(

@@ -1,4 +1,4 @@
-"""How voxels of several scales share points, on a CPU."""
+"""The points that voxels of several scales share, counted on a CPU."""
 
 from __future__ import annotations
 
@@ -18,11 +18,20 @@ class Grouped(Protocol):
     """Points by the voxel that holds them; see `network.ops.distinct.Distinct`. All are int64."""
 
     @property
-    def inverse(self) -> Tensor: ...
+    def inverse(self) -> Tensor:
+        """The voxel of each point, (P,)."""
+        ...
+
     @property
-    def order(self) -> Tensor: ...
+    def order(self) -> Tensor:
+        """The points, voxel after voxel, (P,)."""
+        ...
+
     @property
-    def ends(self) -> Tensor: ...
+    def ends(self) -> Tensor:
+        """The place in `order` where the points of each voxel begin, and the end, (V + 1,)."""
+        ...
+
     def __len__(self) -> int: ...
 
 

@@ -15,7 +15,7 @@ _SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNAB
 def keep_freed_memory() -> None:
     """Makes this process keep up to 256 MiB of freed memory for what it allocates next.
 
-    By default, glibc asks the system for each tensor of more than 32 MiB anew and gives it back at once. The system
+    By default, glibc asks the system for the memory of each tensor of more than 32 MiB, and gives it back at once. The system
     clears such memory page by page when it is touched: a seventh of the time of an evaluation. Other C libraries, and
     limits that the user has set, are left alone.
     """

@@ -72,7 +72,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(features, weight)
-        # Detached, the weight is packed anew: a fused optimiser's step does not change the version of a weight.
+        # Detached, the weight is packed at each step: a fused optimiser's step does not change the version of a weight.
         return native.linear(features, weight.detach(), Epilogue(bias))[0]
 
     @staticmethod

@@ -149,12 +149,12 @@ class Found:
 
     @cached_property
     def orders(self) -> list[Tensor]:
-        """For each list the (N,) int64 indices that sort it; equal values keep their order."""
+        """The (N,) int64 indices that sort each list; equal values keep their order."""
         return list(torch._foreach_sub([*self.ranking.order.split(self.ranking.lengths)], self.ranking.starts[:-1]))
 
     @cached_property
     def ends(self) -> list[Tensor]:
-        """For each list (V + 1,) int64, where its rows begin among its sorted values, as in `Distinct.ends`."""
+        """The (V + 1,) int64 ends of each list: where its rows begin among its sorted values, as in `Distinct.ends`."""
         return list(torch._foreach_sub(self.cut(self.begins, ends=True), self.ranking.starts[:-1]))
 
     def cut(self, joint: Tensor, ends: bool = False, first: int = 0) -> list[Tensor]:
@@ -179,7 +179,7 @@ class Found:
 
     @cached_property
     def inverses(self) -> list[Tensor]:
-        """For each list, the (N,) int64 row of every value."""
+        """The (N,) int64 row of every value, list by list."""
         ranking = self.ranking
         if self.layout is None:
             return [ranking.inverse(number) for number in range(len(self.sizes))]

@@ -113,7 +113,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: NativeMap) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.kernel_map = kernel_map
-        # Detached, the weight is packed anew: a fused optimiser's step does not change the version of a weight.
+        # Detached, the weight is packed at each step: a fused optimiser's step does not change the version of a weight.
         return convolve(features, weight.detach(), kernel_map.pairs, Epilogue(bias))[0]
 
     @staticmethod

@@ -60,7 +60,7 @@ class TritonMap:
 
     @property
     def mirrored(self) -> bool:
-        """Whether this is a submanifold map."""
+        """True for a submanifold map."""
         return self.forward.mirrored
 
     def transposed(self) -> TritonMap:

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 
 class Loading(Protocol):
-    """What makes the loaders of the share of a process; `dataloader.datamodule.DataModule` does."""
+    """The maker of the loaders for the share of a process; `dataloader.datamodule.DataModule` does."""
 
     def train_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Any:
         """Makes the loader of the training set."""

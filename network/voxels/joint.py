@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def finer(self) -> tuple[int, ...]:
-        """For each block, the number of the list of its fine voxels."""
+        """The number of the list of the fine voxels of each block."""
         return (0, *self.blocks[:-1])
 
     @property
@@ -160,7 +160,7 @@ class _Numbering:
 
     @property
     def fits(self) -> bool:
-        """Whether the keys fit into an int64."""
+        """True if the keys fit into an int64."""
         return self.of_tuples < 1 << 62
 
 

@@ -193,7 +193,7 @@ def _keys_by_scale(points: Tensor, scan_ids: Tensor, volume: Volume, scale_list:
 
 
 class _Related(NamedTuple):
-    """What connects the scales: means of the couples, groups of 2x2x2 of the voxels, the points' tuples of voxels."""
+    """The connections of the scales: means of the couples, groups of 2x2x2 of the voxels, the points' tuples of voxels."""
 
     means: list[RowSum]
     groups: list[Distinct]
@@ -221,7 +221,7 @@ def _relate(
 def _relate_natively(
     couples: Sequence[tuple[VoxelSet, VoxelSet]], grouped: Sequence[VoxelSet], in_tuples: Sequence[VoxelSet]
 ) -> _Related | None:
-    """Does the same as `_relate` with less to sort; None where PyTorch has to do it."""
+    """Computes the same as `_relate` with less to sort; None where PyTorch has to do it."""
     second, others = in_tuples[:2][-1], [*in_tuples[:2][:-1], *in_tuples[2:]]
     tuples = grouping.tuples(second.points, [voxels.inverse for voxels in others])
     means = grouping.shared_means([(coarse.points, fine.points) for coarse, fine in couples])

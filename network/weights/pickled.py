@@ -109,7 +109,7 @@ _ODD_TENSORS = {
 
 @dataclass(frozen=True)
 class Tensors:
-    """What makes the tensors of a pickle.
+    """The maker of the tensors of a pickle.
 
     Attributes:
         kind: class of the storages and of the tensors that the two functions make.

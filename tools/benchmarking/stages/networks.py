@@ -102,6 +102,7 @@ class CheckedStep(Generic[_Network]):
 
     @cached_property
     def step(self) -> TrainingStep:
+        """The step, on a copy of the network that is made at first."""
         network = self.make()
         losses = partial(self.losses, network)
         return TrainingStep(network, self.subject.config.train_params, self.precision, losses)
