@@ -1,1 +1,1 @@
-"""What the programs do once their flags and their config are checked: all that takes torch."""
+"""The work of the programs, once their flags and their config are checked: all that takes torch."""
