@@ -1,25 +1,27 @@
-"""The memory that a process frees: whether it goes back to the system at once."""
+"""Memory that is kept for the next tensor, instead of being given back to the system and asked for again."""
 
 from __future__ import annotations
 
 import ctypes
-import sys
+import os
 from contextlib import suppress
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # options of glibc's mallopt
-_KEPT = 1 << 28  # bytes that are kept at the end of the heap, at the most
-_LARGEST = 1 << 25  # bytes; larger pieces always go back
+# Parameters of mallopt in glibc's malloc.h, and what they are set to, bytes.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT, _LARGEST = 1 << 28, 1 << 30
+_SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> None:
-    """Makes this process keep memory that it frees, up to 256 MiB, in place of giving pieces back to the system.
+    """Makes this process keep up to 256 MiB of freed memory for what it allocates next.
 
-    The columns of a scan have some hundred kilobytes each. Given back and taken again, every page of them is cleared by
-    the system first, which may take longer than what is computed with it. Where the C library has no such option,
-    nothing changes.
+    By default, glibc asks the system for each tensor of more than 32 MiB, and smaller pieces often go back to it, too.
+    The system clears such memory page by page when it is touched: a seventh of the time of an evaluation, and more of
+    that of a data item. Other C libraries, and limits that the user has set, are left alone.
     """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            library = ctypes.CDLL(None)
-            library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
-            library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+    if any(name in os.environ for name in _SET_BY_USER):
+        return
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, _LARGEST)
+        mallopt(_TRIM_THRESHOLD, _KEPT)

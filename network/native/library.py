@@ -23,8 +23,8 @@ from torch import Tensor
 
 from network.native import cpu
 from network.native.compiling import CompilationError, compiled
-from network.native.memory import keep_freed_memory
 from utils.errors import UserError
+from utils.memory import keep_freed_memory
 from utils.native_switch import LEVELS, SWITCH, native_switch, odd_switch
 
 FLAGS = "TWODPASS_NATIVE_FLAGS"

@@ -193,7 +193,7 @@ def _keys_by_scale(points: Tensor, scan_ids: Tensor, volume: Volume, scale_list:
 
 
 class _Related(NamedTuple):
-    """The connections of the scales: means of the couples, groups of 2x2x2 of the voxels, the points' tuples of voxels."""
+    """The connections of scales: means of couples, groups of 2x2x2 of the voxels, the points' tuples of voxels."""
 
     means: list[RowSum]
     groups: list[Distinct]
