@@ -127,7 +127,8 @@ def _block_work(block: EncoderBlock, voxels: Voxels, number: int, pairs: int, si
             found.append((_LINEAR, matrix_work(rows, layer.in_features, layer.out_features, size)))
     found += [(_LINEAR, matrix_work(rows, channels, channels, size)) for rows in (fine, groups)]  # merge
     found.append((_MEANS, average_work(pool.back, channels, size)))
-    found += [(_MEANS, average_work(to_coarse, channels, size))] * 2
+    last = number == len(voxels.scales) - 1  # after the last block nobody needs the mean of the voxel branch
+    found += [(_MEANS, average_work(to_coarse, channels, size))] * (1 if last else 2)
     return found
 
 

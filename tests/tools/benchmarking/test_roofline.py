@@ -101,7 +101,7 @@ def test_bytes_and_means_as_they_happen(scene, size, monkeypatch):
 
     # Of the points' own features the voxelisation takes means; they are not the network's.
     monkeypatch.setattr(RowSum, "__call__", observed)
-    with torch.no_grad(), switched_off():  # layer by layer
+    with switched_off():  # layer by layer: with gradients, an MLP runs each of its layers
         network(voxels)
     work = network_work(network, voxels, size)
     assert {kind: part.bytes for kind, part in work.items()} == slow.bytes
