@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from utils.scan.records import Batch, Frame, WholeScan
+from utils.scan.unthreaded import filled, numbered, put_rows, rows_of, whole_numbers
 
 _ALIGNED = 64  # bytes; at least those of the largest number, so that a tensor may begin there
 
@@ -86,8 +87,8 @@ class PackedBatch:
         pixels, visible = there._pixels()
         return Batch(
             points=points,
-            scan_ids=there._scan_ids(),
-            labels=there.tensor("labels").long(),
+            scan_ids=numbered(self.lengths, there.memory.device),
+            labels=whole_numbers(there.tensor("labels")),
             pixels=pixels,
             visible=visible,
             images=there.tensor("images") if "images" in self.places else None,
@@ -96,34 +97,27 @@ class PackedBatch:
             views=views,
         )
 
-    def _scan_ids(self) -> Tensor:
-        """Computes `Batch.scan_ids`, (P,) int64."""
-        found = torch.zeros(sum(self.lengths), dtype=torch.int64, device=self.memory.device)
-        for number, part in enumerate(found.split(self.lengths)):
-            if number:
-                part.fill_(number)
-        return found
-
     def _pixels(self) -> tuple[Tensor, Tensor]:
         """Computes `Batch.pixels` (P, 2) and `Batch.visible` (M,), both int64."""
         total, device = sum(self.lengths), self.memory.device
         if "visible" not in self.places:
             nowhere = torch.full((1, 2), -1, device=device).expand(total, 2)
             return nowhere, torch.empty(0, dtype=torch.int64, device=device)
-        visible = self.tensor("visible").long()
-        pixels = torch.full((total, 2), -1, device=device)
-        return pixels.index_copy_(0, visible, self.tensor("pixels").long()), visible
+        visible = whole_numbers(self.tensor("visible"))
+        pixels = whole_numbers(self.tensor("pixels"))
+        return put_rows(filled((total, 2), -1, device), visible, pixels), visible
 
     def _whole(self, points: Tensor) -> tuple[WholeScan, ...]:
         """Makes `Batch.whole`; the coordinates inside the volume are those of `points` (P, columns)."""
         labels, inside = (self.tensor(f"whole_{name}").split(self.whole_lengths) for name in ("labels", "inside"))
-        donors = self.tensor("whole_donor").long().split(self.whole_lengths)
-        outside = self.tensor("outside").long().split(self.outside_lengths)
+        donors = whole_numbers(self.tensor("whole_donor")).split(self.whole_lengths)
+        outside = whole_numbers(self.tensor("outside")).split(self.outside_lengths)
         xyz_outside = self.tensor("outside_xyz").split(self.outside_lengths)
-        scans = points[:, :3].split(self.lengths)
+        scans = points.split(self.lengths)
         found = []
         for number, frame in enumerate(self.frames):
-            xyz = scans[number].index_select(0, donors[number]).index_copy_(0, outside[number], xyz_outside[number])
+            xyz = rows_of(scans[number], donors[number])[:, :3]  # whole rows are taken several times as fast
+            put_rows(xyz, outside[number], xyz_outside[number])
             found.append(WholeScan(frame, xyz, labels[number], inside[number], donors[number]))
         return tuple(found)
 
