@@ -21,6 +21,7 @@ from network.evaluation.bucket import MOST_POINTS, Bucket, Kind
 from network.evaluation.frozen import freeze
 from network.evaluation.voting import segment
 from network.models.segmentation_network import SegmentationNetwork
+from network.native.changes import State, state_of
 from utils.scan.records import Batch, Segmentation
 
 SWITCH = "TWODPASS_CUDA_GRAPH"
@@ -209,11 +210,10 @@ class GraphedEvaluation:
             self._frozen.clear()
 
 
-def _state(network: SegmentationNetwork) -> tuple[tuple[int, int], ...]:
-    """Returns address and version of every tensor that the results depend on; inference tensors have no version."""
+def _state(network: SegmentationNetwork) -> State:
+    """Returns what differs once a tensor has changed that the results depend on."""
     part = network.evaluated()
-    tensors = [*part.parameters(), *part.buffers()]
-    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+    return state_of([*part.parameters(), *part.buffers()])
 
 
 def _autocast(device: torch.device) -> torch.dtype | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from network.native.changes import state_of
 from network.native.library import Library, library, pointer
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -19,9 +20,10 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """A packed weight, and what it was made of and for: address, version, shape, strides, the CPU's instructions."""
+    """A packed weight, and what it was made of and for: state of the weight, its order, the CPU's instructions."""
 
     state: tuple[Any, ...]
+    weight: Tensor
     packed: Tensor
 
 
@@ -43,10 +45,11 @@ def packed(weight: Tensor, dtype: torch.dtype, transposed: bool = False) -> Tens
         return _pack(weight, dtype, transposed)
     of_weight: dict[torch.dtype, _Kept] = _kept.get(weight) or {}
     _kept[weight] = of_weight
-    state = (weight.data_ptr(), weight._version, weight.shape, weight.stride(), transposed, _functions(_loaded())[2]())
+    order = (weight.shape, weight.stride(), transposed)
+    state = (*state_of([weight]), *order, _functions(_loaded())[2]())
     kept = of_weight.get(dtype)
     if kept is None or kept.state != state:
-        kept = of_weight[dtype] = _Kept(state, _pack(weight, dtype, transposed))
+        kept = of_weight[dtype] = _Kept(state, weight.detach(), _pack(weight, dtype, transposed))
     return kept.packed
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from network.native.changes import State, state_of
+
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Tensors, and the state of what they were made of: address and version of each source."""
+    """Tensors, what they were made of, and its state then; see `network.native.changes`."""
 
-    state: tuple[tuple[int, int], ...]
+    state: State
+    sources: tuple[Tensor, ...]
     tensors: tuple[Tensor, ...]
 
 
@@ -40,14 +43,16 @@ class Kept(dict[torch.dtype, Made]):
         # Inference tensors have no version.
         if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in sources):
             return tuple(make())
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in sources)
+        state = state_of(sources)
         made = self.get(dtype)
         if made is None or made.state != state:
-            for old in [of for of, other in self.items() if other.state != state]:
-                del self[old]
-            # Not inference tensors: what is packed of these tensors is kept, too, and goes by their versions.
+            for old in [of for of, other in list(self.items()) if other.state != state]:
+                self.pop(old, None)  # another thread may have done it
+            # Not inference tensors: what is packed of these tensors is kept, too, and goes by their versions. New ones
+            # also where a source is used as it is: what is packed of them goes when they do.
             with torch.inference_mode(False), torch.no_grad():
-                made = self[dtype] = Made(state, tuple(tensor.to(dtype) for tensor in make()))
+                tensors = tuple(tensor.to(dtype).detach() for tensor in make())
+                made = self[dtype] = Made(state, tuple(source.detach() for source in sources), tensors)
         return made.tensors
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Kept:
