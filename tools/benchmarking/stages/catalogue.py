@@ -67,16 +67,24 @@ def all_stages(
 
 
 def _in_both_ways(maker: Maker, subject: Subject, name: str) -> Stage:
-    """Makes a stage that has native code, and beside it the same in PyTorch alone, where native code is used."""
+    """Makes a stage that has native code, and beside it the same in PyTorch alone, where native code is used.
+
+    The plain way takes layers of the project, such as linear ones: native code is off for it.
+    """
+    stage = maker(subject, name)
     if library() is None:
-        return maker(subject, name)
+        return stage
 
     @cache
     def made() -> Stage:
         return maker(subject.in_torch, name)
 
-    def in_torch() -> Any:
-        with switched_off():
-            return made().ours()
+    return replace(stage, plain=_without_native(stage.plain), torch=_without_native(lambda: made().ours()))
 
-    return replace(maker(subject, name), torch=in_torch)
+
+def _without_native(way: Callable[[], Any]) -> Callable[[], Any]:
+    def run() -> Any:
+        with switched_off():
+            return way()
+
+    return run

@@ -107,8 +107,14 @@ class CheckedStep(Generic[_Network]):
         losses = partial(self.losses, network)
         return TrainingStep(network, self.subject.config.train_params, self.precision, losses)
 
-    def __call__(self) -> list[Tensor]:
+    def differentiate(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Computes the losses in order of their names, and the gradients of all parameters."""
         losses = self.step.differentiate(self.subject.training_batch)
-        norms = torch.stack([p.grad.norm() for p in self.step.network.parameters() if p.grad is not None])
+        gradients = [p.grad for p in self.step.network.parameters() if p.grad is not None]
+        return [losses[name] for name in sorted(losses)], gradients
+
+    def __call__(self) -> list[Tensor]:
+        losses, gradients = self.differentiate()
+        norms = torch.stack([gradient.norm() for gradient in gradients])
         self.step.update()
-        return [losses[name] for name in sorted(losses)] + [norms]
+        return [*losses, norms]
