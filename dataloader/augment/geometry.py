@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.augment.options import AugmentOptions
+from utils.scan.moving import move
 from utils.scan.records import Scan
 from utils.scan.views import TRANSLATION_STD, rotation_z
 
@@ -20,7 +21,6 @@ Affine = NDArray[np.float64]
 
 _SCALE = (0.95, 1.05)
 _MAX_DROP = 0.2
-_TOGETHER = 16384  # points that are moved at a time: their columns stay in the cache
 
 
 def drop_points(points: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -72,21 +72,9 @@ def _linear(matrix: NDArray[np.float64]) -> Affine:
 
 
 def moved(scan: Scan, affine: Affine) -> Scan:
-    """Moves every point x to `affine` @ (x, 1); the other columns of the scan do not change.
-
-    It computes column by column and leaves out products with 0. That is faster than a matrix product with so few
-    columns, for which BLAS would also start threads in every loader process.
-    """
+    """Moves every point x to `affine` @ (x, 1); the other columns of the scan do not change."""
     xyz = np.empty_like(scan.xyz)
-    for start in range(0, len(xyz), _TOGETHER):
-        part = slice(start, start + _TOGETHER)
-        columns = [np.ascontiguousarray(scan.xyz[part, axis]) for axis in range(3)]
-        for axis, (*factors, shift) in enumerate(affine.astype(np.float32)):
-            total = np.full(len(columns[0]), shift)
-            for factor, column in zip(factors, columns, strict=True):
-                if factor:
-                    total += factor * column
-            xyz[part, axis] = total
+    move(scan.xyz, affine.astype(np.float32), xyz)
     return replace(scan, xyz=xyz)
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.scan.moving import move
 from utils.scan.records import Scan, constant, no_pixels
 
 Motion = NDArray[np.float64]
 """(3, 4) [rotation | translation in metres], from the sensor's frame at another sweep to its frame at this one."""
-
-_TOGETHER = 16384  # points
 
 
 def motion_between(past: NDArray[np.float64], now: NDArray[np.float64]) -> Motion:
@@ -33,22 +32,9 @@ def motion_between(past: NDArray[np.float64], now: NDArray[np.float64]) -> Motio
 
 
 def move_points(xyz: NDArray[np.floating[Any]], motion: Motion) -> NDArray[np.float32]:
-    """Moves points (N, 3) by a motion; returns (N, 3) float32, rounded once, at the end.
-
-    It computes column by column: that is faster than a matrix product with so few columns, for which BLAS would also
-    start threads in every loader process. It takes some points at a time, which stay in the cache: most of the time
-    would go into new memory for columns of all points.
-    """
+    """Moves points (N, 3) by a motion; returns (N, 3) float32, rounded once, at the end."""
     moved = np.empty((len(xyz), 3), dtype=np.float32)
-    for start in range(0, len(xyz), _TOGETHER):
-        part = slice(start, start + _TOGETHER)
-        x, y, z = (xyz[part, axis].astype(np.float64) for axis in range(3))
-        for axis, (of_x, of_y, of_z, shift) in enumerate(motion.tolist()):
-            column = of_x * x
-            column += of_y * y
-            column += of_z * z
-            column += shift
-            moved[part, axis] = column
+    move(xyz, motion, moved)
     return moved
 
 
