@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ try:  # twice as fast, with the same functions
 except ImportError:
     import zlib
 
+_DAMAGED = cast("type[Exception]", zlib.error)  # isal's stub calls it an exception, which is no class
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FIRST_BYTES = _SIGNATURE + b"\0\0\0\x0dIHDR"
 _HEAD = len(_FIRST_BYTES) + 13
@@ -166,6 +167,6 @@ def _inflated(stream: bytes, size: int) -> Any:
     inflater = zlib.decompressobj()
     try:
         rows = inflater.decompress(stream, size + 1)  # no more, whatever it would become
-    except zlib.error:
+    except _DAMAGED:
         return None
     return rows if len(rows) == size and inflater.eof and not inflater.unused_data else None
