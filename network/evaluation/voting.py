@@ -75,4 +75,4 @@ def _finite(logits: Tensor) -> Tensor:
     if logits.numel() == 0:
         return torch.ones((), dtype=torch.bool, device=logits.device)
     lowest, highest = logits.aminmax()  # NaN if there is one
-    return (lowest > -torch.inf) & (highest < torch.inf)
+    return torch.add(highest, lowest, alpha=0) < torch.inf  # 0 times an infinite number is NaN

@@ -64,6 +64,7 @@ class JointRanking:
 
     Attributes:
         until: (R,) int64, the number of distinct values of the first list, of the first two, and so on.
+        first_ranks: (R,) int64, the rank, from 1 and through all lists, of the least value of each list.
     """
 
     def __init__(self, values: Tensor, lengths: Sequence[int]) -> None:
@@ -79,12 +80,9 @@ class JointRanking:
         self.first = torch.ones_like(values, dtype=torch.bool)  # whether a sorted value is the first of its kind
         torch.ne(self.sorted[1:], self.sorted[:-1], out=self.first[1:])
         self._ranks = self.first.cumsum(0)  # from 1, through all lists
-        self.until = torch.stack([self._ranks[end - 1] for end in self.starts[1:]])
-
-    @cached_property
-    def first_ranks(self) -> Tensor:
-        """The rank, from 1 and through all lists, of the least value of each list, (R,) int64."""
-        return torch.stack([self._ranks[start] for start in self.starts[:-1]])
+        # Both with one operation.
+        places = [*self.starts[:-1], *(end - 1 for end in self.starts[1:])]
+        self.first_ranks, self.until = torch.stack([self._ranks[place] for place in places]).view(2, -1)
 
     @cached_property
     def scattered(self) -> Tensor:

@@ -260,7 +260,8 @@ class Batch:
         """
         return None if self.points.shape[1] == 4 else (self.points[:, 4] == 0) | (self.labels > 0)
 
-    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> Batch:
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Returns a batch with what a function makes of each tensor."""
         return replace(
             self,
             points=function(self.points),
@@ -275,7 +276,7 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """Returns a copy on `device`."""
-        return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return self.map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """Returns a copy in page-locked memory; the DataLoader calls this.
@@ -283,7 +284,7 @@ class Batch:
         Tensors are made contiguous first: one that repeats a single number (the pixels of a batch without images)
         cannot be pinned as it is.
         """
-        return self._map_tensors(lambda tensor: tensor.contiguous().pin_memory())
+        return self.map_tensors(lambda tensor: tensor.contiguous().pin_memory())
 
     def view(self, number: int) -> Batch:
         """Returns the batch in test-time view `number` (0..V-1), with every scan moved by the affine map of that view.

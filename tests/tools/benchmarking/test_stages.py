@@ -188,7 +188,6 @@ def test_the_roofline_is_printed_for_the_3d_network(tree, capsys):
         "3D network, fp32: ",
         "Arithmetic bound: ",
         "Memory bound: ",
-        "of the greater bound (",
         "Matrix products, fp32: ",
     ):
         assert printed.count(text) == 1

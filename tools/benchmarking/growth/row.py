@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from network.assemble import build_network
 from network.models.network_3d import Network3D
@@ -63,8 +64,9 @@ class Job:
 
 def save_batch(batch: Batch, path: Path) -> None:
     """Writes a batch to a file that `_load_batch` reads."""
+    apart = batch.map_tensors(Tensor.clone)  # parts of one piece of memory that differ in type cannot be saved
     with whole_file(path) as file:
-        torch.save(batch, file)
+        torch.save(apart, file)
 
 
 def _load_batch(path: str) -> Batch:
