@@ -23,6 +23,7 @@ from torch import Tensor
 
 from network.native import cpu
 from network.native.compiling import CompilationError, compiled
+from utils.command.terminal import say_error
 from utils.errors import UserError
 from utils.memory import keep_freed_memory
 from utils.native_switch import LEVELS, SWITCH, native_switch, odd_switch
@@ -160,7 +161,7 @@ def _load() -> Library | None:
                 _tried = True
             else:
                 try:
-                    with compiled(shlex.split(os.environ.get(FLAGS, ""))) as path:
+                    with compiled(shlex.split(os.environ.get(FLAGS, "")), begins=_say_so) as path:
                         _library, _tried = Library(path), True
                         keep_freed_memory()
                         reason = _wrong(_library)
@@ -172,6 +173,10 @@ def _load() -> Library | None:
                 if reason is not None:
                     give_up(reason)
         return _library
+
+
+def _say_so() -> None:
+    say_error("native code: compiling it (once; some seconds)")
 
 
 def _wrong(found: Library) -> str | None:
