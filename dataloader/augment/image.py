@@ -83,9 +83,9 @@ def color_jitter(
         (H, W, 3) uint8 RGB.
     """
     factors = [rng.uniform(max(0.0, 1.0 - s), 1.0 + s) for s in strength]
-    # One plane per channel is three times as fast as Pillow on the image. Torch only copies and compares here: its sums
-    # and products may depend on the number of threads, and a training item must not.
-    planes = _tensor(image).permute(2, 0, 1).contiguous().float().numpy()
+    # One plane per channel is three times as fast as Pillow on the image. Torch only compares here: its sums and
+    # products may depend on the number of threads, and a training item must not.
+    planes = image.transpose(2, 0, 1).astype(np.float32, order="C")
     for kind in rng.permutation(len(factors)):
         factor = np.float32(factors[kind])
         if kind == _BRIGHTNESS:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from utils.scan.records import Batch, Frame, WholeScan
-from utils.scan.unthreaded import filled, numbered, put_rows, rows_of, whole_numbers
+from utils.scan.unthreaded import filled, numbered, put_rows, taken, whole_numbers
 
 _ALIGNED = 64  # bytes; at least those of the largest number, so that a tensor may begin there
 
@@ -116,7 +116,7 @@ class PackedBatch:
         scans = points.split(self.lengths)
         found = []
         for number, frame in enumerate(self.frames):
-            xyz = rows_of(scans[number], donors[number])[:, :3]  # whole rows are taken several times as fast
+            xyz = taken(scans[number], donors[number])[:, :3]  # whole rows are taken several times as fast
             put_rows(xyz, outside[number], xyz_outside[number])
             found.append(WholeScan(frame, xyz, labels[number], inside[number], donors[number]))
         return tuple(found)

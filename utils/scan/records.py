@@ -87,13 +87,13 @@ class Scan:
         """
         return replace(
             self,
-            xyz=_rows_of(self.xyz, rows),
-            intensity=_rows_of(self.intensity, rows),
-            labels=_rows_of(self.labels, rows),
-            instances=_rows_of(self.instances, rows),
-            index=_rows_of(self.index, rows),
-            pixels=_rows_of(self.pixels, rows),
-            age=None if self.age is None else _rows_of(self.age, rows),
+            xyz=rows_of(self.xyz, rows),
+            intensity=rows_of(self.intensity, rows),
+            labels=rows_of(self.labels, rows),
+            instances=rows_of(self.instances, rows),
+            index=rows_of(self.index, rows),
+            pixels=rows_of(self.pixels, rows),
+            age=None if self.age is None else rows_of(self.age, rows),
         )
 
     @staticmethod
@@ -156,11 +156,11 @@ def _appended(columns: Sequence[NDArray[Any]], rows: Sequence[Rows | None], coun
         elif part.dtype != np.bool_ and any(column.strides):
             column.take(part, axis=0, out=appended[start:end], mode="clip")  # "raise" would take by way of a copy
         else:
-            appended[start:end] = _rows_of(column, part)
+            appended[start:end] = rows_of(column, part)
     return appended
 
 
-def _rows_of(column: NDArray[Any], rows: Rows) -> NDArray[Any]:
+def rows_of(column: NDArray[Any], rows: Rows) -> NDArray[Any]:
     """Returns rows of an (N,) or (N, C) column; faster than plain indexing, for a mask several times as fast."""
     if not any(column.strides):  # one number that is repeated
         return np.broadcast_to(column[:1], (_count(rows), *column.shape[1:]))

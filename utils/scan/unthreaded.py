@@ -37,7 +37,7 @@ def numbered(lengths: Sequence[int], device: torch.device) -> Tensor:
     return found
 
 
-def rows_of(table: Tensor, rows: Tensor) -> Tensor:
+def taken(table: Tensor, rows: Tensor) -> Tensor:
     """Returns the rows of a table that `rows`, (any,) int64, names."""
     if table.device.type != "cpu":
         return table.index_select(0, rows)
