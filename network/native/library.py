@@ -46,6 +46,7 @@ class Library:
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
         self._marker = path
+        self._identity = hashlib.sha256(path.read_bytes()).hexdigest()
         self._allow = self.function("native_allow_isa", ctypes.c_int32, returns=ctypes.c_int32)
         usable = cpu.usable_levels()
         self.levels = usable[: self._allow(len(usable))]
@@ -77,7 +78,9 @@ class Library:
             self._note(what).touch()
 
     def _note(self, what: str) -> Path:
-        digest = hashlib.sha256(f"{torch.__version__} {self.level} {what}".encode()).hexdigest()
+        # A compiler need not make the same library of the same source: what was found right is this one.
+        about = f"{self._identity} {torch.__version__} {self.level} {what}"
+        digest = hashlib.sha256(about.encode()).hexdigest()
         return self._marker.with_name(f"{self._marker.stem}.{digest[:16]}.ok")
 
     def _share_threads(self) -> None:
@@ -154,7 +157,8 @@ def give_up(reason: str) -> None:
 def _load() -> Library | None:
     global _library, _tried
     with _trying:
-        if not _tried:
+        # While the library is checked, it is there for the thread that checks it, and the others wait.
+        if not _tried and _library is None:
             if (problem := odd_switch()) is not None:
                 raise UserError(problem)
             if native_switch() == "off":
@@ -162,7 +166,7 @@ def _load() -> Library | None:
             else:
                 try:
                     with compiled(shlex.split(os.environ.get(FLAGS, "")), begins=_say_so) as path:
-                        _library, _tried = Library(path), True
+                        _library = Library(path)
                         keep_freed_memory()
                         reason = _wrong(_library)
                 except (OSError, CompilationError) as error:
@@ -171,7 +175,9 @@ def _load() -> Library | None:
                     _library, _tried = None, False
                     raise
                 if reason is not None:
+                    _library = None
                     give_up(reason)
+                _tried = True
         return _library
 
 

@@ -38,6 +38,7 @@ _PROBES = {
 """A line of each level that only an assembler which knows it accepts; a compiler that does not, refuses the flags."""
 
 _PATIENCE = 600  # seconds; a file takes a few
+_PATIENCE_FOR_VERSION = 30  # seconds; every start waits for it
 
 
 @dataclass(frozen=True)
@@ -89,21 +90,23 @@ def compilers() -> Iterator[Compiler]:
         try:
             name, *arguments = shlex.split(command)
             path = shutil.which(name)
-            code, version = (1, "") if path is None else _called([path, *arguments, "--version"])
+            if path is None:
+                continue
+            code, version = _called([path, *arguments, "--version"], _PATIENCE_FOR_VERSION)
         except (OSError, ValueError):
             continue
-        if path is not None and code == 0:
+        if code == 0:
             found = True
             yield Compiler((path, *arguments), version)
     if not found:
         raise OSError(f"the compiler of $CXX, {named}, does not run" if named else "no g++ or clang++ runs here")
 
 
-def _called(command: Sequence[str]) -> tuple[int, str]:
+def _called(command: Sequence[str], patience: float = _PATIENCE) -> tuple[int, str]:
     """Runs a command; returns its exit code and what it said."""
     try:
         process = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_PATIENCE
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=patience
         )
     except subprocess.TimeoutExpired as error:
         raise OSError(f"{command[0]} does not end") from error

@@ -228,6 +228,14 @@ def test_no_compiler(place, kept, monkeypatch) -> None:
         pass
 
 
+def test_a_compiler_that_does_not_answer(kept, calls, monkeypatch) -> None:
+    """Every start asks for its version."""
+    monkeypatch.setattr(toolchain, "_PATIENCE_FOR_VERSION", 0.2)
+    calls("exec sleep 20")
+    with pytest.raises(OSError, match=r"^the compiler of \$CXX, .* does not run"), compiled():
+        pass
+
+
 def test_a_compiler_that_cannot_compile(kept, calls) -> None:
     calls('case "$*" in --version) ;; *) echo "no licence"; exit 1;; esac')
     said, log = failure()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -117,6 +118,7 @@ def test_checked_once_per_machine(forgetful, monkeypatch) -> None:
     monkeypatch.setattr(checks, "first_wrong", lambda: calls.append(1))
     for _ in range(2):
         monkeypatch.setattr(native, "_tried", False)
+        monkeypatch.setattr(native, "_library", None)
         assert native.library() is not None
     assert len(calls) == 1
 
@@ -150,8 +152,29 @@ def test_what_was_found_right_is_remembered_for_the_instructions_in_use(monkeypa
     assert LOADED.remembers("sums") and not LOADED.remembers("products")
     LOADED.allow("avx2")
     assert LOADED.remembers("sums") == (LOADED.levels == ("avx2",))
+    monkeypatch.setattr(LOADED, "_identity", "that of a library that was made anew, in the same place")
+    assert not LOADED.remembers("sums")
     monkeypatch.setattr(LOADED, "_marker", tmp_path / "is not there" / "library.so")
     LOADED.remember("sums")
+
+
+@wants_native
+def test_another_thread_waits_for_the_check(forgetful, monkeypatch) -> None:
+    """It would compute with a library of which nobody knows yet whether it is right."""
+    found: list[native.Library | None] = []
+
+    def is_right() -> bool:
+        assert native.library() is not None
+        other.start()
+        other.join(0.2)
+        return bool(found)
+
+    other = threading.Thread(target=lambda: found.append(native.library()))
+    monkeypatch.setitem(checks._CHECKS, "ranks", is_right)
+    with pytest.warns(RuntimeWarning, match="it computes wrong ranks"):
+        assert native.library() is None
+    other.join()
+    assert found == [None]
 
 
 def test_what_a_cpu_has() -> None:
