@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from network.native.lovasz import lovasz_gradient as native_gradient
+
 IGNORED = 0
 
 
@@ -71,19 +73,24 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def _lovasz_gradient(errors: Tensor, foreground: Tensor) -> Tensor:
     """Computes the (K', R) derivative of the Lovasz extension with respect to `errors` (K', R); `foreground` is 0/1."""
+    if (found := native_gradient(errors, foreground)) is not None:
+        return found
     order = _descending(errors)
     gradient = _jaccard_gradient(foreground.gather(1, order))
     return torch.empty_like(gradient).scatter_(1, order, gradient)
 
 
 def _descending(errors: Tensor) -> Tensor:
-    """Sorts each row of the non-negative errors (K', R) in descending order and returns the (K', R) indices."""
+    """Sorts each row of the non-negative errors (K', R) in descending order and returns the (K', R) indices.
+
+    On a CPU equal errors keep their order, whatever the CPU.
+    """
     if errors.device.type != "cpu" or not len(errors):
         return errors.argsort(dim=1, descending=True)
     # The bits of non-negative floats, read as integers, have the same order. Sorting the rows as integers in ascending
     # order, one by one, is eight times as fast.
     bits = errors.contiguous().view({4: torch.int32, 8: torch.int64}[errors.element_size()])
-    return torch.stack([(torch.iinfo(bits.dtype).max - row).argsort() for row in bits])
+    return torch.stack([(torch.iinfo(bits.dtype).max - row).argsort(stable=True) for row in bits])
 
 
 @torch.no_grad()

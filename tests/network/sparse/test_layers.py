@@ -96,7 +96,7 @@ def test_folded_once_for_many_scans_in_each_type() -> None:
     """Evaluations that alternate between bf16 and fp32 keep each other's folded weights."""
     layer = make_layer()
 
-    def run() -> list[tuple[torch.dtype, torch.dtype, int, int]]:
+    def run() -> list[tuple[torch.dtype | int, ...]]:
         folded(layer)
         with torch.autocast("cpu", torch.bfloat16):
             assert folded(layer).dtype == torch.bfloat16
