@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from utils.scan.packing import PackedBatch, lay_out
+from utils.scan.packing import PackedBatch, lay_out, sendable
 from utils.scan.records import Batch, Sample, Scan, WholeScan
 
 _Shapes = dict[str, tuple[torch.dtype, tuple[int, ...]]]
@@ -64,7 +65,7 @@ def pack(samples: Sequence[Sample], with_images: bool, input_dims: int = 4) -> P
         _fill_whole(parts, whole, outside)
     if views:
         np.stack(views, out=parts["views"])
-    return batch
+    return replace(batch, memory=sendable(memory))
 
 
 def _shapes_of_images(scans: Sequence[Scan], visible: int) -> _Shapes:

@@ -8,11 +8,13 @@ device computes it, without the host waiting.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.multiprocessing import get_sharing_strategy
 from torch.utils.data import get_worker_info
 
 from utils.scan.records import Batch, Frame, WholeScan
@@ -123,7 +125,7 @@ class PackedBatch:
 
 
 def lay_out(shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> tuple[Tensor, dict[str, Place]]:
-    """Makes memory for tensors, in a loader process such memory as the main process can see, too.
+    """Makes memory for tensors.
 
     Args:
         shapes: dtype and shape of each tensor, by name.
@@ -135,14 +137,32 @@ def lay_out(shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> tuple[
     for name, (dtype, shape) in shapes.items():
         places[name] = Place(end, dtype, shape)
         end += -(-places[name].size // _ALIGNED) * _ALIGNED
-    return _memory(end), places
+    return torch.empty(end, dtype=torch.uint8), places
 
 
-def _memory(size: int) -> Tensor:
-    memory = torch.empty(0, dtype=torch.uint8)
-    if get_worker_info() is not None:
-        try:  # filled where it is, it need not be copied on its way
-            return memory.new(memory._typed_storage()._new_shared(size)).resize_(size)
-        except (RuntimeError, OSError):
-            pass  # no room: how it gets there is decided when it is sent (`dataloader.workers`)
-    return torch.empty(size, dtype=torch.uint8)
+def sendable(memory: Tensor) -> Tensor:
+    """Copies memory of a loader process to where the main process can see it, too; in other processes it stays.
+
+    It is written there as into a file: filled through its addresses, the system would stop at each of its pages, which
+    takes several times as long as the copy. Where there is no room it stays, and how it gets to the main process is
+    decided when it is sent (`dataloader.workers`).
+    """
+    if get_worker_info() is None:
+        return memory
+    try:
+        storage = memory._typed_storage()._new_shared(len(memory))
+        shared = memory.new(storage).resize_(len(memory))
+        if get_sharing_strategy() == "file_descriptor":
+            _write(storage._share_fd_cpu_()[0], memory.numpy().data)
+        else:
+            shared.copy_(memory)
+        return shared
+    except (RuntimeError, OSError):
+        return memory
+
+
+def _write(file: int, content: memoryview) -> None:
+    """Writes a file from its beginning; a system may write less at a time than it is given."""
+    done = 0
+    while done < len(content):
+        done += os.pwrite(file, content[done:], done)

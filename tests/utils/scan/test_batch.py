@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -138,6 +140,28 @@ def test_without_shared_memory_a_batch_is_packed_all_the_same(make_scan, monkeyp
     monkeypatch.setattr(torch.TypedStorage, "_new_shared", refuse)
     batch = pack([Sample(make_scan())], with_images=True)
     assert not batch.memory.is_shared() and batch.to("cpu").points.shape == (500, 4)
+
+
+def test_without_room_a_batch_stays_where_it_is(make_scan, monkeypatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("utils.scan.packing.get_worker_info", object)
+    monkeypatch.setattr(os, "pwrite", refuse)
+    assert not pack([Sample(make_scan())], with_images=True).memory.is_shared()
+
+
+@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+def test_shared_memory_holds_what_was_packed(make_scan, monkeypatch, strategy) -> None:
+    """A system may write few bytes at a time, and have another strategy."""
+    plain, write = pack([Sample(make_scan())], with_images=True), os.pwrite
+    monkeypatch.setattr("utils.scan.packing.get_worker_info", object)
+    monkeypatch.setattr("utils.scan.packing.get_sharing_strategy", lambda: strategy)
+    monkeypatch.setattr(os, "pwrite", lambda file, content, offset: write(file, content[:1000], offset))
+    batch = pack([Sample(make_scan())], with_images=True)
+    assert batch.memory.is_shared()
+    for name in plain.places:
+        assert torch.equal(batch.tensor(name), plain.tensor(name))
 
 
 def test_a_batch_takes_few_bytes(make_scan) -> None:
