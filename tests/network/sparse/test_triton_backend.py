@@ -93,24 +93,22 @@ def test_channels_of_any_number(c_in, c_out) -> None:
 def test_every_way_equals_dense_convolution(way, monkeypatch) -> None:
     """The last tile is not filled, and rows have neighbours at one, two or three levels."""
     go(way, monkeypatch)
-    kernel_map, keys, _ = make_map(triton, "submanifold", random_keys(4, count=150))
+    kernel_map, keys, _ = make_map(triton, "submanifold", random_keys(4, count=90))
     assert kernel_map.num_outputs % geometry.TILE and kernel_map.num_outputs > geometry.TILE
-    tensors = inputs_for(kernel_map, "submanifold", c_in=20, c_out=35)
-    residual = torch.randn(kernel_map.num_outputs, 35)
+    tensors = inputs_for(kernel_map, "submanifold", c_in=20, c_out=20)
+    residual = torch.randn(kernel_map.num_outputs, 20)
     sums = dense_convolution("submanifold", 3, (keys, keys), *tensors)
     expected = torch.nn.functional.leaky_relu(sums + residual, 0.1)
     with torch.no_grad():
         assert relative_error(kernel_map.convolve(*tensors, residual, 0.1), expected) < 1e-5
-        assert relative_error(kernel_map.convolve(*tensors), sums) < 1e-5
         narrow = [t.bfloat16() for t in tensors]
         exact = kernel_map.convolve(*(t.float() for t in narrow), residual.bfloat16().float(), 0.1)
         found = kernel_map.convolve(*narrow, residual.bfloat16(), 0.1)
         # Rounded once at the end, though the interpreter cuts off: sums in between are of float32.
         assert ((found.float() - exact).abs() <= 1.01 * 2**-7 * exact.abs() + 1e-5).all()
-    found, wanted = (
-        torch.autograd.grad(out, tensors, torch.ones_like(sums).cumsum(1))
-        for out in (kernel_map.convolve(*tensors), sums)
-    )
+    own = kernel_map.convolve(*tensors)
+    assert relative_error(own, sums) < 1e-5
+    found, wanted = (torch.autograd.grad(out, tensors, torch.ones_like(sums).cumsum(1)) for out in (own, sums))
     assert all(relative_error(f, w) < 1e-5 for f, w in zip(found, wanted, strict=True))
     if way == "levels":
         assert len(set(kernel_map.forward.tiles(True).groups_of.tolist())) == 4
