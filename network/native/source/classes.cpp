@@ -32,7 +32,8 @@ int64_t best_of(const float* numbers, int64_t count) {
     for (int64_t c = LANES; c < count; c += LANES) most = _mm256_max_ps(most, load(numbers + c, count - c));
     const __m256 best = _mm256_set1_ps(greatest(most));
     for (int64_t c = 0; c < count; c += LANES) {
-        const int equal = _mm256_movemask_ps(_mm256_cmp_ps(load(numbers + c, count - c), best, _CMP_EQ_OQ));
+        int equal = _mm256_movemask_ps(_mm256_cmp_ps(load(numbers + c, count - c), best, _CMP_EQ_OQ));
+        if (count - c < LANES) equal &= (1 << (count - c)) - 1;  // all may be as low as the missing ones
         if (equal) return c + __builtin_ctz(unsigned(equal));
     }
     return 0;

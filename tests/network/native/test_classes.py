@@ -45,6 +45,15 @@ def test_one_odd_logit_is_found_and_disturbs_no_other_point(place, odd) -> None:
         assert best[place[0]] == logits[place[0], 1:].argmax() + 1
 
 
+@pytest.mark.parametrize("classes", [2, 4, 9, 20])
+@pytest.mark.parametrize("odd", [float("nan"), -float("inf")])
+def test_without_any_number_the_class_is_one_that_exists(classes, odd) -> None:
+    logits = torch.full((3, classes), odd)
+    logits[1, 1:] = torch.tensor([odd, -float("inf")] * classes)[: classes - 1]
+    best, finite = best_classes(logits) or pytest.fail("not native")
+    assert not finite and ((best >= 1) & (best < classes)).all()
+
+
 def test_what_is_for_pytorch() -> None:
     assert best_classes(torch.zeros(3, 4).double()) is None
     assert best_classes(torch.zeros(3, 1)) is None
