@@ -6,22 +6,29 @@ import ctypes
 import os
 from contextlib import suppress
 
-# Parameters of mallopt in glibc's malloc.h, and what they are set to, bytes.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_KEPT, _LARGEST = 1 << 28, 1 << 30
-_SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt in glibc's malloc.h
+_SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
+
+A_FEW = 1 << 28
+"""Bytes that are enough for evaluations and data items."""
+ALL = 2**31 - 1
+"""The most bytes that can be said, for programs: a training step on a CPU frees and takes gigabytes."""
+
+_kept = 0
 
 
-def keep_freed_memory() -> None:
-    """Makes this process keep up to 256 MiB of freed memory for what it allocates next.
+def keep_freed_memory(most: int = A_FEW) -> None:
+    """Makes this process keep freed memory for what it allocates next, up to `most` bytes or what it keeps already.
 
-    By default, glibc asks the system for each tensor of more than 32 MiB, and smaller pieces often go back to it, too.
-    The system clears such memory page by page when it is touched: a seventh of the time of an evaluation, and more of
-    that of a data item. Other C libraries, and limits that the user has set, are left alone.
+    By default, glibc asks the system for each large tensor, and gives its memory back at once. The system clears such
+    memory page by page when it is touched: a seventh of the time of an evaluation, a third of that of a training step,
+    and of a data item, too. Other C libraries, and limits that the user has set, are left alone.
     """
-    if any(name in os.environ for name in _SET_BY_USER):
+    global _kept
+    if most <= _kept or any(name in os.environ for name in _SET_BY_USER):
         return
+    _kept = most
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, _LARGEST)
-        mallopt(_TRIM_THRESHOLD, _KEPT)
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, most)

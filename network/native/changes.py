@@ -1,4 +1,4 @@
-"""What tells that weights have changed, for all that is made of them and kept."""
+"""The state of weights, by which all that is made of them and kept finds that they have changed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -15,6 +14,7 @@ from utils.command import stopping
 from utils.command.failures import explain
 from utils.command.terminal import output_failed, say_error
 from utils.errors import UserError, one_line
+from utils.memory import ALL, keep_freed_memory
 from utils.text import printable
 
 Explain = Callable[[BaseException], str | None]
@@ -150,7 +150,7 @@ def run_program(main: Callable[[], None], resume: str = "") -> int:
         resume: how to continue after an interruption.
     """
     _quiet_libraries()
-    _keep_memory()
+    keep_freed_memory(ALL)
     return run_command(main, resume, explain)
 
 
@@ -183,16 +183,3 @@ def _quiet_unraisable(problem: sys.UnraisableHookArgs) -> None:
     """Drops the second error of a loader whose processes could not be started, which comes when it is deleted."""
     if not getattr(problem.object, "__qualname__", "").startswith("_MultiProcessingDataLoaderIter."):
         sys.__unraisablehook__(problem)
-
-
-def _keep_memory() -> None:
-    """Makes the C library keep freed memory: to return it and map it again takes a third of a step."""
-    if sys.platform != "linux":
-        return
-    m_trim_threshold, m_mmap_max = -1, -4
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-    except (OSError, AttributeError):  # another C library: only slower
-        pass
