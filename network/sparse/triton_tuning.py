@@ -118,12 +118,13 @@ def gradient_fits(block: GradientBlock, precision: str, capability: int, c_in: i
 def _has_registers(sums: int, depth: int, warps: int, precision: str, capability: int) -> bool:
     """Returns whether a thread's share of the sums and of the numbers that are multiplied fit into its registers.
 
-    tf32x3 holds the two parts of each number there. Before Hopper, whose matrix units read from shared memory, all that
-    is multiplied goes through registers.
+    tf32x3 holds the two parts of each number there. All that is multiplied goes through registers but on Hopper and the
+    Blackwell of data centres (9.0, 10.0), whose matrix units read from shared memory.
     """
     if precision != "tf32x3":
         return sums <= 64 * 32 * warps
-    return sums <= 32 * 32 * warps and depth <= (32 if capability >= 90 or sums <= 16 * 32 * warps else 16)
+    from_memory = 90 <= capability < 120
+    return sums <= 32 * 32 * warps and depth <= (32 if from_memory or sums <= 16 * 32 * warps else 16)
 
 
 def benchmark(call: Callable[[], None], quantiles: list[float]) -> Any:
