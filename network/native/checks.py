@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from network.native.classes import best_classes
 from network.native.convolution import Addend, Epilogue
 from network.native.gradients import weight_gradient
+from network.native.grouping import tuples
 from network.native.linear import linear
 from network.native.neighbours import halving_pairs, neighbour_pairs
-from network.native.ranking import rank
+from network.native.ranking import Ranks, rank
 from network.native.rows import sum_rows
+from network.native.voxels import halved_keys, voxel_keys
 
 _TYPES = {torch.float32: 1e-5, torch.bfloat16: 2**-7}
 """Types of rows, and the error of a result that is right, relative to the largest one."""
@@ -97,13 +100,63 @@ def _linear_layers_are_right() -> bool:
     return True
 
 
+def _classes_are_right() -> bool:
+    logits = _numbers(1500, 21)
+    found = best_classes(logits)
+    return found is not None and torch.equal(found[0].long(), logits[:, 1:].argmax(1) + 1) and bool(found[1])
+
+
+def _voxel_keys_are_right() -> bool:
+    points, scans = _numbers(1500, 5), torch.arange(1500) % 3
+    low, extent, cells = (
+        torch.tensor([-2.0, -1.5, -1.0]),
+        torch.tensor([4.0, 3.0, 2.0]),
+        torch.tensor([40.0, 30.0, 9.0]),
+    )
+    found = voxel_keys(points, scans, low, extent, [cells])
+    x, y, z = (((points[:, :3] - low) * cells / extent).floor().long() + (1 << 15)).unbind(1)
+    expected = scans << 48 | y << 32 | x << 16 | z
+    if found is None or not torch.equal(found[0], expected):
+        return False
+    halves = scans << 48 | (y // 2 + (1 << 14)) << 32 | (x // 2 + (1 << 14)) << 16 | (z // 2 + (1 << 14))
+    halved = halved_keys(expected)
+    return halved is not None and torch.equal(halved, halves)
+
+
+def _tuples_are_right() -> bool:
+    columns = torch.arange(4000)[:, None] * torch.tensor([7919, 104729, 31]) % torch.tensor([61, 5, 3])
+    (first,) = rank([columns[:, 0].contiguous()]) or [None]
+    found = None if first is None else tuples(_Grouped(first), list(columns[:, 1:].T))
+    if found is None:
+        return False
+    _, inverse, counts = columns.unique(dim=0, return_inverse=True, return_counts=True)
+    ends = functional.pad(counts.cumsum(0), (1, 0))
+    expected = (inverse, inverse.argsort(stable=True), ends)
+    return all(map(torch.equal, (found.inverse, found.order, found.ends), expected))
+
+
+class _Grouped:
+    """Points by the rank of a number of theirs."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.inverse, self.order, self.ends = ranks.inverse, ranks.order, ranks.ends
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+
 _CHECKS: dict[str, Callable[[], bool]] = {
     "ranks": _ranks_are_right,
     "neighbours": _neighbours_are_right,
     "sums of rows": _row_sums_are_right,
     "gradients of weights": _gradients_are_right,
     "linear layers": _linear_layers_are_right,
+    "classes": _classes_are_right,
+    "voxel keys": _voxel_keys_are_right,
+    "tuples": _tuples_are_right,
 }
+NAMES = tuple(_CHECKS)
+"""What is compared."""
 
 
 def _numbers(rows: int, columns: int) -> Tensor:

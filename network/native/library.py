@@ -165,7 +165,7 @@ def _load() -> Library | None:
                 _tried = True
             else:
                 try:
-                    with compiled(shlex.split(os.environ.get(FLAGS, "")), begins=_say_so) as path:
+                    with compiled(_flags(), begins=_say_so) as path:
                         _library = Library(path)
                         keep_freed_memory()
                         reason = _wrong(_library)
@@ -185,6 +185,13 @@ def _say_so() -> None:
     say_error("native code: compiling it (once; some seconds)")
 
 
+def _flags() -> list[str]:
+    try:
+        return shlex.split(os.environ.get(FLAGS, ""))
+    except ValueError as error:
+        raise UserError(f"the environment variable {FLAGS} is no list of flags: {error}") from None
+
+
 def _wrong(found: Library) -> str | None:
     """Limits the library to the instructions that are asked for, and compares it with plain PyTorch, if need be."""
     level = native_switch()
@@ -192,15 +199,16 @@ def _wrong(found: Library) -> str | None:
         if level not in found.levels:
             raise UserError(f"{SWITCH}={level}: this CPU and its compiler have {', '.join(found.levels)}")
         found.allow(level)
-    if found.remembers("checked"):
-        return None
     from network.native import checks  # here, because it needs this module
 
+    checked = f"checked {', '.join(checks.NAMES)}"  # a later version may compare more
+    if found.remembers(checked):
+        return None
     try:
         wrong = checks.first_wrong()
     except Exception as error:
         return f"{type(error).__name__}: {error}".partition("\n")[0]
     if wrong is not None:
         return f"it computes wrong {wrong}"
-    found.remember("checked")
+    found.remember(checked)
     return None

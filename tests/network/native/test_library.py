@@ -79,6 +79,12 @@ def test_the_instructions_can_be_limited(level, monkeypatch) -> None:
             native.library()
 
 
+def test_flags_of_the_compiler_that_are_no_list(monkeypatch) -> None:
+    monkeypatch.setenv(native.FLAGS, '"')
+    with pytest.raises(UserError, match=r"^the environment variable TWODPASS_NATIVE_FLAGS is no list of flags: "):
+        native.library()
+
+
 @wants_native
 def test_switched_off_for_a_while() -> None:
     found = native.library()
@@ -129,6 +135,9 @@ NOISE = {
     "sums of rows": ("sum_rows", lambda found: found + 0.05 * found.abs().max()),
     "gradients of weights": ("weight_gradient", lambda found: (found[0], found[1] * 1.001)),
     "linear layers": ("linear", lambda found: (found[0].clone().index_fill_(0, torch.tensor([3]), 0), None)),
+    "classes": ("best_classes", lambda found: (found[0].roll(1), found[1])),
+    "voxel keys": ("halved_keys", lambda found: found + 1),
+    "tuples": ("tuples", lambda found: found._replace(order=found.order.flip(0))),
 }
 
 
