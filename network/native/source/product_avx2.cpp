@@ -26,20 +26,7 @@ struct Float32 {
     static TILE_INLINE void add_to(float* at, Sum sum) { _mm256_storeu_ps(at, _mm256_add_ps(_mm256_loadu_ps(at), sum)); }
 };
 
-struct Widened : Float32 {
-    static constexpr int64_t number_bytes = 2;
-
-    static int64_t scratch_bytes(int64_t depth) { return 6 * depth * sizeof(float); }
-
-    static TILE_INLINE const float* row(const native::Product& p, int64_t input, int r) {
-        const uint16_t* from = static_cast<const uint16_t*>(p.features) + input * p.depth;
-        uint32_t* to = static_cast<uint32_t*>(p.scratch) + r * p.depth;
-        for (int64_t c = 0; c < p.depth; ++c) to[c] = static_cast<uint32_t>(from[c]) << 16;
-        return reinterpret_cast<const float*>(to);
-    }
-};
-
 }  // namespace
 
 const native::Kernel native::FLOAT32_AVX2 = kernel<Float32>(native::FLOAT32);
-const native::Kernel native::BFLOAT16_AVX2 = kernel<Widened>(native::FLOAT32);
+const native::Kernel native::BFLOAT16_AVX2 = kernel<Widened<Float32, 6>>(native::FLOAT32);

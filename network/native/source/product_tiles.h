@@ -36,6 +36,22 @@ TILE_INLINE void tile(const typename Isa::Number* const* rows, const typename Is
         for (int v = 0; v < VECTORS; ++v) Isa::add_to(sums[r] + v * Isa::width, total[r][v]);
 }
 
+// The instructions `Float32` for rows in bf16, where a CPU cannot multiply those: at most ROWS rows are widened to fp32
+// before they are multiplied.
+template <class Float32, int ROWS>
+struct Widened : Float32 {
+    static constexpr int64_t number_bytes = 2;
+
+    static int64_t scratch_bytes(int64_t depth) { return ROWS * depth * sizeof(float); }
+
+    static TILE_INLINE const float* row(const native::Product& p, int64_t input, int r) {
+        const uint16_t* from = static_cast<const uint16_t*>(p.features) + input * p.depth;
+        uint32_t* to = static_cast<uint32_t*>(p.scratch) + r * p.depth;
+        for (int64_t c = 0; c < p.depth; ++c) to[c] = static_cast<uint32_t>(from[c]) << 16;
+        return reinterpret_cast<const float*>(to);
+    }
+};
+
 // Fetches the rows of a later tile: they lie anywhere, so the CPU does not foresee them.
 template <class Isa>
 TILE_INLINE void fetch(const native::Product& p, int64_t begin, int64_t end) {
