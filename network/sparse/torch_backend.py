@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from network.ops.linear import needs_gradient
 from network.ops.sums import sum_bags
 from network.sparse.coordinates import STEP_X, STEP_Y, divide, kernel_offsets, pack, unpack
 from network.sparse.layers import SparseBackend, compute_dtype, finish
@@ -82,8 +83,7 @@ class PairMap:
         dtype = compute_dtype(features)
         features, weight = features.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-        tensors = (features, weight, bias, residual)
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        if needs_gradient(features, weight, bias, residual):
             result = _PairConvolution.apply(features, weight, bias, self)
             assert isinstance(result, Tensor)
             return finish(result, residual, slope)

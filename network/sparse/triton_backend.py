@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from network.ops.linear import needs_gradient
 from network.sparse.backend_check import first_wrong, made_up_surface
 from network.sparse.layers import Layer, SparseBackend, compute_dtype, finish
 from network.sparse.triton_geometry import Neighbours, find_children, find_neighbours
@@ -98,8 +99,7 @@ class TritonMap:
         """
         dtype = compute_dtype(features)
         self._check(features, weight, dtype)
-        tensors = [tensor for tensor in (features, weight, bias, residual) if tensor is not None]
-        if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+        if not needs_gradient(features, weight, bias, residual):
             features, weight = features.to(dtype), weight.to(dtype)
             return convolve(features, weight, self.forward, False, bias, residual, slope)
         out = _TritonConvolution.apply(features, weight, bias, self, dtype)
