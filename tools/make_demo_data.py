@@ -76,6 +76,8 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
     given = {field.name: getattr(flags, field.name) for field in fields(DemoOptions)}
     if flags.sweeps and flags.dataset != "nuscenes":
         raise UserError("--sweeps: every scan of SemanticKITTI is a frame of its own; leave --sweeps out")
+    if flags.train_streets and flags.dataset == "nuscenes":
+        raise UserError("--train_streets: every scene of nuScenes is a street of its own; leave --train_streets out")
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     if given["reflectance"] is not None:
         given["reflectance"] = tuple(_share(text) for text in given["reflectance"])

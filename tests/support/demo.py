@@ -91,7 +91,7 @@ def kitti_points(seed, frame=0, **options):
     """Makes the scan of a frame of sequence 00 without its picture, in 0.1 s: (N, 4) float32, in KITTI's order."""
     chosen = replace(DEFAULTS["semantickitti"], seed=seed, **options)
     time = frame * semantickitti.FRAME_TIME
-    street = world.build(seed, semantickitti.TRAIN, chosen.train_frames * semantickitti.FRAME_TIME * world.EGO_SPEED)
+    street = world.build(seed, semantickitti.TRAIN[0], chosen.train_frames * semantickitti.FRAME_TIME * world.EGO_SPEED)
     rng = np.random.default_rng([seed, frame])
     swept = lidar.sweep(street.scene(time), semantickitti.lidar_pose(street, time), lidar_spec(chosen), rng)
     azimuth = np.arctan2(swept.xyz[:, 1], swept.xyz[:, 0]) % (2 * np.pi)

@@ -54,6 +54,13 @@ def test_sweeps_are_of_nuscenes_only(tmp_path, capsys):
     assert make_demo_data.chosen(flags).sweeps == 9
 
 
+def test_streets_are_of_semantickitti_only(tmp_path, capsys):
+    flags = ["--dataset", "nuscenes", "--output", str(tmp_path / "demo"), "--train_streets", "2"]
+    assert make_demo_data.main([*FLAGS, *flags]) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert complaint.startswith("error: --train_streets: ") and not (tmp_path / "demo").exists()
+
+
 @pytest.mark.parametrize("dataset", ["semantickitti", "nuscenes"])
 def test_defaults_are_the_data_sets(dataset):
     usual = make_demo_data.chosen(make_demo_data.parse(["--dataset", dataset, "--workers", "1"]))

@@ -33,7 +33,12 @@ class DemoOptions:
         UserError: a value is outside of its range.
     """
 
-    train_frames: int = _choice(40, "scans in sequence 00, or over the 8 scenes of mini_train", *_between(1, 10000))
+    train_frames: int = _choice(
+        40, "scans in sequence 00 (see --train_streets), or over the 8 scenes of mini_train", *_between(1, 10000)
+    )
+    train_streets: int = _choice(
+        1, "streets over which the training scans are spread: 00, 01 and so on (SemanticKITTI only)", *_between(1, 10)
+    )
     val_frames: int = _choice(10, "scans in sequence 08, or over the 2 scenes of mini_val", *_between(1, 10000))
     test_frames: int = _choice(4, "scans in sequence 11, or over 2 test scenes", *_between(1, 10000))
     beams: int = _choice(32, "lasers of the LiDAR", *_between(2, 256))
@@ -73,13 +78,18 @@ class DemoOptions:
                 raise UserError(f"--reflectance {name}: no such material, did you mean {nearest}?")
             if not 0 <= share <= 1:
                 raise UserError(f"--reflectance {name} has to be from 0 to 1, not {share}; change it")
+        if self.train_frames < self.train_streets:
+            raise UserError(
+                f"--train_streets {self.train_streets}: more streets than --train_frames, which is "
+                f"{self.train_frames}; change one of them"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Returns the options that decide the files' bytes, in the types that JSON returns."""
         chosen = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            if name not in ("workers", "reflectance") and (name, value) != ("sweeps", 0)
+            if name not in ("workers", "reflectance") and (name, value) not in (("sweeps", 0), ("train_streets", 1))
         }
         return {**chosen, "reflectance": dict(self.reflectance)} if self.reflectance else chosen
 

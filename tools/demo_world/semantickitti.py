@@ -1,4 +1,4 @@
-"""Writes what the sensors see on three drives as a SemanticKITTI tree (KITTI odometry format).
+"""Writes what the sensors see on drives through made-up streets as a SemanticKITTI tree (KITTI odometry format).
 
 <output>/<sequence>/velodyne/000000.bin    float32 x, y, z (m), reflectance
                     labels/000000.label    uint32 instance id << 16 | raw semantic id (not in the test sequence)
@@ -32,7 +32,7 @@ from utils.files import whole_file, write_bytes, write_text
 
 Array = NDArray[Any]
 
-TRAIN, VAL, TEST = 0, 8, 11
+TRAIN, VAL, TEST = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10), 8, 11
 FRAME_TIME = 0.2  # seconds; at 8 m/s two frames are 1.6 m apart
 LIDAR_HEIGHT = 1.73  # metres
 
@@ -141,7 +141,7 @@ def write_tree(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Writes sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
+    """Writes sequences 00 (train; more with `train_streets`), 08 (validation) and 11 (test, without labels) below `output`.
 
     Args:
         output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.
@@ -158,7 +158,7 @@ def write_tree(
         return Summary(False, len(frames), note["points"], note["classes"], BENCHMARK_CLASSES)
     for sequence, count in _frames(options).items():
         _write_geometry(output, options, sequence, count)
-    raw_ids: dict[int, set[int]] = {TRAIN: set(), VAL: set(), TEST: set()}
+    raw_ids: dict[int, set[int]] = {sequence: set() for sequence in _frames(options)}
     points = 0
     write = partial(_write_frame, output, options)
     for (sequence, _), (count, found) in map_frames(write, frames, options.workers, progress):
@@ -166,14 +166,18 @@ def write_tree(
         raw_ids[sequence] |= found
     classes = {
         f"{sequence:02d}": sorted({_CLASS_OF[raw] for raw in raw_ids[sequence] if raw in _CLASS_OF})
-        for sequence in (TRAIN, VAL)
+        for sequence in raw_ids
+        if sequence != TEST
     }
     manifest.complete(output, points=points // len(frames), classes=classes)
     return Summary(True, len(frames), points // len(frames), classes, BENCHMARK_CLASSES)
 
 
 def _frames(options: DemoOptions) -> dict[int, int]:
-    return {TRAIN: options.train_frames, VAL: options.val_frames, TEST: options.test_frames}
+    """Returns the number of frames of each sequence; training frames are spread evenly, the first streets get more."""
+    each, more = divmod(options.train_frames, options.train_streets)
+    train = {sequence: each + (n < more) for n, sequence in enumerate(TRAIN[: options.train_streets])}
+    return {**train, VAL: options.val_frames, TEST: options.test_frames}
 
 
 @lru_cache(maxsize=4)

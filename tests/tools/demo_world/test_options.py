@@ -20,11 +20,17 @@ from utils.errors import UserError
         {"image_size": (8, 64)},
         {"vertical_fov": (-20.0, 2.0)},
         {"sweeps": 10},
+        {"train_streets": 11},
+        {"train_streets": 3, "train_frames": 2},
     ],
 )
 def test_senseless_options_are_refused(change):
     with pytest.raises(UserError, match=next(iter(change))):
         DemoOptions(**change)
+
+
+def test_streets_belong_to_the_identity_only_where_there_are_several():
+    assert "train_streets" not in TINY.identity()  # or a data set of an earlier version would count as another one
 
 
 def reflecting(*changes):

@@ -112,6 +112,20 @@ def test_seed_and_sequence_make_other_streets(tiny, tmp_path):
     assert len({one[f"{sequence}/velodyne/000000.bin"] for sequence in ("00", "08", "11")}) == 3
 
 
+def test_training_frames_are_spread_over_streets_of_their_own(tiny, tmp_path):
+    options = DemoOptions(**{**vars(TINY), "train_frames": 6, "train_streets": 4})
+    assert options.identity() == {**TINY.identity(), "train_frames": 6, "train_streets": 4}
+    summary = write_tree(tmp_path, options)
+    files, one = file_bytes(tmp_path), file_bytes(tiny)
+    scans = [name for name in files if name.endswith(".bin")]
+    count = {sequence: sum(name.startswith(sequence) for name in scans) for sequence in ("00", "01", "02", "03")}
+    assert count == {"00": 2, "01": 2, "02": 1, "03": 1} and len(scans) == 6 + 2
+    assert list(summary.classes) == ["00", "01", "02", "03", "08"]
+    assert len({files[f"{sequence}/velodyne/000000.bin"] for sequence in (*count, "08")}) == 5
+    same = [name for name in one if name.startswith(("00/", "08/", "11/"))]
+    assert all(files[name] == one[name] for name in same)
+
+
 def test_points_are_in_kittis_order(short):
     """Beams run from the top, each counter-clockwise from straight ahead: the azimuth wraps once for each."""
     scan = read_scan(short, "08", 0).astype(np.float64)
