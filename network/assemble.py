@@ -109,6 +109,7 @@ def build_voxel_network(config: Config, backend: SparseBackend) -> VoxelNetwork:
         criterion,
         1.0 if training.lambda_lovasz is None else training.lambda_lovasz,
         model.input_dims,
+        model.layer_blocks,
     )
 
 

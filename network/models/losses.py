@@ -123,10 +123,14 @@ class SegmentationLoss(nn.Module):
         return sum(self.terms(logits, labels, lambda_lovasz), logits.new_zeros(()))
 
     def terms(self, logits: Tensor, labels: Tensor, lambda_lovasz: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Computes the two terms of the loss as scalars: (cross-entropy, lambda_lovasz * Lovasz-softmax)."""
+        """Computes the two terms of the loss as scalars: (cross-entropy, lambda_lovasz * Lovasz-softmax).
+
+        With lambda_lovasz 0 the second one is 0 and takes no time: sorting is a good part of a step.
+        """
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            return cross_entropy(logits, labels, self.weights), lambda_lovasz * lovasz_softmax(logits, labels)
+            ce = cross_entropy(logits, labels, self.weights)
+            return ce, lambda_lovasz * lovasz_softmax(logits, labels) if lambda_lovasz else ce.new_zeros(())
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:

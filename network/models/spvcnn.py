@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from network.models.losses import SegmentationLoss
-from network.models.voxel_network import VoxelNetwork
+from network.models.voxel_network import PUBLISHED_BLOCKS, VoxelNetwork
 from network.ops.linear import Linear
 from network.ops.mlp import MLP
 from network.sparse.layers import BatchNorm, SparseBackend
@@ -33,8 +33,9 @@ class SPVCNN(VoxelNetwork):
         criterion: SegmentationLoss,
         lambda_lovasz: float = 1.0,
         input_dims: int = 4,
+        layer_blocks: Sequence[int] = PUBLISHED_BLOCKS,
     ) -> None:
-        super().__init__(channels, num_classes, voxel_size, backend, criterion, lambda_lovasz, input_dims)
+        super().__init__(channels, num_classes, voxel_size, backend, criterion, lambda_lovasz, input_dims, layer_blocks)
         c = channels
         self.point_mlp1 = _point_mlp(c[0], c[4])
         self.point_mlp2 = _point_mlp(c[4], c[6])

@@ -19,6 +19,7 @@ from network.voxels.voxel_pyramid import Pyramid, build_pyramid
 from utils.scan.records import Batch
 
 LEVELS = 5  # strides 1, 2, 4, 8, 16
+PUBLISHED_BLOCKS = (2, 2, 2, 2, 2, 2, 2, 2)  # of the four stages down and the four up
 RELU = 0.0  # a LeakyReLU of slope 0 is a ReLU
 
 
@@ -36,12 +37,11 @@ class Stem(nn.Module):
 
 
 class _Blocks(nn.Sequential):
-    """Two residual blocks, the first of which changes the width."""
+    """The residual blocks of a stage, the first of which changes the width."""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(
-            ResidualBlock(c_in, c_out, RELU, keep_identity=True), ResidualBlock(c_out, c_out, RELU, keep_identity=True)
-        )
+    def __init__(self, c_in: int, c_out: int, count: int) -> None:
+        widths = [c_in] + [c_out] * (count - 1)
+        super().__init__(*(ResidualBlock(width, c_out, RELU, keep_identity=True) for width in widths))
 
     def forward(self, x: Tensor, kernel_map: KernelMap) -> Tensor:  # type: ignore[override]
         for block in self:
@@ -50,12 +50,12 @@ class _Blocks(nn.Sequential):
 
 
 class DownStage(nn.Module):
-    """A stage that leads to the next coarser level: a convolution of size and stride 2, then two residual blocks."""
+    """A stage that leads to the next coarser level: a convolution of size and stride 2, then residual blocks."""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, blocks: int) -> None:
         super().__init__()
         self.reduce = SparseConvNorm(c_in, c_in, 2)
-        self.blocks = _Blocks(c_in, c_out)
+        self.blocks = _Blocks(c_in, c_out, blocks)
 
     def forward(self, x: Tensor, pyramid: Pyramid, level: int) -> Tensor:
         """Computes (V, C_out) features on `level` from (V_fine, C_in) on the next finer level."""
@@ -64,12 +64,12 @@ class DownStage(nn.Module):
 
 
 class UpStage(nn.Module):
-    """A stage that leads back to the next finer level: a transposed convolution, a skip connection, two blocks."""
+    """A stage that leads back to the next finer level: a transposed convolution, a skip connection, then blocks."""
 
-    def __init__(self, c_in: int, c_skip: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_skip: int, c_out: int, blocks: int) -> None:
         super().__init__()
         self.expand = SparseConvNorm(c_in, c_out, 2)
-        self.blocks = _Blocks(c_out + c_skip, c_out)
+        self.blocks = _Blocks(c_out + c_skip, c_out, blocks)
 
     def forward(self, x: Tensor, skip: Tensor, pyramid: Pyramid, level: int) -> Tensor:
         """Computes (V, C_out) features on `level`.
@@ -97,6 +97,7 @@ class VoxelNetwork(SegmentationNetwork):
         criterion: the loss, computed on voxels with the label of each voxel's first point.
         lambda_lovasz: weight of Lovasz-softmax beside the cross-entropy.
         input_dims: numbers per point: 4, or 5 with the age.
+        layer_blocks: 8 numbers of residual blocks: of the four stages down, of the four stages up.
     """
 
     def __init__(
@@ -108,20 +109,21 @@ class VoxelNetwork(SegmentationNetwork):
         criterion: SegmentationLoss,
         lambda_lovasz: float = 1.0,
         input_dims: int = 4,
+        layer_blocks: Sequence[int] = PUBLISHED_BLOCKS,
     ) -> None:
         super().__init__()
         self.voxel_size, self.backend, self.lambda_lovasz = voxel_size, backend, lambda_lovasz
         self.takes_age = input_dims > 4
-        c = channels
+        c, blocks = channels, layer_blocks
         self.stem = Stem(input_dims, c[0])
-        self.stage1 = DownStage(c[0], c[1])
-        self.stage2 = DownStage(c[1], c[2])
-        self.stage3 = DownStage(c[2], c[3])
-        self.stage4 = DownStage(c[3], c[4])
-        self.up1 = UpStage(c[4], c[3], c[5])
-        self.up2 = UpStage(c[5], c[2], c[6])
-        self.up3 = UpStage(c[6], c[1], c[7])
-        self.up4 = UpStage(c[7], c[0], c[8])
+        self.stage1 = DownStage(c[0], c[1], blocks[0])
+        self.stage2 = DownStage(c[1], c[2], blocks[1])
+        self.stage3 = DownStage(c[2], c[3], blocks[2])
+        self.stage4 = DownStage(c[3], c[4], blocks[3])
+        self.up1 = UpStage(c[4], c[3], c[5], blocks[4])
+        self.up2 = UpStage(c[5], c[2], c[6], blocks[5])
+        self.up3 = UpStage(c[6], c[1], c[7], blocks[6])
+        self.up4 = UpStage(c[7], c[0], c[8], blocks[7])
         self.classifier = Linear(c[8], num_classes)
         self.criterion = criterion
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-# (released name, our name); `#` stands for a number that stays the same. The first match counts.
+# (released name, our name); `#` stands for a number that stays the same. The first match counts. "block#" is what
+# `_from_zero` makes of a published number.
 _RENAMES = [
     ("model_3d.voxel_3d_generator.PPmodel.0.", "network_3d.embed_points."),
     ("model_3d.voxel_3d_generator.PPmodel.2.", "network_3d.embed_voxels."),
@@ -46,16 +47,12 @@ _RENAMES = [
     ("stem.4.", "stem.conv2.norm."),
     ("stage#.0.net.0.", "stage#.reduce."),
     ("stage#.0.net.1.", "stage#.reduce.norm."),
-    ("stage#.1.net.0.", "stage#.blocks.0.conv1."),
-    ("stage#.1.net.1.", "stage#.blocks.0.conv1.norm."),
-    ("stage#.1.net.3.", "stage#.blocks.0.conv2."),
-    ("stage#.1.net.4.", "stage#.blocks.0.conv2.norm."),
-    ("stage#.1.downsample.0.", "stage#.blocks.0.shortcut."),
-    ("stage#.1.downsample.1.", "stage#.blocks.0.shortcut.norm."),
-    ("stage#.2.net.0.", "stage#.blocks.1.conv1."),
-    ("stage#.2.net.1.", "stage#.blocks.1.conv1.norm."),
-    ("stage#.2.net.3.", "stage#.blocks.1.conv2."),
-    ("stage#.2.net.4.", "stage#.blocks.1.conv2.norm."),
+    ("stage#.block#.net.0.", "stage#.blocks.#.conv1."),
+    ("stage#.block#.net.1.", "stage#.blocks.#.conv1.norm."),
+    ("stage#.block#.net.3.", "stage#.blocks.#.conv2."),
+    ("stage#.block#.net.4.", "stage#.blocks.#.conv2.norm."),
+    ("stage#.block#.downsample.0.", "stage#.blocks.#.shortcut."),
+    ("stage#.block#.downsample.1.", "stage#.blocks.#.shortcut.norm."),
     ("up#.0.net.0.", "up#.expand."),
     ("up#.0.net.1.", "up#.expand.norm."),
     ("up#.1.#.net.0.", "up#.blocks.#.conv1."),
@@ -70,6 +67,7 @@ _RENAMES = [
     ("point_transforms.2.", "point_mlp3."),
 ]
 _PATTERNS = [(re.compile(re.escape(theirs).replace(r"\#", r"(\d+)")), ours) for theirs, ours in _RENAMES]
+_BLOCK = re.compile(r"^(stage[0-9]\.)([1-9][0-9]{0,2})\.")
 _OLDER_NORM = "bn."  # in older versions of torchsparse BatchNorm was a module around torch's
 _LOSS_BUFFERS = re.compile(r"criterion|ce_loss")
 
@@ -82,12 +80,18 @@ def our_name(released: str) -> str | None:
     """
     if _LOSS_BUFFERS.search(released):
         return None
+    counted = _from_zero(released)
     for pattern, ours in _PATTERNS:
-        if match := pattern.match(released):
-            rest = released[match.end() :].removeprefix(_OLDER_NORM if ours.endswith(".norm.") else "")
+        if match := pattern.match(counted):
+            rest = counted[match.end() :].removeprefix(_OLDER_NORM if ours.endswith(".norm.") else "")
             rest = "weight" if rest == "kernel" else rest
             return ours.replace("#", "{}").format(*match.groups()) + rest
     raise KeyError(released)
+
+
+def _from_zero(released: str) -> str:
+    """Counts the blocks of a published stage down from 0: the first part there is its strided convolution."""
+    return _BLOCK.sub(lambda match: f"{match[1]}block{int(match[2]) - 1}.", released, count=1)
 
 
 def our_layout(released: str, tensor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from network.assemble import build_network, parameter_count
+from network.models.voxel_network import PUBLISHED_BLOCKS
 from tools.documenting.markdown import code, page, table
 from utils.config.loading import load_config
 from utils.config.model import ModelParams
@@ -59,4 +60,5 @@ def _network(config: Config) -> str:
         return f"2DPASS, {len(model.scale_list)} scales x {model.hiden_size} channels"
     name = {"minkowskinet": "MinkowskiNet", "spvcnn": "SPVCNN"}[model.model_architecture]
     widths = [int(model.cr * width) for width in model.layer_num]
-    return f"{name}, voxels of {100 * model.voxel_size:g} cm, {min(widths)} to {max(widths)} channels"
+    blocks = "" if model.layer_blocks == PUBLISHED_BLOCKS else f", blocks {' '.join(map(str, model.layer_blocks))}"
+    return f"{name}, voxels of {100 * model.voxel_size:g} cm, {min(widths)} to {max(widths)} channels{blocks}"

@@ -13,7 +13,10 @@ from utils.config.fields import Channels, Classes, Section, list_of
 MAX_EDGE = 32000  # voxels along an axis: coordinates are packed into 16 bits, sign and neighbours included
 IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where the image branch has a map
 
+MAX_BLOCKS = 64  # of a stage; the deepest published U-Net of this kind has 23
+
 Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
+Blocks = Annotated[int, Field(gt=0, le=MAX_BLOCKS)]
 InputDims = Literal[4, 5]
 Backend = Literal["auto", "torch", "native", "triton", "spconv", "spconv-triton"]
 _INPUT_DIMS = "Numbers per point: 4, x, y, z and intensity; or 5 with the age, for past_scans and past_sweeps."
@@ -67,6 +70,11 @@ class VoxelModelParams(Section):
     )
     layer_num: Annotated[tuple[Channels, ...], list_of(9)] = Field(
         description="Nine widths, to be multiplied by cr: of the stem, of the four stages down, of the four stages up."
+    )
+    layer_blocks: Annotated[tuple[Blocks, ...], list_of(8)] = Field(
+        default=(2, 2, 2, 2, 2, 2, 2, 2),
+        description="Eight numbers of residual blocks: of the four stages down, of the four stages up; MinkUNet34 has "
+        "2, 3, 4, 6, 2, 2, 2, 2.",
     )
     num_classes: Classes = Field(
         validation_alias=AliasChoices("num_classes", "num_class"),

@@ -13,6 +13,7 @@ from network.weights.description import describe
 from tests.conftest import ROOT
 from tests.support.networks import refusal
 from utils.config.loading import load_config
+from utils.config.model import VoxelModelParams
 from utils.config.schema import Config
 from utils.labels import LabelMap
 
@@ -82,6 +83,12 @@ OTHER: dict[str, tuple[str, str | None, tuple[str, ...], tuple[str, ...]]] = {
         ("spatial_shape was 1000, 1000, 60, is 500, 500, 30", "max_volume_space was 50, 50, 2, is 50, 50, 3"),
     ),
     "other widths": ("SPVCNN", CONFIGS["SPVCNN"], ("model_params.cr=0.25",), ("model_params.cr was",)),
+    "more blocks": (
+        "SPVCNN",
+        CONFIGS["SPVCNN"],
+        ("model_params.layer_blocks=[2,3,4,6,2,2,2,2]",),
+        ("layer_blocks was 2, 2, 2, 2, 2, 2, 2, 2, is 2, 3, 4, 6, 2, 2, 2, 2",),
+    ),
     "another size, by --set": ("SPVCNN", None, ("model_params.voxel_size=0.1",), ("voxel_size was 0.05, is 0.1",)),
     "another data set": (
         "2DPASS",
@@ -99,6 +106,14 @@ def test_a_config_that_contradicts_is_refused_with_all_that_differs(described, c
     assert message.startswith("x.ckpt: was trained with another config: ")
     assert all(text in message for text in expected)
     assert ("leave out --config" if path else "--set") in message
+
+
+def test_a_checkpoint_of_a_version_without_numbers_of_blocks_has_two_everywhere(described) -> None:
+    own = described["SPVCNN"]["2dpass"]["description"]["config"]["model_params"]
+    assert own.pop("layer_blocks") == [2] * 8
+    for path in (None, CONFIGS["SPVCNN"]):
+        model = configuration(path, [], described["SPVCNN"], PATH).config.model_params
+        assert isinstance(model, VoxelModelParams) and model.layer_blocks == (2,) * 8
 
 
 @pytest.fixture
