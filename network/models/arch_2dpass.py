@@ -12,7 +12,7 @@ from torch import Tensor
 from network.models.distillation import MSFSKD
 from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
-from network.teachers.resnet34 import ImageBranch
+from network.teachers.teacher import Teacher
 from utils.scan.records import Batch
 
 
@@ -22,7 +22,7 @@ class Arch2DPASS(SegmentationNetwork):
     `predict` calls the 3D network alone and never reads an image.
     """
 
-    def __init__(self, network_3d: Network3D, image_branch: ImageBranch, distillation: MSFSKD) -> None:
+    def __init__(self, network_3d: Network3D, image_branch: Teacher, distillation: MSFSKD) -> None:
         super().__init__()
         self.network_3d, self.backend, self.takes_age = network_3d, network_3d.backend, network_3d.takes_age
         self.image_branch = image_branch
@@ -55,11 +55,9 @@ class Arch2DPASS(SegmentationNetwork):
         Raises:
             ValueError: the batch has no images.
         """
-        if batch.images is None:
-            raise ValueError("2DPASS trains with images; this batch has none")
         voxels = self.network_3d.voxelize(batch)
         features = self.network_3d(voxels)
-        image_features = self.image_branch(batch.images, batch.scan_ids[batch.visible], batch.pixels[batch.visible])
+        image_features = self.image_branch.at_points(batch)
         point_losses = self.network_3d.point_losses(features.logits, batch)
         distilled = self.distillation(features.voxel_features, voxels, image_features, batch)
         total = point_losses["loss"] + sum(distilled.values())

@@ -16,6 +16,8 @@ from network.ops.distinct import Ranking, collect
 from network.ops.sums import RowSum
 from network.sparse.layers import NormOfFew
 from network.teachers.grid_convolution import convolve_at
+from network.teachers.teacher import Teacher
+from utils.scan.records import Batch
 
 Normalizer = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of R, G and B, for values 0..1."""
@@ -128,7 +130,7 @@ def _cells(feature_map: Tensor, image_height: int, image_ids: Tensor, pixels: Te
     return (image_ids * h + cell[:, 0]) * w + cell[:, 1]
 
 
-class ImageBranch(nn.Module):
+class ImageBranch(Teacher):
     """A ResNet-34 with the first convolution at stride 1, and a decoder to C channels at each scale.
 
     Args:
@@ -175,6 +177,18 @@ class ImageBranch(nn.Module):
         if images.dtype != torch.uint8:
             return images
         return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
+
+    def at_points(self, batch: Batch) -> dict[int, Tensor]:
+        """Computes scale -> (M, C) features of the points that have a pixel.
+
+        Raises:
+            ValueError: the batch has no images, or they differ in size.
+        """
+        if batch.images is None:
+            raise ValueError("2DPASS trains with images; this batch has none")
+        if any(size != tuple(batch.images.shape[2:]) for size in batch.image_sizes):
+            raise ValueError("images of one batch differ in size; crop them with dataset_params.bottom_crop")
+        return self(batch.images, batch.scan_ids[batch.visible], batch.pixels[batch.visible])
 
     def forward(self, images: Tensor, image_ids: Tensor, pixels: Tensor) -> dict[int, Tensor]:
         """Computes the features at some pixels of the images, for each scale.

@@ -29,10 +29,11 @@ def pack(samples: Sequence[Sample], with_images: bool, input_dims: int = 4) -> P
         input_dims: columns of the points: 4, or 5 with their age.
 
     Returns:
-        The batch, on the CPU. Pixels are truncated to whole rows and columns.
+        The batch, on the CPU. Pixels are truncated to whole rows and columns. Images smaller than the largest lie in
+        the upper left corner, with black around them.
 
     Raises:
-        ValueError: an image is wanted but a sample has none, or the images differ in size.
+        ValueError: an image is wanted but a sample has none.
     """
     scans = [sample.scan for sample in samples]
     whole = [sample.whole for sample in samples if sample.whole is not None]
@@ -55,6 +56,7 @@ def pack(samples: Sequence[Sample], with_images: bool, input_dims: int = 4) -> P
         tuple(scan.frame for scan in whole),
         tuple(len(scan.labels) for scan in whole),
         tuple(map(len, outside)),
+        _image_sizes(scans) if with_images else (),
     )
     parts = {name: batch.tensor(name).numpy() for name in places}
     _fill_points(parts["points"], scans)
@@ -72,15 +74,18 @@ def _shapes_of_images(scans: Sequence[Scan], visible: int) -> _Shapes:
     images = [scan.image for scan in scans if scan.image is not None]
     if len(images) < len(scans):
         raise ValueError("images are wanted, but a scan was read without one")
-    if len({image.shape for image in images}) > 1:
-        raise ValueError("images of one batch differ in size; crop them with dataset_params.bottom_crop")
-    height, width, channels = images[0].shape
+    height, width, channels = np.max([image.shape for image in images], axis=0).tolist()
     dtype = torch.int16 if max(height, width) <= torch.iinfo(torch.int16).max else torch.int32
     return {
         "visible": (torch.int32, (visible,)),
         "pixels": (dtype, (visible, 2)),
         "images": (torch.uint8, (len(scans), channels, height, width)),
     }
+
+
+def _image_sizes(scans: Sequence[Scan]) -> tuple[tuple[int, int], ...]:
+    shapes = [scan.image.shape for scan in scans if scan.image is not None]
+    return tuple((height, width) for height, width, _ in shapes)
 
 
 def _shapes_of_whole(total: int, outside: int) -> _Shapes:
@@ -120,7 +125,10 @@ def _fill_images(parts: dict[str, NDArray], scans: Sequence[Scan], visible: Sequ
     _fill(parts["pixels"], [scan.pixels.take(rows, axis=0) for scan, rows in zip(scans, visible, strict=True)])
     for part, scan in zip(parts["images"], scans, strict=True):
         assert scan.image is not None
-        part[:] = scan.image.transpose(2, 0, 1)
+        height, width, _ = scan.image.shape
+        part[:, :height, :width] = scan.image.transpose(2, 0, 1)
+        part[:, height:] = 0
+        part[:, :height, width:] = 0
 
 
 def _fill_whole(parts: dict[str, NDArray], whole: Sequence[WholeScan], outside: Sequence[NDArray[np.int64]]) -> None:

@@ -59,6 +59,7 @@ class PackedBatch:
         lengths: B numbers of points.
         frames: which sweeps the whole scans are; empty in training.
         whole_lengths, outside_lengths: B numbers of points of the files, and of those outside.
+        image_sizes: as in `Batch`.
     """
 
     memory: Tensor
@@ -67,6 +68,7 @@ class PackedBatch:
     frames: tuple[Frame, ...] = ()
     whole_lengths: tuple[int, ...] = ()
     outside_lengths: tuple[int, ...] = ()
+    image_sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_scans(self) -> int:
@@ -97,6 +99,7 @@ class PackedBatch:
             lengths=self.lengths,
             whole=there._whole(points) if self.frames else (),
             views=views,
+            image_sizes=self.image_sizes,
         )
 
     def _pixels(self) -> tuple[Tensor, Tensor]:

@@ -230,10 +230,13 @@ class Batch:
         visible: (M,) int64, the rows of `points` that have a pixel; ascending. They are computed on the host: if a GPU
             computed them, the host would have to wait for their number.
         images: (B, 3, H, W) uint8 RGB, or float32 if normalised already; None if no images are used. As uint8 they are
-            a quarter of the size; the image branch normalises them.
+            a quarter of the size; the image branch normalises them. One that is smaller than the others lies in the
+            upper left corner, with black around it.
         lengths: B numbers of points, one per scan.
         whole: the B scans as on disk (evaluation), or empty (training).
         views: (B, V, 3, 4) float32 affine maps of the V test-time views, or None.
+        image_sizes: B pairs (height, width), the sizes of the images in pixels; empty: all are H x W, or there are
+            none.
     """
 
     points: Tensor
@@ -245,6 +248,7 @@ class Batch:
     lengths: tuple[int, ...]
     whole: tuple[WholeScan, ...] = field(default=())
     views: Tensor | None = None
+    image_sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_scans(self) -> int:

@@ -49,11 +49,20 @@ def test_without_images_there_are_no_pixels(make_scan):
     assert batch.visible.shape == (0,) and batch.visible.dtype == torch.int64
 
 
-def test_images_must_be_there_and_of_one_size(make_scan):
+def test_images_must_be_there(make_scan):
     with pytest.raises(ValueError, match="without one"):
         collate([Sample(replace(make_scan(), image=None))], with_images=True)
-    with pytest.raises(ValueError, match="differ in size"):
-        collate([Sample(make_scan()), Sample(make_scan(width=41))], with_images=True)
+
+
+def test_images_of_several_sizes_lie_in_the_upper_left_corner(make_scan):
+    scans = [make_scan(), replace(make_scan(width=41), image=make_scan(width=41).image[:17])]
+    batch = collate([Sample(scan) for scan in scans], with_images=True)
+    assert batch.images is not None and batch.images.shape == (2, 3, 24, 41)
+    assert batch.image_sizes == ((24, 40), (17, 41))
+    for image, scan in zip(batch.images.permute(0, 2, 3, 1).numpy(), scans, strict=True):
+        height, width, _ = scan.image.shape
+        assert np.array_equal(image[:height, :width], scan.image)
+        assert image.sum(dtype=np.int64) == scan.image.sum(dtype=np.int64)  # black around it
 
 
 def test_evaluation_batch(golden_sequences, label_map):

@@ -143,6 +143,7 @@ def corner(batch: Batch, points: int = 1000, size: int = 64) -> Batch:
         pixels=pixels,
         visible=torch.nonzero(pixels[:, 0] >= 0)[:, 0],
         images=None if batch.images is None else batch.images[:1, :, :size, :size],
+        image_sizes=(),
         lengths=(int(kept.sum()),),
         # Only the donors are looked at.
         whole=() if whole is None else (replace(whole, donor=torch.zeros_like(whole.donor[:1])),),
