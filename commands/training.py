@@ -10,7 +10,8 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from commands.data import open_data, with_past
-from dataloader.datamodule import DataModule
+from dataloader.datamodule import DataModule, expected_scans
+from dataloader.datasets.chosen import frame_list
 from dataloader.experiment import Experiment
 from dataloader.opening import Sources
 from dataloader.sampler import steps_per_epoch
@@ -28,8 +29,8 @@ from network.weights.widening import load_to_fine_tune, refuse_narrower
 from utils.command.devices import is_first_process, say_first
 from utils.config.loading import save_config
 from utils.config.schedules import WarmCosineParams
-from utils.files import remove_partials
-from utils.results.run_folder import only_training_in, training_folder
+from utils.files import remove_partials, write_text
+from utils.results.run_folder import TRAINING_SCANS, only_training_in, training_folder
 from utils.results.run_settings import Settings, check_settings, config_settings
 
 
@@ -148,15 +149,24 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
     assert data.training_set is not None
     remove_partials(folder)  # of a run that was killed while it wrote
     save_config(config, folder / "config.yaml")
+    if (fraction := config.dataset_params.label_fraction) is not None:
+        write_text(folder / TRAINING_SCANS, frame_list(data.training_set.frames()))
+        say_first(
+            f"dataset_params.label_fraction {fraction:g}: {len(data.training_set)} scans are trained on, those listed "
+            f"in {folder / TRAINING_SCANS}"
+        )
     say_first(
         f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
         f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans"
         f"{with_past(config)}; run folder {folder}"
     )
-    expected, found = config.dataset_params.training_size, len(data.training_set)
+    params = config.dataset_params
+    expected, found = expected_scans(params), len(data.training_set)
     per_step = isinstance(config.train_params.lr_scheduler, WarmCosineParams)
     if per_step and expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
         say_first(
-            f"note: dataset_params.training_size is {expected}, {found} training scans were found; "
+            f"note: dataset_params.training_size is {params.training_size}"
+            f"{'' if params.label_fraction is None else f' ({expected} with label_fraction)'}, {found} training scans "
+            "were found; "
             "the per-step learning-rate schedule is as long as training_size says (null: as long as the scans found)"
         )

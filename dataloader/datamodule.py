@@ -14,6 +14,7 @@ from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, severities_of
 from dataloader.catalogue import data_set_of
 from dataloader.dataset import SegmentationDataset
+from dataloader.datasets.chosen import chosen_number
 from dataloader.datasets.past_sweeps import refuse_lone_scans
 from dataloader.datasets.source import Source
 from dataloader.experiment import Experiment
@@ -21,7 +22,7 @@ from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unus
 from dataloader.opening import DEBUG_ITEMS, Sources, has_images, open_sources, refuse_too_few
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
-from utils.config.data import CorruptionAugmentation, PointImageDataset, SemanticKITTIImages
+from utils.config.data import CorruptionAugmentation, DatasetParams, PointImageDataset, SemanticKITTIImages
 from utils.config.loaders import LoaderParams
 from utils.config.schema import Config
 from utils.errors import UserError
@@ -101,7 +102,7 @@ class DataModule:
             self.training_set = make(source=sources.training, augment=_augmentation(config, self.images))
             self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
             refuse_unlabelled(self.training_set, "train_data_loader")
-            size = len(self.training_set) if debug or data.training_size is None else data.training_size
+            size = len(self.training_set) if debug else expected_scans(data) or len(self.training_set)
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
 
     @staticmethod
@@ -162,6 +163,13 @@ class DataModule:
             generator=torch.Generator(),  # of the loader processes; else the network's dice would be thrown for them
             worker_init_fn=start_worker,
         )
+
+
+def expected_scans(data: DatasetParams) -> int | None:
+    """Returns how many scans a config expects to train on; None: they are to be counted."""
+    if data.training_size is None or data.label_fraction is None:
+        return data.training_size
+    return chosen_number(data.training_size, data.label_fraction)
 
 
 def _augmentation(config: Config, images: bool) -> AugmentOptions:

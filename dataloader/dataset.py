@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,11 +14,12 @@ from dataloader.augment.image import bottom_crop, color_jitter, flip_horizontall
 from dataloader.augment.mixing import mix_instances
 from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, apply_corruption, draw_corruption
+from dataloader.datasets.chosen import fingerprint
 from dataloader.datasets.past_sweeps import PastSweep, SourceWithPast
 from dataloader.datasets.source import Source
 from utils.errors import UserError
 from utils.scan.evaluation import evaluation_sample
-from utils.scan.records import Rows, Sample, Scan, constant
+from utils.scan.records import Frame, Rows, Sample, Scan, constant
 from utils.scan.views import random_views
 from utils.scan.volume import in_volume, past_in_volume
 
@@ -62,10 +62,11 @@ class SegmentationDataset(Dataset[Sample]):
 
     def fingerprint(self) -> str:
         """Describes which scans these are: their number, and a digest of their names in order."""
-        digest = hashlib.sha256()
-        for frame in map(self.source.frame, range(self._length)):
-            digest.update(f"{frame.sequence}/{frame.name}\n".encode())
-        return f"{self._length} ({digest.hexdigest()[:8]})"
+        return fingerprint(self.frames())
+
+    def frames(self) -> list[Frame]:
+        """Lists which scans these are."""
+        return [self.source.frame(index) for index in range(self._length)]
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Makes item `index` of epoch 0, or item (epoch, index).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dataloader.catalogue import data_set_of, request
+from dataloader.datasets.chosen import choose
 from dataloader.datasets.data_set import Part
 from dataloader.datasets.past_sweeps import refuse_lone_scans
 from dataloader.datasets.source import Source
@@ -23,7 +24,7 @@ class Sources:
 
     Attributes:
         evaluated: those to validate or to test on.
-        training: those to train on; None for a test.
+        training: those to train on, a part of them with `dataset_params.label_fraction`; None for a test.
     """
 
     evaluated: Source
@@ -55,7 +56,7 @@ def open_sources(
     part = "trainval" if config.train_params.trainval else "train"
     wanted = request(config, part, data.train_data_loader, label_map, images and has_images(config), debug)
     refuse_lone_scans(data, training := data_set.open(wanted))
-    return Sources(evaluated, training)
+    return Sources(evaluated, training if data.label_fraction is None else choose(training, data.label_fraction))
 
 
 def has_images(config: Config) -> bool:

@@ -164,3 +164,18 @@ def test_a_run_of_another_length_goes_on_as_if_it_always_had_it(run_main, kill_i
     assert "note: changed since this run was begun, and taken as it is now: " in printed
     assert all(text.partition("=")[0] in printed for text in change)
     assert ("the learning rate goes on where it would be after 2 of" in printed) == (case != "no matter")
+
+
+def test_a_training_on_few_labels_lists_its_scans_and_stays_one(run_main, capsys) -> None:
+    few = ("dataset_params.label_fraction=0.3", "dataset_params.training_size=null", "train_params.max_num_epochs=1")
+    assert run_main("--baseline_only", "--seed", "1", settings=few) == 0
+    (listed,) = (RUN / "training_scans.txt").read_text().splitlines()
+    assert listed in ("00/000000", "00/000001", "00/000002")
+    content = load(RUN / "last.ckpt")
+    assert content["global_step"] == 1 and content["2dpass"]["settings"]["training scans"].startswith("1 (")
+    assert run_main("--baseline_only", "--log_dir", "other", "--seed", "2", settings=few) == 0
+    assert Path("logs/SemanticKITTI/other/version_0/training_scans.txt").read_text() == f"{listed}\n"
+    more = (few[0].replace("0.3", "0.7"), *few[1:-1], "train_params.max_num_epochs=2")
+    assert run_main("--baseline_only", "--checkpoint", "last", settings=more) == 2
+    assert "dataset_params.label_fraction was 0.3, is 0.7" in capsys.readouterr().err
+    assert (RUN / "training_scans.txt").read_text() == f"{listed}\n"

@@ -15,6 +15,7 @@ from utils.config.fields import (
     PastSweeps,
     PointCount,
     PositiveInt,
+    PositiveShare,
     Section,
     Share,
     Step,
@@ -58,7 +59,16 @@ class DatasetParams(Section):
         default=None,
         description=(
             "Number of training scans, for the length of CosineAnnealingWarmRestarts (the other schedules count "
-            "epochs); null: the scans are counted, as with --debug."
+            "epochs), before label_fraction; null: the scans are counted, as with --debug."
+        ),
+    )
+    label_fraction: PositiveShare | None = Field(
+        default=None,
+        description=(
+            "Share of the training scans that are trained on, above 0; null: all. They are chosen evenly along all "
+            "sequences, at least one, whatever --seed is, a smaller share out of a larger one, and are listed in "
+            "training_scans.txt of the run. The past scans of a chosen one give their points, and their labels if they "
+            "are chosen, too."
         ),
     )
     dataset_type: str = Field(description="Content of an item; each kind of data set has its own names.")

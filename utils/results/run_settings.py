@@ -65,6 +65,7 @@ RULES: dict[str, Rule] = {
     "train_params.sync_batchnorm": Rule.NOTE,
     # the data
     "dataset_params.training_size": Rule.NOTE,
+    "dataset_params.label_fraction": Rule.REFUSE,  # a training on few labels stays one
     "dataset_params.dataset_type": Rule.NOTE,
     "dataset_params.pc_dataset_type": Rule.REFUSE,
     "dataset_params.version": Rule.TAKE,  # see "training scans"
