@@ -19,6 +19,7 @@ from dataloader.datasets.past_sweeps import refuse_lone_scans
 from dataloader.datasets.source import Source
 from dataloader.experiment import Experiment
 from dataloader.first_look import measure_usable, refuse_unlabelled, refuse_unusable
+from dataloader.mixing import mixing_of
 from dataloader.opening import DEBUG_ITEMS, Sources, has_images, open_sources, refuse_too_few
 from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
@@ -99,7 +100,8 @@ class DataModule:
         self.statistics: Statistics | None = None
         if sources.training is not None:
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
-            self.training_set = make(source=sources.training, augment=_augmentation(config, self.images))
+            augment = _augmentation(config, self.images, label_map)
+            self.training_set = make(source=sources.training, augment=augment)
             self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
             refuse_unlabelled(self.training_set, "train_data_loader")
             size = len(self.training_set) if debug else expected_scans(data) or len(self.training_set)
@@ -172,7 +174,7 @@ def expected_scans(data: DatasetParams) -> int | None:
     return chosen_number(data.training_size, data.label_fraction)
 
 
-def _augmentation(config: Config, images: bool) -> AugmentOptions:
+def _augmentation(config: Config, images: bool, label_map: LabelMap) -> AugmentOptions:
     data = config.dataset_params
     loader = data.train_data_loader
     options = AugmentOptions(
@@ -182,7 +184,7 @@ def _augmentation(config: Config, images: bool) -> AugmentOptions:
         translate=loader.transform_aug,
         dropout=loader.dropout_aug,
         past_labels=data.past_labels,
-        mix_instances=data.dataset_type == "point_image_dataset_mix_semkitti",
+        mixing=mixing_of(config, label_map),
     )
     if (wanted := data.corruption_aug) is not None:
         options = replace(options, corruption=_corruption(wanted, data_set_of(config).sensor))

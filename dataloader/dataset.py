@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dataloader.augment.geometry import augment_points, drop_points
 from dataloader.augment.image import bottom_crop, color_jitter, flip_horizontally, random_left
-from dataloader.augment.mixing import mix_instances
+from dataloader.augment.mixing import NOTHING, mix_instances
 from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, apply_corruption, draw_corruption
 from dataloader.datasets.chosen import fingerprint
@@ -19,7 +19,7 @@ from dataloader.datasets.past_sweeps import PastSweep, SourceWithPast
 from dataloader.datasets.source import Source
 from utils.errors import UserError
 from utils.scan.evaluation import evaluation_sample
-from utils.scan.records import Frame, Rows, Sample, Scan, constant
+from utils.scan.records import Frame, Rows, Sample, Scan
 from utils.scan.views import random_views
 from utils.scan.volume import in_volume, past_in_volume
 
@@ -82,17 +82,28 @@ class SegmentationDataset(Dataset[Sample]):
         return self._training_item(index, self.augment, np.random.default_rng([self.seed, epoch, index]))
 
     def _training_item(self, index: int, options: AugmentOptions, rng: np.random.Generator) -> Sample:
+        chosen = NOTHING if options.mixing is None else options.mixing.choose(rng)
         camera = int(rng.integers(self.source.num_cameras)) if self.source.num_cameras else None
         scan = self._cropped_and_dropped(index, camera, options, rng)
         if len(scan) == 0:
             raise self.nothing_inside(self.source.read(index, None))
         if scan.image is not None:
             scan = _augment_image(scan, options, rng)
+        for pair in chosen.pairs:
+            scan = pair.mix(scan, lambda: self._cropped_and_dropped(self._another(index, rng), None, options, rng), rng)
         scan = augment_points(scan, options, rng)
-        if options.mix_instances:
+        if chosen.instances:
             other = self._cropped_and_dropped(int(rng.integers(self._length)), None, options, rng)
             scan = mix_instances(scan, augment_points(other, options, rng))
+        if options.mixing is not None and not options.past_labels:
+            scan = replace(scan, labels=np.where(scan.ages == 0, scan.labels, np.uint8(0)))
         return Sample(scan)
+
+    def _another(self, index: int, rng: np.random.Generator) -> int:
+        """Draws the number of another scan; of one scan there is no other."""
+        if self._length == 1:
+            return index
+        return (index + 1 + int(rng.integers(self._length - 1))) % self._length
 
     def _cropped_and_dropped(
         self, index: int, camera: int | None, options: AugmentOptions, rng: np.random.Generator
@@ -117,10 +128,9 @@ class SegmentationDataset(Dataset[Sample]):
 
     def _past_scan(self, sweep: PastSweep, options: AugmentOptions, corrupt: Corrupt | None) -> Scan:
         """Reads a past sweep for training; it is corrupted as the current one is, by draws of its own."""
-        # Instances come with the labels: those to be mixed in are wanted in any case.
-        scan = self._read_past(sweep, options.past_labels or options.mix_instances)
-        scan = sweep.moved(scan if corrupt is None else corrupt(scan))
-        return scan if options.past_labels else replace(scan, labels=constant(np.uint8(0), len(scan)))
+        # Labels and instances say what is to be mixed in; the labels that are not wanted go when that is done.
+        scan = self._read_past(sweep, options.past_labels or options.mixing is not None)
+        return sweep.moved(scan if corrupt is None else corrupt(scan))
 
     def _inside(self, scan: Scan) -> NDArray[np.bool_]:
         return in_volume(scan.xyz, self.low, self.high)

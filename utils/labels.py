@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,6 +136,11 @@ class LabelMap:
         """
         known = self.to_learning != UNKNOWN
         return replace(self, to_learning=np.where(known, self.to_learning, 0).astype(np.uint8))
+
+    def classes_called(self, names: Collection[str]) -> tuple[int, ...]:
+        """Returns the learning ids, without the ignored 0, of the classes whose raw id in `to_raw` has such a name."""
+        raw = self.to_raw.tolist()
+        return tuple(learning for learning in range(1, len(raw)) if self.raw_names[raw[learning]] in names)
 
     def learning_ids(self, raw: NDArray[np.unsignedinteger], path: str | Path) -> NDArray[np.uint8]:
         """Looks up the learning ids of raw ids in one table.

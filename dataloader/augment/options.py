@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dataloader.augment.mixing import Mixing
 from dataloader.augment.weather import CorruptionOptions
 
 
@@ -17,7 +18,7 @@ class AugmentOptions:
         scale: multiply x and y by one factor U(0.95, 1.05) (`scale_aug`).
         translate: move by N(0, 0.1) metres per axis (`transform_aug`).
         dropout: drop a share U(0, 0.2) of the points (`dropout_aug`).
-        mix_instances: append the instances of a second random scan (`point_image_dataset_mix_semkitti`).
+        mixing: mix in points of other scans (`mixing`, or `point_image_dataset_mix_semkitti`); None for none.
         bottom_crop: (width, height) of the image crop, pixels; None leaves the image as it is.
         color_jitter: strength of the brightness, contrast and saturation jitter; None for none.
         flip2d: probability of a horizontal flip of the image, 0..1.
@@ -30,7 +31,7 @@ class AugmentOptions:
     scale: bool = False
     translate: bool = False
     dropout: bool = False
-    mix_instances: bool = False
+    mixing: Mixing | None = None
     bottom_crop: tuple[int, int] | None = None
     color_jitter: tuple[float, float, float] | None = None
     flip2d: float = 0.0

@@ -74,6 +74,8 @@ class DataSet:
         open_corrupted: gives the scans in one folder of a corrupted validation set. The arguments are the request for
             the clean scans, the folder, the name of the subset, and what opens the clean scans, should it need them;
             raises UserError where a scan has no labels or the folder is of other scans. None: there are no such sets.
+        things: names of the raw ids that are countable objects, for the mixing of scans; empty: there are none.
+        has_instances: whether its scans tell one object from another (`Scan.instances`).
     """
 
     sensor: Sensor
@@ -82,6 +84,8 @@ class DataSet:
     open: Callable[[Request], Source]
     prediction_format: Callable[[Request, bool], PredictionFormat]
     open_corrupted: Callable[[Request, Path, str, Callable[[], Source]], CorruptedSource] | None = None
+    things: tuple[str, ...] = ()
+    has_instances: bool = True
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from dataloader.augment.mixing import INSTANCE_MIX
 from dataloader.augment.options import AugmentOptions
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.semantickitti.source import SemanticKITTI
@@ -14,7 +15,7 @@ from dataloader.sampler import EpochSampler
 from utils.scan.records import Sample
 
 LOW, HIGH = (-50, -50, -4), (50, 50, 2)
-ALL = AugmentOptions(True, True, True, True, True, True, (200, 80), (0.4, 0.4, 0.4), 0.5)
+ALL = AugmentOptions(True, True, True, True, True, INSTANCE_MIX, (200, 80), (0.4, 0.4, 0.4), 0.5)
 
 
 @pytest.fixture(scope="module")

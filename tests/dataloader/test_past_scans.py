@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from dataloader.augment.mixing import INSTANCE_MIX
 from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, apply_corruption
 from dataloader.datamodule import DataModule
@@ -26,7 +27,7 @@ from utils.scan.sensor import SEMANTICKITTI
 LOW, HIGH = (-16, -16, -4), (16, 16, 2)
 CAMERA = AugmentOptions(bottom_crop=(48, 24), color_jitter=(0.4, 0.4, 0.4), flip2d=0.5)
 TURNED = AugmentOptions(rotate=True, flip=True, scale=True, translate=True)
-ALL = replace(CAMERA, rotate=True, flip=True, scale=True, translate=True, dropout=True, mix_instances=True)
+ALL = replace(CAMERA, rotate=True, flip=True, scale=True, translate=True, dropout=True, mixing=INSTANCE_MIX)
 COLUMNS = ("xyz", "intensity", "labels", "instances", "index", "pixels", "ages")
 CONFIGS = Path(__file__).parents[2] / "config"
 
@@ -94,7 +95,7 @@ def test_points_of_every_scan_are_dropped_by_draws_of_their_own(root) -> None:
 
 
 def test_instances_are_mixed_in_with_their_own_past(root) -> None:
-    options = AugmentOptions(mix_instances=True)
+    options = AugmentOptions(mixing=INSTANCE_MIX)
     plain, ages = items(root, AugmentOptions()), set()
     for epoch in range(3):
         scan = items(root, options)[epoch, 4].scan
@@ -111,7 +112,7 @@ def test_instances_are_mixed_in_with_their_own_past(root) -> None:
 @pytest.mark.parametrize("mix", [False, True])
 def test_labels_of_past_points_can_be_left_out_of_the_training(root, mix) -> None:
     """Without them, the instances to be mixed in are found all the same."""
-    options = AugmentOptions(mix_instances=mix, past_labels=False)
+    options = AugmentOptions(mixing=INSTANCE_MIX if mix else None, past_labels=False)
     scan, labelled = items(root, options)[2, 4].scan, items(root, replace(options, past_labels=True))[2, 4].scan
     assert equal(scan, labelled, ("xyz", "ages", "instances") if mix else ("xyz", "ages"))
     assert not scan.labels[scan.ages > 0].any() and labelled.labels[scan.ages > 0].all()
@@ -219,7 +220,7 @@ def test_a_batch_of_one_scan_each_has_ages_of_zero(golden_sequences, label_map) 
 
 
 def test_the_debug_limit_is_of_scans_and_not_of_their_past(root) -> None:
-    data = items(root, AugmentOptions(mix_instances=True), limit=4)
+    data = items(root, AugmentOptions(mixing=INSTANCE_MIX), limit=4)
     assert len(data) == 4 and set(data[3].scan.ages.tolist()) == {0, 1, 2}
 
 

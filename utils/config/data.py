@@ -24,6 +24,7 @@ from utils.config.fields import (
     list_of,
 )
 from utils.config.loaders import TrainingLoader, ValidationLoader
+from utils.config.mixing import MixingParams
 from utils.corruptions import DRAWN
 
 CORRUPTIONS = tuple(DRAWN)
@@ -122,6 +123,9 @@ class DatasetParams(Section):
     corruption_aug: CorruptionAugmentation | None = Field(
         default=None, description="Corruption of training scans; null: none."
     )
+    mixing: MixingParams | None = Field(
+        default=None, description="Mixing of training scans with points of other training scans; null: none."
+    )
     train_data_loader: TrainingLoader = Field(description="The loader of the training scans.")
     val_data_loader: ValidationLoader = Field(description="The loader of validation and test.")
 
@@ -208,6 +212,9 @@ class DatasetParams(Section):
         return counts
 
 
+MIX_SEMKITTI = "point_image_dataset_mix_semkitti"
+
+
 class PointImageDataset(DatasetParams):
     """The keys that the data sets with points of a volume and a camera image share."""
 
@@ -254,6 +261,16 @@ class SemanticKITTIImages(PointImageDataset):
     bottom_crop: Annotated[tuple[Multiple16, Multiple16], list_of(2)] = Field(
         description="Width and height in pixels of the training crop, cut from the bottom of the image."
     )
+
+    @check("mixing")
+    @classmethod
+    def _mixing_is_said_once(cls, mixing: MixingParams | None, info: ValidationInfo) -> MixingParams | None:
+        if mixing is not None and info.data.get("dataset_type") == MIX_SEMKITTI:
+            raise ValueError(
+                f"and dataset_type {MIX_SEMKITTI}, which means mixing: {{instance_mix: {{chance: 1}}}}, exclude each "
+                "other; take dataset_type point_image_dataset_semkitti, and instance_mix if it is wanted"
+            )
+        return mixing
 
 
 class NuScenesImages(PointImageDataset):

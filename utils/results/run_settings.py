@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
     "dataset_params.past_labels": Rule.NOTE,
     "dataset_params.seg_labelweights": Rule.NOTE,
     "dataset_params.corruption_aug": Rule.NOTE,
+    "dataset_params.mixing": Rule.NOTE,
     "dataset_params.past_predictions": Rule.NOTE,
     "dataset_params.past_steps": Rule.NOTE,
     "dataset_params.color_jitter": Rule.NOTE,

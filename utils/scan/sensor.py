@@ -28,6 +28,7 @@ class Sensor:
         ground_height: height z of flat ground below the sensor on its vehicle, metres.
         own_car: half the edge, metres, of the square around the sensor in which points are returns of its own vehicle,
             which are left out of past scans; 0: there are none.
+        cut: lowest and highest elevation, degrees, of the bands that LaserMix cuts its scans into; None: of its beams.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Sensor:
     ordered: bool = False
     ground_height: float = -1.73
     own_car: float = 0.0
+    cut: tuple[float, float] | None = None
+
+    @property
+    def bands(self) -> tuple[float, float]:
+        """The lowest and the highest elevation of LaserMix's bands, degrees."""
+        return self.cut or (self.bottom, self.top)
 
     @property
     def picture_edges(self) -> tuple[float, float]:
@@ -71,6 +78,7 @@ NUSCENES = Sensor(
     margin=(10.67 + 30.67) / 31 / 2,  # half the angle between two beams: each beam is in the middle of its row
     ground_height=-1.84,
     own_car=1.0,
+    cut=(-30.0, 10.0),
 )
 """Velodyne HDL-32E with the 16 classes of nuScenes-lidarseg."""
 

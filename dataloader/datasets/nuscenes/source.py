@@ -308,6 +308,14 @@ def _open_corrupted(wanted: Request, folder: Path, name: str, clean: Callable[[]
     return CorruptedNuScenes(folder, name, split, version_and_split(wanted)[0])
 
 
+_THINGS = (
+    *(f"human.pedestrian.{who}" for who in ("adult", "child", "construction_worker", "police_officer")),
+    *("movable_object.barrier", "movable_object.trafficcone", "vehicle.bicycle", "vehicle.bus.bendy"),
+    *("vehicle.bus.rigid", "vehicle.car", "vehicle.construction", "vehicle.motorcycle", "vehicle.trailer"),
+    "vehicle.truck",
+)
+"""The categories of the ten thing classes of the panoptic challenge (Fong et al., RA-L 2022)."""
+
 DATA_SET = DataSet(
     sensor=sensor.NUSCENES,
     label_mapping="config/label_mapping/nuscenes.yaml",
@@ -315,5 +323,7 @@ DATA_SET = DataSet(
     open=_open,
     prediction_format=lambda wanted, uses_camera: NuScenesFormat(version_and_split(wanted)[1], uses_camera),
     open_corrupted=_open_corrupted,
+    things=_THINGS,
+    has_instances=False,
 )
 """nuScenes-lidarseg; a part is an official split of the version that the config or --debug chooses."""

@@ -256,6 +256,9 @@ class SemanticKITTI:
             notes.add("gap", folder, f"{len(gaps)} scans are missing from the numbering ({some_of(gaps)})")
 
 
+_VEHICLES = ("car", "bicycle", "bus", "motorcycle", "on-rails", "truck", "other-vehicle")
+_PERSONS = ("person", "bicyclist", "motorcyclist")
+
 DATA_SET = DataSet(
     sensor=SEMANTICKITTI,
     label_mapping="config/label_mapping/semantic-kitti.yaml",
@@ -270,5 +273,6 @@ DATA_SET = DataSet(
     ),
     prediction_format=lambda wanted, uses_camera: SemanticKITTIFormat(wanted.label_map),
     open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI.open(wanted, folder, name),
+    things=(*_VEHICLES, *_PERSONS, *(f"moving-{name}" for name in (*_VEHICLES, *_PERSONS))),
 )
 """SemanticKITTI; a part is the sequences that the label mapping lists for it."""

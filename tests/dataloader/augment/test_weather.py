@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dataloader.augment import weather as augment
+from dataloader.augment.mixing import INSTANCE_MIX
 from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, apply_corruption, draw_corruption, severities_of
 from dataloader.corruptions.sweep import Sweep
@@ -19,6 +20,7 @@ from tests.support.configs import RAW_NUSCENES, set_key
 from utils.config.data import CORRUPTIONS
 from utils.config.loading import load_config
 from utils.config.schema import Config
+from utils.labels import LabelMap
 from utils.scan.records import Scan
 from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
@@ -113,12 +115,12 @@ def dataset(train, chance, names=("crosstalk", "global_outliers"), seed=3, **opt
 
 
 def test_items_are_a_function_of_seed_epoch_and_index(train):
-    data, again = (dataset(train, 1.0, dropout=True, mix_instances=True) for _ in range(2))
+    data, again = (dataset(train, 1.0, dropout=True, mixing=INSTANCE_MIX) for _ in range(2))
     item = data[2, 1].scan
     assert data[1, 0] is not None  # what was asked for before does not matter
     assert equal(item, again[2, 1].scan)
     assert not equal(item, data[3, 1].scan)
-    assert not equal(item, dataset(train, 1.0, seed=4, dropout=True, mix_instances=True)[2, 1].scan)
+    assert not equal(item, dataset(train, 1.0, seed=4, dropout=True, mixing=INSTANCE_MIX)[2, 1].scan)
 
 
 def test_chance_and_the_plain_item(train):
@@ -171,6 +173,6 @@ def test_the_key_in_the_config(label_map, golden_sequences):
 def test_nuscenes_has_its_own_sensor():
     raw = {**RAW_NUSCENES, "dataset_params": dict(RAW_NUSCENES["dataset_params"])}
     set_key(raw, "dataset_params.corruption_aug", {"corruptions": ["snow"]})
-    options = _augmentation(Config.model_validate(raw), images=True)
+    options = _augmentation(Config.model_validate(raw), True, LabelMap.load("config/label_mapping/nuscenes.yaml"))
     assert options.corruption == CorruptionOptions(0.5, ("snow",), NUSCENES)
     assert options.flip2d == 0.5  # beside what images need
