@@ -143,6 +143,8 @@ def write_tree(
 ) -> Summary:
     """Writes sequences 00 (train; more with `train_streets`), 08 (validation) and 11 (test, without labels) below `output`.
 
+    With `train_streets` the training frames are spread over 00, 01 and so on.
+
     Args:
         output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.
         options: the choices for the data set.
