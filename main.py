@@ -22,7 +22,9 @@ from utils.config.model import ModelParams
 from utils.errors import UserError
 from utils.metrics import SCORES
 
-_OF_TRAINING = ("monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch", "SWA", "fine_tune", "pretrain2d")
+_OF_TRAINING = (
+    "monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch", "SWA", "fine_tune", "new_head", "pretrain2d"
+)  # fmt: skip
 """Flags that a test does not look at."""
 
 
@@ -44,6 +46,8 @@ def build_parser() -> Parser:
     add("--check_val_every_n_epoch", type=count(1), default=1, metavar="N", help=every)
     add("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
     add("--fine_tune", action="store_true", help="start a new training from the weights of --checkpoint")
+    new = "with --fine_tune: start the last layers new, for other classes than those of --checkpoint"
+    add("--new_head", action="store_true", help=new)
     add("--pretrain2d", action="store_true", help="load the tensors of --checkpoint that fit the 2D branch")
     add("--test", action="store_true", help="evaluate a checkpoint on the validation split")
     add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
@@ -97,6 +101,8 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--fine_tune and --pretrain2d need --checkpoint: the weights to start from")
     if args.fine_tune and args.pretrain2d:
         raise UserError("--fine_tune takes all weights, --pretrain2d those of the 2D branch: give one of them")
+    if args.new_head and not args.fine_tune:
+        raise UserError("--new_head goes with --fine_tune, which takes all other weights from --checkpoint")
     if (args.submit_to_server or args.save_prediction) and not args.test:
         raise UserError("--submit_to_server and --save_prediction go with --test")
     if args.num_vote > 1 and not args.test:

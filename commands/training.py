@@ -123,7 +123,7 @@ def _take_weights(
         return None
     names = experiment.label_map.names
     if args.fine_tune:
-        new = load_to_fine_tune(network, content, checkpoint, names)
+        new = load_to_fine_tune(network, content, checkpoint, names, args.new_head)
         say_first(f"fine-tuning: weights of {checkpoint}, optimiser and epochs start from the beginning")
         for line in new:
             say_first(f"fine-tuning: {line}")

@@ -334,6 +334,13 @@ def test_fine_tuning_starts_anew_from_the_weights(run_main, capsys) -> None:
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(tensor, before["state_dict"][name])
 
+    assert run_main(*arguments[:-1], "new", "--new_head", settings=("train_params.learning_rate=1.0e-30",)) == 0
+    assert "fine-tuning: new head of 20 classes" in capsys.readouterr().out
+    new = load(Path("logs/SemanticKITTI/new/version_0/last.ckpt"))["state_dict"]
+    weights = [name for name in new if "running" not in name and "tracked" not in name]
+    differing = {name for name in weights if not torch.allclose(new[name], before["state_dict"][name])}
+    assert differing == {"network.classifier.weight", "network.classifier.bias"}
+
 
 def test_fine_tuning_for_classes_that_move(run_main, capsys) -> None:
     """A single-scan training goes on as a new one with the age of points and 25 classes, and only with --fine_tune."""
@@ -435,6 +442,12 @@ WRONG_COMMANDS = {
     "machines without a launcher": (["--num_nodes", "2"], (), "torchrun"),
     "submit without test": (["--submit_to_server"], (), "--test"),
     "fine-tune nothing": (["--fine_tune"], (), "--checkpoint"),
+    "a new head on nothing": (["--new_head", "--checkpoint", "x"], (), "--new_head goes with --fine_tune"),
+    "a new head at a test": (
+        ["--test", "--fine_tune", "--new_head", "--checkpoint", "x"],
+        (),
+        "--fine_tune --new_head: for a tr",
+    ),
     "half precision on the CPU": (["--precision", "16"], (), "--precision"),
     "TF32 on the CPU": (["--precision", "tf32"], (), "--precision tf32 needs a CUDA device"),
     "no such config": (["--config", "config/none.yaml"], (), "none.yaml"),
@@ -489,7 +502,7 @@ def test_help_names_every_flag(capsys) -> None:
     text = capsys.readouterr().out
     flags = """--config --config_path --gpu --seed --log_dir --monitor --stop_patience --save_top_k --SWA
         --baseline_only --check_val_every_n_epoch --test --num_vote --submit_to_server --checkpoint --fine_tune
-        --pretrain2d --debug --set --cpu --precision --num_nodes"""
+        --new_head --pretrain2d --debug --set --cpu --precision --num_nodes"""
     for flag in flags.split():
         assert flag in text
     defaults = program.parse_arguments([])

@@ -212,14 +212,7 @@ def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: s
     Raises:
         UserError: tensors are missing, left over, of another shape or type, or hold impossible values.
     """
-    shapes = [
-        f"{k} is {list(found[k].shape)} in the file, {list(wanted[k].shape)} by the config"
-        for k in wanted
-        if k in found and found[k].shape != wanted[k].shape
-    ]
-    missing = [f"{k} is missing in the file" for k in wanted if k not in found]
-    extra = [f"{shown(k)} is only in the file" for k in found if k not in wanted]
-    problems = shapes + missing + extra
+    problems = list(differences(wanted, found).values())
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(
@@ -231,6 +224,18 @@ def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: s
         fault = _fault(name, found[name], tensor.dtype)
         if fault is not None:
             raise UserError(f"{path}: tensor {name} {fault}; the file is damaged or its training failed, use another")
+
+
+def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, str]:
+    """Returns a phrase for each tensor that is missing, left over or of another shape, by name."""
+    shapes = {
+        k: f"{k} is {list(found[k].shape)} in the file, {list(wanted[k].shape)} by the config"
+        for k in wanted
+        if k in found and found[k].shape != wanted[k].shape
+    }
+    missing = {k: f"{k} is missing in the file" for k in wanted if k not in found}
+    extra = {k: f"{shown(k)} is only in the file" for k in found if k not in wanted}
+    return shapes | missing | extra
 
 
 def _fault(name: str, found: Tensor, dtype: torch.dtype) -> str | None:

@@ -1,7 +1,8 @@
-"""Widening: a network begins its training with the weights of one that knew fewer columns or classes.
+"""Fine-tuning: a network begins its training with the weights of one that knew fewer columns or other classes.
 
-Two things can be new: the age of the points, and the classes of what moves. Everything else has to fit, as always. The
-widened network begins as the old one was: the age has no influence yet, and what moves looks like what stands.
+Two things can be new by themselves: the age of the points, and the classes of what moves. The widened network begins as
+the old one was: the age has no influence yet, and what moves looks like what stands. For other classes the last layers
+start as those of a new network (`new_head`). Everything else has to fit, as always.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from network.models.segmentation_network import SegmentationNetwork
 from network.weights.description import read_description
-from network.weights.loading import check_fit, own_weights
+from network.weights.loading import check_fit, differences, own_weights
+from network.weights.reading import config_beside
 from utils.errors import UserError
+from utils.names import shown
 
 _MOVING = "moving-"
 """What the name of a class has before that of the same things standing still, as in the semantic-kitti-api."""
@@ -39,7 +42,11 @@ class _Widened:
 
 
 def load_to_fine_tune(
-    network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path, names: Sequence[str]
+    network: SegmentationNetwork,
+    content: Mapping[str, Any],
+    path: str | Path,
+    names: Sequence[str],
+    new_head: bool = False,
 ) -> tuple[str, ...]:
     """Loads the weights of a checkpoint into a network for a new training, widened where that is needed.
 
@@ -48,14 +55,22 @@ def load_to_fine_tune(
         content: from `read_checkpoint`.
         path: path of the checkpoint, for messages.
         names: K names of the classes of the network.
+        new_head: leave the tensors that have an entry for each class as they are in the network, whatever the
+            checkpoint knows.
 
     Returns:
         A line for each thing that is new.
 
     Raises:
-        UserError: something does not fit that cannot be widened; see `network.weights.loading.load_weights`.
+        UserError: something does not fit that cannot be widened, see `network.weights.loading.load_weights`; or,
+            without `new_head`, the classes are others.
     """
-    widened = _widened(network, content, path, names)
+    if new_head:
+        widened = _with_new_head(network, _with_age(network, _Widened(own_weights(network, content, path))))
+    else:
+        widened = _widened(network, content, path, names)
+        _refuse_other_head(network, widened, path)
+        _refuse_other_names(content, path, names)
     check_fit(network.state_dict(), widened.weights, path)
     network.load_state_dict(widened.weights, strict=False)
     return widened.new
@@ -70,11 +85,55 @@ def refuse_narrower(
         UserError: the checkpoint knows fewer columns of the points or fewer classes, or does not fit at all.
     """
     widened = _widened(network, content, path, names)
+    _refuse_other_head(network, widened, path)
     if widened.old:
         check_fit(network.state_dict(), widened.weights, path)  # first what --fine_tune does not help
         raise UserError(
             f"{path}: was trained {' and '.join(widened.old)}, unlike the network of this config; give --fine_tune, to "
             "start a new training from its weights, or the --config it was trained with"
+        )
+
+
+def _with_new_head(network: SegmentationNetwork, found: _Widened) -> _Widened:
+    """Replaces what the checkpoint has for each class by what the network has."""
+    own, names = network.state_dict(), network.output_weights()
+    parts = " and ".join(dict.fromkeys(name.rpartition(".")[2] for name in names))
+    layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    return _Widened(
+        {**found.weights, **{name: own[name] for name in names}},
+        found.old,
+        (
+            *found.new,
+            f"new head of {len(own[names[0]])} classes, which starts as in a new network: {parts} of {layers}",
+        ),
+    )
+
+
+def _refuse_other_head(network: SegmentationNetwork, found: _Widened, path: str | Path) -> None:
+    """Refuses weights that would all fit if the network had as many classes as they know."""
+    wanted, known = network.state_dict(), _known_classes(network, found.weights)
+    heads = {name: wanted[name] for name in network.output_weights()}
+    classes = len(next(iter(heads.values())))
+    resized = {name: tensor[:1].expand(known, *tensor.shape[1:]) for name, tensor in heads.items()}
+    if known not in (0, classes) and not differences(wanted | resized, found.weights):
+        raise UserError(
+            f"{path}: was trained with {known} classes, the config has {classes}; give --fine_tune --new_head to start "
+            f"the last layers new, or the --config it was trained with{config_beside(path)}"
+        )
+
+
+def _refuse_other_names(content: Mapping[str, Any], path: str | Path, names: Sequence[str]) -> None:
+    """Refuses a head for as many classes, but others, as far as the checkpoint names them."""
+    description = read_description(content, path)
+    known = () if description is None else description.label_map.names
+    if len(known) != len(names):
+        return
+    if others := [number for number, name in enumerate(names) if known[number] != name]:
+        number = others[0]
+        raise UserError(
+            f"{path}: was trained with other classes: class {number} is {shown(known[number])} there, {names[number]} "
+            f"here{f', and {len(others) - 1} more differ' if others[1:] else ''}; give --new_head, too, to start the last "
+            "layers new, or the label mapping it was trained with"
         )
 
 

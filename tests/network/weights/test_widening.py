@@ -106,8 +106,8 @@ def without(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 REFUSED = {  # names of the classes of the new network, its overrides, the checkpoint's classes -> what is said
-    "other classes": (MULTI.names, (), renamed(3, "motorbike"), "classifier.weight is [20, "),
-    "a class that nothing stands for": (without(MULTI.names), (), SINGLE, "classifier.weight is [20, "),
+    "other classes": (MULTI.names, (), renamed(3, "motorbike"), "with 20 classes, the config has 26"),
+    "a class that nothing stands for": (without(MULTI.names), (), SINGLE, "with 20 classes, the config has 26"),
     "another width": (MULTI.names, ("model_params.cr=0.5",), SINGLE, "stem.conv1.weight is [27, 4, 8] in the file"),
 }
 
@@ -121,8 +121,59 @@ def test_anything_else_is_refused_as_ever(case) -> None:
     content = content_of(build_network(old), old, label_map)
     for function in (load_to_fine_tune, refuse_narrower):
         message = refusal(function, network, content, "x.ckpt", names)
-        assert "a checkpoint of another model or config" in message and expected in message
+        assert expected in message
+        assert ("give --fine_tune --new_head" if "classes" in expected else "of another model or config") in message
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def of_classes(name: str, baseline: bool, number: int) -> SegmentationNetwork:
+    """Makes a network of a published size for another number of classes, with other weights each time."""
+    unweighted = "dataset_params.seg_labelweights=null"
+    return build_network(config_of(name, f"model_params.num_classes={number}", unweighted, multiscan=False), baseline)
+
+
+@pytest.mark.parametrize("number", [7, 20])
+@pytest.mark.parametrize("case", CASES)
+def test_a_new_head_is_that_of_a_new_network(case, number) -> None:
+    """Whatever depends on the number of classes, and nothing else, also where the number is the same."""
+    name, baseline = case.partition(",")[0], CASES[case]
+    content = {"state_dict": released_state(MODELS[name][0])}
+    network, names = of_classes(name, baseline, number), [f"class {i}" for i in range(number)]
+    start = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    before = {key: tensor.shape for key, tensor in of_classes(name, baseline, 8).state_dict().items()}
+    head = {key for key, tensor in start.items() if tensor.shape != before[key]}
+    (line,) = load_to_fine_tune(network, content, "x.ckpt", names, new_head=True)
+    assert "\n" not in line and all(key.rpartition(".")[0] in line for key in head)
+    old = of_classes(name, baseline, 20)
+    load_weights(old, content, "x.ckpt")
+    taken = old.state_dict()
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(tensor, start[key] if key in head else taken[key]), key
+        assert key not in head or number != 20 or not torch.equal(tensor, taken[key])
+
+
+def test_a_new_head_beside_a_new_column_and_nothing_else() -> None:
+    """The age is widened as ever; what does not fit elsewhere, or is damaged there, is refused as ever."""
+    old = config_of("SPVCNN", multiscan=False)
+    content = content_of(build_network(old), old, SINGLE)
+    lines = load_to_fine_tune(build_network(config_of("SPVCNN")), content, "x.ckpt", MULTI.names, new_head=True)
+    assert [line.partition(" ")[2].partition(" of ")[0] for line in lines] == ["column", "head"]
+    wide = build_network(config_of("SPVCNN", "model_params.cr=0.5", multiscan=False))
+    message = refusal(load_to_fine_tune, wide, content, "x.ckpt", SINGLE.names, True)
+    assert "another model or config" in message and "stem.conv1.weight is [27, 4, 8] in the file" in message
+    content["state_dict"]["network.stem.conv1.weight"] *= torch.nan
+    network = build_network(old)
+    message = refusal(load_to_fine_tune, network, content, "x.ckpt", SINGLE.names, True)
+    assert "stem.conv1.weight holds NaN" in message
+
+
+def test_as_many_classes_of_other_names_are_refused_without_a_new_head() -> None:
+    config = config_of("SPVCNN", multiscan=False)
+    network, content = build_network(config), content_of(build_network(config), config, renamed(3, "motorbike"))
+    message = refusal(load_to_fine_tune, network, content, "x.ckpt", SINGLE.names)
+    assert "class 3 is motorbike there, motorcycle here; give --new_head" in message and "\n" not in message
+    load_to_fine_tune(network, content, "x.ckpt", SINGLE.names, new_head=True)
+    load_to_fine_tune(network, content, "x.ckpt", renamed(3, "motorbike").names)
 
 
 def test_nothing_is_narrowed_and_no_other_column_is_new() -> None:
@@ -145,7 +196,7 @@ def test_a_network_of_another_data_set_has_no_classes_to_begin_with() -> None:
         state[name] = state[name][:17]
     network = build_network(config_of("SPVCNN"))
     message = refusal(load_to_fine_tune, network, {"state_dict": state}, "x.ckpt", MULTI.names)
-    assert "classifier.weight is [17, " in message
+    assert "was trained with 17 classes, the config has 26; give --fine_tune --new_head" in message
 
 
 @pytest.mark.parametrize(
