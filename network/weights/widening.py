@@ -129,11 +129,10 @@ def _refuse_other_names(content: Mapping[str, Any], path: str | Path, names: Seq
     if len(known) != len(names):
         return
     if others := [number for number, name in enumerate(names) if known[number] != name]:
-        number = others[0]
+        number, more = others[0], f", and {len(others) - 1} more differ" if others[1:] else ""
         raise UserError(
             f"{path}: was trained with other classes: class {number} is {shown(known[number])} there, {names[number]} "
-            f"here{f', and {len(others) - 1} more differ' if others[1:] else ''}; give --new_head, too, to start the last "
-            "layers new, or the label mapping it was trained with"
+            f"here{more}; give --new_head, too, to start the last layers new, or the label mapping it was trained with"
         )
 
 
