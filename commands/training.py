@@ -28,7 +28,7 @@ from network.weights.reading import read_checkpoint
 from network.weights.widening import load_to_fine_tune, refuse_narrower
 from utils.command.devices import is_first_process, say_first
 from utils.config.loading import save_config
-from utils.config.schedules import WarmCosineParams
+from utils.config.schedules import PER_STEP
 from utils.files import remove_partials, write_text
 from utils.results.run_folder import TRAINING_SCANS, only_training_in, training_folder
 from utils.results.run_settings import Settings, check_settings, config_settings
@@ -162,7 +162,7 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
     )
     params = config.dataset_params
     expected, found = expected_scans(params), len(data.training_set)
-    per_step = isinstance(config.train_params.lr_scheduler, WarmCosineParams)
+    per_step = isinstance(config.train_params.lr_scheduler, PER_STEP)
     if per_step and expected is not None and abs(expected - found) > 0.01 * expected and not data.debug:
         say_first(
             f"note: dataset_params.training_size is {params.training_size}"

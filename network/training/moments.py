@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from network.training.optimizers import build_optimizer
 from network.training.schedules import MINIMUM_RATE
 from network.weights.entries import Wrong, entry, is_number, section
-from utils.config.optimizers import AdamParams, SGDParams
+from utils.config.optimizers import AdamParams, AdamWParams, SGDParams
+from utils.config.schedules import OneCycleParams
 from utils.config.train import TrainParams
 
 _ROUNDING = 1e-6  # relative rounding error of a learning rate that a schedule has computed
@@ -59,7 +60,7 @@ def checked_optimizer(
 def _kinds(training: TrainParams) -> tuple[str, ...]:
     """Returns the names of the moments that the optimiser keeps for each parameter."""
     match training.optimizer:
-        case AdamParams():
+        case AdamParams() | AdamWParams():
             return ("exp_avg", "exp_avg_sq")
         case SGDParams(momentum=momentum):
             return ("momentum_buffer",) if momentum else ()
@@ -73,9 +74,11 @@ def _check_group(group: Mapping[Any, Any], parameters: int, training: TrainParam
     entry(group, "lr", lambda rate: rate if is_number(rate) and 0 <= rate <= highest else None, f"{where}.")
     fresh = build_optimizer([nn.Parameter(torch.zeros(1))], training.optimizer, training.learning_rate).param_groups[0]
     fresh = fresh | {"initial_lr": training.learning_rate}
+    free = {"params", "lr", "fused", "foreach", "capturable"}
+    if isinstance(training.lr_scheduler, OneCycleParams) and training.lr_scheduler.cycle_momentum:
+        free |= {"momentum", "betas"}  # the schedule sets them; they are not taken from a checkpoint
     for key, value in fresh.items():
-        settled = key not in ("params", "lr", "fused", "foreach", "capturable")
-        if settled and key in group and not _same(group[key], value):
+        if key not in free and key in group and not _same(group[key], value):
             raise Wrong(f"{where}.{key}")
 
 
@@ -94,7 +97,7 @@ def _moments(
     if not isinstance(found, Mapping):
         raise Wrong(where)
     moments: dict[str, Tensor] = {}
-    if isinstance(training.optimizer, AdamParams):
+    if isinstance(training.optimizer, AdamParams | AdamWParams):
         moments["step"] = torch.tensor(entry(found, "step", lambda value: _steps(value, steps), f"{where}."))
     for kind in _kinds(training):
         moment = found.get(kind)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 from torch.nn import Parameter
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from utils.config.optimizers import AdamParams, OptimizerParams, SGDParams
+from utils.config.optimizers import AdamParams, AdamWParams, OptimizerParams, SGDParams
 
 
 def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams, learning_rate: float) -> Optimizer:
@@ -35,6 +35,10 @@ def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams, le
             fill_momentum(optimizer)
         case AdamParams():
             optimizer = Adam(parameters, lr=learning_rate, fused=True)
+        case AdamWParams():
+            optimizer = AdamW(
+                parameters, lr=learning_rate, betas=params.betas, weight_decay=params.weight_decay, fused=True
+            )
     # In fp16 the gradients are to be unscaled before they are clipped, not by the optimiser's step.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer

@@ -24,7 +24,7 @@ from network.weights.pickled import shown
 from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.errors import UserError
-from utils.results.run_settings import RULES, Rule, refuse_changes
+from utils.results.run_settings import RULES, Plain, Rule, refuse_changes
 
 # Of the settings that must not change within a training, those that checkpoints of every version name.
 FIXED_ON_RESUME = tuple(
@@ -32,6 +32,7 @@ FIXED_ON_RESUME = tuple(
     for key, rule in RULES.items()
     if rule is Rule.REFUSE and key.startswith("train_params.")
 )
+_PLAIN = (str, int, float, bool, type(None))
 # The file of a best checkpoint: a name in the run's folder, never a path.
 BEST_FILE = re.compile(r"best-epoch=\d{1,9}-\w{1,40}=-?\d{1,9}\.\d{1,9}(-v\d{1,9})?\.ckpt")
 
@@ -51,9 +52,9 @@ class TrainingState:
     content: dict[str, Any]
 
 
-def fixed_on_resume(training: TrainParams) -> dict[str, str | int | float | bool]:
+def fixed_on_resume(training: TrainParams) -> dict[str, Plain]:
     """Returns the settings that must not change within a training: those of its optimiser and its schedule."""
-    return {key: value for key, value in training.model_dump().items() if key in FIXED_ON_RESUME}
+    return {key: value for key, value in training.model_dump(mode="json").items() if key in FIXED_ON_RESUME}
 
 
 def is_resumable(content: Mapping[str, Any]) -> bool:
@@ -122,7 +123,8 @@ def _stored_settings(ours: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of the training that a checkpoint holds, in the form in which they are compared."""
     before = section(ours, "train_params", "2dpass.")
     for key in FIXED_ON_RESUME:
-        if type(before.get(key)) not in (str, int, float, bool, type(None)):
+        value = before.get(key)
+        if not all(type(part) in _PLAIN for part in (value if type(value) is list else [value])):
             raise Wrong(f"2dpass.train_params.{key}")
     stored: dict[str, Any] = {"train_params": {key: before.get(key) for key in FIXED_ON_RESUME}}
     if "settings" in ours:  # earlier versions kept none

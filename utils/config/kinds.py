@@ -118,7 +118,8 @@ def without_idle(
         found = [field for name, field in fields if name == key]
         if not defaults:
             return bool(found) and asks_nothing(value)
-        return any(not asks_something(value, field) for field in found)
+        # Of several kinds the first: its default is the one that earlier versions have saved.
+        return bool(found) and not asks_something(value, found[0])
 
     return {key: value for key, value in raw.items() if key in chosen.model_fields or not idle(key, value)}
 
@@ -138,4 +139,5 @@ def asks_something(value: Any, field: FieldInfo) -> bool:
 def is_default(value: Any, field: FieldInfo) -> bool:
     """Returns whether a value is the default of its key; a required key has none."""
     default = field.get_default()
+    value = tuple(value) if isinstance(value, list) else value
     return isinstance(value, bool) == isinstance(default, bool) and bool(value == default)

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo
 from pydantic import field_validator as check
 
-from utils.config.fields import NotNegative
+from utils.config.fields import NotNegative, list_of
 from utils.config.kinds import FlatKind
 
 _NAME = "The optimiser."
+_BETA = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SGDParams(FlatKind):
@@ -40,4 +41,16 @@ class AdamParams(FlatKind):
     name: Literal["Adam"] = Field(default="Adam", description=_NAME)
 
 
-OptimizerParams = SGDParams | AdamParams
+class AdamWParams(FlatKind):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    name: Literal["AdamW"] = Field(default="AdamW", description=_NAME)
+    weight_decay: NotNegative = Field(
+        default=0.01, description="Share of a weight, times the learning rate, that each step takes away."
+    )
+    betas: Annotated[tuple[_BETA, _BETA], list_of(2)] = Field(
+        default=(0.9, 0.999), description="Decay rates of the means of gradients and of their squares."
+    )
+
+
+OptimizerParams = SGDParams | AdamParams | AdamWParams

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo
+from pydantic import field_validator as check
 
 from utils.config.fields import Epochs, ForKinds, NotNegative, Positive, Share
 from utils.config.kinds import SectionOfKinds
-from utils.config.optimizers import OptimizerParams
-from utils.config.schedules import ScheduleParams
+from utils.config.optimizers import AdamWParams, OptimizerParams, SGDParams
+from utils.config.schedules import OneCycleParams, ScheduleParams
+
+_MOMENTUM = 0.9  # the default of SGD, and of AdamW's first beta
 
 
 class TrainParams(SectionOfKinds):
@@ -44,3 +47,20 @@ class TrainParams(SectionOfKinds):
     sync_batchnorm: bool = Field(
         default=False, description="Share batch statistics between GPUs; without an effect on one GPU and on CPUs."
     )
+
+    @check("lr_scheduler")
+    @classmethod
+    def _momentum_is_set_once(cls, schedule: ScheduleParams, info: ValidationInfo) -> ScheduleParams:
+        if not isinstance(schedule, OneCycleParams) or not schedule.cycle_momentum:
+            return schedule
+        match info.data.get("optimizer"):
+            case SGDParams(momentum=momentum) if momentum != _MOMENTUM:
+                key = "momentum"
+            case AdamWParams(betas=(first, _)) if first != _MOMENTUM:
+                key = "betas"
+            case _:
+                return schedule
+        raise ValueError(
+            f"OneCycleLR sets the momentum in every step, so that train_params.{key} has no effect: remove it, or set "
+            "train_params.cycle_momentum to false"
+        )

@@ -55,6 +55,15 @@ RULES: dict[str, Rule] = {
     "train_params.weight_decay": Rule.REFUSE,
     "train_params.decay_step": Rule.REFUSE,
     "train_params.decay_rate": Rule.REFUSE,
+    "train_params.betas": Rule.REFUSE,
+    "train_params.milestones": Rule.REFUSE,
+    "train_params.warmup_steps": Rule.REFUSE,
+    "train_params.warmup_epochs": Rule.REFUSE,
+    "train_params.final_share": Rule.REFUSE,
+    "train_params.pct_start": Rule.REFUSE,
+    "train_params.div_factor": Rule.REFUSE,
+    "train_params.final_div_factor": Rule.REFUSE,
+    "train_params.cycle_momentum": Rule.REFUSE,
     "train_params.max_num_epochs": Rule.NOTE,
     "train_params.lambda_seg2d": Rule.NOTE,
     "train_params.lambda_xm": Rule.NOTE,
@@ -96,7 +105,12 @@ RULES: dict[str, Rule] = {
 # The settings on which the learning rate depends, beside the number of finished epochs.
 _EPOCHS = {"train_params.max_num_epochs"}
 _STEPS = {"steps per epoch", "number of devices", "dataset_params.training_size"}
-_LENGTH = {"CosineAnnealingLR": _EPOCHS, "CosineAnnealingWarmRestarts": _EPOCHS | _STEPS}
+_LENGTH = {
+    "CosineAnnealingLR": _EPOCHS,
+    "CosineAnnealingWarmRestarts": _EPOCHS | _STEPS,
+    "CosineAnnealingWarmup": _EPOCHS | _STEPS,
+    "OneCycleLR": _EPOCHS | _STEPS,
+}
 
 
 def config_settings(config: Config) -> dict[str, Plain]:

@@ -142,7 +142,8 @@ def test_a_plateau_stays_where_it_is():
 def required(kind, value=3):
     """The kind with all its keys."""
     fields = {key: field for key, field in kind.model_fields.items() if field.is_required()}
-    return kind(**{key: value if field.annotation is int else 0.5 for key, field in fields.items()})
+    values = {int: value, float: 0.5}
+    return kind(**{key: values.get(field.annotation, (1, 2)) for key, field in fields.items()})
 
 
 @pytest.mark.parametrize("kind", get_args(OptimizerParams) + get_args(ScheduleParams), ids=lambda kind: kind.__name__)

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from tests.support.configs import RAW, RAW_NUSCENES, RAW_VOXEL, REMOVED, refusal
+from utils.config.kinds import CHOOSER, flat_kinds
 from utils.config.loaders import TrainingLoader
 from utils.config.loading import load_config
 from utils.config.messages import nearest_key
 from utils.config.schema import known_keys, spellings
+from utils.config.train import TrainParams
 
 ARCHITECTURES = "'arch_2dpass', 'minkowskinet' or 'spvcnn'"
 DATA_SETS = (
@@ -123,7 +125,9 @@ def test_known_keys_are_those_of_the_kinds_a_file_chooses() -> None:
     assert set(images) < set(every) and set(voxels) < set(every)
     assert "model_params.hiden_size" in set(images) - set(voxels)
     assert "model_params.voxel_size" in set(voxels) - set(images)
-    of_others = {"dataset_params.resize", "train_params.decay_step", "train_params.decay_rate"}
+    of_others = {"dataset_params.resize", "train_params.betas"}
+    schedules = flat_kinds(TrainParams)["lr_scheduler"].values()
+    of_others |= {f"train_params.{key}" for kind in schedules for key in kind.model_fields if key != CHOOSER}
     of_training = {f"dataset_params.val_data_loader.{key}" for key in TrainingLoader.model_fields}
     assert set(every) == {*images, *voxels, *of_others, *of_training}
     assert of_training - set(images) == of_training - set(voxels) != set()

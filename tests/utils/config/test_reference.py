@@ -35,7 +35,7 @@ def test_types_defaults_and_kinds_in_words() -> None:
         ("SGD",),
     )
     (optimizer,) = named("train_params.optimizer")
-    assert (optimizer.type, optimizer.default, optimizer.kinds) == ("one of SGD, Adam", None, ())
+    assert (optimizer.type, optimizer.default, optimizer.kinds) == ("one of SGD, Adam, AdamW", None, ())
     assert {key.kinds for key in named("train_params.decay_step")} == {("StepLR",), ("ReduceLROnPlateau",)}
     (crop,) = named("dataset_params.bottom_crop")
     assert crop.type == "list of 2 integers from 16 to 8192 in steps of 16" and len(crop.kinds) == 2
