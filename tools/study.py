@@ -11,6 +11,7 @@ type yourself. Runs lie in logs/SemanticKITTI/study_*, and what the commands pri
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -27,12 +28,16 @@ from tools.studying.estimates import Estimates
 from tools.studying.experiments import LETTERS
 from tools.studying.files import Place
 from tools.studying.jobs import Job, line, tests_in_order, with_needs
+from tools.studying.page import CURVES, chart_name, write_page
 from tools.studying.plan import SEEDS
+from tools.studying.results import gather
 from tools.studying.scheduler import Scheduler
 from utils.command.flags import Parser, count
+from utils.command.importing import importing
 from utils.command.process import run_command
 from utils.command.terminal import say
 from utils.errors import UserError
+from utils.files import write_text
 from utils.paths import REPOSITORY
 
 _GOES_ON = "the same command goes on"
@@ -116,8 +121,19 @@ def run_jobs(args: argparse.Namespace, place: Place) -> None:
 
 
 def write_report(args: argparse.Namespace, place: Place) -> None:
-    """Writes the page."""
-    raise UserError("not yet")
+    """Writes the page, its pictures and study.json; pictures of a table without figures are left as they are."""
+    study = gather(place)
+    with importing():
+        from tools.studying.charts import draw_bars, draw_curves
+    folder, pictures = args.output, args.output.parent / "pictures"
+    write_text(folder / "study.json", json.dumps(study.to_json(), indent=1) + "\n")
+    for answer in study.answers:
+        if any(row.miou for row in answer.rows):
+            draw_bars(answer, pictures / chart_name(answer.letter))
+    if study.curves:
+        draw_curves(study, pictures / CURVES)
+    write_text(folder / "study.md", write_page(study))
+    say(f"{folder / 'study.md'}: {len(study.runs)} tests of {len(study.curves)} trainings")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -132,11 +132,17 @@ class Place:
         record = self.record(job)
         if record is None:
             return "waiting"
-        if record.command != line(self.command(job)):
+        of_others = record.command != line(self.command(job)) or self._is_older(record, job)
+        if of_others:
             return "other" if job.what == "training" and self.last_checkpoint(job.run) else "waiting"
         if record.state == "done":
             return "done" if self._has_output(job, record) else "waiting"
         return "stopped" if record.state == "running" else record.state
+
+    def _is_older(self, record: Record, job: Job) -> bool:
+        """Returns whether a training that the job takes weights from was made again since."""
+        trainings = (self.record(needed) for needed in job.needs if needed.what == "training")
+        return any(before is not None and before.started > record.started for before in trainings)
 
     def _has_output(self, job: Job, record: Record) -> bool:
         if job.what == "data":

@@ -80,7 +80,7 @@ def training(arm: Arm, seed: int) -> Job:
     return Job(run.removeprefix("study_"), words, "training", kind, STEPS, needs, run, taking=arm.taking)
 
 
-def test(row: Row, seed: int) -> Job:
+def scoring(row: Row, seed: int) -> Job:
     """Returns the test that gives the figure of a row."""
     arm, needs = row.arm, (training(row.arm, seed),)
     run, network = arm.run_of(seed), arm.network
@@ -119,4 +119,4 @@ def tests_in_order(
             continue
         rows = [row for row in by_letter[letter].rows if row.first == first]
         for seed in seeds:
-            yield from (test(row, seed) for row in rows if seed in row.seeds)
+            yield from (scoring(row, seed) for row in rows if seed in row.seeds)
