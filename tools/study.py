@@ -27,7 +27,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 from tools.studying.estimates import Estimates
 from tools.studying.experiments import LETTERS
 from tools.studying.files import Place
-from tools.studying.jobs import Job, line, tests_in_order, with_needs
+from tools.studying.jobs import Job, jobs_in_order, line, with_needs
 from tools.studying.page import CURVES, chart_name, write_page
 from tools.studying.plan import SEEDS
 from tools.studying.results import gather
@@ -82,7 +82,7 @@ def chosen(args: argparse.Namespace) -> list[Job]:
     letters = args.experiments or LETTERS
     if unknown := [letter for letter in letters if letter not in LETTERS]:
         raise UserError(f"{unknown[0]}: no such experiment; choose of {' '.join(LETTERS)}")
-    jobs = list(tests_in_order(letters, args.seeds))
+    jobs = list(jobs_in_order(letters, args.seeds))
     if not jobs:
         raise UserError(
             f"--seeds {' '.join(map(str, args.seeds))}: no experiment wants them; choose of 1 to {SEEDS[-1]}"
@@ -92,7 +92,7 @@ def chosen(args: argparse.Namespace) -> list[Job]:
 
 def everything() -> list[Job]:
     """Returns all jobs of the study."""
-    return with_needs(tests_in_order(LETTERS, SEEDS))
+    return with_needs(jobs_in_order(LETTERS, SEEDS))
 
 
 def list_jobs(args: argparse.Namespace, place: Place) -> None:

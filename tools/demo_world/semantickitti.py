@@ -141,7 +141,7 @@ def write_tree(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Writes sequences 00 (train; more with `train_streets`), 08 (validation) and 11 (test, without labels) below `output`.
+    """Writes sequences 00 (train), 08 (validation) and 11 (test, without labels) below `output`.
 
     With `train_streets` the training frames are spread over 00, 01 and so on.
 

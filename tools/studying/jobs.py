@@ -109,7 +109,7 @@ def with_needs(jobs: Iterable[Job]) -> list[Job]:
     return list(found.values())
 
 
-def tests_in_order(
+def jobs_in_order(
     letters: Collection[str], seeds: Collection[int], experiments: Iterable[Experiment] = EXPERIMENTS
 ) -> Iterator[Job]:
     """Yields the tests of experiments in the order of `ORDER`, there seed by seed: all arms have equally many."""
