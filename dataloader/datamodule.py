@@ -100,8 +100,8 @@ class DataModule:
         self.statistics: Statistics | None = None
         if sources.training is not None:
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
-            augment = _augmentation(config, self.images, label_map)
-            self.training_set = make(source=sources.training, augment=augment)
+            limit = DEBUG_ITEMS if debug else None
+            self.training_set = training_items(config, label_map, sources.training, self.images, seed, limit)
             self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
             refuse_unlabelled(self.training_set, "train_data_loader")
             size = len(self.training_set) if debug else expected_scans(data) or len(self.training_set)
@@ -172,6 +172,29 @@ def expected_scans(data: DatasetParams) -> int | None:
     if data.training_size is None or data.label_fraction is None:
         return data.training_size
     return chosen_number(data.training_size, data.label_fraction)
+
+
+def training_items(
+    config: Config,
+    label_map: LabelMap,
+    source: Source,
+    images: bool = True,
+    seed: int = 0,
+    limit: int | None = None,
+) -> SegmentationDataset:
+    """Makes the items that a config trains on: scans of `source`, mixed and augmented.
+
+    Args:
+        config: the experiment.
+        label_map: its classes.
+        source: the training scans.
+        images: whether items have their camera image.
+        seed: of all randomness.
+        limit: only the first so many items; None for all.
+    """
+    low, high = config.dataset_params.bounds
+    augment = _augmentation(config, images, label_map)
+    return SegmentationDataset(source, low, high, augment, seed=seed, limit=limit)
 
 
 def _augmentation(config: Config, images: bool, label_map: LabelMap) -> AugmentOptions:

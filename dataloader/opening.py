@@ -53,10 +53,19 @@ def open_sources(
     refuse_lone_scans(data, evaluated)
     if not fit:
         return Sources(evaluated)
-    part = "trainval" if config.train_params.trainval else "train"
+    return Sources(evaluated, open_training(config, label_map, debug, images))
+
+
+def open_training(config: Config, label_map: LabelMap, debug: bool = False, images: bool = True) -> Source:
+    """Finds the training scans of a config on disk; the arguments are those of `open_sources`.
+
+    Raises:
+        UserError: something is missing there.
+    """
+    data, part = config.dataset_params, "trainval" if config.train_params.trainval else "train"
     wanted = request(config, part, data.train_data_loader, label_map, images and has_images(config), debug)
-    refuse_lone_scans(data, training := data_set.open(wanted))
-    return Sources(evaluated, training if data.label_fraction is None else choose(training, data.label_fraction))
+    refuse_lone_scans(data, training := data_set_of(config).open(wanted))
+    return training if data.label_fraction is None else choose(training, data.label_fraction)
 
 
 def has_images(config: Config) -> bool:

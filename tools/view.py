@@ -7,12 +7,16 @@
     python tools/view.py --data_path dataset/demo/sequences --subset fog/light --predictions logs/a/robust_test_1
     python tools/view.py --scans drive/ --predictions out/ --checkpoint best.ckpt
     python tools/view.py --data_path dataset/demo/sequences --sequence 08 --frame 000000 --output scan.png
+    python tools/view.py --config config/MinkowskiNet-demo.yaml --epoch 3
 
 Labels and camera pictures are shown if they are on disk, predictions with `--predictions`; two of them side by side.
 `--past_scans` shows the points of the scans before each one, too, by class or by age; the scores are those of the scan
 alone. `--subset` shows the scans of a corrupted set; `--predictions` then takes the folder of predictions that
 robust_test.py has saved. `--scans` shows files, folders and bags of your own; `--predictions` then takes the --output
 of predict.py.
+`--config` shows the training scans of a config as the network gets them: mixed and augmented, with the part of the
+picture that belongs to them; an item depends on --seed, on --epoch and on its number. Points can be coloured by their
+origin, the scan itself or another one that was mixed in.
 With `--output scan.png` a scan is drawn from above, as the sensor sees it, and over the camera pictures; with
 `--output scene.html` it is saved as a page that opens in a browser by itself.
 """
@@ -35,14 +39,16 @@ from dataloader.catalogue import DATA_SETS
 from dataloader.formats.layout import FLOAT32, Layout, parse_columns, parse_dtype
 from network.weights.description import read_description
 from network.weights.reading import read_checkpoint
-from tools.making.datasets import DATASETS, add_dataset_flag
+from tools.making.datasets import DATASETS, DEFAULT, add_dataset_flag
 from tools.viewing.frames import DiskFrames
 from tools.viewing.nuscenes import NuScenesFrames
 from tools.viewing.scan_files import ScanFileFrames
 from tools.viewing.semantickitti import SemanticKITTIFrames
-from utils.command.flags import Parser, count
+from tools.viewing.training import open_training_frames
+from utils.command.flags import MAX_SEED, Parser, count, override
 from utils.command.process import run_command
 from utils.command.terminal import say
+from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.robustness.family import default_folder, load_family
@@ -59,7 +65,7 @@ def build_parser() -> Parser:
     """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add_dataset_flag(parser, "what --data_path holds")
+    add_dataset_flag(parser, "what --data_path holds", default=None)
     add(
         "--data_path", type=Path, metavar="FOLDER", help="SemanticKITTI: the folder of the sequence folders; nuScenes: "
         "the folder of samples, lidarseg and the version folders",
@@ -69,6 +75,16 @@ def build_parser() -> Parser:
         "were given to predict.py"
     )  # fmt: skip
     add(
+        "--config", metavar="YAML", help="in place of a data set: training scans of this experiment, mixed and "
+        "augmented as the network gets them"
+    )  # fmt: skip
+    add(
+        "--set", type=override, nargs="+", action="extend", metavar="KEY=VALUE", help="of --config: override keys of "
+        "it, such as dataset_params.train_data_loader.data_path"
+    )  # fmt: skip
+    add("--seed", type=count(0, MAX_SEED), help="of --config: seed of the augmentation, default 0")
+    add("--epoch", type=count(0), metavar="N", help="of --config: epoch of the items, from 0, which is the default")
+    add(
         "--sequence",
         metavar="NAME",
         help="SemanticKITTI: name of the folder, default 08; nuScenes: a scene, if not all",
@@ -77,7 +93,8 @@ def build_parser() -> Parser:
     add("--split", help="nuScenes: split of the version, default mini_val")
     add(
         "--frame", "--start", metavar="NAME", help="scan to draw, or to start with: its name, such as 000000; "
-        "nuScenes: its number in the split or the scene, or its token; default: the first"
+        "nuScenes: its number in the split or the scene, or its token; with --config: its number in the training set, "
+        "or 00/000000; default: the first"
     )  # fmt: skip
     add(
         "--predictions", type=Path, nargs="+", default=[], metavar="FOLDER", help="folder that a test has written with "
@@ -114,14 +131,17 @@ def check_together(flags: argparse.Namespace) -> None:
     Raises:
         UserError: there are some; the message names both.
     """
-    given = {name for name, value in vars(flags).items() if value is not None}
-    if len(given & {"data_path", "scans"}) != 1:
-        raise UserError("give --data_path, the folder of a data set, or --scans, scans of your own; one of them")
+    given = {name for name, value in vars(flags).items() if value not in (None, [])}
+    if len(given & {"data_path", "scans", "config"}) != 1:
+        raise UserError(
+            "give --data_path, the folder of a data set, or --scans, scans of your own, or --config, for the training "
+            "scans of an experiment; one of them"
+        )
     for first, others in _APART.items():
         for other in others:
             if {first, other} <= given:
                 raise UserError(f"--{other} has no effect beside --{first}; leave out one of them")
-    if flags.dataset == "semantickitti":
+    if flags.dataset != "nuscenes":
         for name in ("version", "split"):
             if name in given:
                 raise UserError(f"--{name} is for --dataset nuscenes; leave it out, or give that")
@@ -134,12 +154,19 @@ def check_together(flags: argparse.Namespace) -> None:
 
 _APART = {
     "output": ("host", "port"),
+    "config": (
+        *("dataset", "sequence", "version", "split", "subset", "corruption_path", "predictions", "past_scans"),
+        *("label_mapping", "checkpoint", "columns", "dtype", "topic"),
+    ),
     "scans": ("sequence", "version", "split", "subset", "corruption_path", "past_scans"),
     "subset": ("past_scans",),
     "checkpoint": ("label_mapping",),
 }
 """Flag -> those that have no effect beside it."""
 _WITH = {
+    "set": "config",
+    "seed": "config",
+    "epoch": "config",
     "corruption_path": "subset",
     "columns": "scans",
     "topic": "scans",
@@ -155,7 +182,7 @@ def load_classes(flags: argparse.Namespace) -> tuple[LabelMap, Sensor]:
         UserError: the file is missing or damaged, or the checkpoint does not hold its classes.
     """
     if flags.checkpoint is None:
-        data_set = DATA_SETS[DATASETS[flags.dataset]]
+        data_set = DATA_SETS[DATASETS[flags.dataset or DEFAULT]]
         return LabelMap.load(flags.label_mapping or data_set.label_mapping_path), data_set.sensor
     description = read_description(read_checkpoint(flags.checkpoint), flags.checkpoint)
     if description is None:
@@ -172,6 +199,8 @@ def open_frames(flags: argparse.Namespace) -> DiskFrames:
     Raises:
         UserError: there are none, or no predictions of them.
     """
+    if flags.config is not None:
+        return open_training_frames(load_config(flags.config, flags.set or ()), flags.seed or 0, flags.epoch or 0)
     label_map, sensor = load_classes(flags)
     if flags.scans is not None:
         layout = Layout(flags.columns, flags.dtype or FLOAT32, flags.topic)
@@ -197,7 +226,7 @@ def subset_root(flags: argparse.Namespace) -> Path:
     if flags.corruption_path is not None:
         return flags.corruption_path
     family = "robo3d" if "/" in flags.subset or flags.dataset == "nuscenes" else "yan"
-    return default_folder(flags.data_path, load_family(family, DATASETS[flags.dataset]))
+    return default_folder(flags.data_path, load_family(family, DATASETS[flags.dataset or DEFAULT]))
 
 
 def run(flags: argparse.Namespace) -> None:

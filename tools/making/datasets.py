@@ -11,6 +11,10 @@ DEMO_FOLDERS = {"semantickitti": Path("dataset/demo/sequences"), "nuscenes": Pat
 """Flag -> folder in which tools/make_demo_data.py puts its streets."""
 
 
-def add_dataset_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
-    """Adds --dataset, one of `DATASETS`."""
-    parser.add_argument("--dataset", choices=DATASETS, default="semantickitti", help=f"{meaning} (%(default)s)")
+DEFAULT = "semantickitti"
+"""The data set without --dataset."""
+
+
+def add_dataset_flag(parser: argparse.ArgumentParser, meaning: str, default: str | None = DEFAULT) -> None:
+    """Adds --dataset, one of `DATASETS`; a default of None tells whether it was given, and stands for `DEFAULT`."""
+    parser.add_argument("--dataset", choices=DATASETS, default=default, help=f"{meaning} ({DEFAULT})")

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.pictures.scans import FromAbove, draw_scan
 from utils.viewer.coloring import AGE, limits, scale, with_unit
-from utils.viewer.palette import DARK, age_colors
+from utils.viewer.legend import ORIGINS
+from utils.viewer.palette import DARK, age_colors, origin_colors
 from utils.viewer.records import Frames, ShownScan
 
 _MOST = 6
@@ -19,7 +21,8 @@ _MOST = 6
 def draw(scan: ShownScan, frames: Frames, output: Path) -> None:
     """Draws a scan from above, as the sensor sees it, and over the camera pictures, into a PNG.
 
-    Points of past scans are in a panel of their own, coloured by age, and nowhere else.
+    Points of past scans are in a panel of their own, coloured by age, and nowhere else. Where scans were mixed, a panel
+    shows which point is of which scan.
 
     Args:
         scan: one of `frames`, with labels or a prediction.
@@ -39,8 +42,15 @@ def draw(scan: ShownScan, frames: Frames, output: Path) -> None:
         [[camera.picture for camera in row] for row in own.cameras],
         title=own.title,
         num_classes=frames.num_classes,
-        beside=_by_age(scan),
+        beside=_by_age(scan) if own.mixed is None else _by_origin(own, own.mixed),
     )
+
+
+def _by_origin(scan: ShownScan, mixed: NDArray[np.bool_]) -> FromAbove:
+    """Returns the points of a scan in the colours of the scans that they are from, those mixed in on top."""
+    colors = origin_colors(DARK)
+    legend = dict(zip(ORIGINS, colors.tolist(), strict=False))
+    return FromAbove("Which scan a point is from", scan.xyz, colors[mixed.astype(np.intp)], mixed.astype(float), legend)
 
 
 def _by_age(scan: ShownScan) -> FromAbove | None:

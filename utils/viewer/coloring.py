@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.pictures.raster import paint
-from utils.viewer.palette import DARK, Ground, age_colors, class_colors, ramp_colors, verdict_colors
+from utils.viewer.palette import DARK, Ground, age_colors, class_colors, origin_colors, ramp_colors, verdict_colors
 from utils.viewer.records import ShownScan
 
 PREDICTION, TRUTH, ERRORS, DIFFERENCES = "prediction", "truth", "errors", "differences"
-CONFIDENCE, INTENSITY, HEIGHT, AGE = "confidence", "intensity", "height", "age"
+CONFIDENCE, INTENSITY, HEIGHT, AGE, ORIGIN = "confidence", "intensity", "height", "age", "origin"
 UNITS = {CONFIDENCE: "", INTENSITY: "", HEIGHT: " m", AGE: ""}
 """The colourings by a number, and its unit; that of ages comes with the scan, see `with_unit`."""
 
@@ -50,6 +50,7 @@ def colorings(scan: ShownScan) -> list[str]:
         INTENSITY: scan.intensity is not None,
         HEIGHT: True,
         AGE: scan.age is not None,
+        ORIGIN: scan.mixed is not None,
     }
     return [coloring for coloring, there in has.items() if there]
 
@@ -128,6 +129,8 @@ def _colored(scan: ShownScan, name: str | None, look: Look, colors: Rgb, num_cla
     if coloring == DIFFERENCES:
         one, other = list(scan.predictions.values())[:2]
         return verdict_colors(look.ground)[np.where(scan.current, one != other, 2)]
+    if coloring == ORIGIN and scan.mixed is not None:
+        return origin_colors(look.ground)[np.where(scan.current, scan.mixed, 2)]
     values = numbers(scan, name, coloring)
     return scale(values, *limits(values, coloring), look.ground, ramp(coloring, look.ground))
 

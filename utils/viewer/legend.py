@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.text import printable, shortened
-from utils.viewer.coloring import DIFFERENCES, ERRORS, UNITS, judged_labels, limits, numbers, ramp, with_unit
-from utils.viewer.palette import Ground, verdict_colors
+from utils.viewer.coloring import DIFFERENCES, ERRORS, ORIGIN, UNITS, judged_labels, limits, numbers, ramp, with_unit
+from utils.viewer.palette import Ground, origin_colors, verdict_colors
 from utils.viewer.records import ShownScan
 
+ORIGINS = ("this scan", "mixed in from another")
+"""What the colours of `origin_colors` stand for."""
 _LONGEST = 300  # characters of a text
 _ROW = "margin: 0 0.8em 0.6em; font-size: 0.875em; overflow-wrap: anywhere"
 
@@ -68,18 +70,23 @@ def key(scan: ShownScan, name: str | None, coloring: str, ground: Ground, num_cl
         truth = judged_labels(scan.labels, num_classes)
         judged, right = own & (truth > 0), truth == scan.predictions[name]
         return _verdicts(
-            ["right", "wrong", "without truth"], [judged & right, judged & ~right, own & (truth == 0)], ground
+            ["right", "wrong", "without truth"],
+            [judged & right, judged & ~right, own & (truth == 0)],
+            verdict_colors(ground),
         )
     if coloring == DIFFERENCES:
         one, other = list(scan.predictions.values())[:2]
-        return _verdicts(["the same", "different"], [own & (one == other), own & (one != other)], ground)
+        return _verdicts(
+            ["the same", "different"], [own & (one == other), own & (one != other)], verdict_colors(ground)
+        )
+    if coloring == ORIGIN and scan.mixed is not None:
+        return _verdicts(list(ORIGINS), [own & ~scan.mixed, own & scan.mixed], origin_colors(ground))
     return ""
 
 
-def _verdicts(names: Sequence[str], masks: Sequence[NDArray[np.bool_]], ground: Ground) -> str:
+def _verdicts(names: Sequence[str], masks: Sequence[NDArray[np.bool_]], colors: NDArray[np.uint8]) -> str:
     rows = [
-        f"{swatch(color)} {name}: {int(mask.sum()):,}"
-        for name, mask, color in zip(names, masks, verdict_colors(ground), strict=False)
+        f"{swatch(color)} {name}: {int(mask.sum()):,}" for name, mask, color in zip(names, masks, colors, strict=False)
     ]
     return f'<div style="{_ROW}">{"<br>".join(rows)}</div>'
 

@@ -18,6 +18,9 @@ _RAMP = (
 )  # fmt: skip
 """Nine colours of matplotlib's viridis, from low to high."""
 
+_ORIGINS = np.array([RIGHT, (255, 140, 0)], dtype=np.uint8)
+"""Of points of the scan itself, and of another one."""
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -95,6 +98,11 @@ def class_colors(ground: Ground, colors: NDArray[np.uint8]) -> NDArray[np.uint8]
 def verdict_colors(ground: Ground) -> NDArray[np.uint8]:
     """Returns the (3, 3) uint8 RGB colours of right, wrong and not judged points."""
     return np.array([RIGHT, WRONG, ground.faint], dtype=np.uint8)
+
+
+def origin_colors(ground: Ground) -> NDArray[np.uint8]:
+    """Returns the (3, 3) uint8 RGB colours of points of the scan itself, of another one mixed in, and of past scans."""
+    return np.array([*seen_on(ground, _ORIGINS), ground.faint], dtype=np.uint8)
 
 
 def age_colors(ground: Ground) -> NDArray[np.uint8]:

@@ -108,6 +108,8 @@ class ShownScan:
         age: (N,) float32, how old the scan of a point is, in `age_unit`: 0 for this one, more for a past one; None: all
             points are of this scan.
         age_unit: "scans", or "s" for seconds.
+        mixed: (N,) bool, whether a point comes from another scan, which was mixed into this one for training; of past
+            points it is not known. None: nothing was mixed in.
         cameras: rows of pictures, laid out like the cameras on the car; empty if there are none.
         note: a warning about the scan, such as that it does not fit the network; "" for none.
     """
@@ -122,6 +124,7 @@ class ShownScan:
     cameras: Sequence[Sequence[ShownCamera]] = ()
     note: str = ""
     age_unit: AgeUnit = "s"
+    mixed: NDArray[np.bool_] | None = None
 
     @property
     def current(self) -> NDArray[np.bool_]:
@@ -140,6 +143,7 @@ class ShownScan:
             predictions={name: ids[kept] for name, ids in self.predictions.items()},
             confidences={name: values[kept] for name, values in self.confidences.items()},
             age=None if self.age is None else self.age[kept],
+            mixed=None if self.mixed is None else self.mixed[kept],
             cameras=[[camera.select(kept) for camera in row] for row in self.cameras],
         )
 

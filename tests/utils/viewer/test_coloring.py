@@ -10,7 +10,7 @@ import pytest
 from tests.support.shown import MadeFrames, aged, plain
 from utils.pictures.raster import NOT_JUDGED, RIGHT, WRONG, paint, paint_errors
 from utils.viewer.coloring import Look, color, colorings, labellings, pick, scale, spread, visible
-from utils.viewer.palette import DARK, GROUNDS, LIGHT, Ground, class_colors
+from utils.viewer.palette import CONTRAST, DARK, GROUNDS, LIGHT, Ground, class_colors, contrast, origin_colors
 from utils.viewer.records import ShownScan
 
 COLORS, K = MadeFrames.colors, MadeFrames.num_classes
@@ -53,6 +53,21 @@ def test_differences_are_red_and_agreement_is_grey(scan: ShownScan) -> None:
     rgb = color(scan, "first", Look("differences"), COLORS, K)
     for one, other, seen in zip(*scan.predictions.values(), rgb, strict=True):
         assert tuple(seen) == (RIGHT if one == other else WRONG)
+
+
+@pytest.mark.parametrize("ground", GROUNDS.values(), ids=lambda ground: ground.name)
+def test_a_point_that_was_mixed_in_stands_out_and_the_origin_of_past_ones_is_not_known(
+    scan: ShownScan, ground: Ground
+) -> None:
+    mixed = np.arange(len(scan.xyz)) % 3 == 0
+    scan = replace(aged(scan), mixed=mixed)
+    assert colorings(scan) == [*ALL, "origin"]
+    rgb = color(scan, None, Look("origin", ground=ground), COLORS, K)
+    for seen, foreign, current in zip(rgb, mixed, scan.current, strict=True):
+        assert tuple(seen) == (tuple(origin_colors(ground)[int(foreign)]) if current else ground.faint)
+    assert (contrast(origin_colors(ground)[:2], ground) >= CONTRAST).all()
+    kept = scan.select(mixed)
+    assert kept.mixed is not None and kept.mixed.all()
 
 
 def test_numbers_are_ordered_by_the_ramp_and_unknown_ones_are_faint() -> None:
