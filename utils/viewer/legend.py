@@ -13,7 +13,7 @@ from utils.viewer.coloring import DIFFERENCES, ERRORS, ORIGIN, UNITS, judged_lab
 from utils.viewer.palette import Ground, origin_colors, verdict_colors
 from utils.viewer.records import ShownScan
 
-ORIGINS = ("this scan", "mixed in from another")
+ORIGINS: Sequence[str] = ("this scan", "mixed in from another")
 """What the colours of `origin_colors` stand for."""
 _LONGEST = 300  # characters of a text
 _ROW = "margin: 0 0.8em 0.6em; font-size: 0.875em; overflow-wrap: anywhere"
@@ -80,7 +80,7 @@ def key(scan: ShownScan, name: str | None, coloring: str, ground: Ground, num_cl
             ["the same", "different"], [own & (one == other), own & (one != other)], verdict_colors(ground)
         )
     if coloring == ORIGIN and scan.mixed is not None:
-        return _verdicts(list(ORIGINS), [own & ~scan.mixed, own & scan.mixed], origin_colors(ground))
+        return _verdicts(ORIGINS, [own & ~scan.mixed, own & scan.mixed], origin_colors(ground))
     return ""
 
 
