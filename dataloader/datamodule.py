@@ -204,6 +204,7 @@ def _augmentation(config: Config, images: bool, label_map: LabelMap) -> AugmentO
         rotate=loader.rotate_aug,
         flip=loader.flip_aug,
         scale=loader.scale_aug,
+        scale_z=loader.scale_z_aug,
         translate=loader.transform_aug,
         dropout=loader.dropout_aug,
         past_labels=data.past_labels,

@@ -60,6 +60,11 @@ def scaling(rng: np.random.Generator) -> Affine:
     return _linear(np.diag([factor, factor, 1.0]))
 
 
+def scaling_all(rng: np.random.Generator) -> Affine:
+    """Draws a scaling of x, y and z by one factor U(0.95, 1.05)."""
+    return _linear(np.diag([rng.uniform(*_SCALE)] * 3))
+
+
 def translation(rng: np.random.Generator) -> Affine:
     """Draws a translation by N(0, 0.1) metres per axis."""
     affine = np.eye(3, 4)
@@ -83,7 +88,7 @@ def augment_points(scan: Scan, options: AugmentOptions, rng: np.random.Generator
     steps = (
         (options.rotate, rotation),
         (options.flip, mirroring),
-        (options.scale, scaling),
+        (options.scale, scaling_all if options.scale_z else scaling),
         (options.translate, translation),
     )
     total = np.eye(4)

@@ -16,6 +16,7 @@ class AugmentOptions:
         rotate: rotate about z by U(0, 360) degrees (`rotate_aug`).
         flip: mirror x, y, both or none (`flip_aug`).
         scale: multiply x and y by one factor U(0.95, 1.05) (`scale_aug`).
+        scale_z: multiply z by that factor, too (`scale_z_aug`).
         translate: move by N(0, 0.1) metres per axis (`transform_aug`).
         dropout: drop a share U(0, 0.2) of the points (`dropout_aug`).
         mixing: mix in points of other scans (`mixing`, or `point_image_dataset_mix_semkitti`); None for none.
@@ -37,3 +38,4 @@ class AugmentOptions:
     flip2d: float = 0.0
     corruption: CorruptionOptions | None = None
     past_labels: bool = True
+    scale_z: bool = False

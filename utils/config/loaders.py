@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo
+from pydantic import field_validator as check
 
 from utils.config.fields import Section, Text
 from utils.config.kinds import IdleKeysAllowed
@@ -29,8 +30,20 @@ class TrainingLoader(LoaderParams):
     rotate_aug: bool = Field(default=False, description="Rotate about z by U(0, 360) degrees.")
     flip_aug: bool = Field(default=False, description="Flip x, y, both or none.")
     scale_aug: bool = Field(default=False, description="Scale x and y by U(0.95, 1.05).")
+    scale_z_aug: bool = Field(
+        default=False,
+        description="With scale_aug: scale z by the same factor, so that the beams keep their elevation; the published "
+        "code scales x and y alone.",
+    )
     transform_aug: bool = Field(default=False, description="Translate by N(0, 0.1) metres per axis.")
     dropout_aug: bool = Field(default=False, description="Drop a random share U(0, 0.2) of the points.")
+
+    @check("scale_z_aug")  # after scale_aug, in the order of the fields
+    @classmethod
+    def _is_part_of_scaling(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and not info.data.get("scale_aug", True):
+            raise ValueError("is true, but scale_aug is false: nothing is scaled, set that to true or this to false")
+        return wanted
 
 
 class ValidationLoader(LoaderParams, IdleKeysAllowed):

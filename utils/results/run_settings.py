@@ -32,6 +32,7 @@ _LOADER = {
     "rotate_aug": Rule.NOTE,
     "flip_aug": Rule.NOTE,
     "scale_aug": Rule.NOTE,
+    "scale_z_aug": Rule.NOTE,
     "transform_aug": Rule.NOTE,
     "dropout_aug": Rule.NOTE,
 }

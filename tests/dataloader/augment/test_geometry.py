@@ -64,6 +64,17 @@ def test_scale_is_one_factor_for_x_and_y(make_scan):
     assert 0.95 <= factors[:, 0].min() < 0.96 and 1.04 < factors[:, 0].max() <= 1.0501
 
 
+def test_scale_of_all_axes_keeps_the_elevation_of_the_beams_and_needs_no_other_draws(make_scan):
+    scan = make_scan(20)
+    published, all_axes = (
+        augment.augment_points(scan, AugmentOptions(scale=True, scale_z=z), np.random.default_rng(4)).xyz
+        for z in (False, True)
+    )
+    assert np.array_equal(published[:, :2], all_axes[:, :2])
+    ratio = all_axes / scan.xyz
+    assert np.allclose(ratio, ratio[0, 0], rtol=1e-5) and abs(ratio[0, 0] - 1) > 1e-3
+
+
 def test_translation_is_normal_per_axis(make_scan):
     scan = make_scan(20)
     rng = np.random.default_rng(0)

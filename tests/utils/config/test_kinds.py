@@ -127,6 +127,13 @@ def test_validation_scans_are_neither_augmented_nor_shuffled(key: str, write) ->
     assert refusal(write({}), (f"{VAL}.{key}=true",)).startswith(f"{VAL}.{key} (from an override) {words}")
 
 
+def test_z_is_scaled_with_x_and_y_or_not_at_all(write) -> None:
+    key = "dataset_params.train_data_loader.scale"
+    line = refusal(write({f"{key}_aug": False, f"{key}_z_aug": True}))
+    assert line.startswith(f"{key}_z_aug is true, but scale_aug is false: nothing is scaled")
+    assert load_config(write({f"{key}_aug": True, f"{key}_z_aug": True})).dataset_params.train_data_loader.scale_z_aug
+
+
 def test_several_augmentations_of_validation_share_a_phrase(write) -> None:
     line = refusal(write({f"{VAL}.rotate_aug": True, f"{VAL}.shuffle": True, f"{VAL}.rotat_aug": True}))
     assert f"{VAL}.rotate_aug, {VAL}.shuffle are no keys of val_data_loader" in line and line.count("as they are") == 1
