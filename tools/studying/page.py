@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tools.studying.plan import SCANS, STEPS, VIEWED
 from tools.studying.results import Answer, Finding, Study
@@ -36,7 +36,7 @@ def _head(study: Study) -> str:
     rows = [row for answer in study.answers for row in answer.rows]
     machines = sorted({machine for row in rows for machine in row.machines})
     packages = sorted({package for row in rows for package in row.packages})
-    made = f"Machine: {'; '.join(machines) or 'none yet'}. {', '.join(packages)}."
+    made = f"Machine: {'; '.join(machines)}. {', '.join(packages)}." if machines else "Nothing has run yet."
     about = (
         f"What helps, on a made-up world: {SCANS} training scans of four streets, {VIEWED} validation scans of another "
         f"one, never trained on, networks of the demo's size. All trainings take {STEPS} steps of one scan, in bf16 "
@@ -63,7 +63,7 @@ def _section(answer: Answer) -> str:
         picture = f"![Bars: {answer.title}]({PICTURES}/{chart_name(answer.letter)})"
         lines += [picture, ""]
     lines += [*_table(answer), ""]
-    lines += [*_not_run(answer.rows)]
+    lines += [*_not_run(answer)]
     return "\n".join(lines)
 
 
@@ -97,12 +97,14 @@ def _figure(found: Spread | None, sign: bool = False) -> str:
     return mean if found.deviation is None else f"{mean} ± {found.deviation:.1f}"
 
 
-def _not_run(rows: Iterable[Finding]) -> Iterator[str]:
-    """Yields what is left of the seeds that the study wants."""
-    for row in rows:
-        if missing := [seed for seed in row.seeds if seed not in row.miou]:
-            seeds = ", ".join(map(str, missing))
-            yield f"- not run: {row.title}, seed {seeds}: some {row.estimate:.0f} min on one core"
+def _not_run(answer: Answer) -> Iterator[str]:
+    """Yields what is left of the seeds that the study wants, and the command that does it."""
+    left = {row.key: [seed for seed in row.seeds if seed not in row.miou] for row in answer.rows}
+    for row, seeds in ((row, left[row.key]) for row in answer.rows):
+        if seeds:
+            yield f"- not run: {row.title}, seed {', '.join(map(str, seeds))}: some {row.estimate:.0f} min on one core"
+    if any(left.values()):
+        yield from ("", f"`python tools/study.py run {answer.letter}` runs what is missing.")
     yield ""
 
 
