@@ -53,6 +53,7 @@ _PRETRAINED = Arm(
     flags=("--pretrain_distill",),
     start=_TEACHER,
     taking=("--pretrain2d",),
+    validated=False,
 )
 
 

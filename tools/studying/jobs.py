@@ -73,7 +73,7 @@ def training(arm: Arm, seed: int) -> Job:
     words = (
         "main.py", "--config", f"config/{arm.config}.yaml", "--log_dir", arm.run_of(seed),
         *arm.flags, *_SHARED, "--seed", str(seed if arm.seed is None else arm.seed),
-        "--check_val_every_n_epoch", str(arm.epochs), "--set", *settings,
+        *(("--check_val_every_n_epoch", str(arm.epochs)) if arm.validated else ()), "--set", *settings,
     )  # fmt: skip
     needs = (world(arm.world),) + ((training(arm.start, seed),) if arm.start else ())
     kind, run = f"training of {arm.network}", arm.run_of(seed)

@@ -33,6 +33,7 @@ class Arm:
         taking: the flags that take them.
         world: the data that it is trained on.
         seed: its only seed; None: that of the run.
+        validated: whether the training ends with a validation; without labels there is none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Arm:
     taking: tuple[str, ...] = ()
     world: Literal["study", "teacher"] = "study"
     seed: int | None = None
+    validated: bool = True
 
     @property
     def epochs(self) -> int:
