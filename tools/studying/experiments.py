@@ -39,7 +39,7 @@ def _past(scans: int) -> Arm:
 
 
 METHOD = _2dpass("2dpass", "2DPASS")
-ALONE = _alone("alone", "its 3D network alone")
+ALONE = _alone("alone", "3D network of 2DPASS alone")
 METHOD_RECIPE = _2dpass("2dpass_recipe", "2DPASS, LaserMix or PolarMix", _RECIPE)
 PLAIN = _minkowskinet("minkowskinet", "MinkowskiNet")
 RECIPE = _minkowskinet("minkowskinet_recipe", "MinkowskiNet, LaserMix or PolarMix", _RECIPE)
@@ -57,11 +57,16 @@ _PRETRAINED = Arm(
 )
 
 
+def _share(percent: int, pretrained: bool) -> str:
+    scans = max(1, round(SCANS * percent / 100))
+    return f"{percent} % of the labels ({scans} scan{'s' * (scans != 1)}), {'' if pretrained else 'not '}pre-trained"
+
+
 def _few_labels(percent: int, pretrained: bool) -> Arm:
     scans = max(1, round(SCANS * percent / 100))
     settings = (f"dataset_params.label_fraction={percent / 100:g}",) if percent < 100 else ()
     start = {"start": _PRETRAINED, "taking": ("--fine_tune",)} if pretrained else {}
-    title = f"{percent} % of the labels ({scans} scan{'s' * (scans != 1)}), {'' if pretrained else 'not '}pre-trained"
+    title = _share(percent, pretrained)
     name = f"labels_{percent}{'_pretrained' * pretrained}"
     return _alone(name, title, *settings, scans=scans, **start)
 
@@ -74,7 +79,7 @@ def _few_label_rows() -> tuple[Row, ...]:
     rows: list[Row] = []
     for percent, first in ((1, True), (10, False), (100, False)):
         without = ALONE if percent == 100 else _few_labels(percent, pretrained=False)
-        rows.append(Row(without, seeds=FEW_SEEDS, first=first))
+        rows.append(Row(without, seeds=FEW_SEEDS, first=first, called=_share(percent, pretrained=False)))
         rows.append(Row(_few_labels(percent, pretrained=True), seeds=FEW_SEEDS, against=without.name, first=first))
     return tuple(rows)
 

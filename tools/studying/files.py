@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,7 @@ from typing import Any, Literal
 from tools.studying.jobs import Job, line
 from utils.errors import UserError
 from utils.files import read_text, write_text
+from utils.paths import REPOSITORY
 from utils.results.run_folder import LAST, find_checkpoint
 from utils.robustness.run import SUMMARY
 
@@ -225,15 +227,26 @@ def is_locked(path: Path) -> bool:
 
 
 def here() -> tuple[str, dict[str, str]]:
-    """Describes this machine in a line, and the packages that compute, by name."""
+    """Describes this machine in a line, and the versions of this code and of the packages that compute, by name."""
     model, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.is_file() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
         model = found[1]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} cores, {model}, {platform.system()}", {
+        "code": _commit(),
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES if _is_there(name)},
     }
+
+
+def _commit() -> str:
+    """Returns the commit of this repository, or "unknown"."""
+    try:
+        words = ("git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD")
+        found = subprocess.run(words, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
 def _is_there(package: str) -> bool:

@@ -69,6 +69,7 @@ class Row:
         corrupted: whether the figure is the mean mIoU over corrupted validation scans.
         seeds: the runs that the study wants.
         against: key of the row that the differences are taken from; "": none.
+        called: the title in this table; "": that of the arm.
         first: whether the row is run before those of other questions that are not.
     """
 
@@ -78,6 +79,7 @@ class Row:
     seeds: tuple[int, ...] = SEEDS
     against: str = ""
     first: bool = True
+    called: str = ""
 
     @property
     def key(self) -> str:
@@ -87,9 +89,10 @@ class Row:
     @property
     def title(self) -> str:
         """What the row is, for tables."""
+        title = self.called or self.arm.title
         if self.corrupted:
-            return f"{self.arm.title}: corrupted scans"
-        return f"{self.arm.title}, {self.views} views" if self.views > 1 else self.arm.title
+            return f"{title}: corrupted scans"
+        return f"{title}, {self.views} views" if self.views > 1 else title
 
 
 @dataclass(frozen=True)
