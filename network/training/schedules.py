@@ -86,6 +86,10 @@ class MomentumCycle(LambdaLR):
         self.set_momentum()
         return super().get_lr()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state as plain values: without the function, which the settings give."""
+        return {name: value for name, value in super().state_dict().items() if name != "momentum"}
+
     def set_momentum(self) -> None:
         """Sets the momentum of the present step."""
         momentum = self.momentum(self.last_epoch)
