@@ -17,7 +17,7 @@ from utils.command.devices import say_first
 from utils.command.flags import Parser, add_shared_flags, count
 from utils.command.importing import importing
 from utils.command.process import CONTINUES, run_program
-from utils.config.effects import refuse_idle
+from utils.config.effects import idle_image_keys, refuse_idle
 from utils.config.model import ModelParams
 from utils.errors import UserError
 from utils.metrics import SCORES
@@ -76,9 +76,12 @@ def main(argv: Sequence[str]) -> None:
             f"--baseline_only and --pretrain2d are for arch_2dpass; "
             f"{experiment.config.model_params.model_architecture} (model_params.model_architecture) has no 2D branch"
         )
+    notes = [*experiment.notes]
     if tested is None:
         refuse_idle(experiment.config, args.baseline_only, args.SWA)
-    for note in experiment.notes:
+        _refuse_to_pretrain(args, experiment.config.model_params)
+        notes += idle_image_keys(experiment.config, args.baseline_only)
+    for note in notes:
         say_first(note)
     if tested is None:
         sources = experiment.open_sources(fit=True, images=not args.baseline_only)
@@ -112,6 +115,14 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"{' '.join(idle)}: for a training, without an effect on --test; leave out one or the other")
     if args.submit_to_server and args.debug:
         raise UserError("--submit_to_server wants every frame: leave out --debug")
+
+
+def _refuse_to_pretrain(args: argparse.Namespace, model: object) -> None:
+    if args.pretrain2d and isinstance(model, ModelParams) and model.frozen_teacher:
+        raise UserError(
+            f"--pretrain2d loads weights of a ResNet-34, but model_params.backbone_2d is {model.backbone_2d}, which "
+            "comes with its own and is not trained: leave out one of them"
+        )
 
 
 def going_on(argv: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from utils.config.loading import save_config
 from utils.config.schedules import PER_STEP
 from utils.files import remove_partials, write_text
 from utils.results.run_folder import TRAINING_SCANS, only_training_in, training_folder
-from utils.results.run_settings import Settings, check_settings, config_settings
+from utils.results.run_settings import TEACHER, Settings, check_settings, config_settings
 
 
 def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) -> None:
@@ -40,7 +40,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     pl.seed_everything(args.seed, workers=True, verbose=False)
     data = open_data(experiment, images=not args.baseline_only, sources=sources)
     network = build_network(config, args.baseline_only, imagenet=experiment.checkpoint is None)
-    settings = _run_settings(args, experiment, data)
+    settings = _run_settings(args, experiment, data, network)
     resumed = _take_weights(args, experiment, network, settings)
     first = is_first_process()
     folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
@@ -92,7 +92,9 @@ def _trainer(
     )
 
 
-def _run_settings(args: argparse.Namespace, experiment: Experiment, data: DataModule) -> Settings:
+def _run_settings(
+    args: argparse.Namespace, experiment: Experiment, data: DataModule, network: SegmentationNetwork
+) -> Settings:
     """Lists what decides how a training goes, as far as it is known before it begins."""
     assert data.training_set is not None
     config, devices = experiment.config, experiment.devices
@@ -107,6 +109,7 @@ def _run_settings(args: argparse.Namespace, experiment: Experiment, data: DataMo
         "training scans": data.training_set.fingerprint(),
         "validation scans": data.evaluation_set.fingerprint(),
         "classes": list(experiment.label_map.names),
+        TEACHER: network.teacher_weights(),
     }
 
 
@@ -160,6 +163,8 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
         f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans"
         f"{with_past(config)}; run folder {folder}"
     )
+    if (teacher := network.teacher_weights()) is not None:
+        say_first(f"teacher: {teacher}, frozen; it is no part of checkpoints, and a resumed run needs the same weights")
     params = config.dataset_params
     expected, found = expected_scans(params), len(data.training_set)
     per_step = isinstance(config.train_params.lr_scheduler, PER_STEP)

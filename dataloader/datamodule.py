@@ -25,6 +25,7 @@ from dataloader.sampler import EpochSampler, ShardSampler, steps_per_epoch
 from dataloader.workers import start_worker, starting_workers
 from utils.config.data import CorruptionAugmentation, DatasetParams, PointImageDataset, SemanticKITTIImages
 from utils.config.loaders import LoaderParams
+from utils.config.model import ModelParams
 from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap
@@ -214,6 +215,9 @@ def _augmentation(config: Config, images: bool, label_map: LabelMap) -> AugmentO
         options = replace(options, corruption=_corruption(wanted, data_set_of(config).sensor))
     if not images or not isinstance(data, PointImageDataset):
         return options
+    model = config.model_params
+    if isinstance(model, ModelParams) and model.frozen_teacher:
+        return options  # its features are to depend on the image alone
     crop = data.bottom_crop if isinstance(data, SemanticKITTIImages) else None
     return replace(options, bottom_crop=crop, color_jitter=data.color_jitter, flip2d=data.flip2d)
 

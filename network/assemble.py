@@ -18,7 +18,10 @@ from network.models.spvcnn import SPVCNN
 from network.models.voxel_network import VoxelNetwork
 from network.sparse import auto_backend, native_backend, spconv_backend, torch_backend
 from network.sparse.layers import SparseBackend
+from network.teachers.foundation import FoundationTeacher
+from network.teachers.foundation_weights import load_encoder
 from network.teachers.resnet34 import ImageBranch
+from network.teachers.teacher import Encoder, Teacher
 from network.weights.imagenet import load_imagenet_weights
 from network.weights.loading import check_geometry, fitting_weights
 from network.weights.reading import read_checkpoint
@@ -42,7 +45,9 @@ _BACKENDS = {
 _VOXEL_NETWORKS: dict[str, type[VoxelNetwork]] = {"minkowskinet": MinkowskiNet, "spvcnn": SPVCNN}
 
 
-def build_network(config: Config, baseline_only: bool = False, imagenet: bool = True) -> SegmentationNetwork:
+def build_network(
+    config: Config, baseline_only: bool = False, imagenet: bool = True, encoder: Encoder | None = None
+) -> SegmentationNetwork:
     """Builds the network of a config with initial weights.
 
     Args:
@@ -50,9 +55,10 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
         baseline_only: build only the 3D network of 2DPASS; the voxel models are not changed by it.
         imagenet: load ImageNet weights into the 2D branch if the config asks for them; False where a checkpoint
             overwrites them.
+        encoder: what a frozen teacher sees images with; None: the model that the config names, from the hub's cache.
 
     Raises:
-        UserError: Triton is not installed, or the ImageNet weights cannot be downloaded or are damaged.
+        UserError: Triton or transformers is not installed, or weights cannot be downloaded or are damaged.
     """
     model, data, training = config.model_params, config.dataset_params, config.train_params
     counts = data.seg_labelweights
@@ -64,10 +70,13 @@ def build_network(config: Config, baseline_only: bool = False, imagenet: bool = 
     network_3d = _network_3d(model, training, volume, criterion)
     if baseline_only:
         return network_3d
-    image_branch = ImageBranch(model.hiden_size, model.scale_list, data.image_normalizer)
-    if model.pretrained2d and imagenet:
-        load_imagenet_weights(image_branch)
-    return _arch_2dpass(model, training, network_3d, image_branch, criterion)
+    if model.frozen_teacher:
+        teacher = FoundationTeacher(encoder or load_encoder(model.backbone_2d), model.hiden_size, model.scale_list)
+    else:
+        teacher = ImageBranch(model.hiden_size, model.scale_list, data.image_normalizer)
+        if model.pretrained2d and imagenet:
+            load_imagenet_weights(teacher)
+    return _arch_2dpass(model, training, network_3d, teacher, criterion)
 
 
 def load_for_test(
@@ -130,7 +139,7 @@ def _arch_2dpass(
     model: ModelParams,
     training: TrainParams,
     network_3d: Network3D,
-    image_branch: ImageBranch,
+    teacher: Teacher,
     criterion: SegmentationLoss,
 ) -> Arch2DPASS:
     distillation = MSFSKD(
@@ -141,7 +150,7 @@ def _arch_2dpass(
         training.lambda_seg2d,
         training.lambda_xm,
     )
-    return Arch2DPASS(network_3d, image_branch, distillation)
+    return Arch2DPASS(network_3d, teacher, distillation)
 
 
 def sparse_backend(name: str) -> SparseBackend:

@@ -34,6 +34,9 @@ WALLS = {
     "laspy": ["dataloader/formats/las.py", "utils/results/*.py"],
     "rosbags": ["dataloader/formats/bag_reader.py"],
     "fsspec": ["utils/locations.py"],
+    "transformers": ["network/teachers/foundation_weights.py"],
+    "huggingface_hub": ["network/teachers/hub.py"],
+    "safetensors": ["network/teachers/foundation_weights.py"],
     "torchvision": [],  # not among the dependencies
     "torch_scatter": [],
     "torchsparse": [],

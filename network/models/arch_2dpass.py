@@ -41,6 +41,10 @@ class Arch2DPASS(SegmentationNetwork):
         of_heads = [f"distillation.{name}" for name in self.distillation.output_weights()]
         return [f"network_3d.{name}" for name in self.network_3d.output_weights()] + of_heads
 
+    def teacher_weights(self) -> str | None:
+        """Returns which weights of the image branch are frozen."""
+        return self.image_branch.frozen_weights
+
     def evaluated(self) -> SegmentationNetwork:
         """Returns the 3D network."""
         return self.network_3d

@@ -39,6 +39,10 @@ class SegmentationNetwork(nn.Module):
         """Returns the names of the weights that have an entry for each class, on their first axis."""
         raise NotImplementedError
 
+    def teacher_weights(self) -> str | None:
+        """Returns which weights its teacher has that are not trained, as a short text; None: there are none."""
+        return None
+
     def predict(self, batch: Batch) -> Tensor:
         """Computes (P, K) logits from the points alone."""
         raise NotImplementedError

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from network.assemble import build_network, parameter_count
+<<<<<<< HEAD
 from network.models.voxel_network import PUBLISHED_BLOCKS
+=======
+from network.teachers.foundation_weights import FOUNDATIONS
+>>>>>>> 0d3b4b9 (Frozen teachers by name: DINOv2 and DINOv3 through transformers, for model_params.backbone_2d)
 from tools.documenting.markdown import code, page, table
 from utils.config.loading import load_config
 from utils.config.model import ModelParams
@@ -20,6 +26,29 @@ test needs, and those that are trained. 2DPASS trains an image branch beside its
 
 **The mIoU are quoted** from the README of the published code (validation split, %). None of them has been measured with
 this code; [Measured](../results/measured.md) says what has."""
+
+
+@dataclass(frozen=True)
+class _Unloaded:
+    """An encoder of a frozen teacher of which only the number of features is known: enough to count what is trained."""
+
+    dimensions: int
+    identity: str = ""
+
+    @staticmethod
+    def of(config: Config) -> _Unloaded | None:
+        """Returns that of a config; None if it has no frozen teacher."""
+        model = config.model_params
+        if not isinstance(model, ModelParams) or not model.frozen_teacher:
+            return None
+        return _Unloaded(FOUNDATIONS[model.backbone_2d].sizes["hidden_size"])
+
+    def feature_size(self, height: int, width: int) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
 
 QUOTED = {
     "MinkowskiNet-semantickitti": ("65.1", "67.1"),
@@ -51,7 +80,8 @@ def _row(path: Path) -> tuple[str, ...]:
 def millions(config: Config, baseline_only: bool) -> float:
     """Returns the millions of trainable parameters of the network of a config, without allocating it."""
     with torch.device("meta"):
-        return parameter_count(build_network(config, baseline_only, imagenet=False)) / 1e6
+        encoder = _Unloaded.of(config)
+        return parameter_count(build_network(config, baseline_only, imagenet=False, encoder=encoder)) / 1e6
 
 
 def _network(config: Config) -> str:

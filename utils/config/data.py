@@ -258,8 +258,10 @@ class SemanticKITTIImages(PointImageDataset):
     dataset_type: Literal["point_image_dataset_semkitti", "point_image_dataset_mix_semkitti"] = Field(
         description="Points with their camera image; `mix` also pastes the instances of a second training scan."
     )
-    bottom_crop: Annotated[tuple[Multiple16, Multiple16], list_of(2)] = Field(
-        description="Width and height in pixels of the training crop, cut from the bottom of the image."
+    bottom_crop: Annotated[tuple[Multiple16, Multiple16], list_of(2)] | None = Field(
+        default=None,
+        description="Width and height in pixels of the training crop, cut from the bottom of the image; needed by "
+        "model_params.backbone_2d resnet34, and by no other.",
     )
 
     @check("mixing")

@@ -10,6 +10,9 @@ from utils.config.schema import Config, architectures
 from utils.config.train import TrainParams
 from utils.errors import UserError
 
+_OF_IMAGES = ("bottom_crop", "color_jitter", "flip2d", "image_normalizer")
+"""Keys of the data set about how an image is changed; `resize` also says what is read, and always has its effect."""
+
 
 def refuse_idle(config: Config, baseline_only: bool, averaging: bool) -> None:
     """Refuses a training whose flags leave out what its config asks for.
@@ -42,6 +45,24 @@ def _of_the_image_branch(config: Config, baseline_only: bool) -> Iterator[str]:
 
 def _with_baseline_only(key: str, value: str) -> str:
     return f"{key} is {value}, but --baseline_only trains the 3D network without its image branch: remove one of them"
+
+
+def idle_image_keys(config: Config, baseline_only: bool) -> list[str]:
+    """Returns a line about the image keys that a frozen teacher does not follow, if there are any.
+
+    Published files hold them, so they are not refused. Arguments are those of `refuse_idle`.
+    """
+    model, data = config.model_params, config.dataset_params
+    if baseline_only or not isinstance(model, ModelParams) or not model.frozen_teacher:
+        return []
+    fields = {name: field for name, field in type(data).model_fields.items() if name in _OF_IMAGES}
+    keys = [name for name, field in fields.items() if asks_something(getattr(data, name), field)]
+    if not keys:
+        return []
+    return [
+        f"note: model_params.backbone_2d {model.backbone_2d} sees the whole image as it is, without an effect of "
+        f"dataset_params.{', '.join(keys)}"
+    ]
 
 
 def _of_averaging(config: Config, averaging: bool) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pydantic import model_validator as check_all
 from utils.config.fields import Channels, Classes, Section, list_of
 
 MAX_EDGE = 32000  # voxels along an axis: coordinates are packed into 16 bits, sign and neighbours included
+TRAINED_TEACHER = "resnet34"  # the backbone of the image branch that is trained along; the others are frozen
 IMAGE_SCALES = (2, 4, 8, 16)  # the strides of ResNet-34's layer1..layer4, where the image branch has a map
 
 MAX_BLOCKS = 64  # of a stage; the deepest published U-Net of this kind has 23
@@ -18,6 +19,9 @@ MAX_BLOCKS = 64  # of a stage; the deepest published U-Net of this kind has 23
 Edge = Annotated[int, Field(gt=0, le=MAX_EDGE)]
 Blocks = Annotated[int, Field(gt=0, le=MAX_BLOCKS)]
 InputDims = Literal[4, 5]
+Backbone2D = Literal[
+    "resnet34", "dinov2-small", "dinov2-base", "dinov2-large", "dinov3-vits16", "dinov3-vitb16", "dinov3-vitl16"
+]
 Backend = Literal["auto", "torch", "native", "triton", "spconv", "spconv-triton"]
 _INPUT_DIMS = "Numbers per point: 4, x, y, z and intensity; or 5 with the age, for past_scans and past_sweeps."
 _NUM_CLASSES = "Classes K, the ignored class 0 among them."
@@ -42,12 +46,34 @@ class ModelParams(Section):
         description="Channels C of every encoder block."
     )
     num_classes: Classes = Field(description=_NUM_CLASSES)
-    backbone_2d: Literal["resnet34"] = Field(default="resnet34", description="Backbone of the image branch.")
+    backbone_2d: Backbone2D = Field(
+        default=TRAINED_TEACHER,
+        description="Backbone of the image branch: resnet34, trained along, as published; or a vision foundation model "
+        "that stays as it is (DINOv2, DINOv3; small, base, large), with trained heads: it needs transformers and the "
+        "model's weights from the Hugging Face hub, and sees the whole image.",
+    )
     pretrained2d: bool = Field(
         default=False,
-        description="Start the image backbone from ImageNet weights; not where --checkpoint gives the weights.",
+        description="Start the image backbone from ImageNet weights; not where --checkpoint gives the weights. For "
+        "resnet34.",
     )
     sparse_backend: Backend = Field(default="auto", description=_SPARSE_BACKEND)
+
+    @property
+    def frozen_teacher(self) -> bool:
+        """Whether the backbone of the image branch stays as it is, and sees the whole image undisturbed."""
+        return self.backbone_2d != TRAINED_TEACHER
+
+    @check("pretrained2d")
+    @classmethod
+    def _frozen_backbones_are_trained_already(cls, found: bool, info: ValidationInfo) -> bool:
+        backbone = info.data.get("backbone_2d", TRAINED_TEACHER)
+        if found and backbone != TRAINED_TEACHER:
+            raise ValueError(
+                f"must be false for backbone_2d {backbone}, which comes with weights of its own: ImageNet's are for "
+                f"{TRAINED_TEACHER}"
+            )
+        return found
 
     @check("scale_list")
     @classmethod

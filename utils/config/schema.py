@@ -68,6 +68,7 @@ class Config(Section):
             self._wrong_label_weights(),
             self._no_age(),
             self._wrong_steps(),
+            self._no_crop(),
             *self._keys_of_other_architectures(),
         )
         problems = [problem for problem in found if problem]
@@ -120,6 +121,17 @@ class Config(Section):
         return (
             f"dataset_params.past_steps must have {classes} entries (model_params.num_classes), found {len(steps)}: "
             "one for each learning id, the ignored 0 first"
+        )
+
+    def _no_crop(self) -> str | None:
+        model, data = self.model_params, self.dataset_params
+        if not isinstance(model, ModelParams) or not isinstance(data, SemanticKITTIImages):
+            return None
+        if model.frozen_teacher or data.bottom_crop is not None:
+            return None
+        return (
+            f"dataset_params.bottom_crop is missing: model_params.backbone_2d {model.backbone_2d} learns from a crop "
+            "of the image, as [480, 320]"
         )
 
     def _keys_of_other_architectures(self) -> Iterator[str]:

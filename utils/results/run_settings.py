@@ -15,6 +15,9 @@ Plain = str | int | float | bool | None | list[Any]
 Settings = Mapping[str, Plain]
 """The values by name: a dotted key of the config, a flag, or a fact about the data, such as "classes"."""
 
+TEACHER = "weights of the frozen teacher"
+"""The setting that says which weights a teacher has that is not trained; None: there is none."""
+
 
 class Rule(Enum):
     """The handling of a setting that has changed when a run is resumed."""
@@ -47,6 +50,7 @@ RULES: dict[str, Rule] = {
     "training scans": Rule.NOTE,
     "validation scans": Rule.NOTE,
     "classes": Rule.REFUSE,
+    TEACHER: Rule.REFUSE,  # its heads have learned from the features of these
     # the optimiser and its schedule
     "train_params.optimizer": Rule.REFUSE,
     "train_params.lr_scheduler": Rule.REFUSE,

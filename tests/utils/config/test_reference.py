@@ -38,7 +38,7 @@ def test_types_defaults_and_kinds_in_words() -> None:
     assert (optimizer.type, optimizer.default, optimizer.kinds) == ("one of SGD, Adam, AdamW", None, ())
     assert {key.kinds for key in named("train_params.decay_step")} == {("StepLR",), ("ReduceLROnPlateau",)}
     (crop,) = named("dataset_params.bottom_crop")
-    assert crop.type == "list of 2 integers from 16 to 8192 in steps of 16" and len(crop.kinds) == 2
+    assert crop.type == "list of 2 integers from 16 to 8192 in steps of 16, or null" and len(crop.kinds) == 2
     (weights,) = named("dataset_params.seg_labelweights")
     assert (weights.type, weights.default, weights.kinds) == ("list of numbers from 0, or null", "null", ())
     assert named("train_params.lambda_xm")[0].kinds == ("arch_2dpass",)

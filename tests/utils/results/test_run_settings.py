@@ -11,13 +11,13 @@ import torch
 from utils.config.loading import load_config
 from utils.config.schema import known_keys
 from utils.errors import UserError
-from utils.results.run_settings import RULES, Rule, check_settings, config_settings
+from utils.results.run_settings import RULES, TEACHER, Rule, check_settings, config_settings
 
 CONFIG = Path(__file__).parents[3] / "config" / "2DPASS-semantickitti.yaml"
 FOUND = {
     "--seed": 0, "--precision": "32", "--monitor": "val/mIoU", "--SWA": False, "number of devices": 1,
     "steps per epoch": 100, "training scans": "800 (0a1b2c3d)", "validation scans": "9 (4e5f6a7b)",
-    "classes": ["unlabeled", "car"],
+    "classes": ["unlabeled", "car"], TEACHER: None,
 }  # fmt: skip
 STEPS = ("train_params.lr_scheduler=StepLR", "train_params.decay_step=5", "train_params.decay_rate=0.5")
 

@@ -1,0 +1,76 @@
+"""Files of the Hugging Face hub: from its cache on this machine, else downloaded into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from logging import CRITICAL
+from pathlib import Path
+
+from utils.command.devices import say_first
+from utils.errors import UserError
+from utils.text import shortened
+
+
+def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[Path]:
+    """Finds files of a repository of the hub; what the cache has is not asked for again.
+
+    Args:
+        key: the key of the config that wants them, with its value, for messages.
+        repository: its name on the hub.
+        files: names in it.
+        gated: whether the hub gives them only to those who have accepted a licence.
+
+    Returns:
+        The paths of the files in the hub's cache.
+
+    Raises:
+        UserError: they are not there and cannot be downloaded; the line says where to put them.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    cache = constants.HF_HUB_CACHE
+    try:
+        return [Path(hf_hub_download(repository, file, cache_dir=cache, local_files_only=True)) for file in files]
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        if not constants.HF_HUB_OFFLINE:
+            say_first(f"downloading {' and '.join(files)} of {repository} into {cache}")
+        with _quiet():
+            return [Path(hf_hub_download(repository, file, cache_dir=cache)) for file in files]
+    except Exception as error:  # of the network, the hub or the disk: which ones, depends on the library's version
+        login = f"accept the licence on {constants.ENDPOINT}/{repository}, `hf auth login`, and " if gated else ""
+        raise UserError(
+            f"{key}: {repository} is not in {cache} and could not be downloaded ({_reason(error)}); where there is a "
+            f"network, {login}run `hf download {repository} {' '.join(files)}` and copy the folder "
+            f"models--{repository.replace('/', '--')} of its cache into {cache}, or let HF_HOME name a folder whose "
+            "hub/ has it"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, GatedRepoError):
+        return "the hub wants a login and an accepted licence"
+    if isinstance(error, LocalEntryNotFoundError):
+        return "the hub cannot be reached"
+    return shortened(" ".join((getattr(error, "strerror", None) or str(error)).split()), 80)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the hub's library from writing of every attempt; what went wrong is said in one line afterwards."""
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
