@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from tools.studying.plan import SCANS, STEPS, VIEWED
+from tools.studying.remarks import REMARKS
 from tools.studying.results import Answer, Finding, Study
 from tools.studying.statistics import Spread, differences, spread
 
@@ -63,6 +64,8 @@ def _section(answer: Answer) -> str:
         picture = f"![Bars: {answer.title}]({PICTURES}/{chart_name(answer.letter)})"
         lines += [picture, ""]
     lines += [*_table(answer), ""]
+    if answer.letter in REMARKS:
+        lines += [_wrapped(REMARKS[answer.letter]), ""]
     lines += [*_not_run(answer)]
     return "\n".join(lines)
 

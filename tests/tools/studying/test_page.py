@@ -13,6 +13,7 @@ from tools.studying.charts import draw_bars, draw_curves
 from tools.studying.jobs import scoring
 from tools.studying.page import write_page
 from tools.studying.plan import Arm, Experiment, Row
+from tools.studying.remarks import REMARKS
 from tools.studying.results import Answer, Finding, Study, gather
 from tools.studying.scheduler import Scheduler
 from tools.studying.statistics import differences, spread
@@ -79,6 +80,12 @@ def test_the_page_says_what_was_measured_and_what_was_not():
         assert shell.count(f"--log_dir study_{key}_seed1") == 1
     assert "2 cores" in page and "torch 2" in page
     assert json.loads(json.dumps(made_up().to_json()))["answers"][0]["rows"][0]["miou"]["3"] == 32.9
+
+
+def test_remarks_stand_below_the_table_of_their_question(monkeypatch):
+    monkeypatch.setitem(REMARKS, "a", "Less than in the paper.")
+    _, _, below = write_page(made_up()).partition("| the late ")
+    assert below.split("\n\n")[1] == "Less than in the paper."
 
 
 def test_charts_are_drawn(tmp_path):
