@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from network.assemble import build_network, parameter_count
-<<<<<<< HEAD
 from network.models.voxel_network import PUBLISHED_BLOCKS
-=======
 from network.teachers.foundation_weights import FOUNDATIONS
->>>>>>> 0d3b4b9 (Frozen teachers by name: DINOv2 and DINOv3 through transformers, for model_params.backbone_2d)
 from tools.documenting.markdown import code, page, table
 from utils.config.loading import load_config
 from utils.config.model import ModelParams

@@ -41,7 +41,12 @@ def test_every_model_is_shipped_for_every_data_set() -> None:
     models = ("2DPASS", "MinkowskiNet", "SPVCNN")
     wanted = {f"{model}-{data}" for model in models for data in ("semantickitti", "nuscenes", "demo")}
     wanted |= {f"{model}-multiscan-{data}" for model in models for data in ("semantickitti", "demo")}
-    others = {"2DPASS-large-semantickitti", "2DPASS-base-nuscenes", "2DPASS-nuscenes-demo", "2DPASS-dinov2-semantickitti"}
+    others = {
+        "2DPASS-large-semantickitti",
+        "2DPASS-base-nuscenes",
+        "2DPASS-nuscenes-demo",
+        "2DPASS-dinov2-semantickitti",
+    }
     assert {path.stem for path in SHIPPED} == wanted | others
 
 
