@@ -21,8 +21,9 @@ _INTRODUCTION = """\
 One row for each file in `config/`. The parameters are counted on the networks that the files build: those that a
 test needs, and those that are trained. 2DPASS trains an image branch beside its 3D network, which a test does not need.
 
-**The mIoU are quoted** from the README of the published code (validation split, %). None of them has been measured with
-this code; [Measured](../results/measured.md) says what has."""
+**The mIoU are quoted** (validation split, trained on the training split, %): from the README of the published code, and
+for `-mix-` from mmdetection3d, whose recipe those files hold. None of them has been measured with this code;
+[Measured](../results/measured.md) says what has."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ QUOTED = {
     "2DPASS-base-nuscenes": ("76.7", "79.6"),
     "2DPASS-nuscenes": ("78.0", "80.5"),
 }
-"""mIoU with one view and with several, by configuration file."""
+"""mIoU with one view and with several, by configuration file, of the published code."""
+QUOTED_RECIPES = {"MinkUNet34-mix-semantickitti": ("68.3 to 69.3", ""), "SPVCNN-mix-semantickitti": ("68.7", "")}
+"""The same, of mmdetection3d."""
 
 
 def models_page() -> str:
@@ -71,7 +74,7 @@ def _row(path: Path) -> tuple[str, ...]:
     config = load_config(path)
     counts = (f"{millions(config, alone):.2f} M" for alone in (True, False))
     data = config.dataset_params.pc_dataset_type
-    return code(path.name), data, _network(config), *counts, *QUOTED.get(path.stem, ("", ""))
+    return code(path.name), data, _network(config), *counts, *(QUOTED | QUOTED_RECIPES).get(path.stem, ("", ""))
 
 
 def millions(config: Config, baseline_only: bool) -> float:

@@ -25,6 +25,7 @@ from tests.support.configs import (
 )
 from utils.config.data import DatasetParams
 from utils.config.loading import load_config
+from utils.config.model import VoxelModelParams
 from utils.labels import LabelMap
 from utils.paths import resolve_path
 
@@ -41,6 +42,9 @@ def test_every_model_is_shipped_for_every_data_set() -> None:
     models = ("2DPASS", "MinkowskiNet", "SPVCNN")
     wanted = {f"{model}-{data}" for model in models for data in ("semantickitti", "nuscenes", "demo")}
     wanted |= {f"{model}-multiscan-{data}" for model in models for data in ("semantickitti", "demo")}
+    mixed = ("2DPASS", "MinkUNet34", "SPVCNN")
+    wanted |= {f"{model}-mix-{data}" for model in mixed for data in ("semantickitti", "nuscenes")}
+    wanted |= {f"{model}-mix-demo" for model in ("2DPASS", "MinkowskiNet")}
     others = {
         "2DPASS-large-semantickitti",
         "2DPASS-base-nuscenes",
@@ -48,6 +52,41 @@ def test_every_model_is_shipped_for_every_data_set() -> None:
         "2DPASS-dinov2-semantickitti",
     }
     assert {path.stem for path in SHIPPED} == wanted | others
+
+
+HALF_AND_HALF = {
+    "choose": "one_of",
+    "laser_mix": {"chance": 0.5, "bands": [3, 4, 5, 6], "pitch": [-25, 3]},
+    "polar_mix": {"chance": 0.5, "swap_chance": 0.5, "paste_chance": 1.0},
+}
+
+
+@pytest.mark.parametrize(("model", "blocks"), [("MinkUNet34", (2, 3, 4, 6, 2, 2, 2, 2)), ("SPVCNN", (2,) * 8)])
+def test_the_mix_recipe_is_that_of_mmdetection3d(model: str, blocks: tuple[int, ...]) -> None:
+    config = load_config(CONFIG_FOLDER / f"{model}-mix-semantickitti.yaml")
+    raw = plain(config)
+    assert (
+        contained(HALF_AND_HALF, raw["dataset_params"]["mixing"]) and raw["dataset_params"]["seg_labelweights"] is None
+    )
+    loader = raw["dataset_params"]["train_data_loader"]
+    assert {key for key, value in loader.items() if key.endswith("_aug") and value} == {
+        "rotate_aug", "scale_aug", "scale_z_aug"
+    }  # fmt: skip
+    training = {
+        "optimizer": "AdamW", "learning_rate": 0.008, "weight_decay": 0.01, "gradient_clip_norm": 10.0,
+        "lr_scheduler": "MultiStepLR", "milestones": [24, 32], "decay_rate": 0.1, "max_num_epochs": 36,
+        "lambda_lovasz": 0.0,
+    }  # fmt: skip
+    assert contained(training, raw["train_params"]) and loader["batch_size"] == 16
+    assert isinstance(config.model_params, VoxelModelParams) and config.model_params.layer_blocks == blocks
+
+
+@pytest.mark.parametrize(("data", "pitch"), [("semantickitti", [-25, 3]), ("nuscenes", [-30, 10])])
+def test_2dpass_with_mixing_is_the_published_run_otherwise(data: str, pitch: list[int]) -> None:
+    single, mixed = (plain(load_config(CONFIG_FOLDER / f"2DPASS-{kind}{data}.yaml")) for kind in ("", "mix-"))
+    mixing = mixed["dataset_params"].pop("mixing")
+    assert single["dataset_params"].pop("mixing") is None and single == mixed
+    assert contained(HALF_AND_HALF | {"laser_mix": {"chance": 0.5, "bands": [3, 4, 5, 6], "pitch": pitch}}, mixing)
 
 
 MULTISCAN = {
