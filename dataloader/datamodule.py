@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from dataloader.augment.mixing import Mixing
 from dataloader.augment.options import AugmentOptions
 from dataloader.augment.weather import CorruptionOptions, severities_of
 from dataloader.catalogue import data_set_of
@@ -101,10 +102,12 @@ class DataModule:
         self.statistics: Statistics | None = None
         if sources.training is not None:
             refuse_unlabelled(self.evaluation_set, "val_data_loader")
-            limit = DEBUG_ITEMS if debug else None
-            self.training_set = training_items(config, label_map, sources.training, self.images, seed, limit)
-            self.statistics = measure_usable(self.training_set, config.model_params.num_classes, data_set.sensor)
-            refuse_unlabelled(self.training_set, "train_data_loader")
+            scans = make(source=sources.training)
+            self.statistics = measure_usable(scans, config.model_params.num_classes, data_set.sensor)
+            refuse_unlabelled(scans, "train_data_loader")
+            # The scans have been looked at: to cut objects out of all of them may take minutes.
+            workers, limit = (0, DEBUG_ITEMS) if debug else (data.train_data_loader.num_workers, None)
+            self.training_set = training_items(config, label_map, scans.source, self.images, seed, limit, workers)
             size = len(self.training_set) if debug else expected_scans(data) or len(self.training_set)
             self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
 
@@ -182,6 +185,7 @@ def training_items(
     images: bool = True,
     seed: int = 0,
     limit: int | None = None,
+    processes: int = 0,
 ) -> SegmentationDataset:
     """Makes the items that a config trains on: scans of `source`, mixed and augmented.
 
@@ -192,13 +196,16 @@ def training_items(
         images: whether items have their camera image.
         seed: of all randomness.
         limit: only the first so many items; None for all.
+        processes: that cut objects out of the scans, if some are to be pasted and that has not been done yet; 0: this
+            one does.
     """
     low, high = config.dataset_params.bounds
-    augment = _augmentation(config, images, label_map)
+    number = len(source) if limit is None else min(limit, len(source))
+    augment = _augmentation(config, images, mixing_of(config, label_map, source, number, processes))
     return SegmentationDataset(source, low, high, augment, seed=seed, limit=limit)
 
 
-def _augmentation(config: Config, images: bool, label_map: LabelMap) -> AugmentOptions:
+def _augmentation(config: Config, images: bool, mixing: Mixing | None) -> AugmentOptions:
     data = config.dataset_params
     loader = data.train_data_loader
     options = AugmentOptions(
@@ -209,7 +216,7 @@ def _augmentation(config: Config, images: bool, label_map: LabelMap) -> AugmentO
         translate=loader.transform_aug,
         dropout=loader.dropout_aug,
         past_labels=data.past_labels,
-        mixing=mixing_of(config, label_map),
+        mixing=mixing,
     )
     if (wanted := data.corruption_aug) is not None:
         options = replace(options, corruption=_corruption(wanted, data_set_of(config).sensor))

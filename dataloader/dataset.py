@@ -91,6 +91,8 @@ class SegmentationDataset(Dataset[Sample]):
             scan = _augment_image(scan, options, rng)
         for pair in chosen.pairs:
             scan = pair.mix(scan, lambda: self._cropped_and_dropped(self._another(index, rng), None, options, rng), rng)
+        if chosen.pairs and not (inside := self._inside(scan)).all():  # things may have been turned out of the volume
+            scan = scan.select(inside)
         scan = augment_points(scan, options, rng)
         if chosen.instances:
             other = self._cropped_and_dropped(int(rng.integers(self._length)), None, options, rng)

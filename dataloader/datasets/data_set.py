@@ -75,6 +75,7 @@ class DataSet:
             the clean scans, the folder, the name of the subset, and what opens the clean scans, should it need them;
             raises UserError where a scan has no labels or the folder is of other scans. None: there are no such sets.
         things: names of the raw ids that are countable objects, for the mixing of scans; empty: there are none.
+        surfaces: names of the raw ids of ground that things stand on.
         has_instances: whether its scans tell one object from another (`Scan.instances`).
     """
 
@@ -85,6 +86,7 @@ class DataSet:
     prediction_format: Callable[[Request, bool], PredictionFormat]
     open_corrupted: Callable[[Request, Path, str, Callable[[], Source]], CorruptedSource] | None = None
     things: tuple[str, ...] = ()
+    surfaces: tuple[str, ...] = ()
     has_instances: bool = True
 
     @property

@@ -48,7 +48,7 @@ def read_npz(path: Path, layout: Layout) -> PointCloud:
     """
     check_file(path)
     with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
-        arrays = _read_arrays(archive, path.stat().st_size)
+        arrays = read_arrays(archive, path.stat().st_size)
         lower = {name.lower(): name for name in arrays}
         if {"x", "y", "z"} <= set(lower):
             return _from_columns(path, arrays)
@@ -63,8 +63,16 @@ def read_npz(path: Path, layout: Layout) -> PointCloud:
         return cloud
 
 
-def _read_arrays(archive: zipfile.ZipFile, size: int) -> dict[str, NDArray[Any]]:
-    """Reads the arrays of a `.npz` that are not objects; their sizes are checked first."""
+def read_arrays(archive: zipfile.ZipFile, size: int) -> dict[str, NDArray[Any]]:
+    """Reads the arrays of a `.npz`, by name, that are not objects; their sizes are checked first.
+
+    Args:
+        archive: the open file.
+        size: of the file, bytes.
+
+    Raises:
+        ValueError: it is damaged, packed a hundredfold, or has no such array; other errors of damaged files may come.
+    """
     members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
     if sum(member.file_size for member in members) > max(_MOST_EXPANDED * size, _ALWAYS_ALLOWED):
         raise ValueError(f"its arrays are more than {_MOST_EXPANDED} times as large as the file")

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
-from utils.config.fields import Section, Share, list_of
+from utils.config.fields import Section, Share, Text, list_of
 
 Chance = Annotated[float, Field(gt=0, le=1)]
 Bands = Annotated[int, Field(ge=2, le=64)]
@@ -72,6 +72,33 @@ class PolarMixParams(MixingKind):
         return paste
 
 
+class InstancePasteParams(MixingKind):
+    """Objects of rare classes, cut out of the training scans once, where there is room for them."""
+
+    database: Text = Field(
+        default="./dataset/cache/objects",
+        description="Folder for the objects, which are cut out before the first training on the same scans.",
+    )
+    objects: Annotated[int, Field(gt=0, le=100)] = Field(
+        default=5, description="Largest number of objects for an item; 1 up to this many are drawn."
+    )
+    classes: Annotated[tuple[Text, ...], list_of()] | None = Field(
+        default=None,
+        description="Names of the classes to paste; null: the rare ones, which have fewer points than things have on "
+        "average. A class is drawn by the inverse of its number of points.",
+    )
+    objects_per_class: Annotated[int, Field(gt=0, le=100_000)] = Field(
+        default=500, description="Objects of each class that are kept, with 400,000 points at most."
+    )
+
+    @check("classes")
+    @classmethod
+    def _there_are_classes(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes == ():
+            raise ValueError("must name at least one class; null: the rare ones")
+        return classes
+
+
 class InstanceMixParams(MixingKind):
     """The instances of another scan, which is augmented by draws of its own, as published with 2DPASS."""
 
@@ -86,6 +113,9 @@ class MixingParams(Section):
     )
     laser_mix: LaserMixParams | None = Field(default=None, description="LaserMix; null: none.")
     polar_mix: PolarMixParams | None = Field(default=None, description="PolarMix; null: none.")
+    instance_paste: InstancePasteParams | None = Field(
+        default=None, description="Objects of rare classes, of all training scans; null: none."
+    )
     instance_mix: InstanceMixParams | None = Field(
         default=None,
         description="Instances of another scan; chance 1 is what dataset_type point_image_dataset_mix_semkitti does. "

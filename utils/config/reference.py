@@ -89,6 +89,8 @@ def default_in_words(field: FieldInfo) -> str | None:
     default = field.get_default()
     if default is None or isinstance(default, bool):
         return "null" if default is None else str(default).lower()
+    if isinstance(default, tuple):
+        return str(list(default))
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

@@ -324,6 +324,7 @@ DATA_SET = DataSet(
     prediction_format=lambda wanted, uses_camera: NuScenesFormat(version_and_split(wanted)[1], uses_camera),
     open_corrupted=_open_corrupted,
     things=_THINGS,
+    surfaces=("flat.driveable_surface", "flat.sidewalk", "flat.terrain", "flat.other"),
     has_instances=False,
 )
 """nuScenes-lidarseg; a part is an official split of the version that the config or --debug chooses."""

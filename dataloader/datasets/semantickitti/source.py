@@ -274,5 +274,6 @@ DATA_SET = DataSet(
     prediction_format=lambda wanted, uses_camera: SemanticKITTIFormat(wanted.label_map),
     open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI.open(wanted, folder, name),
     things=(*_VEHICLES, *_PERSONS, *(f"moving-{name}" for name in (*_VEHICLES, *_PERSONS))),
+    surfaces=("road", "lane-marking", "parking", "sidewalk", "other-ground", "terrain"),
 )
 """SemanticKITTI; a part is the sequences that the label mapping lists for it."""

@@ -20,7 +20,6 @@ from tests.support.configs import RAW_NUSCENES, set_key
 from utils.config.data import CORRUPTIONS
 from utils.config.loading import load_config
 from utils.config.schema import Config
-from utils.labels import LabelMap
 from utils.scan.records import Scan
 from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
@@ -173,6 +172,6 @@ def test_the_key_in_the_config(label_map, golden_sequences):
 def test_nuscenes_has_its_own_sensor():
     raw = {**RAW_NUSCENES, "dataset_params": dict(RAW_NUSCENES["dataset_params"])}
     set_key(raw, "dataset_params.corruption_aug", {"corruptions": ["snow"]})
-    options = _augmentation(Config.model_validate(raw), True, LabelMap.load("config/label_mapping/nuscenes.yaml"))
+    options = _augmentation(Config.model_validate(raw), True, None)
     assert options.corruption == CorruptionOptions(0.5, ("snow",), NUSCENES)
     assert options.flip2d == 0.5  # beside what images need
