@@ -5,26 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 if __name__ == "__main__":  # before what takes long to import
     from utils.command.start import begin
 
     begin()
 
-from dataloader.experiment import open_experiment
+from dataloader.experiment import Experiment, open_experiment
 from network.weights.configuration import open_for_test
+from network.weights.pretrained import check_use
+from network.weights.reading import read_outline
 from utils.command.devices import say_first
 from utils.command.flags import Parser, add_shared_flags, count
 from utils.command.importing import importing
 from utils.command.process import CONTINUES, run_program
 from utils.config.effects import idle_image_keys, refuse_idle
 from utils.config.model import ModelParams
+from utils.config.pretraining import label_free
 from utils.errors import UserError
 from utils.metrics import SCORES
 
-_OF_TRAINING = (
-    "monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch", "SWA", "fine_tune", "new_head", "pretrain2d"
-)  # fmt: skip
+_OF_VALIDATION = ("monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch")
+"""Flags about the validations of a training; a pre-training has none."""
+_OF_TRAINING = (*_OF_VALIDATION, "SWA", "fine_tune", "new_head", "pretrain2d", "pretrain_distill")
 """Flags that a test does not look at."""
 
 
@@ -49,6 +53,8 @@ def build_parser() -> Parser:
     new = "with --fine_tune: start the last layers new, for other classes than those of --checkpoint"
     add("--new_head", action="store_true", help=new)
     add("--pretrain2d", action="store_true", help="load the tensors of --checkpoint that fit the 2D branch")
+    help_ = "pre-train the 3D network without labels: it learns the features of the frozen image network"
+    add("--pretrain_distill", action="store_true", help=help_)
     add("--test", action="store_true", help="evaluate a checkpoint on the validation split")
     add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
     add("--submit_to_server", action="store_true", help="with --test: make a submission of the test split")
@@ -76,15 +82,16 @@ def main(argv: Sequence[str]) -> None:
             f"--baseline_only and --pretrain2d are for arch_2dpass; "
             f"{experiment.config.model_params.model_architecture} (model_params.model_architecture) has no 2D branch"
         )
-    notes = [*experiment.notes]
+    notes: list[str] = []
     if tested is None:
         refuse_idle(experiment.config, args.baseline_only, args.SWA)
         _refuse_to_pretrain(args, experiment.config.model_params)
+        experiment = _for_pretraining(args, experiment)
         notes += idle_image_keys(experiment.config, args.baseline_only)
-    for note in notes:
+    for note in (*experiment.notes, *notes):
         say_first(note)
     if tested is None:
-        sources = experiment.open_sources(fit=True, images=not args.baseline_only)
+        sources = experiment.open_sources(fit=True, images=not args.baseline_only, labels=not args.pretrain_distill)
         with importing():
             from commands.training import train
 
@@ -95,6 +102,16 @@ def main(argv: Sequence[str]) -> None:
             from commands.testing import test
 
         test(args, experiment, tested, sources)
+
+
+def _for_pretraining(args: argparse.Namespace, experiment: Experiment) -> Experiment:
+    """Returns the experiment as a pre-training has it, if it is one; refuses checkpoints that one cannot go on with."""
+    if experiment.checkpoint is not None and not (args.fine_tune or args.pretrain2d):
+        check_use(read_outline(experiment.checkpoint), experiment.checkpoint, args.pretrain_distill)
+    if not args.pretrain_distill:
+        return experiment
+    config, notes = label_free(experiment.config, teacher_given=experiment.checkpoint is not None)
+    return replace(experiment, config=config, notes=(*experiment.notes, *notes))
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -111,6 +128,10 @@ def _check_flags(args: argparse.Namespace) -> None:
     if args.num_vote > 1 and not args.test:
         raise UserError("--num_vote goes with --test; validation during training looks at each scan once")
     default = build_parser().get_default
+    if args.pretrain_distill and (args.baseline_only or args.fine_tune):
+        raise UserError("--pretrain_distill trains a new 3D network with a teacher: no --baseline_only, no --fine_tune")
+    if args.pretrain_distill and (idle := [f"--{n}" for n in _OF_VALIDATION if getattr(args, n) != default(n)]):
+        raise UserError(f"{' '.join(idle)}: about validations, of which --pretrain_distill has none; leave it out")
     if args.test and (idle := [f"--{name}" for name in _OF_TRAINING if getattr(args, name) != default(name)]):
         raise UserError(f"{' '.join(idle)}: for a training, without an effect on --test; leave out one or the other")
     if args.submit_to_server and args.debug:

@@ -6,6 +6,7 @@ import argparse
 import math
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -16,6 +17,7 @@ from dataloader.experiment import Experiment
 from dataloader.opening import Sources
 from dataloader.sampler import steps_per_epoch
 from network.assemble import build_network, parameter_count
+from network.models.pretraining import DistillationPretraining
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.callbacks import averaging_start
 from network.training.loaders import Loaders
@@ -24,13 +26,14 @@ from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
 from network.weights.description import describe
 from network.weights.loading import load_image_branch, load_weights
+from network.weights.pretrained import is_pretraining
 from network.weights.reading import read_checkpoint
 from network.weights.widening import load_to_fine_tune, refuse_narrower
 from utils.command.devices import is_first_process, say_first
 from utils.config.loading import save_config
 from utils.config.schedules import PER_STEP
 from utils.files import remove_partials, write_text
-from utils.results.run_folder import TRAINING_SCANS, only_training_in, training_folder
+from utils.results.run_folder import LAST, TRAINING_SCANS, only_training_in, training_folder
 from utils.results.run_settings import TEACHER, Settings, check_settings, config_settings
 
 
@@ -38,10 +41,12 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     """Trains; validates after every epoch; keeps the best and the last checkpoint."""
     config = experiment.config
     pl.seed_everything(args.seed, workers=True, verbose=False)
-    data = open_data(experiment, images=not args.baseline_only, sources=sources)
-    network = build_network(config, args.baseline_only, imagenet=experiment.checkpoint is None)
+    data = open_data(experiment, images=not args.baseline_only, sources=sources, labels=not args.pretrain_distill)
+    content = None if experiment.checkpoint is None else read_checkpoint(experiment.checkpoint)
+    imagenet = content is None or (args.fine_tune and is_pretraining(content))  # of a teacher with no ResNet, perhaps
+    network = build_network(config, args.baseline_only, imagenet, pretraining=args.pretrain_distill)
     settings = _run_settings(args, experiment, data, network)
-    resumed = _take_weights(args, experiment, network, settings)
+    resumed = None if content is None else _take_weights(args, experiment, network, content, settings)
     first = is_first_process()
     folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
     task = SegmentationTask(
@@ -64,6 +69,9 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         trainer.fit(task, datamodule=Loaders(data), ckpt_path=None if resumed is None else resumed.path)
     if task.guard.skipped:
         say_first(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
+    if args.pretrain_distill:
+        say_first(f"pre-trained; to train with labels: --fine_tune --checkpoint {folder / LAST}.ckpt; logs: {folder}")
+        return
     best = -math.inf if (patience := trainer.early_stopping_callback) is None else float(patience.best_score)
     kept = "" if args.save_top_k else " (--save_top_k 0: no new best checkpoint was kept)"
     score = f"best {args.monitor} {100 * best:.3f} %{kept}" if math.isfinite(best) else "no validation yet"
@@ -80,13 +88,15 @@ def _trainer(
             "note: train_params.sync_batchnorm needs GPUs; on the CPU every process keeps its own batch statistics"
         )
     swa_from = averaging_start(training.swa_epoch_start, training.max_num_epochs) if args.SWA else None
+    monitor = None if args.pretrain_distill else args.monitor
     return build_trainer(
         devices,
         folder,
-        training_callbacks(folder, args.monitor, args.stop_patience, args.save_top_k, swa_from),
+        training_callbacks(folder, monitor, args.stop_patience, args.save_top_k, swa_from),
         resumed,
         max_epochs=training.max_num_epochs,
         check_val_every_n_epoch=args.check_val_every_n_epoch,
+        limit_val_batches=0 if args.pretrain_distill else None,
         log_every_n_steps=min(10, steps),
         sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
     )
@@ -114,15 +124,17 @@ def _run_settings(
 
 
 def _take_weights(
-    args: argparse.Namespace, experiment: Experiment, network: SegmentationNetwork, settings: Settings
+    args: argparse.Namespace,
+    experiment: Experiment,
+    network: SegmentationNetwork,
+    content: dict[str, Any],
+    settings: Settings,
 ) -> TrainingState | None:
     """Loads what the flags ask for; the state of a training if that is to be continued, optimiser and all."""
     checkpoint, training = experiment.checkpoint, experiment.config.train_params
-    if checkpoint is None:
-        return None
-    content = read_checkpoint(checkpoint)
+    assert checkpoint is not None
     if args.pretrain2d:
-        say_first(load_image_branch(network, content, checkpoint))
+        say_first(load_image_branch(network, content, checkpoint, whole_backbone=args.pretrain_distill))
         return None
     names = experiment.label_map.names
     if args.fine_tune:
@@ -158,11 +170,11 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
             f"dataset_params.label_fraction {fraction:g}: {len(data.training_set)} scans are trained on, those listed "
             f"in {folder / TRAINING_SCANS}"
         )
-    say_first(
-        f"{type(network).__name__}: {parameter_count(network) / 1e6:.2f} M parameters; "
-        f"{len(data.training_set)} training and {len(data.evaluation_set)} validation scans"
-        f"{with_past(config)}; run folder {folder}"
-    )
+    pretraining = isinstance(network, DistillationPretraining)
+    validated = "; no labels, no validation" if pretraining else f" and {len(data.evaluation_set)} validation scans"
+    scans = f"{len(data.training_set)} training{' scans' if pretraining else ''}{validated}{with_past(config)}"
+    count = parameter_count(network) / 1e6
+    say_first(f"{type(network).__name__}: {count:.2f} M parameters; {scans}; run folder {folder}")
     if (teacher := network.teacher_weights()) is not None:
         say_first(f"teacher: {teacher}, frozen; it is no part of checkpoints, and a resumed run needs the same weights")
     params = config.dataset_params

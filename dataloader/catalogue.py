@@ -33,14 +33,20 @@ def data_set_of(config: Config) -> DataSet:
 
 
 def request(
-    config: Config, part: Part, loader: LoaderParams, label_map: LabelMap, images: bool = False, debug: bool = False
+    config: Config,
+    part: Part,
+    loader: LoaderParams,
+    label_map: LabelMap,
+    images: bool = False,
+    debug: bool = False,
+    labels: bool = True,
 ) -> Request:
     """Makes the request for one part of the data set of a config.
 
     Args:
         config: the experiment.
         loader: where the scans lie.
-        part, label_map, images, debug: see `Request`.
+        part, label_map, images, debug, labels: see `Request`.
 
     Raises:
         UserError: `data_path` is a file, or names a home folder that is not there.
@@ -48,7 +54,7 @@ def request(
     path = expand_home(loader.data_path, key="data_path")
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: data_path is not a folder")
-    return Request(config.dataset_params, path, part, label_map, images, debug)
+    return Request(config.dataset_params, path, part, label_map, images, debug, labels)
 
 
 def load_label_map(config: Config, stored: LabelMap | None = None) -> LabelMap:

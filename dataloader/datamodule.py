@@ -66,9 +66,10 @@ class DataModule:
         num_devices: processes over all nodes, for the length of an epoch.
         source: scans to evaluate in place of those of the config.
         sources: all scans, if they have been found already; `fit`, `submit` and `source` are then those of them.
+        labels: read the labels; without them there is nothing to evaluate, and `evaluation_set` has training scans.
 
     Attributes:
-        statistics: of the training scans, as measured; None without `fit`.
+        statistics: of the training scans, as measured; None without `fit` and without `labels`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class DataModule:
         num_devices: int = 1,
         source: Source | None = None,
         sources: Sources | None = None,
+        labels: bool = True,
     ) -> None:
         self.config, self.debug, self.seed = config, debug, seed
         data, data_set = config.dataset_params, data_set_of(config)
@@ -94,17 +96,18 @@ class DataModule:
             refuse_lone_scans(data, source)
             sources = Sources(source)
         if sources is None:
-            sources = open_sources(config, label_map, fit, submit, debug, images)
+            sources = open_sources(config, label_map, fit, submit, debug, images, labels)
         self.evaluation_set = make(source=sources.evaluated, num_vote=num_vote)
         refuse_too_few(len(self.evaluation_set), num_devices)
         refuse_unusable(self.evaluation_set)
         self.training_set: SegmentationDataset | None = None
         self.statistics: Statistics | None = None
         if sources.training is not None:
-            refuse_unlabelled(self.evaluation_set, "val_data_loader")
             scans = make(source=sources.training)
-            self.statistics = measure_usable(scans, config.model_params.num_classes, data_set.sensor)
-            refuse_unlabelled(scans, "train_data_loader")
+            if labels:
+                refuse_unlabelled(self.evaluation_set, "val_data_loader")
+                self.statistics = measure_usable(scans, config.model_params.num_classes, data_set.sensor)
+                refuse_unlabelled(scans, "train_data_loader")
             # The scans have been looked at: to cut objects out of all of them may take minutes.
             workers, limit = (0, DEBUG_ITEMS) if debug else (data.train_data_loader.num_workers, None)
             self.training_set = training_items(config, label_map, scans.source, self.images, seed, limit, workers)

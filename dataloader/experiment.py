@@ -69,13 +69,13 @@ class Experiment:
         loader = self.config.dataset_params.val_data_loader
         return request(self.config, part, loader, self.label_map, debug=self.debug)
 
-    def open_sources(self, fit: bool, submit: bool = False, images: bool = True) -> Sources:
+    def open_sources(self, fit: bool, submit: bool = False, images: bool = True, labels: bool = True) -> Sources:
         """Finds the scans on disk; see `dataloader.opening.open_sources`.
 
         Raises:
             UserError: something is missing there, or there are fewer scans to evaluate than processes.
         """
-        found = open_sources(self.config, self.label_map, fit, submit, self.debug, images)
+        found = open_sources(self.config, self.label_map, fit, submit, self.debug, images, labels)
         refuse_too_few(self.evaluated(found.evaluated), self.devices.count)
         return found
 

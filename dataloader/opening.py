@@ -32,7 +32,13 @@ class Sources:
 
 
 def open_sources(
-    config: Config, label_map: LabelMap, fit: bool, submit: bool = False, debug: bool = False, images: bool = True
+    config: Config,
+    label_map: LabelMap,
+    fit: bool,
+    submit: bool = False,
+    debug: bool = False,
+    images: bool = True,
+    labels: bool = True,
 ) -> Sources:
     """Finds the scans of a config on disk.
 
@@ -43,27 +49,34 @@ def open_sources(
         submit: evaluate the test split, else the validation split.
         debug: take the small edition of the data set, if it has one.
         images: whether training items are to have their camera image, if the data set has images.
+        labels: whether labels are read. Without them nothing is evaluated: `Sources.evaluated` is then the training
+            scans.
 
     Raises:
         UserError: something is missing there.
     """
     data, data_set = config.dataset_params, data_set_of(config)
-    part: Part = "test" if submit else "valid"
-    evaluated = data_set.open(request(config, part, data.val_data_loader, label_map, debug=debug))
-    refuse_lone_scans(data, evaluated)
-    if not fit:
-        return Sources(evaluated)
-    return Sources(evaluated, open_training(config, label_map, debug, images))
+    evaluated = None
+    if labels:
+        part: Part = "test" if submit else "valid"
+        evaluated = data_set.open(request(config, part, data.val_data_loader, label_map, debug=debug))
+        refuse_lone_scans(data, evaluated)
+        if not fit:
+            return Sources(evaluated)
+    training = open_training(config, label_map, debug, images, labels)
+    return Sources(training if evaluated is None else evaluated, training)
 
 
-def open_training(config: Config, label_map: LabelMap, debug: bool = False, images: bool = True) -> Source:
+def open_training(
+    config: Config, label_map: LabelMap, debug: bool = False, images: bool = True, labels: bool = True
+) -> Source:
     """Finds the training scans of a config on disk; the arguments are those of `open_sources`.
 
     Raises:
         UserError: something is missing there.
     """
     data, part = config.dataset_params, "trainval" if config.train_params.trainval else "train"
-    wanted = request(config, part, data.train_data_loader, label_map, images and has_images(config), debug)
+    wanted = request(config, part, data.train_data_loader, label_map, images and has_images(config), debug, labels)
     refuse_lone_scans(data, training := data_set_of(config).open(wanted))
     return training if data.label_fraction is None else choose(training, data.label_fraction)
 

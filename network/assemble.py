@@ -13,6 +13,7 @@ from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss, class_weights
 from network.models.minkowskinet import MinkowskiNet
 from network.models.network_3d import Network3D
+from network.models.pretraining import DistillationPretraining, StageTeacher
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.models.voxel_network import VoxelNetwork
@@ -46,7 +47,11 @@ _VOXEL_NETWORKS: dict[str, type[VoxelNetwork]] = {"minkowskinet": MinkowskiNet, 
 
 
 def build_network(
-    config: Config, baseline_only: bool = False, imagenet: bool = True, encoder: Encoder | None = None
+    config: Config,
+    baseline_only: bool = False,
+    imagenet: bool = True,
+    encoder: Encoder | None = None,
+    pretraining: bool = False,
 ) -> SegmentationNetwork:
     """Builds the network of a config with initial weights.
 
@@ -56,6 +61,7 @@ def build_network(
         imagenet: load ImageNet weights into the 2D branch if the config asks for them; False where a checkpoint
             overwrites them.
         encoder: what a frozen teacher sees images with; None: the model that the config names, from the hub's cache.
+        pretraining: build the 3D network and a frozen teacher, for a pre-training of 2DPASS without labels.
 
     Raises:
         UserError: Triton or transformers is not installed, or weights cannot be downloaded or are damaged.
@@ -71,11 +77,16 @@ def build_network(
     if baseline_only:
         return network_3d
     if model.frozen_teacher:
-        teacher = FoundationTeacher(encoder or load_encoder(model.backbone_2d), model.hiden_size, model.scale_list)
+        scales = () if pretraining else model.scale_list  # its heads learn from labels
+        teacher = FoundationTeacher(encoder or load_encoder(model.backbone_2d), model.hiden_size, scales)
     else:
-        teacher = ImageBranch(model.hiden_size, model.scale_list, data.image_normalizer)
+        branch = StageTeacher if pretraining else ImageBranch
+        teacher = branch(model.hiden_size, model.scale_list, data.image_normalizer)
         if model.pretrained2d and imagenet:
             load_imagenet_weights(teacher)
+    if pretraining:
+        assert isinstance(teacher, StageTeacher | FoundationTeacher)
+        return DistillationPretraining(network_3d, teacher)
     return _arch_2dpass(model, training, network_3d, teacher, criterion)
 
 

@@ -91,6 +91,9 @@ DRAWN: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Name in `corruption_aug` -> its family, and the corruptions of that family whose severities are drawn."""
 
+LOOK_AT_LABELS = frozenset({"wet_ground", "snow", "incomplete_echo"})
+"""Names of `DRAWN` whose effect on a sweep depends on its labels: Robo3D finds the ground and the cars by them."""
+
 
 def table_of(family: str, dataset: str) -> Path:
     """Returns the name of the file with the published scores of a family on a data set that it has corrupted."""

@@ -34,6 +34,7 @@ class Request:
         label_map: ids, and for some data sets the sequences of each part.
         images: offer camera images, if `params` are those of a data set with images.
         debug: take the small edition of the data set, if it has one.
+        labels: read the labels, if the part has some; without, no label file is opened, and all points have label 0.
     """
 
     params: DatasetParams
@@ -42,6 +43,7 @@ class Request:
     label_map: LabelMap
     images: bool = False
     debug: bool = False
+    labels: bool = True
 
 
 @runtime_checkable

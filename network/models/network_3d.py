@@ -23,6 +23,8 @@ from network.voxels.voxelize import Pool, Voxels, voxelize
 from utils.scan.records import Batch
 from utils.scan.volume import Volume
 
+HIDDEN = 128
+"""The number of features of a point before the classifier."""
 RELU = 0.0  # a LeakyReLU of slope 0 is a ReLU
 
 
@@ -115,8 +117,8 @@ class Network3D(SegmentationNetwork):
         self.embed_points = Linear(input_dims + 6, channels)  # and two offsets in the voxel
         self.embed_voxels = Linear(channels, channels)
         self.encoder = nn.ModuleList([EncoderBlock(channels) for _ in scale_list])
-        self.head = ConcatLinear(len(scale_list) * channels, 128)
-        self.classifier = Linear(128, num_classes)
+        self.head = ConcatLinear(len(scale_list) * channels, HIDDEN)
+        self.classifier: nn.Module = Linear(HIDDEN, num_classes)
         self.criterion = criterion
 
     def geometry(self) -> dict[str, list[float]]:

@@ -109,6 +109,11 @@ class FoundationTeacher(Teacher):
         self.heads = nn.ModuleDict({str(s): Linear(encoder.dimensions, channels) for s in sorted(set(scale_list))})
 
     @property
+    def dimensions(self) -> int:
+        """The number D of features of a point before the heads."""
+        return self.encoder.dimensions
+
+    @property
     def frozen_weights(self) -> str | None:
         """Which weights the encoder has."""
         return self.encoder.identity

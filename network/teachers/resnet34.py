@@ -6,7 +6,7 @@ B is the number of images, M the number of points that have a pixel.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -151,6 +151,7 @@ class ImageBranch(Teacher):
         self.bn1 = ImageNorm(64)
         self.scales = [scale for scale in _STAGES if scale <= max(scale_list)]
         c_in = 64
+        self.stage_channels = [_STAGES[scale][1] for scale in self.scales]
         for scale in self.scales:
             name, c_out, depth, stride = _STAGES[scale]
             blocks = [BasicBlock(c_in if i == 0 else c_out, c_out, stride if i == 0 else 1) for i in range(depth)]
@@ -204,17 +205,32 @@ class ImageBranch(Teacher):
         Raises:
             ValueError: H or W is not a multiple of 16.
         """
-        if images.shape[2] % 16 or images.shape[3] % 16:
-            raise ValueError(f"image height and width must be multiples of 16, got {tuple(images.shape[2:])}")
         height = images.shape[2]
-        images = self.normalize(images.contiguous(memory_format=torch.channels_last))
-        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
         features = {}
-        for scale in self.scales:
-            x = self.get_submodule(_STAGES[scale][0])(x)
+        for scale, x in self._stages(images):
             if str(scale) in self.decoders:
                 decoder = self.decoders[str(scale)]
                 assert isinstance(decoder, Decoder)
                 features[scale] = decoder.at(x, height, image_ids, pixels)
         return features
+
+    def stages_at(self, images: Tensor, image_ids: Tensor, pixels: Tensor) -> list[Tensor]:
+        """Computes the features of the ResNet's stages, before any decoder, at some pixels of the images.
+
+        Arguments and errors are those of `forward`.
+
+        Returns:
+            For each stage (M, c): `stage_channels`.
+        """
+        return [sample(x, images.shape[2], image_ids, pixels) for _, x in self._stages(images)]
+
+    def _stages(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Computes the (B, c, h, w) feature map of each stage, with its scale, one after the other."""
+        if images.shape[2] % 16 or images.shape[3] % 16:
+            raise ValueError(f"image height and width must be multiples of 16, got {tuple(images.shape[2:])}")
+        images = self.normalize(images.contiguous(memory_format=torch.channels_last))
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        for scale in self.scales:
+            x = self.get_submodule(_STAGES[scale][0])(x)
+            yield scale, x

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from network.training.optimizers import build_optimizer
+from network.training.optimizers import build_optimizer, trained_parameters
 from network.training.schedules import MINIMUM_RATE
 from network.weights.entries import Wrong, entry, is_number, section
 from utils.config.optimizers import AdamParams, AdamWParams, SGDParams
@@ -46,7 +46,7 @@ def checked_optimizer(
     groups, where = states[0].get("param_groups"), "optimizer_states.param_groups"
     if type(groups) is not list or len(groups) != 1 or not isinstance(groups[0], Mapping):
         raise Wrong(where)
-    parameters = list(network.parameters())
+    parameters = trained_parameters(network)
     _check_group(groups[0], len(parameters), training, where)
     state = section(states[0], "state", "optimizer_states.")
     numbers = set(range(len(parameters))) if _kinds(training) else set()

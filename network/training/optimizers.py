@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -42,6 +43,11 @@ def build_optimizer(parameters: Iterable[Parameter], params: OptimizerParams, le
     # In fp16 the gradients are to be unscaled before they are clipped, not by the optimiser's step.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
+
+
+def trained_parameters(network: nn.Module) -> list[Parameter]:
+    """Lists the parameters of a network that are trained, in the order in which the optimiser has them."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def fill_momentum(optimizer: Optimizer) -> None:

@@ -15,12 +15,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from network.evaluation.graphed import GraphedEvaluation
 from network.evaluation.voting import segment
+from network.models.pretraining import DistillationPretraining
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.gradient_guard import GradientGuard
-from network.training.optimizers import build_optimizer, fill_momentum
+from network.training.optimizers import build_optimizer, fill_momentum, trained_parameters
 from network.training.resuming import fixed_on_resume
 from network.training.schedules import Schedule, build_scheduler
 from network.weights.description import DESCRIPTION
+from network.weights.pretrained import PRETRAINING
 from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.metrics import format_table
@@ -69,6 +71,7 @@ class SegmentationTask(pl.LightningModule):
         # Plain values, whatever classes of text or number they had: a checkpoint with others could not be read again.
         self.settings: Settings = json.loads(json.dumps(settings or {}))
         self.description = None if description is None else json.loads(json.dumps(description))
+        self.is_pretraining = isinstance(network, DistillationPretraining)  # it has no scores
         self.metrics = SegmentationMetrics(class_names, skip_unseen, moving)
         self.validated = False  # in the current epoch
         self.best_miou = 0.0
@@ -131,7 +134,7 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Builds the optimiser, and the schedule in the form that Lightning asks for."""
         p = self.training_params
-        optimizer = self._build_optimizer(self.network.parameters())
+        optimizer = self._build_optimizer(trained_parameters(self.network))
         schedule = self._schedule = build_scheduler(
             optimizer, p.lr_scheduler, p.max_num_epochs, self.steps_per_epoch, self.num_devices
         )
@@ -190,6 +193,7 @@ class SegmentationTask(pl.LightningModule):
             "settings": self.settings,
             "train_params": fixed_on_resume(self.training_params),
             "plateau": None if self._plateau is None else self._plateau.state_dict(),
+            **({PRETRAINING: True} if self.is_pretraining else {}),
             **({} if self.description is None else {DESCRIPTION: self.description}),
         }
 

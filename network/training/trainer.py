@@ -87,23 +87,23 @@ def build_trainer(
 
 
 def training_callbacks(
-    folder: Path, monitor: str, stop_patience: int, save_top_k: int, swa_from_epoch: int | None
+    folder: Path, monitor: str | None, stop_patience: int, save_top_k: int, swa_from_epoch: int | None
 ) -> list[Callback]:
     """Builds the callbacks of a training: checkpoints (best and last), early stopping, training curve, averaging.
 
     Args:
         folder: the run's folder.
-        monitor: name of the score to maximise.
+        monitor: name of the score to maximise; None: there are no scores, and nothing depends on them.
         stop_patience: number of validations without a better score after which training stops.
         save_top_k: number of best checkpoints to keep; -1 keeps all.
         swa_from_epoch: first epoch that --SWA averages; None for no averaging.
     """
     averaging = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
     # Averaging comes first, so that the checkpoints, which come later, hold the average.
+    scored = [] if monitor is None else [Patience(monitor, stop_patience), BestCheckpoints(folder, monitor, save_top_k)]
     return [
         *averaging,
-        Patience(monitor, stop_patience),
-        BestCheckpoints(folder, monitor, save_top_k),
+        *scored,
         LastCheckpoint(folder, LAST),
         History(folder),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from network.weights.description import Description, read_description
+from network.weights.pretrained import refuse_untrained
 from network.weights.reading import config_beside, read_checkpoint, read_outline
 from utils.config.loading import check_config, load_config
 from utils.config.model import VoxelModelParams
@@ -105,6 +106,7 @@ def configuration(
         UserError: there is no config, or the given one has another network, other voxels or other classes, so that
             the weights cannot be used with it; the message names the differences.
     """
+    refuse_untrained(content, path)
     description = read_description(content, path)
     if description is None:
         if config_path is None:

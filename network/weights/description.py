@@ -3,6 +3,7 @@
 The layout, under the key `2dpass` of the checkpoint, with plain values only:
 
     geometry      what decides which voxel a point falls into: name -> list of numbers; older checkpoints have it too
+    pretraining   true in checkpoints of a pre-training without labels, see `network.weights.pretrained`; else not there
     description
         format          1
         config          the resolved config, section by section, as `config.yaml` of the run has it

@@ -178,14 +178,23 @@ def own_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path
     return state
 
 
-def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> str:
+def load_image_branch(
+    network: nn.Module, content: Mapping[str, Any], path: str | Path, whole_backbone: bool = False
+) -> str:
     """Loads the tensors of the 2D branch that fit (--pretrain2d), from a 2DPASS or a torchvision ResNet-34 checkpoint.
+
+    Args:
+        network: the network with the branch.
+        content: from `read_checkpoint`.
+        path: path of the checkpoint, for messages.
+        whole_backbone: whether all tensors but those of the decoders have to fit.
 
     Returns:
         One line that says what was loaded.
 
     Raises:
-        UserError: the network has no 2D branch, nothing fits, or what fits has no finite values.
+        UserError: the network has no 2D branch, nothing fits, or what fits has no finite values, or the
+            whole backbone is wanted and is not there.
     """
     prefix = "image_branch."
     own = {k: v for k, v in network.state_dict().items() if k.startswith(prefix)}
@@ -196,6 +205,12 @@ def load_image_branch(network: nn.Module, content: Mapping[str, Any], path: str 
     fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
     if not fitting:
         raise UserError(f"{path}: no tensor fits the 2D branch; --pretrain2d wants a 2DPASS or ResNet-34 checkpoint")
+    backbone = [k for k in own if not k.startswith(f"{prefix}decoders.") and not k.endswith("num_batches_tracked")]
+    if whole_backbone and (lacking := [k for k in backbone if k not in fitting]):
+        raise UserError(
+            f"{path}: does not hold a whole ResNet-34 to learn from, {lacking[0]} and {len(lacking) - 1} more tensors "
+            "are missing or of another shape; --pretrain2d wants a 2DPASS or ResNet-34 checkpoint"
+        )
     check_fit({k: own[k] for k in fitting}, fitting, path)
     network.load_state_dict(fitting, strict=False)
     return f"2D branch: {len(fitting)} of {len(own)} tensors taken from {path}"

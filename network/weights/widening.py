@@ -18,12 +18,14 @@ from torch import Tensor
 from network.models.segmentation_network import SegmentationNetwork
 from network.weights.description import read_description
 from network.weights.loading import check_fit, differences, own_weights
+from network.weights.pretrained import HEAD, is_pretraining
 from network.weights.reading import config_beside
 from utils.errors import UserError
 from utils.names import shown
 
 _MOVING = "moving-"
 """What the name of a class has before that of the same things standing still, as in the semantic-kitti-api."""
+_IMAGE_BRANCH, _DISTILLATION = "image_branch.", "distillation."
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def load_to_fine_tune(
         UserError: something does not fit that cannot be widened, see `network.weights.loading.load_weights`; or,
             without `new_head`, the classes are others.
     """
+    if is_pretraining(content):
+        if new_head:
+            raise UserError(f"{path}: is of a pre-training, whose last layers begin new anyway; leave out --new_head")
+        return _load_pretrained(network, content, path)
     if new_head:
         widened = _with_new_head(network, _with_age(network, _Widened(own_weights(network, content, path))))
     else:
@@ -74,6 +80,30 @@ def load_to_fine_tune(
     check_fit(network.state_dict(), widened.weights, path)
     network.load_state_dict(widened.weights, strict=False)
     return widened.new
+
+
+def _load_pretrained(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> tuple[str, ...]:
+    """Loads what a pre-training without labels has learned: all but what begins new, since only labels teach it.
+
+    That is the classifier, the distillation of `Arch2DPASS`, and its image branch, if the teacher was another network.
+    """
+    found = {name: w for name, w in own_weights(network, content, path).items() if not name.startswith(HEAD)}
+    taught = any(name.startswith(_IMAGE_BRANCH) for name in found)
+    wanted, outputs = network.state_dict(), set(network.output_weights())
+    new = {
+        name
+        for name in wanted
+        if name in outputs or name.startswith(_DISTILLATION) or (not taught and name.startswith(_IMAGE_BRANCH))
+    }
+    widened = _with_age(network, _Widened(found))
+    check_fit({name: tensor for name, tensor in wanted.items() if name not in new}, widened.weights, path)
+    network.load_state_dict(widened.weights, strict=False)
+    parts = [
+        part
+        for part, prefix in (("classifier", ""), ("image branch", _IMAGE_BRANCH), ("distillation", _DISTILLATION))
+        if (new & outputs if not prefix else any(name.startswith(prefix) for name in new))
+    ]
+    return (*widened.new, f"begin new, since a pre-training without labels teaches no class: {', '.join(parts)}")
 
 
 def refuse_narrower(
@@ -113,6 +143,8 @@ def _refuse_other_head(network: SegmentationNetwork, found: _Widened, path: str 
     """Refuses weights that would all fit if the network had as many classes as they know."""
     wanted, known = network.state_dict(), _known_classes(network, found.weights)
     heads = {name: wanted[name] for name in network.output_weights()}
+    if not heads:  # of a pre-training
+        return
     classes = len(next(iter(heads.values())))
     resized = {name: tensor[:1].expand(known, *tensor.shape[1:]) for name, tensor in heads.items()}
     if known not in (0, classes) and not differences(wanted | resized, found.weights):

@@ -66,6 +66,7 @@ class NuScenes:
         image_size: offer the camera images, brought to this (width, height). None: no images; then none are needed.
         past_sweeps: number of sweeps before each key frame that `past` lists. Only with some are ego_pose.json and the
             sweeps between key frames needed.
+        labels: read the labels; without them no label file is opened.
 
     Attributes:
         absent: the scenes of the split that are not in the tables.
@@ -89,9 +90,10 @@ class NuScenes:
         label_map: LabelMap,
         image_size: tuple[int, int] | None = None,
         past_sweeps: int = 0,
+        labels: bool = True,
     ) -> None:
         self.root = Path(data_path)
-        self.has_labels = split != "test"
+        self.has_labels = labels and split != "test"
         self.num_cameras = len(CAMERAS) if image_size is not None else 0
         self._image_size = image_size
         self._folder = version_folder(self.root, version, split)
@@ -299,7 +301,8 @@ def _decoded(values: Iterable[bytes]) -> list[str]:
 def _open(wanted: Request) -> NuScenes:
     version, split = version_and_split(wanted)
     image_size = wanted.params.resize if wanted.images and isinstance(wanted.params, NuScenesImages) else None
-    return NuScenes(wanted.path, version, split, wanted.label_map, image_size, wanted.params.past_sweeps)
+    past, labels = wanted.params.past_sweeps, wanted.labels
+    return NuScenes(wanted.path, version, split, wanted.label_map, image_size, past, labels)
 
 
 def _open_corrupted(wanted: Request, folder: Path, name: str, clean: Callable[[], Source]) -> CorruptedNuScenes:

@@ -65,6 +65,7 @@ class SemanticKITTI:
         past_scans: number of scans before each one that `past` lists. Only with some are poses.txt and calib.txt
             needed.
         thinning: which past points are kept; None: all.
+        labels: read the labels; without them no label file is opened.
 
     Attributes:
         frames: every scan of the split.
@@ -89,10 +90,12 @@ class SemanticKITTI:
         load_image: bool = False,
         past_scans: int = 0,
         thinning: Thinning | None = None,
+        labels: bool = True,
     ) -> None:
         self.root = Path(data_path)
         self.label_map = label_map
-        self.has_labels = split != "test"
+        self.has_labels = labels and split != "test"
+        self._submitted = split == "test"
         self.num_cameras = 1 if load_image else 0
         wanted = sequences_of(split, label_map)
         if not self.root.is_dir():
@@ -152,8 +155,8 @@ class SemanticKITTI:
                 is never one.
 
         Returns:
-            All N points of the file, in its order. Labels and instances are 0 in the test split. A coordinate may be
-            NaN or infinite if the file says so; a reflectance that is, reads as 0.
+            All N points of the file, in its order. Labels and instances are 0 in the test split, and without `labels`.
+            A coordinate may be NaN or infinite if the file says so; a reflectance that is, reads as 0.
 
         Raises:
             UserError: a file is missing, truncated, empty or of the wrong length, or a label id is unknown.
@@ -235,7 +238,7 @@ class SemanticKITTI:
         folder = self.root / sequence / "velodyne"
         lost = sorted(name for name in labels if name not in scans)
         gaps = missing_numbers(scans)
-        strict = not self.has_labels and sequence in TEST_SCANS
+        strict = self._submitted and sequence in TEST_SCANS
         numbered = [name for name in scans if is_number(name)]
         if numbered and (odd := sorted(set(scans) - set(numbered))):
             text = f"is not called by a number of six digits, as {len(numbered)} scans beside it are"
@@ -270,6 +273,7 @@ DATA_SET = DataSet(
         wanted.images,
         wanted.params.past_scans,
         Thinning.of(wanted.params, wanted.label_map),
+        wanted.labels,
     ),
     prediction_format=lambda wanted, uses_camera: SemanticKITTIFormat(wanted.label_map),
     open_corrupted=lambda wanted, folder, name, clean: CorruptedKITTI.open(wanted, folder, name),

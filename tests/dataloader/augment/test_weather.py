@@ -17,9 +17,11 @@ from dataloader.datamodule import DataModule, _augmentation
 from dataloader.dataset import SegmentationDataset
 from dataloader.datasets.semantickitti.source import SemanticKITTI
 from tests.support.configs import RAW_NUSCENES, set_key
+from tests.support.weather import random_sweep
 from utils.config.data import CORRUPTIONS
 from utils.config.loading import load_config
 from utils.config.schema import Config
+from utils.corruptions import LOOK_AT_LABELS
 from utils.scan.records import Scan
 from utils.scan.sensor import NUSCENES, SEMANTICKITTI
 
@@ -80,6 +82,20 @@ def test_columns_follow_their_points(make_scan, sensor, name):
         added = Scan.select(found, ~own)
         assert (added.labels == 0).all() and np.isnan(added.pixels).all() and (added.instances == 0).all()
         assert (len(added) > 0) == (name == "global_outliers")
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_which_corruptions_look_at_labels(name):
+    """The others do the same to a scan whose labels are not known: a pre-training without labels may use them."""
+    sweep = random_sweep(4000)
+    labels = np.where(sweep.xyz[:, 2] < -1.7, SEMANTICKITTI.ground[0], 1).astype(np.uint8)
+    same = True
+    for drawn in severities_of(SEMANTICKITTI)[name]:
+        known, unknown = (
+            drawn.apply(replace(sweep, labels=labels * factor), np.random.default_rng(4)) for factor in (1, 0)
+        )
+        same &= np.array_equal(known.xyz, unknown.xyz) and np.array_equal(known.intensity, unknown.intensity)
+    assert same == (name not in LOOK_AT_LABELS)
 
 
 def test_names_and_severities_are_drawn_evenly(make_scan, monkeypatch):
