@@ -97,6 +97,8 @@ class Scheduler:
         else:
             record.whole = False
         words = self._place.resuming(job)
+        resumed = words != self._place.command(job)
+        record.whole = record.whole and not resumed  # also what was begun by hand
         record.state, record.started, record.result = "running", now(), ""
         record.machine, record.packages = here()
         self._place.write(job, record)
@@ -115,7 +117,7 @@ class Scheduler:
                 pass_fds=(lock.descriptor,),
             )
         self._active.append(_Active(job, record, lock, process, time.time(), record.seconds))
-        self._say(f"{job.name}: {'goes on' if 'last' in words and job.what == 'training' else 'begins'}")
+        self._say(f"{job.name}: {'goes on' if resumed else 'begins'}")
 
     def _has_ended(self, one: _Active) -> bool:
         """Looks whether a command has ended, and records how."""

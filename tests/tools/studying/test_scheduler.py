@@ -131,6 +131,16 @@ def test_a_run_of_another_command_stays_as_it_is(place):
     assert len(started(place)) == 2
 
 
+def test_a_run_that_was_made_by_hand_is_taken_over_without_its_duration(place):
+    job = training(ONE, 1)
+    run(place, job)
+    place.file(job, "json").unlink()
+    run(place, job)
+    record = place.record(job)
+    assert state_of(place, job) == ["done"] and record is not None and not record.whole
+    assert started(place)[-1] == "study_one_seed1 main last"
+
+
 def test_a_removed_run_is_made_again(place):
     job = scoring(Row(ONE), 1)
     run(place, job)
