@@ -8,7 +8,6 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.studying.plan import STEPS
 from tools.studying.results import Answer, Study
 from tools.studying.statistics import spread
 from utils.pictures.scans import DPI, plain_text, save
@@ -56,8 +55,7 @@ def draw_curves(study: Study, path: Path) -> None:
     figure = Figure(figsize=(6.5 * across, 3.6 * down), dpi=DPI, facecolor="white", layout="constrained")
     for place, (answer, curves) in enumerate(panels, start=1):
         axes = figure.add_subplot(down, across, place)
-        for title, curve in curves.items():
-            steps = [STEPS * (epoch + 1) / len(curve) for epoch in range(len(curve))]
+        for title, (steps, curve) in curves.items():
             axes.plot(steps, curve, marker="o" if len(curve) < 12 else "", markersize=3, linewidth=1.5, label=title)
         axes.set_title(f"({answer.letter}) {answer.title}")
         axes.set_xlabel("steps")
@@ -67,14 +65,15 @@ def draw_curves(study: Study, path: Path) -> None:
     save(figure, path)
 
 
-def _curves(study: Study, answer: Answer) -> dict[str, list[float]]:
-    """Returns the mean curve over the seeds of each arm, by the title of its first row."""
-    found: dict[str, list[float]] = {}
+def _curves(study: Study, answer: Answer) -> dict[str, tuple[list[float], list[float]]]:
+    """Returns steps and mean loss over the seeds of each arm, by the title of its first row."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
     arms = {row.arm: row for row in reversed(answer.rows)}
     for row in reversed(arms.values()):
         curves = [curve for seed in row.seeds if (curve := study.curves.get(f"study_{row.arm}_seed{seed}"))]
         if curves:
-            found[row.title] = [statistics.fmean(epoch) for epoch in zip(*curves, strict=False)]
+            mean = [statistics.fmean(epoch) for epoch in zip(*curves, strict=False)]
+            found[row.title] = [row.steps * (epoch + 1) / len(mean) for epoch in range(len(mean))], mean
     return found
 
 

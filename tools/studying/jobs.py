@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tools.studying.experiments import CORRUPTED, EXPERIMENTS, ORDER
-from tools.studying.plan import SCANS, STEPS, VIEWED, Arm, Experiment, Row
+from tools.studying.plan import SCANS, VIEWED, Arm, Experiment, Row
 
 WORLDS = {"study": "dataset/study/sequences", "teacher": "dataset/study/teacher/sequences"}
 _MAKE = "tools/make_demo_data.py"
@@ -77,7 +77,7 @@ def training(arm: Arm, seed: int) -> Job:
     )  # fmt: skip
     needs = (world(arm.world),) + ((training(arm.start, seed),) if arm.start else ())
     kind, run = f"training of {arm.network}", arm.run_of(seed)
-    return Job(run.removeprefix("study_"), words, "training", kind, STEPS, needs, run, taking=arm.taking)
+    return Job(run.removeprefix("study_"), words, "training", kind, arm.steps, needs, run, taking=arm.taking)
 
 
 def scoring(row: Row, seed: int) -> Job:

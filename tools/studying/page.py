@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from tools.studying.plan import SCANS, STEPS, VIEWED
+from tools.studying.plan import SCANS, VIEWED
 from tools.studying.remarks import REMARKS
 from tools.studying.results import Answer, Finding, Study
 from tools.studying.statistics import Spread, differences, spread
@@ -40,8 +40,8 @@ def _head(study: Study) -> str:
     made = f"Machine: {'; '.join(machines)}. {', '.join(packages)}." if machines else "Nothing has run yet."
     about = (
         f"What helps, on a made-up world: {SCANS} training scans of four streets, {VIEWED} validation scans of another "
-        f"one, never trained on, networks of the demo's size. All trainings take {STEPS} steps of one scan, in bf16 "
-        "on one core. The figures are mIoU on the validation scans in percent, with the weights after the last step "
+        f"one, never trained on, networks of the demo's size. Trainings that are compared take "
+        "equally many steps, of one scan each, in bf16 on one core. The figures are mIoU on the validation scans in percent, with the weights after the last step "
         "(no checkpoint was chosen by its score), over one view of each scan where nothing else is said; no validation "
         "scan was trained on. Mean ± standard deviation (n - 1) over the seeds; differences are taken between runs of "
         "the same seed, and how many of them are above 0 stands behind. A made-up world of this size says whether a "

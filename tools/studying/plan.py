@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 STEPS = 600
-"""Optimiser steps of every training: the arms of a question see equally many batches."""
+"""Optimiser steps of a training, unless its arm says otherwise; the arms of a network have equally many."""
 SCANS = 120
 """Labelled training scans of the world."""
 VIEWED = 40
@@ -34,6 +34,7 @@ class Arm:
         world: the data that it is trained on.
         seed: its only seed; None: that of the run.
         validated: whether the training ends with a validation; without labels there is none.
+        steps: optimiser steps, of one scan each.
     """
 
     name: str
@@ -48,11 +49,12 @@ class Arm:
     world: Literal["study", "teacher"] = "study"
     seed: int | None = None
     validated: bool = True
+    steps: int = STEPS
 
     @property
     def epochs(self) -> int:
-        """The number of epochs that `STEPS` steps of one scan each take."""
-        return STEPS // self.scans
+        """The number of epochs that its steps take."""
+        return self.steps // self.scans
 
     def run_of(self, seed: int) -> str:
         """Returns the value of --log_dir."""

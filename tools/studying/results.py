@@ -12,7 +12,7 @@ from tools.studying.estimates import Estimates
 from tools.studying.experiments import CORRUPTED, EXPERIMENTS
 from tools.studying.files import Place, Record, read_scores
 from tools.studying.jobs import Job, line, scoring, training, with_needs
-from tools.studying.plan import SCANS, STEPS, VIEWED, Arm, Experiment, Row
+from tools.studying.plan import SCANS, VIEWED, Arm, Experiment, Row
 from utils.errors import UserError
 from utils.results.history import read_history
 from utils.robustness.results import read_results
@@ -88,7 +88,7 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of study.json."""
-        world = {"training scans": SCANS, "validation scans": VIEWED, "steps": STEPS}
+        world = {"training scans": SCANS, "validation scans": VIEWED}
         return {"format": FORMAT, "world": world, **asdict(self)}
 
 

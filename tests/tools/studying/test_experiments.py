@@ -11,7 +11,7 @@ from tools.documenting.programs import parser_of
 from tools.studying.experiments import CORRUPTED, EXPERIMENTS, LETTERS, ORDER
 from tools.studying.files import Place
 from tools.studying.jobs import jobs_in_order, scoring, training, with_needs
-from tools.studying.plan import SEEDS, STEPS
+from tools.studying.plan import SEEDS
 from utils.config.effects import refuse_idle
 from utils.config.loading import load_config
 from utils.corruptions import SUBSETS
@@ -35,7 +35,7 @@ def test_the_settings_of_every_arm_make_a_config(arm):
     flags = parser_of("main.py").parse_args(training(arm, 1).words[1:])
     config = load_config(ROOT / flags.config, flags.set)
     refuse_idle(config, flags.baseline_only, flags.SWA)
-    assert arm.epochs * arm.scans == STEPS == config.train_params.max_num_epochs * arm.scans
+    assert arm.epochs * arm.scans == arm.steps == config.train_params.max_num_epochs * arm.scans
     assert config.dataset_params.train_data_loader.batch_size == 1
     fraction = getattr(config.dataset_params, "label_fraction", None)
     assert arm.scans == (120 if fraction is None else max(1, round(120 * fraction)))
