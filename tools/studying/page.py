@@ -40,12 +40,12 @@ def _head(study: Study) -> str:
     made = f"Machine: {'; '.join(machines)}. {', '.join(packages)}." if machines else "Nothing has run yet."
     about = (
         f"What helps, on a made-up world: {SCANS} training scans of four streets, {VIEWED} validation scans of another "
-        f"one, never trained on, networks of the demo's size. Trainings that are compared take "
-        "equally many steps, of one scan each, in bf16 on one core. The figures are mIoU on the validation scans in percent, with the weights after the last step "
-        "(no checkpoint was chosen by its score), over one view of each scan where nothing else is said; no validation "
-        "scan was trained on. Mean ± standard deviation (n - 1) over the seeds; differences are taken between runs of "
-        "the same seed, and how many of them are above 0 stands behind. A made-up world of this size says whether a "
-        "method works here and which way it points, not what it gives on real data."
+        "one, never trained on, networks of the demo's size. Trainings that are compared take equally many steps, of "
+        "one scan each, in bf16 on one core. The figures are mIoU on the validation scans in percent, with the weights "
+        "after the last step (no checkpoint was chosen by its score), over one view of each scan where nothing else is "
+        "said; no validation scan was trained on. Mean ± standard deviation (n - 1) over the seeds; differences are "
+        "taken between runs of the same seed, and how many of them are above 0 stands behind. A made-up world of this "
+        "size says whether a method works here and which way it points, not what it gives on real data."
     )
     written = (
         "`python tools/study.py report` writes this page from the files of the runs; `study.json` beside it has every "
