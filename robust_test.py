@@ -64,8 +64,8 @@ def main(argv: Sequence[str]) -> None:
     corrupted = CorruptedSet.find(family, experiment.data_set, experiment.request("valid"), args.corruption_path)
     for note in experiment.notes:
         say_first(note)
-    root, made_with = corrupted.root, corrupted.made_with
-    conditions = Conditions.of(args, tested.config, tested.path, root, made_with)
+    root, made_with, trained_on = corrupted.root, corrupted.made_with, tested.trained_on(experiment.label_map)
+    conditions = Conditions.of(args, tested.config, tested.path, root, made_with, trained_on)
     baseline, remarks = find_baseline(args.baseline, family, args.convention, args.num_vote, root, made_with)
     sources, missing = corrupted.open(family.select(args.subsets) if args.subsets else family.subsets)
     corrupted.refuse_missing(list(sources), missing, args.allow_missing)

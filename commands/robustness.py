@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def test_subsets(
     network, content = load_for_test(tested.config, tested.path, tested.content)
     run = open_run(parent, settings, corrupted.family, args.restart, first=is_first_process())
     with run.claim(scans) as todo:
-        _evaluate(args, experiment, corrupted, network, content, sources, todo, run)
+        _evaluate(args, experiment, corrupted, network, content, sources, todo, run, conditions)
     return run
 
 
@@ -72,6 +73,7 @@ def _evaluate(
     sources: Mapping[Subset, Source],
     todo: Sequence[Subset],
     run: RobustRun,
+    conditions: Conditions,
 ) -> None:
     """Tests the subsets of `todo`; each result is kept as soon as it is there."""
     checkpoint, num_vote, done = experiment.checkpoint, args.num_vote, len(sources) - len(todo)
@@ -87,25 +89,28 @@ def _evaluate(
                 continue
             data = DataModule.of(experiment, num_vote=num_vote, images=False, source=source)
             say_first(f"[{number} of {len(sources)}] {subset.name}: {len(data.evaluation_set)} scans")
+            measured = conditions.of_scores(len(data.evaluation_set), subset.name)
             output = SubsetOutput(
                 run.folder / "subsets" / subset.name,
                 experiment.label_map,
                 data.expected_frames,
                 corrupted.prediction_format(source, uses_camera),
                 experiment.data_set.sensor,
+                measured,
                 save_predictions=args.save_prediction,
-                settings={"checkpoint": str(checkpoint), "num_vote": num_vote, "subset": subset.name},
             )
             batches = data.val_dataloader(place.rank, place.world_size, place.device.type == "cuda")
-            scores = test_network(network, batches, metrics_of(experiment), output, place)
-            if scores.points == 0:
+            found = test_network(network, batches, partial(metrics_of, experiment), output, place)
+            if found.voted.points == 0:
                 raise UserError(
                     f"{corrupted.root / subset.name}: no point has a label that counts; make the subset again"
                 )
-            result = SubsetResult.of(subset, len(data.evaluation_set), scores)
+            result = SubsetResult.of(subset, measured, found.voted, found.one_view)
             if place.rank == 0:
                 run.add(result, args.convention)
             miou, accuracy = result.miou[args.convention], result.accuracy[args.convention]
-            say_first(f"[{number} of {len(sources)}] {subset.name}: mIoU {miou:.2f} %, accuracy {accuracy:.2f} %")
+            single = "" if result.one_view is None else f" (with one view {result.one_view[args.convention]:.2f} %)"
+            figures = f"mIoU {miou:.2f} %{single}, accuracy {accuracy:.2f} %"
+            say_first(f"[{number} of {len(sources)}] {subset.name}: {figures}")
 
     on_all(experiment.devices, share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -16,6 +17,7 @@ from network.weights.configuration import Tested
 from network.weights.loading import has_image_branch
 from utils.command.devices import Devices, say_first
 from utils.point_counts import SegmentationMetrics
+from utils.results.conditions import Conditions
 from utils.results.evaluation import EvaluationOutput
 from utils.results.run_folder import test_folder
 
@@ -32,6 +34,8 @@ def test(args: argparse.Namespace, experiment: Experiment, tested: Tested, sourc
         say_first(f"note: of the test split {names} are not on disk; the server takes complete submissions only")
     scans = f"{len(data.evaluation_set)} scans of the {split} split{with_past(config)}"
     say_first(f"testing {checkpoint} on {scans}, {args.num_vote} vote(s) each")
+    number = len(data.evaluation_set)
+    conditions = Conditions(split, number, args.num_vote, str(checkpoint), tested.trained_on(experiment.label_map))
     key = config.dataset_params.past_key
     past = {key: config.dataset_params.past} if config.model_params.input_dims > 4 else {}
     evaluated = experiment.request("test" if args.submit_to_server else "valid")
@@ -41,15 +45,16 @@ def test(args: argparse.Namespace, experiment: Experiment, tested: Tested, sourc
         data.expected_frames,
         data_set.prediction_format(evaluated, has_image_branch(content, checkpoint)),
         data_set.sensor,
+        conditions,
         args.submit_to_server,
         args.save_prediction,
-        settings={"checkpoint": str(checkpoint), "num_vote": args.num_vote, "split": split, **past},
+        settings=past,
     )
 
     def share(place: Place) -> None:
         place.prepare(network)
         batches = data.val_dataloader(place.rank, place.world_size, place.device.type == "cuda")
-        test_network(network, batches, metrics_of(experiment), output, place)
+        test_network(network, batches, partial(metrics_of, experiment), output, place)
 
     on_all(experiment.devices, share)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from utils.command.devices import is_first_process, say_first
 from utils.config.loading import save_config
 from utils.config.schedules import PER_STEP
 from utils.files import remove_partials, write_text
+from utils.results.conditions import Conditions, TrainedOn
 from utils.results.run_folder import LAST, TRAINING_SCANS, only_training_in, training_folder
 from utils.results.run_settings import TEACHER, Settings, check_settings, config_settings
 
@@ -49,6 +51,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     resumed = None if content is None else _take_weights(args, experiment, network, content, settings)
     first = is_first_process()
     folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
+    conditions = _conditions(experiment, data)
     task = SegmentationTask(
         network,
         config.train_params,
@@ -61,6 +64,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         moving=experiment.label_map.moving,
         settings=settings,
         description=describe(config, experiment.label_map, data.statistics),
+        conditions=conditions,
     )
     trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch)
     with only_training_in(folder) if first else nullcontext():
@@ -76,6 +80,15 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     kept = "" if args.save_top_k else " (--save_top_k 0: no new best checkpoint was kept)"
     score = f"best {args.monitor} {100 * best:.3f} %{kept}" if math.isfinite(best) else "no validation yet"
     say_first(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
+    if math.isfinite(best):
+        say_first(replace(conditions, checkpoint="the best of all validations").text)
+
+
+def _conditions(experiment: Experiment, data: DataModule) -> Conditions:
+    """Gathers the conditions of the scores of all validations."""
+    split = experiment.label_map.split
+    trained_on = TrainedOn.of(experiment.config, split.get("train", ()), split.get("valid", ()))
+    return Conditions("validation", len(data.evaluation_set), 1, "weights after each epoch", trained_on)
 
 
 def _trainer(

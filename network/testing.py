@@ -6,7 +6,7 @@ PyTorch Lightning has no part in it: its import takes two seconds, in which a te
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from utils.errors import UserError
 from utils.fp32 import set_fp32_arithmetic
 from utils.metrics import ScoreCard, format_table
 from utils.point_counts import SegmentationMetrics
+from utils.results.conditions import Conditions
 from utils.results.evaluation import EvaluationOutput
 from utils.scan.packing import PackedBatch
 
@@ -69,19 +70,47 @@ class Place:
             torch.distributed.barrier()
 
 
+@dataclass(frozen=True)
+class ViewScores:
+    """The scores of a test.
+
+    Attributes:
+        voted: those of all views.
+        one_view: those of the scans as they are; None: there is no other view.
+    """
+
+    voted: ScoreCard
+    one_view: ScoreCard | None
+
+    def table(self, conditions: Conditions) -> str:
+        """Formats the lines that are printed after the test."""
+        lines = [format_table(self.voted, self.voted.miou), conditions.text, str(_rounded(self.voted))]
+        if self.one_view is not None:
+            lines += [f"With one view miou is {100 * self.one_view.miou:.3f}", conditions.one_view.text]
+            lines += [str(_rounded(self.one_view))]
+        return "\n".join(lines)
+
+
+def _rounded(scores: ScoreCard) -> dict[str, float]:
+    named = {**scores.named(), "val/best_miou": scores.miou}
+    return {name: round(named[name], 5) for name in sorted(named)}
+
+
 def test_network(
     network: SegmentationNetwork,
     batches: Iterable[PackedBatch],
-    metrics: SegmentationMetrics,
+    metrics: Callable[[], SegmentationMetrics],
     output: EvaluationOutput,
     place: Place,
-) -> ScoreCard:
+) -> ViewScores:
     """Segments the scans of this process, writes their results, and prints the scores of all processes.
+
+    Where there are votes, the scans as they are are scored, too, which costs one view more.
 
     Args:
         network: the network, as `Place.prepare` leaves it.
         batches: the scans, with their views if there are votes.
-        metrics: counts the scores.
+        metrics: makes a counter of scores.
         output: writes the files.
         place: where to run.
 
@@ -90,28 +119,28 @@ def test_network(
     """
     first = place.rank == 0
     output.open(place.agree(output.make_folder() if first else None))
-    metrics.reset()
+    voted, single = metrics(), metrics() if output.conditions.views > 1 else None
     finite: torch.Tensor | bool = True
     with torch.inference_mode(), place.autocast(), _progress(batches, first) as shown:
         for number, batch in enumerate(shown):
-            for segmentation in segment(network, batch.to(place.device)):
+            for segmentation in segment(network, batch.to(place.device), with_one_view=single is not None):
                 whole = segmentation.whole
-                metrics.update(segmentation.prediction, whole.labels, whole.inside)
+                voted.update(segmentation.prediction, whole.labels, whole.inside)
+                if single is not None and segmentation.one_view is not None:
+                    single.update(segmentation.one_view, whole.labels, whole.inside)
                 finite = segmentation.finite & finite
                 output.write(segmentation)
             if number == 0:  # at once, and not after hours
                 _refuse_rubbish(finite)
     _refuse_rubbish(finite)
-    scores = metrics.scores()
+    found = ViewScores(voted.scores(), None if single is None else single.scores())
     place.wait_for_all()  # every process has written its scans
     if first:
-        if scores.points:  # a test split has no labels
-            say(format_table(scores, scores.miou))
-            named = {**scores.named(), "val/best_miou": scores.miou}
-            say(str({name: round(named[name], 5) for name in sorted(named)}))
-        for line in output.finish(scores):
+        if found.voted.points:  # a test split has no labels
+            say(found.table(output.conditions))
+        for line in output.finish(found.voted, found.one_view):
             say(line)
-    return scores
+    return found
 
 
 def _refuse_rubbish(finite: torch.Tensor | bool) -> None:

@@ -39,6 +39,10 @@ def test_train_then_test(run_main, capsys) -> None:
     for line in ("Validation per class iou:", "other-vehicle : ", "Current val miou is "):
         assert line in printed
     assert "'val/mIoU':" not in printed  # as published, after a test only
+    assert "2 scans of the validation split, one view; weights of epoch 1, not trained on this split" in printed
+    assert "one view; the best of all validations" in printed
+    lines = [json.loads(line) for line in (RUN / HISTORY).read_text().splitlines()]
+    assert [(line["conditions"]["split"], line["conditions"]["views"]) for line in lines] == [("validation", 1)] * 2
     history = read_history(RUN)
     assert [line["epoch"] for line in history] == [0, 1]
     assert all(np.isfinite(line["train/loss_epoch"]) for line in history)
@@ -58,6 +62,19 @@ def test_train_then_test(run_main, capsys) -> None:
     assert {p.name for p in (folder / "pictures").iterdir()} == {"08_000000.png", "08_000001.png"}
     assert Image.open(folder / "confusion.png").size[0] > 300
     check_scores_against_written_predictions(folder, scores)
+    assert (scores["split"], scores["scans"], scores["views"]) == ("validation", 2, 3)
+    assert scores["checkpoint"] in printed and scores["trained_on_split"] is False
+    assert (
+        "2 scans of the validation split, 3 views" in printed and "2 scans of the validation split, one view" in printed
+    )
+
+    assert run_main("--test", "--checkpoint", "best", "--log_dir", "default") == 0
+    assert "With one view" not in capsys.readouterr().out
+    newest = max(Path("logs/SemanticKITTI/default").glob("test_*"), key=lambda path: path.stat().st_mtime_ns)
+    alone = json.loads((newest / "scores.json").read_text())
+    assert alone["views"] == 1 and "one_view" not in alone
+    assert scores["one_view"] == {name: alone[name] for name in scores["one_view"]}
+    assert any(scores[name] != scores["one_view"][name] for name in scores["one_view"])
 
 
 def check_scores_against_written_predictions(folder: Path, scores: dict) -> None:

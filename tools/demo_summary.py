@@ -28,6 +28,7 @@ from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.paths import REPOSITORY, expand_home, resolve_path
+from utils.results.conditions import Conditions
 from utils.results.history import read_history
 from utils.results.run_folder import HISTORY, run_root
 
@@ -54,6 +55,9 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
     folder = tests[-1].parent
     scores = read_note(tests[-1], {"iou": dict}) or {}
     console.print(iou_table(scores))
+    console.print(Conditions.of_record(scores).text, soft_wrap=True)
+    if "one_view" in scores:
+        console.print(f"with one view: mIoU {100 * scores['one_view']['val/mIoU']:.1f} %")
     if (progress := progress_line(root)) is not None:
         console.print(progress, soft_wrap=True)
 
@@ -80,7 +84,7 @@ def summarise(config_path: str | Path, log_dir: str, console: Console) -> None:
 
 def iou_table(scores: dict) -> Table:
     """Makes the table of per-class IoU, in the official convention and in the convention of the published code."""
-    table = Table(title=f"Demo street, validation split, {scores['num_vote']} votes", title_justify="left")
+    table = Table(title="Demo street", title_justify="left")
     for heading, justify in (("class", "left"), ("IoU %", "right"), ("published convention %", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for name, iou in scores["iou"].items():
@@ -92,12 +96,12 @@ def iou_table(scores: dict) -> Table:
 
 
 def progress_line(root: Path) -> str | None:
-    """Returns a line with the validation mIoU after each epoch of the newest training; None if there is no training."""
+    """Returns a line with the mIoU of the validation split after each epoch of the newest training; None if there is no training."""
     newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         return None
     steps = [f"{100 * line['val/mIoU']:.1f}" for line in read_history(newest.parent) if "val/mIoU" in line]
-    return f"validation mIoU % after each epoch (one view): {' '.join(steps)}"
+    return f"mIoU % of the validation split after each epoch (one view): {' '.join(steps)}"
 
 
 def build_parser() -> Parser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -33,7 +34,9 @@ def vote(network: Predictor, batch: Batch) -> Tensor:
     return total
 
 
-def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> list[Segmentation]:
+def segment(
+    network: Predictor, batch: Batch, with_confidence: bool = False, with_one_view: bool = False
+) -> list[Segmentation]:
     """Predicts the class of every point of every file in the batch; a point outside the volume takes its donor's class.
 
     Class 0 is never predicted: it means "ignored", and benchmark servers reject it or count it as wrong.
@@ -43,10 +46,13 @@ def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> 
         batch: scans for evaluation, with their views if there are votes.
         with_confidence: compute `Segmentation.confidence`, the softmax of the mean logits of the views over the
             classes 1..K-1. Those of class 0 are left out, since no loss has trained them.
+        with_one_view: compute `Segmentation.one_view`, too, from one more view: the scan as it is. It is not among the
+            views that vote, which are all turned.
 
     Returns:
         One `Segmentation` per scan, in the order of the batch.
     """
+    single = _classes(network, replace(batch, views=None)) if with_one_view else None
     logits = vote(network, batch)
     best, finite = best_classes(logits) or _best_classes(logits)
     votes = 1 if batch.views is None else batch.views.shape[1]
@@ -59,9 +65,16 @@ def segment(network: Predictor, batch: Batch, with_confidence: bool = False) -> 
             classes[number].index_select(0, whole.donor),
             finite,
             None if confidences is None else confidences[number][whole.donor],
+            None if single is None else single[number].index_select(0, whole.donor),
         )
         for number, whole in enumerate(batch.whole)
     ]
+
+
+def _classes(network: Predictor, batch: Batch) -> tuple[Tensor, ...]:
+    """Predicts the (n,) uint8 class of every point of the batch, scan by scan."""
+    logits = vote(network, batch)
+    return (best_classes(logits) or _best_classes(logits))[0].split(batch.lengths)
 
 
 def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,8 @@ from utils.command.failures import lost_peer
 from utils.command.terminal import say_error
 from utils.files import write_text
 from utils.pictures.charts import draw_training_curve
-from utils.results.history import read_history
+from utils.results.history import read_history as read_history
+from utils.results.history import read_lines
 from utils.results.run_folder import HISTORY
 
 
@@ -73,19 +74,21 @@ class History(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
         metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
-        values = {name: value for name, value in metrics.items() if name.endswith("_epoch")}
+        values: dict[str, Any] = {name: value for name, value in metrics.items() if name.endswith("_epoch")}
+        conditions = pl_module.conditions
         if not trainer.is_global_zero:
             return
         if pl_module.validated:  # otherwise Lightning still has the scores of an earlier epoch
             values |= {name: value for name, value in metrics.items() if name.startswith("val/")}
+            values |= {} if conditions is None else {"conditions": conditions.record()}
         epoch = trainer.current_epoch
         # A training that was resumed from an earlier checkpoint repeats epochs: their old lines go.
-        before = [line for line in read_history(self.folder) if line["epoch"] < epoch]
+        before = [line for line in read_lines(self.folder) if line["epoch"] < epoch]
         history = [*before, {"epoch": epoch, **values}]
         write_text(self.folder / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
         curves = [{_CURVES[k]: v for k, v in line.items() if k in _CURVES} for line in history]
         try:
-            draw_training_curve(curves, self.folder / _PICTURE)
+            draw_training_curve(curves, self.folder / _PICTURE, "" if conditions is None else conditions.text)
         except OSError as error:  # nothing depends on the picture
             say_error(
                 f"note: {self.folder / _PICTURE}: cannot be written ({error.strerror}); the training goes on",

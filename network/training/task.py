@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -27,6 +28,7 @@ from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.metrics import format_table
 from utils.point_counts import SegmentationMetrics
+from utils.results.conditions import Conditions
 from utils.results.run_settings import Settings
 from utils.scan.records import Batch
 
@@ -47,6 +49,7 @@ class SegmentationTask(pl.LightningModule):
         settings: stored in checkpoints, to be compared by `utils.results.run_settings` when the run is resumed.
         description: stored in checkpoints, so that they can be used without the config; see
             `network.weights.description`.
+        conditions: of the scores of validations; None: not known.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class SegmentationTask(pl.LightningModule):
         moving: Sequence[int] = (),
         settings: Settings | None = None,
         description: Mapping[str, Any] | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -72,6 +76,7 @@ class SegmentationTask(pl.LightningModule):
         self.settings: Settings = json.loads(json.dumps(settings or {}))
         self.description = None if description is None else json.loads(json.dumps(description))
         self.is_pretraining = isinstance(network, DistillationPretraining)  # it has no scores
+        self.conditions = conditions
         self.metrics = SegmentationMetrics(class_names, skip_unseen, moving)
         self.validated = False  # in the current epoch
         self.best_miou = 0.0
@@ -91,6 +96,8 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_start(self) -> None:
         fill_momentum(self.trainer.optimizers[0])
+        if self.conditions is not None and self.logger is not None:
+            self.logger.experiment.add_text("val/conditions", self.conditions.text)  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self) -> None:
         self.validated = False
@@ -182,6 +189,8 @@ class SegmentationTask(pl.LightningModule):
         per_class = zip(scores.class_names, map(float, scores.iou), strict=True)  # TensorBoard has it over the epochs
         self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})
         self.print(format_table(scores, self.best_miou))
+        if self.conditions is not None:
+            self.print(replace(self.conditions, checkpoint=f"weights of epoch {self.current_epoch}").text)
 
     # ---- checkpoints
 

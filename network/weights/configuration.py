@@ -17,6 +17,7 @@ from utils.config.schema import Config
 from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.paths import resolve_path
+from utils.results.conditions import TrainedOn
 from utils.results.run_folder import find_checkpoint, root_with, run_root
 from utils.text import shortened
 
@@ -34,11 +35,13 @@ class Choice:
         config: the experiment.
         label_map: the label map of the checkpoint, if it is to be used; None: the file that the config names.
         notes: lines for the user about allowed differences from the training.
+        description: what the checkpoint says of itself; None: nothing.
     """
 
     config: Config
     label_map: LabelMap | None
     notes: tuple[str, ...] = ()
+    description: Description | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ class Tested:
         path: the file.
         config: the config to test it with.
         label_map: the label map of the checkpoint, if it is to be used; None: the file that the config names.
+        description: what the checkpoint says of itself; None: nothing.
     """
 
     path: Path
     config: Config
     label_map: LabelMap | None
+    description: Description | None = None
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -63,6 +68,16 @@ class Tested:
             UserError: the values of its tensors are damaged.
         """
         return read_checkpoint(self.path)
+
+    def trained_on(self, label_map: LabelMap) -> TrainedOn | None:
+        """Returns what the checkpoint says that it was trained on; None: it does not say.
+
+        Args:
+            label_map: that of the test, whose validation split is evaluated.
+        """
+        if (ours := self.description) is None:
+            return None
+        return TrainedOn.of(ours.config, ours.label_map.split.get("train", ()), label_map.split.get("valid", ()))
 
 
 def open_for_test(
@@ -88,7 +103,7 @@ def open_for_test(
     chosen = configuration(config_path, overrides, read_outline(path), path)
     for line in chosen.notes:
         note(line)
-    return Tested(path, chosen.config, chosen.label_map)
+    return Tested(path, chosen.config, chosen.label_map, chosen.description)
 
 
 def configuration(
@@ -132,7 +147,7 @@ def configuration(
             f"{path}: was trained with another config: {'; '.join(changed[:_MOST_NAMED])}{more}; {remedy}, to test it "
             "with its own"
         )
-    return Choice(config, label_map, tuple(_notes(description, config, found, path)))
+    return Choice(config, label_map, tuple(_notes(description, config, found, path)), description)
 
 
 def _notes(description: Description, config: Config, label_map: LabelMap, path: str | Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,15 +14,18 @@ from matplotlib.ticker import MaxNLocator
 from utils.metrics import ScoreCard
 from utils.pictures.scans import DPI, drawable, plain_text, save
 
+_LONGEST_LINE = 1000  # characters
+
 
 @plain_text()
-def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
+def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path, conditions: str) -> None:
     """Draws the confusion matrix, in percent of the points of each true class, with the IoU at the right.
 
     Args:
         scores: the evaluation. A class without ground truth has an empty row, and no IoU if it is never predicted.
         ignored: name of class 0.
         path: the PNG to write; its folder is made.
+        conditions: a line on what the scores depend on (`Conditions.text`).
     """
     by_truth = scores.confusion.T[1:]  # rows: ground truth
     share = 100 * by_truth / np.maximum(by_truth.sum(axis=1, keepdims=True), 1)
@@ -42,6 +46,7 @@ def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
     axes.set_xlabel("prediction")
     axes.set_ylabel("ground truth")
     axes.set_title(f"What the points of each class were taken for (%), mIoU {100 * scores.miou:.2f} %", pad=14)
+    _say_below(figure, conditions)
     right = axes.secondary_yaxis("right")
     occurs = by_truth.any(axis=1) | scores.confusion[1:].any(axis=1)
     right.set_yticks(
@@ -60,19 +65,27 @@ def draw_confusion(scores: ScoreCard, ignored: str, path: str | Path) -> None:
 
 
 @plain_text()
-def draw_training_curve(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
+def draw_training_curve(history: Sequence[Mapping[str, float]], path: str | Path, conditions: str) -> None:
     """Draws losses and mIoU over the epochs.
 
     Args:
         history: one mapping per epoch: "epoch" (if missing, its position counts), and keys that contain "loss" or
             "miou" (0..1), any number of each; a key may be missing in some epochs.
         path: the PNG to write; its folder is made.
+        conditions: a line on what the scores depend on (`Conditions.text`).
     """
     figure = Figure(figsize=(11, 4), dpi=DPI, facecolor="white", layout="constrained")
     losses, scores = figure.subplots(1, 2)
     _plot_keys(losses, history, "loss", scale=1, unit="loss")
     _plot_keys(scores, history, "miou", scale=100, unit="mIoU (%)")
+    _say_below(figure, conditions)
     save(figure, path)
+
+
+def _say_below(figure: Figure, line: str) -> None:
+    """Writes a line of text under the axes, broken where it is wider than the figure."""
+    width = int(figure.get_figwidth() * 14)  # characters
+    figure.supxlabel(textwrap.fill(drawable(line, _LONGEST_LINE), width), fontsize=9, color="#505050")
 
 
 def _plot_keys(axes: Axes, history: Sequence[Mapping[str, float]], word: str, scale: float, unit: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,13 @@ from utils.locks import new_folder
 from utils.metrics import ScoreCard
 from utils.pictures.charts import draw_confusion
 from utils.pictures.scans import draw_scan
+from utils.results.conditions import Conditions
 from utils.results.predictions import Expected, PredictionFormat, Sink
 from utils.scan.records import Segmentation
 from utils.scan.sensor import Sensor
 
 PICTURES = 4
+SCORES = "scores.json"
 
 
 class EvaluationOutput:
@@ -32,9 +34,10 @@ class EvaluationOutput:
         expected: returns every frame of the test.
         file_format: file format of the data set's predictions.
         sensor: sensor of the scans.
+        conditions: of the scores.
         submit: whether to make the zip for the benchmark server.
         save_predictions: whether to keep the prediction files.
-        settings: what was tested and how, stored beside the scores.
+        settings: what else is stored beside the scores.
     """
 
     def __init__(
@@ -44,13 +47,14 @@ class EvaluationOutput:
         expected: Callable[[], Iterable[Expected]],
         file_format: PredictionFormat,
         sensor: Sensor,
+        conditions: Conditions,
         submit: bool = False,
         save_predictions: bool = False,
-        settings: dict[str, str | int | bool] | None = None,
+        settings: Mapping[str, str | int] | None = None,
     ) -> None:
         self.folder = folder
         self._label_map, self._expected, self._format = label_map, expected, file_format
-        self._sensor = sensor
+        self._sensor, self.conditions = sensor, conditions
         self._submit, self._save_predictions = submit, save_predictions
         self._settings = settings or {}
         self._sinks: dict[str, Sink] = {}
@@ -78,13 +82,23 @@ class EvaluationOutput:
             self._drawn += 1
             self._draw(segmentation)
 
-    def finish(self, scores: ScoreCard | None) -> list[str]:
-        """Closes all files, on the first process; returns the lines for the user."""
+    def finish(self, scores: ScoreCard | None, one_view: ScoreCard | None = None) -> list[str]:
+        """Closes all files, on the first process; returns the lines for the user.
+
+        Args:
+            scores: of the views that the conditions name; None: there are none.
+            one_view: of the scans as they are, if there are more views.
+        """
         lines = [f"pictures: {self.folder / 'pictures'}"]
         if scores is not None and scores.points:
-            draw_confusion(scores, self._label_map.names[0], self.folder / "confusion.png")
-            write_text(self.folder / "scores.json", json.dumps(self._record(scores), indent=2) + "\n")
-            lines.append(f"scores: {self.folder / 'scores.json'}, confusion matrix: {self.folder / 'confusion.png'}")
+            draw_confusion(
+                scores,
+                self._label_map.names[0],
+                self.folder / "confusion.png",
+                f"{self.conditions.text}{also(one_view)}",
+            )
+            write_text(self.folder / SCORES, json.dumps(self._record(scores, one_view), indent=2) + "\n")
+            lines.append(f"scores: {self.folder / SCORES}, confusion matrix: {self.folder / 'confusion.png'}")
         expected = list(self._expected())
         for name, sink in self._sinks.items():
             lines.append(f"{name}: {sink.finish(expected)} ({len(expected)} frames)")
@@ -101,17 +115,33 @@ class EvaluationOutput:
             self._label_map.colors,
             self._label_map.names,
             self.folder / "pictures" / f"{whole.frame.sequence}_{whole.frame.name}.png",
-            title=f"{whole.frame.sequence} / {whole.frame.name}",
+            title=f"{whole.frame.sequence} / {whole.frame.name}: {self.conditions.views_text}, "
+            f"{self.conditions.checkpoint}",
         )
 
-    def _record(self, scores: ScoreCard) -> dict[str, object]:
+    def _record(self, scores: ScoreCard, one_view: ScoreCard | None) -> dict[str, object]:
         return {
+            "num_vote": self.conditions.views,
+            **self.conditions.record(),
             **self._settings,
-            **scores.named(),
             "points": scores.points,
-            "iou": _by_class(scores.class_names, scores.iou),
-            "published_iou": _by_class(scores.class_names, scores.published_iou),
+            **_figures(scores),
+            **({} if one_view is None else {"one_view": _figures(one_view)}),
         }
+
+
+def also(one_view: ScoreCard | None) -> str:
+    """Returns the end of a sentence with the score of one view; "" if there is none beside the other."""
+    return "" if one_view is None else f"; with one view: mIoU {100 * one_view.miou:.2f} %"
+
+
+def _figures(scores: ScoreCard) -> dict[str, object]:
+    """Returns the scores as plain values, by name."""
+    return {
+        **scores.named(),
+        "iou": _by_class(scores.class_names, scores.iou),
+        "published_iou": _by_class(scores.class_names, scores.published_iou),
+    }
 
 
 def _by_class(names: Iterable[str], ious: NDArray[np.float64]) -> dict[str, float | None]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from utils.config.schema import Config
 from utils.files import sha256_of
+from utils.results import conditions
+from utils.results.conditions import TrainedOn
 from utils.robustness.family import Family
 
 
@@ -25,6 +27,7 @@ class Conditions:
         precision, seed, debug: as the flags.
         trained_on: corruptions that the config trains on (`corruption_aug`). Where the config is given, what the
             checkpoint was trained with is not looked up.
+        training: what the checkpoint says that it was trained on; None: it does not say.
     """
 
     checkpoint: str
@@ -37,17 +40,23 @@ class Conditions:
     seed: int
     debug: bool
     trained_on: tuple[str, ...] = ()
+    training: TrainedOn | None = None
 
     @staticmethod
     def of(
-        args: argparse.Namespace, config: Config, checkpoint: Path, root: Path, made_with: Mapping[str, Any] | None
+        args: argparse.Namespace,
+        config: Config,
+        checkpoint: Path,
+        root: Path,
+        made_with: Mapping[str, Any] | None,
+        training: TrainedOn | None,
     ) -> Conditions:
         """Gathers them from the flags of robust_test.py and what was opened for these.
 
         Args:
             args: the flags, --num_vote filled in.
             config, checkpoint: of the model.
-            root, made_with: see above.
+            root, made_with, training: see above.
         """
         augmentation = config.dataset_params.corruption_aug
         return Conditions(
@@ -61,7 +70,12 @@ class Conditions:
             args.seed,
             args.debug,
             () if augmentation is None else augmentation.corruptions,
+            training,
         )
+
+    def of_scores(self, scans: int, subset: str = "") -> conditions.Conditions:
+        """Returns the conditions of the scores of a subset of so many scans."""
+        return conditions.Conditions("validation", scans, self.num_vote, self.checkpoint, self.training, subset)
 
     def settings(self, family: Family, config: Config, save_prediction: bool) -> dict[str, Any]:
         """Lists what decides the figures and the files of a run: another with the same goes on from where it ended.

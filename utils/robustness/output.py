@@ -17,7 +17,7 @@ class SubsetOutput(EvaluationOutput):
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
 
-    def finish(self, scores: ScoreCard | None) -> list[str]:
+    def finish(self, scores: ScoreCard | None, one_view: ScoreCard | None = None) -> list[str]:
         """Closes, on the first process; there is nothing to tell the user."""
-        super().finish(scores)
+        super().finish(scores, one_view)
         return []

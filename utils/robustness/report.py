@@ -11,7 +11,7 @@ from utils.corruptions import CLEAN
 from utils.files import write_text
 from utils.metrics import Convention
 from utils.robustness.conditions import Conditions
-from utils.robustness.family import Family, Profile
+from utils.robustness.family import CONVENTIONS, Family, Profile
 from utils.robustness.metrics import Robustness, robustness
 from utils.robustness.picture import RobustPicture, draw_robustness
 from utils.robustness.results import SubsetResult, profile_of
@@ -53,6 +53,15 @@ class RobustReport:
         return profile_of(self.name, self.results, self.convention)
 
     @property
+    def single(self) -> Profile | None:
+        """The mIoU with one view, where the other figures are of several; None unless all subsets have it."""
+        found = [result.alone for result in self.results]
+        alone = [result for result in found if result is not None]
+        if not alone or len(alone) < len(found):
+            return None
+        return profile_of(f"{self.name}, one view", alone, self.convention)
+
+    @property
     def figures(self) -> Robustness:
         """The metrics of the model."""
         return robustness(self.profile, self.family, self.baseline)
@@ -73,7 +82,15 @@ class RobustReport:
         ]
         if self.baseline is not None:
             parts.append(f"mCE {_number(figures.mean_error)} against {self.baseline.name}")
-        return f"{', '.join(parts)}; %, {self.convention} convention"
+        return f"{', '.join(parts)}; %, {self.convention} convention; {self._measured()}"
+
+    def _measured(self) -> str:
+        """Describes the conditions of the figures."""
+        text = self.conditions.of_scores(max((result.scans for result in self.results), default=0)).text
+        if (single := self.single) is None:
+            return text
+        figures = robustness(single, self.family, self.baseline)
+        return f"{text}; with one view: clean mIoU {_number(single.clean)}, RmIoU {_number(figures.mean)}"
 
     def write(self, folder: Path) -> list[str]:
         """Writes tables and picture; returns the lines to tell the user."""
@@ -144,6 +161,8 @@ class RobustReport:
 
     def _overall(self) -> str:
         rows = [_overall_row(self.profile, self.figures)]
+        if (single := self.single) is not None:
+            rows.append(_overall_row(single, robustness(single, self.family, self.baseline)))
         if self.baseline is not None:
             rows.append(_overall_row(self.baseline, robustness(self.baseline, self.family, self.baseline)))
         return _table(("", "clean mIoU", "RmIoU", "mR = mRR", "mCE"), rows)
@@ -178,11 +197,15 @@ class RobustReport:
         return text + (" mCE is a metric of Robo3D, not of Yan et al." if self.family.name == "yan" else "")
 
     def _by_subset(self) -> str:
-        header = ("subset", "scans", "mIoU official", "mIoU published", "accuracy official", "accuracy published")
+        header = (
+            "subset", "scans", "mIoU official", "mIoU published", "accuracy official", "accuracy published",
+            *(f"mIoU {which}, one view" for which in CONVENTIONS if self.single is not None),
+        )  # fmt: skip
         rows = [
             (
                 r.subset.name, str(r.scans), r.miou["official"], r.miou["published"],
                 r.accuracy["official"], r.accuracy["published"],
+                *(r.one_view[which] for which in CONVENTIONS if self.single is not None and r.one_view is not None),
             )
             for r in self.results
         ]  # fmt: skip

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from utils.corruptions import CLEAN, Subset
 from utils.errors import UserError
 from utils.files import require_regular, write_text
 from utils.metrics import Convention, ScoreCard
+from utils.results.conditions import Conditions
 from utils.robustness.family import CONVENTIONS, Profile
 
 _DIGITS = 6
 
 
+_ONE_VIEW = "mIoU_one_view_"
 _FIXED = ("subset", "corruption", "severity", "convention", "mIoU", "accuracy")
 
 
@@ -32,6 +34,9 @@ class SubsetResult:
         points: number of labelled points.
         miou, accuracy: by convention.
         iou: by convention, then by class; None for a class that does not count.
+        one_view: the mIoU of the scans as they are, by convention, where the others are of several views; None: it is
+            not known, or the same.
+        conditions: of the figures, a line (`utils.results.conditions`); "" in files of earlier versions.
     """
 
     subset: Subset
@@ -40,16 +45,20 @@ class SubsetResult:
     miou: dict[Convention, float]
     accuracy: dict[Convention, float]
     iou: dict[Convention, dict[str, float | None]]
+    one_view: dict[Convention, float] | None = None
+    conditions: str = ""
 
     @staticmethod
-    def of(subset: Subset, scans: int, scores: ScoreCard) -> SubsetResult:
-        """Makes the result from the scores of a test."""
+    def of(
+        subset: Subset, conditions: Conditions, scores: ScoreCard, one_view: ScoreCard | None = None
+    ) -> SubsetResult:
+        """Makes the result from the scores of a test; `one_view` are those of one view beside those of several."""
         by_class = {"official": scores.iou, "published": scores.published_iou}
         return SubsetResult(
             subset,
-            scans,
+            conditions.scans,
             scores.points,
-            {"official": _percent(scores.miou), "published": _percent(scores.published_miou)},
+            _miou(scores),
             {"official": _percent(scores.accuracy), "published": _percent(scores.published_accuracy)},
             {
                 convention: {
@@ -58,7 +67,18 @@ class SubsetResult:
                 }
                 for convention in CONVENTIONS
             },
+            None if one_view is None else _miou(one_view),
+            conditions.text,
         )
+
+    @property
+    def alone(self) -> SubsetResult | None:
+        """The result of one view, whose other figures are not known; None where this is it, or there is none."""
+        return None if self.one_view is None else replace(self, miou=self.one_view, one_view=None)
+
+
+def _miou(scores: ScoreCard) -> dict[Convention, float]:
+    return {"official": _percent(scores.miou), "published": _percent(scores.published_miou)}
 
 
 def _percent(share: float) -> float:
@@ -91,7 +111,8 @@ def _row(result: SubsetResult, convention: Convention) -> dict[str, Any]:
     )
     for which in CONVENTIONS:
         row |= {f"mIoU_{which}": result.miou[which], f"accuracy_{which}": result.accuracy[which]}
-    row |= {"scans": result.scans, "points": result.points}
+        row |= {f"{_ONE_VIEW}{which}": "" if result.one_view is None else result.one_view[which]}
+    row |= {"scans": result.scans, "points": result.points, "conditions": result.conditions}
     for which in CONVENTIONS:
         row |= {f"IoU_{which} {name}": iou for name, iou in result.iou[which].items()}
     return row
@@ -133,6 +154,11 @@ def _result(row: Mapping[str, str]) -> SubsetResult:
         {which: _from_cell(row[f"mIoU_{which}"]) for which in CONVENTIONS},
         {which: _from_cell(row[f"accuracy_{which}"]) for which in CONVENTIONS},
         iou,
+        # An earlier version has no such columns.
+        {which: _from_cell(row[_ONE_VIEW + which]) for which in CONVENTIONS}
+        if row.get(f"{_ONE_VIEW}official")
+        else None,
+        row.get("conditions", ""),
     )
 
 

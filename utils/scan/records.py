@@ -312,9 +312,11 @@ class Segmentation:
         prediction: (N,) uint8 learning ids, 1..K-1: every point of the file has a class.
         finite: scalar bool; False if logits were NaN or infinite, and the prediction is meaningless.
         confidence: (N,) float32, 0..1, of the predicted class among the classes 1..K-1; None if it was not asked for.
+        one_view: (N,) uint8, what `prediction` would be without votes; None if it was not asked for.
     """
 
     whole: WholeScan
     prediction: Tensor
     finite: Tensor | bool = True
     confidence: Tensor | None = None
+    one_view: Tensor | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataloader.augment.mixing import INSTANCE_MIX
 from dataloader.augment.options import AugmentOptions
 from dataloader.datamodule import DataModule
 from dataloader.dataset import SegmentationDataset
@@ -22,7 +23,7 @@ from utils.scan.records import Scan
 
 ROOT = Path(__file__).parents[3]
 BOX = (-100.0,) * 3, (100.0,) * 3
-ALL = AugmentOptions(rotate=True, flip=True, scale=True, translate=True, dropout=True, mix_instances=True)
+ALL = AugmentOptions(rotate=True, flip=True, scale=True, translate=True, dropout=True, mixing=INSTANCE_MIX)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7, 100, 191, 4097, 19130])

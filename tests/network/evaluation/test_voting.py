@@ -122,6 +122,20 @@ def test_every_point_of_the_file_gets_its_donors_class() -> None:
     assert second.prediction.tolist() == best[3:]
 
 
+def test_one_view_beside_the_votes_is_that_of_the_scan_as_it_is() -> None:
+    """To the last bit what is predicted without views; the votes do not see it."""
+    whole = (whole_scan("a", [True] * 30, [*range(29), 3]), whole_scan("b", [True] * 25, list(range(25))))
+    batch = replace(make_batch((30, 25)), whole=whole, views=random_views(2, 5)[:, 1:])
+    network = Seen()
+    both = segment(network, batch, with_one_view=True)
+    assert len(network.shown) == 5 and sum(torch.equal(seen.points, batch.points) for seen in network.shown) == 1
+    alone, voted = segment(network, replace(batch, views=None)), segment(network, batch)
+    for found, single, several in zip(both, alone, voted, strict=True):
+        assert found.one_view is not None and torch.equal(found.one_view, single.prediction)
+        assert torch.equal(found.prediction, several.prediction) and several.one_view is None
+        assert not torch.equal(found.prediction, single.prediction)
+
+
 def test_class_0_is_never_given() -> None:
     class Ignorant(Seen):
         def predict(self, batch: Batch) -> Tensor:

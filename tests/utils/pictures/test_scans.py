@@ -148,9 +148,9 @@ def test_rasters_show_the_frame_of_the_lidar(tmp_path):
 def test_confusion(tmp_path):
     counts = np.zeros((2, 4, 4), dtype=np.int64)
     counts[1] = [[3, 1, 0, 0], [0, 90, 5, 0], [0, 10, 70, 0], [0, 0, 0, 0]]
-    draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "full.png")
+    draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "full.png", "2 scans, one view")
     counts[:] = 0
-    draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "empty.png")
+    draw_confusion(ScoreCard.from_counts(counts, NAMES), NAMES[0], tmp_path / "empty.png", "2 scans, one view")
     full, empty = read_png(tmp_path / "full.png"), read_png(tmp_path / "empty.png")
 
     def dark_blue(picture):
@@ -167,7 +167,7 @@ def test_confusion_calls_the_ignored_class_by_its_name(predicted, tmp_path, monk
     monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
     counts = np.zeros((2, 4, 4), dtype=np.int64)
     counts[1, predicted, 1] = 5
-    draw_confusion(ScoreCard.from_counts(counts, NAMES), "noise", tmp_path / "a.png")
+    draw_confusion(ScoreCard.from_counts(counts, NAMES), "noise", tmp_path / "a.png", "2 scans, one view")
     named = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
     assert named == (["noise"] if predicted == 0 else []) + list(NAMES[1:])
 
@@ -178,14 +178,14 @@ def test_training_curve(tmp_path, epochs):
     if epochs == 5:
         del history[2]["val/mIoU"]
     path = tmp_path / "curve.png"
-    draw_training_curve(history, path)
+    draw_training_curve(history, path, "2 scans, one view")
     picture = read_png(path).astype(int)
     colorful = (np.ptp(picture, axis=2) > 60).any()
     assert colorful == (epochs > 0)
 
 
 def test_pyplot_is_left_alone(tmp_path):
-    draw_training_curve([{"train/loss": 1.0}], tmp_path / "curve.png")
+    draw_training_curve([{"train/loss": 1.0}], tmp_path / "curve.png", "")
     assert plt.get_fignums() == []
 
 
@@ -210,7 +210,7 @@ def test_names_are_taken_as_they_are(tmp_path):
     shares = np.linspace(0, 1, len(classes))
     counts = np.ones((len(classes) + 1,) * 2, dtype=np.int64)
     card = ScoreCard(classes, shares, 0.5, 0.5, 0.5, shares, 0.5, 0.5, counts, 17)
-    draw_confusion(card, "$\\frac{$", tmp_path / "confusion.png")
+    draw_confusion(card, "$\\frac{$", tmp_path / "confusion.png", "2 scans, one view")
     assert read_png(tmp_path / "confusion.png").size
 
 

@@ -13,6 +13,7 @@ from tests.support.processes import held_by_another
 from utils.corruptions import Subset
 from utils.errors import UserError
 from utils.metrics import INSIDE, OUTSIDE, Convention, ScoreCard
+from utils.results.conditions import Conditions
 from utils.robustness.family import load_family
 from utils.robustness.results import SubsetResult, profile_of, read_results, write_results
 from utils.robustness.run import RobustRun, find_baseline, find_run, start_run
@@ -20,6 +21,9 @@ from utils.robustness.run import RobustRun, find_baseline, find_run, start_run
 FAMILY = load_family("robo3d", "nuScenes")
 BY_NAME = {subset.name: subset for subset in FAMILY.subsets}
 SETTINGS = {"family": "robo3d", "dataset": "nuScenes", "num_vote": 1, "volume": (1, 2)}
+
+
+MEASURED = Conditions("validation", 5, 12, "last.ckpt", None, "fog/light")
 
 
 def scores() -> ScoreCard:
@@ -37,7 +41,7 @@ def result(name: str, miou: float = 40.0) -> SubsetResult:
 
 
 def test_figures_of_a_subset_in_both_conventions() -> None:
-    found = SubsetResult.of(BY_NAME["fog/light"], 5, scores())
+    found = SubsetResult.of(BY_NAME["fog/light"], MEASURED, scores())
     assert (found.scans, found.points) == (5, 12)
     assert found.accuracy == {"official": round(700 / 12, 6), "published": 75.0}
     # a: 7 right, 2 missed, 3 too many; b: 3 missed, 2 too many. Inside: 6 right, 2 missed; 2 too many.
@@ -47,7 +51,8 @@ def test_figures_of_a_subset_in_both_conventions() -> None:
 
 
 def test_what_is_written_is_read_back(tmp_path) -> None:
-    written = [SubsetResult.of(BY_NAME["clean"], 5, scores()), result("fog/light", 1 / 3)]
+    written = [SubsetResult.of(BY_NAME["clean"], MEASURED, scores(), scores()), result("fog/light", 1 / 3)]
+    assert written[0].one_view == written[0].miou and "5 scans" in written[0].conditions
     for convention in ("official", "published"):
         write_results(written, convention, tmp_path / "summary.csv")
         assert read_results(tmp_path / "summary.csv") == written

@@ -1,0 +1,115 @@
+"""What a score depends on beside the network: it stands wherever a score is printed or written.
+
+Scores of several views, of a split that was trained on or of a part of the labels do not compare with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from utils.config.schema import Config
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a network was trained on, as its checkpoint says.
+
+    Attributes:
+        evaluated: whether scans of the split that is evaluated were among it.
+        fraction: the share of the training scans that were (`dataset_params.label_fraction`); None: all.
+    """
+
+    evaluated: bool
+    fraction: float | None = None
+
+    @staticmethod
+    def of(config: Config, trained: Collection[str], evaluated: Iterable[str]) -> TrainedOn:
+        """Gathers it from the config of the training.
+
+        Args:
+            config: of the training.
+            trained: the sequences that its label mapping lists for training; empty where the split is elsewhere.
+            evaluated: those that are evaluated.
+        """
+        return TrainedOn(
+            config.train_params.trainval or not set(trained).isdisjoint(evaluated),
+            config.dataset_params.label_fraction,
+        )
+
+    @property
+    def text(self) -> str:
+        """A phrase."""
+        part = "" if self.fraction is None else f", on {100 * self.fraction:g} % of the training scans"
+        return f"{'also trained on scans of this split' if self.evaluated else 'not trained on this split'}{part}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """A frozen record of the conditions of a score.
+
+    Attributes:
+        split: "validation" or "test".
+        scans: number of scans that were evaluated; fewer than the split has with --debug. 0: not known.
+        views: test-time views of each scan; 1: the scan as it is.
+        checkpoint: the file of the weights; or which weights these are, in a training.
+        trained_on: what they were trained on; None: not known, as of published checkpoints.
+        subset: of corrupted scans, its name; "": the scans are as measured.
+    """
+
+    split: str
+    scans: int
+    views: int
+    checkpoint: str
+    trained_on: TrainedOn | None
+    subset: str = ""
+
+    @property
+    def one_view(self) -> Conditions:
+        """The same with one view."""
+        return replace(self, views=1)
+
+    @property
+    def views_text(self) -> str:
+        """The number of views in words."""
+        return "one view" if self.views == 1 else f"{self.views} views"
+
+    @property
+    def text(self) -> str:
+        """One line of text."""
+        subset = f" ({self.subset})" if self.subset else ""
+        trained = "what it was trained on is not known" if self.trained_on is None else self.trained_on.text
+        number = f"{self.scans} scan{'s' if self.scans != 1 else ''} of " if self.scans else ""
+        scans = f"{number}the {self.split} split{subset}"
+        return f"{scans}, {self.views_text}; {self.checkpoint}, {trained}"
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any]) -> Conditions:
+        """Reads back what `record` has written; earlier versions have written less.
+
+        Raises:
+            KeyError: the views or the checkpoint are missing.
+        """
+        known = record.get("trained_on_split")
+        return Conditions(
+            record.get("split", "validation"),
+            record.get("scans", 0),
+            record.get("views", record["num_vote"]),
+            record["checkpoint"],
+            None if known is None else TrainedOn(known, record.get("label_fraction")),
+            record.get("subset", ""),
+        )
+
+    def record(self) -> dict[str, str | int | float | bool | None]:
+        """Returns the plain values that stand beside a score in a file, by name."""
+        known = {} if self.trained_on is None else asdict(self.trained_on)
+        return {
+            "split": self.split,
+            "scans": self.scans,
+            "views": self.views,
+            "checkpoint": self.checkpoint,
+            "trained_on_split": known.get("evaluated"),
+            "label_fraction": known.get("fraction"),
+            **({"subset": self.subset} if self.subset else {}),
+        }
