@@ -72,7 +72,8 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
             _announce(experiment, network, data, folder)
         trainer.fit(task, datamodule=Loaders(data), ckpt_path=None if resumed is None else resumed.path)
     if task.guard.skipped:
-        say_first(f"{task.guard.skipped} batches had NaN or inf in their gradients and were skipped")
+        counted = "batches" if config.train_params.accumulate_grad_batches == 1 else "steps"
+        say_first(f"{task.guard.skipped} {counted} had NaN or inf in their gradients and were skipped")
     if args.pretrain_distill:
         say_first(f"pre-trained; to train with labels: --fine_tune --checkpoint {folder / LAST}.ckpt; logs: {folder}")
         return
@@ -105,11 +106,12 @@ def _trainer(
     return build_trainer(
         devices,
         folder,
-        training_callbacks(folder, monitor, args.stop_patience, args.save_top_k, swa_from),
+        training_callbacks(folder, monitor, args.stop_patience, args.save_top_k, swa_from, training.ema_decay),
         resumed,
         max_epochs=training.max_num_epochs,
         check_val_every_n_epoch=args.check_val_every_n_epoch,
         limit_val_batches=0 if args.pretrain_distill else None,
+        accumulate_grad_batches=training.accumulate_grad_batches,
         log_every_n_steps=min(10, steps),
         sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
     )
@@ -122,13 +124,14 @@ def _run_settings(
     assert data.training_set is not None
     config, devices = experiment.config, experiment.devices
     batch_size = config.dataset_params.train_data_loader.batch_size
+    accumulated = config.train_params.accumulate_grad_batches
     return config_settings(config) | {
         "--seed": args.seed,
         "--precision": devices.precision,
         "--monitor": args.monitor,
         "--SWA": args.SWA,
         "number of devices": devices.count,
-        "steps per epoch": steps_per_epoch(len(data.training_set), batch_size, devices.count),
+        "steps per epoch": steps_per_epoch(len(data.training_set), batch_size, devices.count, accumulated),
         "training scans": data.training_set.fingerprint(),
         "validation scans": data.evaluation_set.fingerprint(),
         "classes": list(experiment.label_map.names),

@@ -112,7 +112,8 @@ class DataModule:
             workers, limit = (0, DEBUG_ITEMS) if debug else (data.train_data_loader.num_workers, None)
             self.training_set = training_items(config, label_map, scans.source, self.images, seed, limit, workers)
             size = len(self.training_set) if debug else expected_scans(data) or len(self.training_set)
-            self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices)
+            accumulated = config.train_params.accumulate_grad_batches
+            self.steps_per_epoch = steps_per_epoch(size, data.train_data_loader.batch_size, num_devices, accumulated)
 
     @staticmethod
     def of(experiment: Experiment, **how: Any) -> DataModule:

@@ -68,12 +68,13 @@ class ShardSampler(Sampler[int]):
         return iter(self.indices)
 
 
-def steps_per_epoch(training_size: int, batch_size: int, num_gpu: int) -> int:
+def steps_per_epoch(training_size: int, batch_size: int, num_gpu: int, accumulated: int = 1) -> int:
     """Computes the optimiser steps per epoch.
 
     Args:
         training_size: number of scans in the training set.
         batch_size: scans in the batch of each process.
         num_gpu: number of processes; 0 counts as 1.
+        accumulated: batches of each process in a step; the last step of an epoch may have fewer.
     """
-    return math.ceil(training_size / (batch_size * max(num_gpu, 1)))
+    return math.ceil(math.ceil(training_size / (batch_size * max(num_gpu, 1))) / accumulated)

@@ -67,12 +67,11 @@ def build_network(
         UserError: Triton or transformers is not installed, or weights cannot be downloaded or are damaged.
     """
     model, data, training = config.model_params, config.dataset_params, config.train_params
-    counts = data.seg_labelweights
-    criterion = SegmentationLoss(None if counts is None else class_weights(counts))
     if isinstance(model, VoxelModelParams):
         return build_voxel_network(config, sparse_backend(model.sparse_backend))
     assert isinstance(data, PointImageDataset)  # the config has been checked for it
     volume = Volume(data.min_volume_space, data.max_volume_space, model.spatial_shape)
+    criterion = _criterion(config)
     network_3d = _network_3d(model, training, volume, criterion)
     if baseline_only:
         return network_3d
@@ -118,19 +117,23 @@ def load_for_test(
 
 def build_voxel_network(config: Config, backend: SparseBackend) -> VoxelNetwork:
     """Builds the voxel model of a config on a sparse backend of one's own."""
-    model, training, counts = config.model_params, config.train_params, config.dataset_params.seg_labelweights
+    model, training = config.model_params, config.train_params
     assert isinstance(model, VoxelModelParams)
-    criterion = SegmentationLoss(None if counts is None else class_weights(counts))
     return _VOXEL_NETWORKS[model.model_architecture](
         [int(model.cr * width) for width in model.layer_num],
         model.num_classes,
         model.voxel_size,
         backend,
-        criterion,
+        _criterion(config),
         1.0 if training.lambda_lovasz is None else training.lambda_lovasz,
         model.input_dims,
         model.layer_blocks,
     )
+
+
+def _criterion(config: Config) -> SegmentationLoss:
+    counts = config.dataset_params.seg_labelweights
+    return SegmentationLoss(None if counts is None else class_weights(counts), config.train_params.label_smoothing)
 
 
 def _network_3d(model: ModelParams, training: TrainParams, volume: Volume, criterion: SegmentationLoss) -> Network3D:

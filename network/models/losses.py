@@ -31,17 +31,27 @@ def class_weights(counts: Sequence[float]) -> Tensor:
     return torch.where(frequency > 0, weights, 0.0).float()
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float = 0.0) -> Tensor:
     """Computes the weighted mean cross-entropy over the rows that are not ignored; 0 if all rows are ignored.
+
+    Label smoothing (Szegedy et al., CVPR 2016) spreads a share of each target evenly over the K - 1 classes that a
+    point can have. The ignored class gets none of it: no point is ever to be segmented as that. With class weights, it
+    is what torch's cross-entropy with `label_smoothing` computes over those classes.
 
     Args:
         logits: (R, K).
         labels: (R,) int64; 0 is ignored.
         weights: (K,) weight of each class, or None for equal weights.
+        smoothing: the share of each target that is spread.
     """
     total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORED, reduction="sum")
     counted = labels != IGNORED
     mass = counted.sum() if weights is None else (weights[labels] * counted).sum()
+    if smoothing:
+        per_class = -logits.log_softmax(1)[:, IGNORED + 1 :]
+        if weights is not None:
+            per_class = per_class * weights[IGNORED + 1 :]
+        total = (1 - smoothing) * total + smoothing * (per_class.mean(1) * counted).sum()
     return total / mass.to(total.dtype).clamp(min=torch.finfo(total.dtype).tiny)
 
 
@@ -109,12 +119,14 @@ class SegmentationLoss(nn.Module):
 
     Args:
         weights: (K,) float32 weight of each class, or None for equal weights.
+        label_smoothing: see `cross_entropy`.
     """
 
     weights: Tensor | None
 
-    def __init__(self, weights: Tensor | None) -> None:
+    def __init__(self, weights: Tensor | None, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        self.label_smoothing = label_smoothing
         # Not part of the state dict: the config defines the weights.
         self.register_buffer("weights", weights, persistent=False)
 
@@ -129,7 +141,7 @@ class SegmentationLoss(nn.Module):
         """
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            ce = cross_entropy(logits, labels, self.weights)
+            ce = cross_entropy(logits, labels, self.weights, self.label_smoothing)
             return ce, lambda_lovasz * lovasz_softmax(logits, labels) if lambda_lovasz else ce.new_zeros(())
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import (
     TQDMProgressBar,
     WeightAveraging,
 )
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from network.training.task import SegmentationTask
 from utils.command import stopping
@@ -150,6 +151,23 @@ class LateWeightAveraging(WeightAveraging):
             # The run now has more epochs than when it was started, so averaging starts later than this average did.
             pl_module.load_state_dict(checkpoint["current_model_state"])
         else:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+class MovingAverage(WeightAveraging):
+    """Exponential moving average of the weights (`train_params.ema_decay`), updated by every optimiser step.
+
+    The first step sets it to the weights. Validation and checkpoints use it. BatchNorm statistics are averaged too.
+
+    Args:
+        decay: share of the average that a step keeps.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=True, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        if "averaging_state" in checkpoint:  # otherwise the run had none so far, and the next step begins it
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""A guard that undoes batches with NaN or inf in their gradients; it works on the device, and the host never waits."""
+"""A guard that undoes steps with NaN or inf in their gradients; it works on the device, and the host never waits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch.optim import Optimizer
 
 
 class GradientGuard:
-    """A guard that undoes and counts batches whose gradients are not finite.
+    """A guard that undoes and counts optimiser steps whose gradients are not finite.
+
+    A step is a batch, or several whose gradients are accumulated; it is undone as a whole.
 
     The optimiser itself leaves weights and moments as they are: a fused optimiser skips its step where its attribute
     `found_inf` is 1, as torch's GradScaler uses it. The guard restores the statistics that BatchNorm has updated in the
-    forward pass.
+    forward passes.
 
     Args:
         network: the network whose buffers are guarded.
@@ -27,7 +29,7 @@ class GradientGuard:
 
     @property
     def skipped(self) -> int:
-        """The number of batches undone so far; reading it makes the host wait for the device."""
+        """The number of steps undone so far; reading it makes the host wait for the device."""
         return int(self._skipped)
 
     @skipped.setter
@@ -35,11 +37,11 @@ class GradientGuard:
         self._skipped.fill_(count)
 
     def remember(self) -> None:
-        """Keeps a copy of the buffers; to be called before the forward pass."""
+        """Keeps a copy of the buffers; to be called before the first forward pass of a step."""
         self._saved = {dtype: _flat(buffers) for dtype, buffers in self._buffers().items()}
 
     def judge(self, gradient_norm: Tensor, optimizer: Optimizer) -> None:
-        """Undoes the batch if the norm of all gradients is not finite; to be called after the backward pass.
+        """Undoes the step if the norm of all gradients is not finite; to be called after the last backward pass.
 
         Args:
             gradient_norm: scalar tensor.

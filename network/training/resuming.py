@@ -174,7 +174,7 @@ def _callbacks(states: Mapping[Any, Any], epochs: int, steps: int) -> dict[str, 
                     if BEST_FILE.fullmatch(name)
                 }
             }
-        elif kind == "LateWeightAveraging":
+        elif kind in ("LateWeightAveraging", "MovingAverage"):
             state, where = section(states, key, "callbacks."), f"callbacks.{kind}."
             checked[key] = {"latest_update_step": entry(state, "latest_update_step", _up_to(steps), where)}
     return checked
@@ -202,7 +202,7 @@ def _progress(ours: Mapping[str, Any], training: TrainParams, epochs: int, steps
 
 
 def _averages(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """Returns the state of --SWA: the weights in training, and the number of weights in their average."""
+    """Returns the state of an average of weights: the weights in training, and the number of weights in the average."""
     if "averaging_state" not in content:
         return {}
     number = section(content, "averaging_state").get("n_averaged")

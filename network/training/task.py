@@ -102,16 +102,22 @@ class SegmentationTask(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.validated = False
         assert self._schedule is not None
-        self._schedule.place(self.current_epoch, int(self.trainer.num_training_batches))
+        batches = int(self.trainer.num_training_batches)
+        self._schedule.place(self.current_epoch, math.ceil(batches / self.trainer.accumulate_grad_batches))
         # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
         # processes drop the same features.
         torch.manual_seed(self.seed + self.current_epoch * self.trainer.world_size + self.trainer.global_rank)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self.guard.remember()
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:  # the first batch of a step
+            self.guard.remember()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Computes and logs the losses of a batch; returns their weighted sum, a scalar."""
+        """Computes and logs the losses of a batch; returns their weighted sum, a scalar.
+
+        A step over several batches takes the mean of their gradients. Lightning divides by `accumulate_grad_batches`,
+        also in the last step of an epoch, which may have fewer.
+        """
         losses = self.network.training_losses(batch)
         named = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
@@ -120,7 +126,9 @@ class SegmentationTask(pl.LightningModule):
         if (self.global_step + 1) % every == 0:  # sent to a GPU, a number makes the host wait
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log("train/learning_rate", rate, batch_size=batch.num_scans)
-        return losses["loss"]
+        most = self.trainer.accumulate_grad_batches
+        in_step = min(most, int(self.trainer.num_training_batches) - batch_idx + batch_idx % most)
+        return losses["loss"] if in_step == most else losses["loss"] * (most / in_step)
 
     def configure_gradient_clipping(
         self,
@@ -128,9 +136,9 @@ class SegmentationTask(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the gradients by norm; a batch whose gradients hold NaN or inf changes nothing and is counted.
+        """Clips the gradients of a step by norm; where they hold NaN or inf, the step changes nothing and is counted.
 
-        The schedule advances all the same, since its steps count batches.
+        The schedule advances all the same.
         """
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.training_params.gradient_clip_norm)
         self.guard.judge(norm, self.trainer.optimizers[0])

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from network.training.best_checkpoints import BestCheckpoints, Patience
-from network.training.callbacks import History, LateWeightAveraging, ProgressBar
+from network.training.callbacks import History, LateWeightAveraging, MovingAverage, ProgressBar
 from network.training.checkpoint_io import WholeFileCheckpoints
 from network.training.last_checkpoint import LastCheckpoint
 from network.training.processes import Processes, leave_signals_alone
@@ -87,7 +87,12 @@ def build_trainer(
 
 
 def training_callbacks(
-    folder: Path, monitor: str | None, stop_patience: int, save_top_k: int, swa_from_epoch: int | None
+    folder: Path,
+    monitor: str | None,
+    stop_patience: int,
+    save_top_k: int,
+    swa_from_epoch: int | None,
+    ema_decay: float | None = None,
 ) -> list[Callback]:
     """Builds the callbacks of a training: checkpoints (best and last), early stopping, training curve, averaging.
 
@@ -97,8 +102,11 @@ def training_callbacks(
         stop_patience: number of validations without a better score after which training stops.
         save_top_k: number of best checkpoints to keep; -1 keeps all.
         swa_from_epoch: first epoch that --SWA averages; None for no averaging.
+        ema_decay: decay of a moving average of the weights, instead of --SWA; None for none.
     """
-    averaging = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
+    averaging: list[Callback] = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
+    if ema_decay is not None:
+        averaging = [MovingAverage(ema_decay)]
     # Averaging comes first, so that the checkpoints, which come later, hold the average.
     scored = [] if monitor is None else [Patience(monitor, stop_patience), BestCheckpoints(folder, monitor, save_top_k)]
     return [

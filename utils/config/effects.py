@@ -66,6 +66,8 @@ def idle_image_keys(config: Config, baseline_only: bool) -> list[str]:
 
 
 def _of_averaging(config: Config, averaging: bool) -> Iterator[str]:
-    start = config.train_params.swa_epoch_start
+    start, decay = config.train_params.swa_epoch_start, config.train_params.ema_decay
+    if averaging and decay is not None:
+        yield f"train_params.ema_decay is {decay:g}, but --SWA averages weights in another way: remove one of them"
     if not averaging and not is_default(start, TrainParams.model_fields["swa_epoch_start"]):
         yield f"train_params.swa_epoch_start is {start:g}, but only --SWA averages weights: give --SWA, or remove it"

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo
 from pydantic import field_validator as check
 
-from utils.config.fields import Epochs, ForKinds, NotNegative, Positive, Share
+from utils.config.fields import Epochs, ForKinds, NotNegative, Positive, PositiveInt, Share
 from utils.config.kinds import SectionOfKinds
 from utils.config.optimizers import AdamWParams, OptimizerParams, SGDParams
 from utils.config.schedules import OneCycleParams, ScheduleParams
@@ -43,6 +43,19 @@ class TrainParams(SectionOfKinds):
     )
     gradient_clip_norm: Positive = Field(
         default=1.0, description="Gradients with a larger norm are scaled down to this one."
+    )
+    accumulate_grad_batches: PositiveInt = Field(
+        default=1,
+        description="Batches whose mean gradient makes an optimiser step; the last step of an epoch may have fewer.",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Share of each target in the cross-entropy that is spread evenly over the classes but the ignored.",
+    )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Decay per optimiser step of a moving average of the weights, which validation, checkpoints and "
+        "test then use; null: none. Not with --SWA.",
     )
     sync_batchnorm: bool = Field(
         default=False, description="Share batch statistics between GPUs; without an effect on one GPU and on CPUs."

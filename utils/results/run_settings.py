@@ -76,6 +76,9 @@ RULES: dict[str, Rule] = {
     "train_params.trainval": Rule.NOTE,
     "train_params.swa_epoch_start": Rule.NOTE,
     "train_params.gradient_clip_norm": Rule.NOTE,
+    "train_params.accumulate_grad_batches": Rule.NOTE,
+    "train_params.label_smoothing": Rule.NOTE,
+    "train_params.ema_decay": Rule.NOTE,  # but an average that was begun is not dropped
     "train_params.sync_batchnorm": Rule.NOTE,
     # the data
     "dataset_params.training_size": Rule.NOTE,
@@ -149,11 +152,7 @@ def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) 
     epochs, total = content["epoch"] + 1, now["train_params.max_num_epochs"]
     if isinstance(total, int) and epochs > total:
         raise UserError(f"{path}: {epochs} epochs are done already, train_params.max_num_epochs is {total}; raise it")
-    if "averaging_state" in content and not now["--SWA"]:
-        raise UserError(
-            f"{path}: holds averaged weights beside those in training; give --SWA again, or start a new "
-            "training from the average with --fine_tune"
-        )
+    _refuse_lost_average(content, now, path)
     changed = refuse_changes(content["2dpass"], now, path, content["global_step"] // epochs)
     lines = []
     if noted := [text for key, text in changed.items() if RULES[key] is Rule.NOTE]:
@@ -164,6 +163,19 @@ def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) 
             "these settings from the start"
         )
     return lines
+
+
+def _refuse_lost_average(content: Mapping[str, Any], now: Settings, path: str | Path) -> None:
+    """Refuses to resume without the average of the weights, or with another kind of it."""
+    if "averaging_state" not in content:
+        return
+    moving = (content["2dpass"].get("settings") or {}).get("train_params.ema_decay") is not None
+    if not (now["train_params.ema_decay"] is not None if moving else now["--SWA"]):
+        again = "set train_params.ema_decay" if moving else "give --SWA"
+        raise UserError(
+            f"{path}: holds averaged weights beside those in training; {again} again, or start a new "
+            "training from the average with --fine_tune"
+        )
 
 
 def refuse_changes(
