@@ -22,6 +22,7 @@ from network.weights.pretrained import HEAD, is_pretraining
 from network.weights.reading import config_beside
 from utils.errors import UserError
 from utils.names import shown
+from utils.results.run_settings import TEACHER
 
 _MOVING = "moving-"
 """What the name of a class has before that of the same things standing still, as in the semantic-kitti-api."""
@@ -77,6 +78,7 @@ def load_to_fine_tune(
         widened = _widened(network, content, path, names)
         _refuse_other_head(network, widened, path)
         _refuse_other_names(content, path, names)
+    widened = _with_new_teacher(network, content, widened)
     check_fit(network.state_dict(), widened.weights, path)
     network.load_state_dict(widened.weights, strict=False)
     return widened.new
@@ -122,6 +124,28 @@ def refuse_narrower(
             f"{path}: was trained {' and '.join(widened.old)}, unlike the network of this config; give --fine_tune, to "
             "start a new training from its weights, or the --config it was trained with"
         )
+
+
+def _with_new_teacher(network: SegmentationNetwork, content: Mapping[str, Any], found: _Widened) -> _Widened:
+    """Replaces the image branch of the checkpoint by that of the network, if one of them has another frozen teacher."""
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_IMAGE_BRANCH)}
+    others = {name: tensor for name, tensor in found.weights.items() if not name.startswith(_IMAGE_BRANCH)}
+    now, before = network.teacher_weights(), _frozen_teacher(content)
+    if not own or now == before or len(others) == len(found.weights):
+        return found
+    line = (
+        f"new teacher, {now or 'one that is trained along'}, in place of "
+        f"{'one that was trained along' if before is None else shown(before)}: the image branch starts at random"
+    )
+    return _Widened({**others, **own}, found.old, (*found.new, line))
+
+
+def _frozen_teacher(content: Mapping[str, Any]) -> str | None:
+    """Returns what a checkpoint says of the weights of its frozen teacher; None if there was none."""
+    ours = content.get("2dpass")
+    settings = ours.get("settings") if isinstance(ours, Mapping) else None
+    teacher = settings.get(TEACHER) if isinstance(settings, Mapping) else None
+    return teacher if type(teacher) is str else None
 
 
 def _with_new_head(network: SegmentationNetwork, found: _Widened) -> _Widened:
