@@ -96,7 +96,7 @@ def iou_table(scores: dict) -> Table:
 
 
 def progress_line(root: Path) -> str | None:
-    """Returns a line with the mIoU of the validation split after each epoch of the newest training; None if there is no training."""
+    """Returns a line with the validation mIoU after each epoch of the newest training; None if there is none."""
     newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         return None
