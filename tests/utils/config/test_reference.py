@@ -53,5 +53,5 @@ def test_defaults_are_those_that_a_file_gets() -> None:
     said = yaml.safe_load(path.read_text())
     for section in ("model_params", "dataset_params", "train_params"):
         for name in found[section].keys() - said[section].keys():
-            defaults = {yaml.safe_load(str(key.default)) for key in named(f"{section}.{name}")}
+            defaults = [yaml.safe_load(str(key.default)) for key in named(f"{section}.{name}")]
             assert found[section][name] in defaults, name
