@@ -96,12 +96,12 @@ def iou_table(scores: dict) -> Table:
 
 
 def progress_line(root: Path) -> str | None:
-    """Returns a line with the validation mIoU after each epoch of the newest training; None if there is none."""
+    """Returns a line with the mIoU after each epoch of the newest training; None if there is no training."""
     newest = max(root.glob(f"version_*/{HISTORY}"), key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         return None
     steps = [f"{100 * line['val/mIoU']:.1f}" for line in read_history(newest.parent) if "val/mIoU" in line]
-    return f"mIoU % of the validation split after each epoch (one view): {' '.join(steps)}"
+    return f"validation mIoU % after each epoch (one view): {' '.join(steps)}"
 
 
 def build_parser() -> Parser:
