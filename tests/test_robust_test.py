@@ -179,6 +179,17 @@ def test_twelve_votes_are_the_default_of_yan_and_one_that_of_robo3d(bench, seque
     assert ", 1 vote(s) each" in capsys.readouterr().out
     assert bench.run("2DPASS-demo", sequences, *arguments, "--num_vote", "1", "--corruption_path", str(root)) == 0
     assert len(bench.results()) == 2 and "warning: trained" not in capsys.readouterr().out
+    assert bench.run("2DPASS-demo", sequences, "--subsets", "fog_light", "--num_vote", "1") == 0
+    twelve, _, one = (rows_of(folder) for folder in bench.results())
+    for convention in ("official", "published"):
+        assert twelve["fog_light"][f"mIoU_one_view_{convention}"] == one["fog_light"][f"mIoU_{convention}"]
+        assert one["fog_light"][f"mIoU_one_view_{convention}"] == ""
+    said = "2 scans of the validation split (fog_light), 12 views; "
+    assert (
+        twelve["fog_light"]["conditions"].startswith(said) and twelve["fog_light"]["mIoU"] != one["fog_light"]["mIoU"]
+    )
+    report = (bench.results()[0] / "summary.md").read_text()
+    assert "| this checkpoint, one view |" in report
 
 
 def test_robo3d_allows_no_votes(bench, sequences, capsys) -> None:

@@ -61,6 +61,21 @@ def test_published_figures_come_out() -> None:
     assert set(table(text, "IoU by class")["road"]) == {"-"}
 
 
+def test_one_view_stands_beside_several() -> None:
+    """As a row of its own, whose figures are those of a test with one view, and in the line for the picture."""
+    below = [replace(r, one_view={k: v - 2 for k, v in r.miou.items()}) for r in results()]
+    several = report(results=below, conditions=replace(CONDITIONS, num_vote=12))
+    single = report(results=[replace(r, miou=r.one_view, one_view=None) for r in below if r.one_view])
+    found, alone = table(several.markdown(), "Overall"), table(single.markdown(), "Overall")
+    assert found["this checkpoint, one view"] == alone["this checkpoint"] != found["this checkpoint"]
+    assert "12 views; model.ckpt, what it was trained on is not known; with one view: clean mIoU 62.61" in (
+        several.headline()
+    )
+    assert "with one view" not in single.headline() and "one view; model.ckpt" in single.headline()
+    partly = report(results=[below[0], *results()[1:]])
+    assert "with one view" not in partly.headline() and "| this checkpoint, one view |" not in partly.markdown()
+
+
 def test_the_other_convention() -> None:
     text = report(convention="published").markdown()
     assert "convention: published: points outside the volume of the network do not count" in text

@@ -50,6 +50,16 @@ def test_figures_of_a_subset_in_both_conventions() -> None:
     assert found.miou["published"] == 37.5
 
 
+def test_the_table_of_an_earlier_version_is_read(tmp_path) -> None:
+    path = tmp_path / "summary.csv"
+    write_results([result("clean")], "official", path)
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    row = {name: cell for name, cell in row.items() if name != "conditions" and not name.startswith("mIoU_one_view")}
+    path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert read_results(path) == [result("clean")]
+
+
 def test_what_is_written_is_read_back(tmp_path) -> None:
     written = [SubsetResult.of(BY_NAME["clean"], MEASURED, scores(), scores()), result("fog/light", 1 / 3)]
     assert written[0].one_view == written[0].miou and "5 scans" in written[0].conditions
