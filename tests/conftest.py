@@ -17,7 +17,7 @@ from tests.support.demo import TINY, TINY_NUSCENES
 from tools.demo_world import nuscenes, semantickitti
 from utils.command.process import run_program
 
-pytest_plugins = ["tests.support.data_fixtures"]
+pytest_plugins = ["tests.support.data_fixtures", "tests.support.foundations"]
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ROOT / "tests" / "golden" / "semantickitti_tree" / "sequences"
