@@ -32,7 +32,8 @@ def reduced(path: Path, data_path: Path) -> list[str]:
     settings += ["train_params.max_num_epochs=1", "dataset_params.training_size=null"]
     if isinstance(config.model_params, ModelParams):
         image = "bottom_crop" if isinstance(data, SemanticKITTIImages) else "resize"
-        settings += ["model_params.hiden_size=4", f"dataset_params.{image}=[96,64]"]
+        whole = image == "bottom_crop" and config.model_params.frozen_teacher
+        settings += ["model_params.hiden_size=4", *([] if whole else [f"dataset_params.{image}=[96,64]"])]
     if isinstance(config.model_params, VoxelModelParams):
         settings.append("model_params.cr=0.1")
     if data.pc_dataset_type == "nuScenes":
@@ -45,7 +46,7 @@ def without_effect(config: Config) -> set[str]:
     keys = {"format_version", "dataset_params.collate_type", "dataset_params.ignore_label"}
     keys |= {"train_params.swa_epoch_start", "dataset_params.past_steps"}  # for --SWA, and for past_predictions
     if isinstance(config.model_params, ModelParams):
-        keys.add("model_params.backbone_2d")
+        keys |= {"model_params.pretrained2d"} if config.model_params.frozen_teacher else set()
     else:
         keys |= {f"train_params.{name}" for name, field in TrainParams.model_fields.items() if architectures(field)}
     if config.dataset_params.pc_dataset_type == "SemanticKITTI":
@@ -68,8 +69,10 @@ def read(monkeypatch) -> set[str]:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_shipped_config_trains_and_tests(path, demo_trees, tmp_path, monkeypatch, capsys, read) -> None:
+def test_a_shipped_config_trains_and_tests(path, demo_trees, tmp_path, monkeypatch, capsys, read, hub) -> None:
     monkeypatch.chdir(tmp_path)
+    if (name := getattr(load_config(path).model_params, "backbone_2d", "resnet34")) != "resnet34":
+        hub.add(name)
     dataset = load_config(path).dataset_params.pc_dataset_type
     settings = reduced(path, demo_trees[dataset])
     command = ["--config", str(path), "--cpu", "--set", *settings]

@@ -4,6 +4,7 @@ own, without a network."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,10 +26,10 @@ def make_model(name: str, seed: int = 0, **sizes: int) -> nn.Module:
     from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
 
     torch.manual_seed(seed)
-    sizes = {**TINY[name], "initializer_range": 0.2, **sizes}
+    values: dict[str, Any] = {**TINY[name], "initializer_range": 0.2, **sizes}
     if name.startswith("dinov2"):
-        return Dinov2Model(Dinov2Config(**sizes))
-    return DINOv3ViTModel(DINOv3ViTConfig(**sizes))
+        return Dinov2Model(Dinov2Config(**values))
+    return DINOv3ViTModel(DINOv3ViTConfig(**values))
 
 
 class Hub:

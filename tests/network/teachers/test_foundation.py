@@ -150,8 +150,8 @@ def test_the_encoder_is_no_part_of_the_network() -> None:
 
 
 def test_a_training_lowers_the_loss_and_leaves_the_encoder_as_it_was() -> None:
-    network, batch = make_2dpass(), picture_batch([(37, 50), (45, 64)])
-    encoder = network.image_branch.encoder
+    encoder = make_encoder()
+    network, batch = make_2dpass(encoder), picture_batch([(37, 50), (45, 64)])
     before = copy.deepcopy(encoder.model.state_dict())
     optimizer = torch.optim.Adam(network.parameters(), 0.003)
     losses = []

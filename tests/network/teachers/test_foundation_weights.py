@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from network.assemble import build_network
 from network.models.network_3d import Network3D
 from network.teachers.foundation_weights import CONFIG, WEIGHTS, load_encoder
+from network.weights.widening import load_to_fine_tune
 from tests.support.foundations import TINY, Hub, make_model
 from tests.support.networks import golden_config, refusal
+from utils.results.run_settings import TEACHER
 
 NAME = "dinov2-small"
 
@@ -114,3 +117,20 @@ def test_only_a_training_with_a_teacher_loads_it(hub: Hub, monkeypatch) -> None:
     assert isinstance(build_network(config, baseline_only=True), Network3D)
     assert "transformers" in refusal(build_network, config)
     monkeypatch.undo()
+
+
+def test_fine_tuning_with_another_teacher_starts_the_image_branch_new(hub: Hub) -> None:
+    """The heads of two models have the same shapes here; only the digest tells them apart."""
+    hub.add(NAME)
+    hub.add("dinov3-vits16")
+    first, second = (build_network(golden_config(f"model_params.backbone_2d={name}")) for name in TINY)
+    content: dict[str, Any] = {
+        "state_dict": first.state_dict(),
+        "2dpass": {"settings": {TEACHER: first.teacher_weights()}},
+    }
+    new = {name: tensor.clone() for name, tensor in second.state_dict().items() if name.startswith("image_branch.")}
+    (line,) = load_to_fine_tune(second, content, "x.ckpt", ["class"] * 20)
+    assert line.startswith("new teacher, dinov3-vits16 sha256:") and "in place of dinov2-small sha256:" in line
+    for name, tensor in second.state_dict().items():
+        assert torch.equal(tensor, new.get(name, first.state_dict()[name])), name
+    assert load_to_fine_tune(first, content, "x.ckpt", ["class"] * 20) == ()
