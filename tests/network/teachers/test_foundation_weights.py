@@ -130,7 +130,7 @@ def test_fine_tuning_with_another_teacher_starts_the_image_branch_new(hub: Hub) 
     }
     new = {name: tensor.clone() for name, tensor in second.state_dict().items() if name.startswith("image_branch.")}
     (line,) = load_to_fine_tune(second, content, "x.ckpt", ["class"] * 20)
-    assert line.startswith("new teacher, dinov3-vits16 sha256:") and "in place of dinov2-small sha256:" in line
+    assert line.startswith("new teacher, dinov3-vits16 sha256:") and "in place of 'dinov2-small sha256:" in line
     for name, tensor in second.state_dict().items():
         assert torch.equal(tensor, new.get(name, first.state_dict()[name])), name
     assert load_to_fine_tune(first, content, "x.ckpt", ["class"] * 20) == ()
