@@ -166,16 +166,17 @@ def test_the_published_mixing_is_the_kind_with_chance_one(roots) -> None:
         assert equal(published[key].scan, kind[key].scan) and (published[key].scan.index == -1).any()
 
 
-def test_things_are_those_of_the_label_mapping(roots) -> None:
+def test_things_and_bands_are_those_of_the_data_set(roots) -> None:
     cases = (
-        ("golden", "MinkowskiNet-demo", (), set(range(1, 9))),
-        ("drives", "MinkowskiNet-demo", PAST, {*range(1, 9), *range(20, 26)}),
-        ("nuScenes", "MinkowskiNet-nuscenes", (MINI,), set(range(1, 11))),
+        ("golden", "MinkowskiNet-demo", (), (-25, 3), set(range(1, 9))),
+        ("drives", "MinkowskiNet-demo", PAST, (-25, 3), {*range(1, 9), *range(20, 26)}),
+        ("nuScenes", "MinkowskiNet-nuscenes", (MINI,), (-30, 10), set(range(1, 11))),
     )
-    for tree, config, settings, things in cases:
-        data = items(roots[tree], config, "dataset_params.mixing={polar_mix: {chance: 1}}", *settings)
+    for tree, config, settings, degrees, things in cases:
+        data = items(roots[tree], config, f"dataset_params.mixing={PAIRS}", *settings)
         assert data.augment is not None and data.augment.mixing is not None
-        (polar,) = data.augment.mixing.kinds[0][0].pairs
+        ((laser,), (polar,)) = (kind.pairs for kind, _ in data.augment.mixing.kinds)
+        assert np.allclose(np.degrees(laser.pitch), degrees)  # type: ignore[attr-defined]
         assert set(polar.things) == things  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"mixing\.instance_mix: the scans of nuScenes have no instance ids"):
         items(roots["nuScenes"], "MinkowskiNet-nuscenes", MINI, "dataset_params.mixing={instance_mix: {chance: 1}}")
