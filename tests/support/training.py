@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,24 +56,26 @@ def train(
     save_top_k: int = 1,
     patience: int = 50,
     swa_from_epoch: int | None = None,
+    batches: int = 2,
     **settings: Any,
 ) -> pl.Trainer:
-    """Trains in `folder` (version_<n> of a run), two steps an epoch, with the checkpoints of a real training."""
+    """Trains in `folder` (version_<n> of a run), two batches an epoch, with the checkpoints of a real training."""
     torch.manual_seed(0)
-    task = SegmentationTask(
-        make_network(), training, [f"class {i}" for i in range(CLASSES)], 2, settings={"--seed": 0, "classes": ["a"]}
-    )
+    accumulated = training.accumulate_grad_batches
+    names, known = [f"class {i}" for i in range(CLASSES)], {"--seed": 0, "classes": ["a"]}
+    task = SegmentationTask(make_network(), training, names, math.ceil(batches / accumulated), settings=known)
     trainer = build_trainer(
         Devices("cpu", [0], 1, "32"),
         folder,
-        training_callbacks(folder, "val/mIoU", patience, save_top_k, swa_from_epoch),
+        training_callbacks(folder, "val/mIoU", patience, save_top_k, swa_from_epoch, training.ema_decay),
         resumed,
         max_epochs=training.max_num_epochs,
         log_every_n_steps=1,
+        accumulate_grad_batches=accumulated,
         **settings,
     )
-    batches: Any = [make_batch((60,), seed) for seed in range(2)]
+    made: Any = [make_batch((60,), seed) for seed in range(batches)]
     scans: Any = [evaluated_batch()]
     path = None if resumed is None else resumed.path
-    trainer.fit(task, DataLoader(batches, batch_size=None), DataLoader(scans, batch_size=None), ckpt_path=path)
+    trainer.fit(task, DataLoader(made, batch_size=None), DataLoader(scans, batch_size=None), ckpt_path=path)
     return trainer

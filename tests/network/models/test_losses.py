@@ -177,3 +177,22 @@ def test_distillation_is_the_mean_over_elements_and_teaches_one_way() -> None:
     gradients = torch.autograd.grad(loss, [student, teacher], allow_unused=True)
     assert gradients[0] is not None and gradients[1] is None
     assert distillation_loss(student, student).item() == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_label_smoothing_is_that_of_torch_over_the_classes_that_count(weighted) -> None:
+    """By targets in shares, and by torch's own key where the ignored class is ruled out."""
+    torch.manual_seed(5)
+    logits, labels = torch.randn(40, 6, dtype=torch.float64), torch.randint(0, 6, (40,))
+    weights = torch.tensor([0.0, 1.0, 2.0, 0.5, 3.0, 1.5], dtype=torch.float64) if weighted else None
+    counted = labels != 0
+    shares = 0.8 * F.one_hot(labels, 6) + 0.2 / 5 * torch.tensor([0, 1, 1, 1, 1, 1])
+    total = F.cross_entropy(logits[counted], shares[counted], weights, reduction="sum")
+    mass = counted.sum() if weights is None else weights[labels[counted]].sum()
+    torch.testing.assert_close(cross_entropy(logits, labels, weights, 0.2), total / mass)
+    logits[:, 0] = -1e4
+    own = F.cross_entropy(
+        logits[:, 1:], labels - 1, None if weights is None else weights[1:], ignore_index=-1, label_smoothing=0.2
+    )
+    torch.testing.assert_close(cross_entropy(logits, labels, weights, 0.2), own)
+    assert cross_entropy(logits, labels * 0, weights, 0.2) == 0

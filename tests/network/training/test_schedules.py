@@ -15,7 +15,16 @@ from network.training.optimizers import build_optimizer
 from network.training.schedules import build_scheduler, warm_cosine_factor, warmup_steps
 from tests.support.recording import keys_of, recording
 from utils.config.optimizers import AdamParams, OptimizerParams, SGDParams
-from utils.config.schedules import CosineParams, PlateauParams, ScheduleParams, StepLRParams, WarmCosineParams
+from utils.config.schedules import (
+    CosineParams,
+    CosineWarmupParams,
+    MultiStepLRParams,
+    OneCycleParams,
+    PlateauParams,
+    ScheduleParams,
+    StepLRParams,
+    WarmCosineParams,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "losses_schedule_metrics.npz"
 
@@ -67,6 +76,7 @@ def test_steps_per_epoch_counts_the_incomplete_batch():
     assert steps_per_epoch(16, 4, 4) == 1
     assert steps_per_epoch(17, 4, 4) == 2
     assert steps_per_epoch(10, 4, 0) == 3  # on the CPU
+    assert [steps_per_epoch(40, 4, 1, accumulated) for accumulated in (2, 3, 10, 11)] == [5, 4, 1, 1]
 
 
 def test_step_lr():
@@ -108,7 +118,14 @@ def test_plateau_waits_for_a_better_score():
 
 @pytest.mark.parametrize(
     "params",
-    [WarmCosineParams(), CosineParams(), StepLRParams(decay_step=3, decay_rate=0.5)],
+    [
+        WarmCosineParams(),
+        CosineParams(),
+        StepLRParams(decay_step=3, decay_rate=0.5),
+        OneCycleParams(),
+        CosineWarmupParams(warmup_epochs=2.5),
+        MultiStepLRParams(milestones=(2, 11), decay_rate=0.5),
+    ],
     ids=lambda params: params.name,
 )
 @pytest.mark.parametrize(("steps", "devices"), [(10, 1), (5, 1), (40, 4)])

@@ -52,7 +52,9 @@ class Recorder(pl.Callback):
         self.states.append(deepcopy(dict(zip(("network", "optimizer", "schedule"), state, strict=True))))
 
 
-def train(batches: list[Batch], optimizer: OptimizerParams) -> tuple[SegmentationTask, list[dict]]:
+def train(
+    batches: list[Batch], optimizer: OptimizerParams, accumulated: int = 1
+) -> tuple[SegmentationTask, list[dict]]:
     torch.manual_seed(0)
     volume = Volume((0.0, 0.0, 0.0), (8.0, 8.0, 4.0), (80, 80, 40))
     network = Network3D(volume, (2, 4), 8, 5, torch_backend.BACKEND, SegmentationLoss(None), 1.0)
@@ -61,7 +63,7 @@ def train(batches: list[Batch], optimizer: OptimizerParams) -> tuple[Segmentatio
     recorder = Recorder()
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=1, callbacks=[recorder], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=accumulated,
     )  # fmt: skip
     trainer.fit(task, DataLoader(batches, batch_size=None, shuffle=False))  # type: ignore[arg-type]
     return task, recorder.states
@@ -82,6 +84,19 @@ def test_a_poisoned_batch_changes_nothing_and_is_counted(optimizer) -> None:
     # The schedule counts batches: it goes on as if the batch had been fine.
     assert [state["schedule"]["last_epoch"] for state in states] == [1, 2, 3, 4]
     assert not torch.equal(after["network"]["embed_points.weight"], later["network"]["embed_points.weight"])
+
+
+@pytest.mark.parametrize("poisoned", [2, 3])
+def test_a_poisoned_batch_undoes_the_step_that_it_is_in(poisoned) -> None:
+    """Of two batches each; the statistics of the other batch go with it, and the last step has a batch alone."""
+    task, states = train([random_batch(i, poison=i == poisoned) for i in range(5)], SGD, accumulated=2)
+    assert task.guard.skipped == 1 and task.global_step == 3
+    assert [state["schedule"]["last_epoch"] for state in states] == [0, 1, 1, 2, 3]
+    for name, tensor in states[1]["network"].items():
+        assert torch.equal(tensor, states[3]["network"][name]), name
+        assert torch.isfinite(states[4]["network"][name]).all()
+    assert not torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
+    assert not torch.equal(states[3]["network"]["head.weight"], states[4]["network"]["head.weight"])
 
 
 def test_clean_batches_are_all_used() -> None:

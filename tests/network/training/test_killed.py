@@ -1,0 +1,105 @@
+"""A training that was killed and resumed is as one that was not, to the last bit, whatever the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from network.training.resuming import check_resumable
+from network.training.task import SegmentationTask
+from network.weights.reading import read_checkpoint
+from tests.support.networks import refusal
+from tests.support.spoiling import changed
+from tests.support.training import make_network, train
+from utils.config.optimizers import AdamWParams, SGDParams
+from utils.config.schedules import CosineWarmupParams, MultiStepLRParams, OneCycleParams
+from utils.config.train import TrainParams
+
+
+class Killed(BaseException):
+    """Ends a run as SIGKILL does, as far as its files can tell."""
+
+
+def recipe(optimizer: Any, schedule: Any, **keys: Any) -> TrainParams:
+    return TrainParams(max_num_epochs=5, learning_rate=0.01, optimizer=optimizer, lr_scheduler=schedule, **keys)
+
+
+RECIPES = {
+    "one cycle, accumulated, average": recipe(
+        AdamWParams(), OneCycleParams(), accumulate_grad_batches=2, ema_decay=0.9, label_smoothing=0.1
+    ),
+    "cosine, accumulated": recipe(SGDParams(), CosineWarmupParams(warmup_steps=3), accumulate_grad_batches=2),
+    "milestones, average": recipe(
+        AdamWParams(betas=(0.8, 0.9)), MultiStepLRParams(milestones=(2, 3), decay_rate=0.1), ema_decay=0.5
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_goes_on_as_if_nothing_had_happened(name, tmp_path: Path, monkeypatch) -> None:
+    training, whole, killed = RECIPES[name], tmp_path / "whole" / "version_0", tmp_path / "killed" / "version_0"
+    train(whole, training, batches=3)
+    begin = SegmentationTask.on_train_epoch_start
+
+    def die(task: SegmentationTask) -> None:
+        if task.current_epoch == 3:
+            raise Killed
+        begin(task)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(SegmentationTask, "on_train_epoch_start", die)
+        train(killed, training, batches=3)
+    path = killed / "last.ckpt"
+    state = check_resumable(make_network(), read_checkpoint(path), training, path)
+    assert state.epochs <= 3
+    train(killed, training, state, batches=3)
+    kept = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "global_step", "2dpass")
+    ends = [{key: read_checkpoint(run / "last.ckpt").get(key) for key in kept} for run in (whole, killed)]
+    assert ends[0]["global_step"] == 5 * (2 if training.accumulate_grad_batches == 2 else 3)
+    assert (ends[0]["averaging_state"] is not None) == (training.ema_decay is not None)
+    assert leaves(ends[0]) == leaves(ends[1])
+    assert (killed / "history.jsonl").read_text() == (whole / "history.jsonl").read_text()
+
+
+def leaves(value: Any) -> Any:
+    """Nested values with tensors as their bytes, to be compared bit by bit."""
+    if isinstance(value, dict):
+        return {key: leaves(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [leaves(inner) for inner in value]
+    return value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
+
+
+AVERAGE = {
+    "no weight in the average": (["averaging_state", "n_averaged"], torch.tensor(0)),
+    "no weights beside it": (["current_model_state"], {}),
+    "a step to come": (["callbacks", "MovingAverage", "latest_update_step"], 1 << 40),
+    "negative squares": (["optimizer_states", 0, "state", 1, "exp_avg_sq"], torch.full((4,), -1.0)),
+    "another decay": (["optimizer_states", 0, "param_groups", 0, "weight_decay"], 0.5),
+    "a rate above the peak": (["optimizer_states", 0, "param_groups", 0, "lr"], 0.011),
+}
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("run") / "version_0"
+    train(folder, RECIPES["one cycle, accumulated, average"])
+    return read_checkpoint(folder / "last.ckpt")
+
+
+@pytest.mark.parametrize("name", AVERAGE)
+def test_a_damaged_average_or_adamw_is_named(averaged, name) -> None:
+    place, value = AVERAGE[name]
+    training = RECIPES["one cycle, accumulated, average"]
+    content = changed(averaged, place, value)
+    message = refusal(check_resumable, make_network(), content, training, Path("last.ckpt"))
+    assert str(place[-1]) in message and "missing or damaged" in message
+
+
+def test_the_average_is_what_checkpoints_hold(averaged) -> None:
+    assert averaged["state_dict"].keys() == averaged["current_model_state"].keys()
+    weight = "network.head.weight"
+    assert not torch.equal(averaged["state_dict"][weight], averaged["current_model_state"][weight])
