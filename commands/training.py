@@ -23,6 +23,7 @@ from network.models.segmentation_network import SegmentationNetwork
 from network.training.callbacks import averaging_start
 from network.training.loaders import Loaders
 from network.training.resuming import TrainingState, check_resumable, is_resumable
+from network.training.schedules import warmup_length
 from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
 from network.weights.description import describe
@@ -32,7 +33,9 @@ from network.weights.reading import read_checkpoint
 from network.weights.widening import load_to_fine_tune, refuse_narrower
 from utils.command.devices import is_first_process, say_first
 from utils.config.loading import save_config
-from utils.config.schedules import PER_STEP
+from utils.config.schedules import PER_STEP, CosineWarmupParams, MultiStepLRParams
+from utils.config.train import TrainParams
+from utils.errors import UserError
 from utils.files import remove_partials, write_text
 from utils.results.conditions import Conditions, TrainedOn
 from utils.results.run_folder import LAST, TRAINING_SCANS, only_training_in, training_folder
@@ -173,6 +176,20 @@ def _take_weights(
     for line in notes:
         say_first(line)
     return state
+
+
+def _refuse_endless_warmup(training: TrainParams, steps: int) -> None:
+    """Refuses a warm-up that is as long as the training of so many steps an epoch, or longer."""
+    schedule = training.lr_scheduler
+    if not isinstance(schedule, CosineWarmupParams):
+        return
+    warmup, total = warmup_length(schedule, steps), training.max_num_epochs * steps
+    if warmup and warmup >= total:
+        key = "warmup_epochs" if schedule.warmup_steps is None else "warmup_steps"
+        raise UserError(
+            f"train_params.{key}: the warm-up has {warmup} optimiser steps, and the whole training {total}: make it "
+            "shorter, or set it to null"
+        )
 
 
 def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataModule, folder: Path) -> None:

@@ -15,6 +15,7 @@ from utils.command.process import run_program
 from utils.config.data import SemanticKITTIImages
 from utils.config.loading import load_config
 from utils.config.model import ModelParams, VoxelModelParams
+from utils.config.schedules import CosineWarmupParams
 from utils.config.schema import Config, architectures
 from utils.config.train import TrainParams
 
@@ -30,6 +31,8 @@ def reduced(path: Path, data_path: Path) -> list[str]:
         entries = (f"data_path={data_path}", f"batch_size={batch_size}", "num_workers=0")
         settings += [f"dataset_params.{kind}_data_loader.{entry}" for entry in entries]
     settings += ["train_params.max_num_epochs=1", "dataset_params.training_size=null"]
+    if isinstance(config.train_params.lr_scheduler, CosineWarmupParams):
+        settings += ["train_params.warmup_steps=null", "train_params.warmup_epochs=0.5"]  # shorter than the training
     if isinstance(config.model_params, ModelParams):
         image = "bottom_crop" if isinstance(data, SemanticKITTIImages) else "resize"
         whole = image == "bottom_crop" and config.model_params.frozen_teacher

@@ -57,3 +57,33 @@ def test_a_teacher_has_what_it_needs_and_nothing_else() -> None:
         UserError, match=r"bottom_crop is missing: model_params.backbone_2d resnet34 learns from a crop"
     ):
         load_config(CONFIG_FOLDER / "2DPASS-dinov2-semantickitti.yaml", ["model_params.backbone_2d=resnet34"])
+
+
+def test_weights_are_averaged_in_one_way() -> None:
+    config = load_config(IMAGES, ["train_params.ema_decay=0.999"])
+    refuse_idle(config, baseline_only=False, averaging=False)
+    with pytest.raises(UserError, match=r"^train_params\.ema_decay is 0\.999, but --SWA .*: remove one of them$"):
+        refuse_idle(config, baseline_only=False, averaging=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (["lr_scheduler=CosineAnnealingWarmup", "warmup_steps=9", "warmup_epochs=1"], "warmup_epochs must be null"),
+        (["lr_scheduler=MultiStepLR", "decay_rate=0.1", "milestones=[32, 24]"], "milestones must be one or more"),
+        (["lr_scheduler=MultiStepLR", "decay_rate=0.1", "milestones=[]"], "milestones must be one or more"),
+        (["lr_scheduler=OneCycleLR", "momentum=0.8"], "lr_scheduler OneCycleLR sets the momentum in every step"),
+        (["lr_scheduler=OneCycleLR", "optimizer=AdamW", "betas=[0.8, 0.99]"], "train_params.betas has no effect"),
+        (["ema_decay=1"], "ema_decay must be less than 1"),
+        (["accumulate_grad_batches=0"], "accumulate_grad_batches must be greater than 0"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_recipe_that_contradicts_itself_is_refused(settings: list[str], line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        load_config(CONFIG_FOLDER / "SPVCNN-nuscenes.yaml", [f"train_params.{setting}" for setting in settings])
+    assert "\n" not in str(caught.value)
+    load_config(
+        CONFIG_FOLDER / "SPVCNN-nuscenes.yaml",
+        ["train_params.lr_scheduler=OneCycleLR", "train_params.momentum=0.8", "train_params.cycle_momentum=false"],
+    )

@@ -148,3 +148,16 @@ def test_an_average_is_not_given_up() -> None:
 def test_whatever_is_stored_is_one_short_line(value) -> None:
     (line,) = check_settings(checkpoint(settings() | {"--seed": value}), settings(), "last.ckpt")
     assert line.isascii() and line.isprintable() and len(line) < 250
+
+
+@pytest.mark.parametrize(
+    ("before", "word"),
+    [({"train_params.ema_decay": 0.99}, "set train_params.ema_decay"), ({"--SWA": True}, "give --SWA")],
+)
+def test_an_average_is_not_dropped_nor_taken_for_another(before, word) -> None:
+    content = checkpoint(settings() | before) | {"averaging_state": {}}
+    others: list[dict] = [{}, {"--SWA": True} if word != "give --SWA" else {"train_params.ema_decay": 0.99}]
+    for other in others:
+        with pytest.raises(UserError, match=f"averaged weights beside those in training; {word} again"):
+            check_settings(content, settings() | other, "last.ckpt")
+    assert check_settings(content, settings() | before, "last.ckpt") == []
