@@ -50,6 +50,8 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     content = None if experiment.checkpoint is None else read_checkpoint(experiment.checkpoint)
     imagenet = content is None or (args.fine_tune and is_pretraining(content))  # of a teacher with no ResNet, perhaps
     network = build_network(config, args.baseline_only, imagenet, pretraining=args.pretrain_distill)
+    if not data.debug:
+        _refuse_endless_warmup(config.train_params, data.steps_per_epoch)
     settings = _run_settings(args, experiment, data, network)
     resumed = None if content is None else _take_weights(args, experiment, network, content, settings)
     first = is_first_process()
@@ -210,6 +212,10 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
     say_first(f"{type(network).__name__}: {count:.2f} M parameters; {scans}; run folder {folder}")
     if (teacher := network.teacher_weights()) is not None:
         say_first(f"teacher: {teacher}, frozen; it is no part of checkpoints, and a resumed run needs the same weights")
+    schedule, epochs = config.train_params.lr_scheduler, config.train_params.max_num_epochs
+    if isinstance(schedule, MultiStepLRParams) and schedule.milestones[-1] >= epochs:
+        late = ", ".join(str(epoch) for epoch in schedule.milestones if epoch >= epochs)
+        say_first(f"note: train_params.milestones: {late} is not reached in {epochs} epochs, no decay comes of it")
     params = config.dataset_params
     expected, found = expected_scans(params), len(data.training_set)
     per_step = isinstance(config.train_params.lr_scheduler, PER_STEP)
