@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from commands.caching import keep_features
 from commands.data import open_data, with_past
 from dataloader.datamodule import DataModule, expected_scans
 from dataloader.datasets.chosen import frame_list
@@ -71,7 +73,8 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         description=describe(config, experiment.label_map, data.statistics),
         conditions=conditions,
     )
-    trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch)
+    kept = keep_features(experiment, data, network)
+    trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch, kept)
     with only_training_in(folder) if first else nullcontext():
         if first:
             _announce(experiment, network, data, folder)
@@ -83,8 +86,8 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         say_first(f"pre-trained; to train with labels: --fine_tune --checkpoint {folder / LAST}.ckpt; logs: {folder}")
         return
     best = -math.inf if (patience := trainer.early_stopping_callback) is None else float(patience.best_score)
-    kept = "" if args.save_top_k else " (--save_top_k 0: no new best checkpoint was kept)"
-    score = f"best {args.monitor} {100 * best:.3f} %{kept}" if math.isfinite(best) else "no validation yet"
+    unkept = "" if args.save_top_k else " (--save_top_k 0: no new best checkpoint was kept)"
+    score = f"best {args.monitor} {100 * best:.3f} %{unkept}" if math.isfinite(best) else "no validation yet"
     say_first(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
     if math.isfinite(best):
         say_first(replace(conditions, checkpoint="the best of all validations").text)
@@ -98,9 +101,14 @@ def _conditions(experiment: Experiment, data: DataModule) -> Conditions:
 
 
 def _trainer(
-    args: argparse.Namespace, experiment: Experiment, folder: Path, resumed: TrainingState | None, steps: int
+    args: argparse.Namespace,
+    experiment: Experiment,
+    folder: Path,
+    resumed: TrainingState | None,
+    steps: int,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
-    """Builds the trainer of a run of so many steps an epoch."""
+    """Builds the trainer of a run of so many steps an epoch; `callbacks` come before those of every training."""
     training, devices = experiment.config.train_params, experiment.devices
     if training.sync_batchnorm and devices.accelerator == "cpu":
         say_first(
@@ -111,7 +119,10 @@ def _trainer(
     return build_trainer(
         devices,
         folder,
-        training_callbacks(folder, monitor, args.stop_patience, args.save_top_k, swa_from, training.ema_decay),
+        [
+            *callbacks,
+            *training_callbacks(folder, monitor, args.stop_patience, args.save_top_k, swa_from, training.ema_decay),
+        ],
         resumed,
         max_epochs=training.max_num_epochs,
         check_val_every_n_epoch=args.check_val_every_n_epoch,

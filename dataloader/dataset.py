@@ -87,7 +87,7 @@ class SegmentationDataset(Dataset[Sample]):
         scan = self._cropped_and_dropped(index, camera, options, rng)
         if len(scan) == 0:
             raise self.nothing_inside(self.source.read(index, None))
-        if scan.image is not None:
+        if scan.image is not None or scan.image_features is not None:
             scan = _augment_image(scan, options, rng)
         for pair in chosen.pairs:
             scan = pair.mix(scan, lambda: self._cropped_and_dropped(self._another(index, rng), None, options, rng), rng)

@@ -7,9 +7,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataloader.datasets.past_sweeps import PastSweep, SourceWithPast
-from dataloader.datasets.source import Source
+from dataloader.datasets.source import Source, SourceWithPictures
+from utils.feature_files import FeatureFiles, Picture
 from utils.scan.records import Frame, Scan
 
 _SEED = 0  # of the choice; not that of a run, so that all runs of a study see the same scans
@@ -86,6 +88,25 @@ class _Chosen:
 
     def read(self, index: int, camera: int | None = 0) -> Scan:
         return self._source.read(self._indices[index], camera)
+
+    @property
+    def features(self) -> FeatureFiles | None:
+        return self._pictures.features
+
+    @features.setter
+    def features(self, features: FeatureFiles | None) -> None:
+        self._pictures.features = features
+
+    def picture(self, index: int, camera: int) -> Picture:
+        return self._pictures.picture(self._indices[index], camera)
+
+    def pixels_of(self, picture: Picture) -> NDArray[np.uint8]:
+        return self._pictures.pixels_of(picture)
+
+    @property
+    def _pictures(self) -> SourceWithPictures:
+        assert isinstance(self._source, SourceWithPictures)
+        return self._source
 
 
 class _ChosenWithPast(_Chosen):

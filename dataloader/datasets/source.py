@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.feature_files import FeatureFiles, Picture
 from utils.scan.records import Frame, Scan
+
+
+@runtime_checkable
+class SourceWithPictures(Protocol):
+    """A source whose images can be replaced by kept features of a frozen teacher."""
+
+    features: FeatureFiles | None
+    """The kept features, which `read` then takes in place of the images; None: it reads images."""
+
+    def picture(self, index: int, camera: int) -> Picture:
+        """Tells which picture the image of a camera is."""
+        ...
+
+    def pixels_of(self, picture: Picture) -> NDArray[np.uint8]:
+        """Reads a picture, (H, W, 3) uint8 RGB of its size."""
+        ...
 
 
 class Source(Protocol):

@@ -126,11 +126,13 @@ class FoundationTeacher(Teacher):
     @torch.no_grad()
     def point_features(self, batch: Batch) -> Tensor:
         """Computes the (M, D) float32 features of the encoder at the points that have a pixel."""
-        if batch.images is None:
-            raise ValueError("a frozen teacher wants images; this batch has none")
-        height, width = batch.images.shape[2:]
-        sizes = batch.image_sizes or [(height, width)] * batch.num_scans
-        maps = encode_each(self.encoder, batch.images, sizes)
+        sizes, maps = batch.image_sizes, batch.image_features
+        if maps is None:
+            if batch.images is None:
+                raise ValueError("a frozen teacher wants images; this batch has none")
+            height, width = batch.images.shape[2:]
+            sizes = sizes or ((height, width),) * batch.num_scans
+            maps = encode_each(self.encoder, batch.images, sizes)
         extents = [self.encoder.feature_size(*size) for size in sizes]
         return sample(maps, extents, sizes, batch.scan_ids[batch.visible], batch.pixels[batch.visible])
 

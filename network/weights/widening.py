@@ -90,13 +90,12 @@ def _load_pretrained(network: SegmentationNetwork, content: Mapping[str, Any], p
     That is the classifier, the distillation of `Arch2DPASS`, and its image branch, if the teacher was another network.
     """
     found = {name: w for name, w in own_weights(network, content, path).items() if not name.startswith(HEAD)}
-    taught = any(name.startswith(_IMAGE_BRANCH) for name in found)
     wanted, outputs = network.state_dict(), set(network.output_weights())
-    new = {
-        name
-        for name in wanted
-        if name in outputs or name.startswith(_DISTILLATION) or (not taught and name.startswith(_IMAGE_BRANCH))
-    }
+    new = outputs | {name for name in wanted if name.startswith(_DISTILLATION)}
+    own, taught = ({name for name in names if name.startswith(_IMAGE_BRANCH)} for names in (wanted, found))
+    if own != taught:  # the teacher was another network
+        found = {name: tensor for name, tensor in found.items() if name not in taught}
+        new |= own
     widened = _with_age(network, _Widened(found))
     check_fit({name: tensor for name, tensor in wanted.items() if name not in new}, widened.weights, path)
     network.load_state_dict(widened.weights, strict=False)

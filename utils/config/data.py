@@ -226,6 +226,12 @@ class PointImageDataset(DatasetParams):
     image_normalizer: Annotated[tuple[Triple, Triple], list_of(2)] | None = Field(
         default=None, description="Mean and standard deviation of the RGB channels, on a 0..1 scale; null: none."
     )
+    teacher_cache: Text | None = Field(
+        default=None,
+        description="Folder in which the features of a frozen teacher (model_params.backbone_2d) are kept, one file "
+        "for each training image; what is missing is computed before the first step. null: they are computed at every "
+        "step.",
+    )
     max_volume_space: Triple = Field(description="Upper corner x, y, z of the voxel volume, metres.")
     min_volume_space: Triple = Field(description="Lower corner x, y, z of the voxel volume, metres.")
 

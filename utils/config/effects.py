@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from utils.config.data import PointImageDataset
 from utils.config.kinds import asks_something, is_default
 from utils.config.model import ModelParams
 from utils.config.schema import Config, architectures
@@ -35,6 +36,8 @@ def _of_the_image_branch(config: Config, baseline_only: bool) -> Iterator[str]:
     model, training = config.model_params, config.train_params
     if not baseline_only or not isinstance(model, ModelParams):
         return
+    if isinstance(config.dataset_params, PointImageDataset) and config.dataset_params.teacher_cache is not None:
+        yield _with_baseline_only("dataset_params.teacher_cache", config.dataset_params.teacher_cache)
     if model.pretrained2d:
         yield _with_baseline_only("model_params.pretrained2d", "true")
     for name, field in TrainParams.model_fields.items():

@@ -68,6 +68,7 @@ class Config(Section):
             self._wrong_label_weights(),
             self._no_age(),
             self._wrong_steps(),
+            self._nothing_to_keep(),
             self._no_crop(),
             *self._keys_of_other_architectures(),
         )
@@ -132,6 +133,17 @@ class Config(Section):
         return (
             f"dataset_params.bottom_crop is missing: model_params.backbone_2d {model.backbone_2d} learns from a crop "
             "of the image, as [480, 320]"
+        )
+
+    def _nothing_to_keep(self) -> str | None:
+        model, data = self.model_params, self.dataset_params
+        if not isinstance(data, PointImageDataset) or not isinstance(model, ModelParams):
+            return None
+        if data.teacher_cache is None or model.frozen_teacher:
+            return None
+        return (
+            f"dataset_params.teacher_cache keeps the features of a frozen teacher, but model_params.backbone_2d is "
+            f"{model.backbone_2d}, which is trained along: remove one of them"
         )
 
     def _keys_of_other_architectures(self) -> Iterator[str]:

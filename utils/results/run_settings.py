@@ -101,6 +101,7 @@ RULES: dict[str, Rule] = {
     "dataset_params.flip2d": Rule.NOTE,
     "dataset_params.bottom_crop": Rule.NOTE,
     "dataset_params.resize": Rule.NOTE,
+    "dataset_params.teacher_cache": Rule.TAKE,  # it keeps what would be computed
     "dataset_params.image_normalizer": Rule.REFUSE,
     "dataset_params.max_volume_space": Rule.TAKE,  # compared when the weights are loaded, as is all of model_params
     "dataset_params.min_volume_space": Rule.TAKE,

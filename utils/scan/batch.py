@@ -71,6 +71,8 @@ def pack(samples: Sequence[Sample], with_images: bool, input_dims: int = 4) -> P
 
 
 def _shapes_of_images(scans: Sequence[Scan], visible: int) -> _Shapes:
+    if all(scan.image_features is not None for scan in scans):
+        return _shapes_of_features(scans, visible)
     images = [scan.image for scan in scans if scan.image is not None]
     if len(images) < len(scans):
         raise ValueError("images are wanted, but a scan was read without one")
@@ -83,7 +85,19 @@ def _shapes_of_images(scans: Sequence[Scan], visible: int) -> _Shapes:
     }
 
 
+def _shapes_of_features(scans: Sequence[Scan], visible: int) -> _Shapes:
+    largest = np.max([scan.image_features.shape for scan in scans if scan.image_features is not None], axis=0).tolist()
+    dtype = torch.int16 if np.max(_image_sizes(scans)) <= torch.iinfo(torch.int16).max else torch.int32
+    return {
+        "visible": (torch.int32, (visible,)),
+        "pixels": (dtype, (visible, 2)),
+        "image_features": (torch.float16, (len(scans), *largest)),
+    }
+
+
 def _image_sizes(scans: Sequence[Scan]) -> tuple[tuple[int, int], ...]:
+    if all(scan.image_size is not None for scan in scans):
+        return tuple(scan.image_size for scan in scans if scan.image_size is not None)
     shapes = [scan.image.shape for scan in scans if scan.image is not None]
     return tuple((height, width) for height, width, _ in shapes)
 
@@ -123,7 +137,13 @@ def _fill_images(parts: dict[str, NDArray], scans: Sequence[Scan], visible: Sequ
     starts = np.cumsum([0, *map(len, scans)])
     _fill(parts["visible"], [rows + start for rows, start in zip(visible, starts, strict=False)])
     _fill(parts["pixels"], [scan.pixels.take(rows, axis=0) for scan, rows in zip(scans, visible, strict=True)])
-    for part, scan in zip(parts["images"], scans, strict=True):
+    for part, scan in zip(parts.get("image_features", ()), scans, strict="image_features" in parts):
+        assert scan.image_features is not None
+        height, width, _ = scan.image_features.shape
+        part[:height, :width] = scan.image_features
+        part[height:] = 0
+        part[:height, width:] = 0
+    for part, scan in zip(parts.get("images", ()), scans, strict="images" in parts):
         assert scan.image is not None
         height, width, _ = scan.image.shape
         part[:, :height, :width] = scan.image.transpose(2, 0, 1)

@@ -49,7 +49,7 @@ class PackedBatch:
     Tensors, by name (W: points of all files, O: those of them outside the volume):
         points: (P, columns) float32; labels: (P,) uint8; views: (B, V, 3, 4) float32: as in `Batch`.
         visible: (M,) int32. pixels: (M, 2) int16, or int32 for a large image: of the visible points.
-        images: (B, 3, H, W) uint8.
+        images: (B, 3, H, W) uint8; or image_features: (B, h, w, D) float16.
         whole_labels: (W,) uint8. whole_inside: (W,) bool. whole_donor: (W,) int32: as in `WholeScan`.
         outside: (O,) int32, the rows of a file's points that are outside. outside_xyz: (O, 3) float32.
 
@@ -100,6 +100,7 @@ class PackedBatch:
             whole=there._whole(points) if self.frames else (),
             views=views,
             image_sizes=self.image_sizes,
+            image_features=there.tensor("image_features") if "image_features" in self.places else None,
         )
 
     def _pixels(self) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,8 @@ class Scan:
         image: (H, W, 3) uint8 RGB; None if the scan was read without its image.
         age: (N,) float32, how old the sweep of the point is: 0 for the sweep itself, else the number of scans since
             then (SemanticKITTI) or seconds (nuScenes). None: all points are of the sweep itself.
+        image_features: (h, w, D) float16, kept features of a frozen teacher in place of the image; None: none.
+        image_size: (H, W) of the image that `image_features` are of, pixels; `pixels` are in it.
     """
 
     frame: Frame
@@ -70,6 +72,8 @@ class Scan:
     pixels: NDArray[np.float32]
     image: NDArray[np.uint8] | None = None
     age: NDArray[np.float32] | None = None
+    image_features: NDArray[np.float16] | None = None
+    image_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -237,6 +241,8 @@ class Batch:
         views: (B, V, 3, 4) float32 affine maps of the V test-time views, or None.
         image_sizes: B pairs (height, width), the sizes of the images in pixels; empty: all are H x W, or there are
             none.
+        image_features: (B, h, w, D) float16, features of a frozen teacher that were kept, in place of `images`; or
+            None. A smaller map lies in the upper left corner.
     """
 
     points: Tensor
@@ -249,6 +255,7 @@ class Batch:
     whole: tuple[WholeScan, ...] = field(default=())
     views: Tensor | None = None
     image_sizes: tuple[tuple[int, int], ...] = ()
+    image_features: Tensor | None = None
 
     @property
     def num_scans(self) -> int:
@@ -274,6 +281,7 @@ class Batch:
             pixels=function(self.pixels),
             visible=function(self.visible),
             images=None if self.images is None else function(self.images),
+            image_features=None if self.image_features is None else function(self.image_features),
             whole=tuple(scan.map_tensors(function) for scan in self.whole),
             views=None if self.views is None else function(self.views),
         )

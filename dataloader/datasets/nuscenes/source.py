@@ -44,6 +44,7 @@ from dataloader.formats.scan_check import (
 )
 from utils.config.data import NuScenesImages
 from utils.errors import UserError
+from utils.feature_files import FeatureFiles, Picture
 from utils.labels import LabelMap
 from utils.names import checked_name, checked_path
 from utils.scan import sensor
@@ -73,6 +74,7 @@ class NuScenes:
         label_map: as given, but for the raw ids, which are those of this tree's category.json (not for "test").
         notes: lines for the user about what is doubtful.
         num_cameras: images per scan to choose from: 6, or 0 without `image_size`.
+        features: kept features, which are read in place of the images; None: images are read.
 
     Raises:
         UserError: the folder, the version, a table or every scene is missing, a table is damaged, the split is none of
@@ -96,6 +98,7 @@ class NuScenes:
         self.has_labels = labels and split != "test"
         self.num_cameras = len(CAMERAS) if image_size is not None else 0
         self._image_size = image_size
+        self.features: FeatureFiles | None = None
         self._folder = version_folder(self.root, version, split)
         self._index = open_index(self._folder, partial(build_apart, self.root, version))
         names = scenes_of(split)
@@ -145,9 +148,22 @@ class NuScenes:
         scan = self._read_points(self.frame(index), record["lidarseg"].decode() if self.has_labels else "")
         if camera is None or self._image_size is None:
             return scan
-        image = self.image(index, camera)
         pixels = project(scan.xyz, self.projection(index, camera), *self._image_size, front="depth")
-        return replace(scan, image=image, pixels=pixels)
+        if self.features is None:
+            return replace(scan, image=self.image(index, camera), pixels=pixels)
+        picture = self.picture(index, camera)
+        return replace(scan, image_features=self.features.read(picture), image_size=picture.size, pixels=pixels)
+
+    def picture(self, index: int, camera: int) -> Picture:
+        """Tells which picture the image of one of `CAMERAS` is, at `image_size`, which must have been given."""
+        name = self._record(index)["images"][camera].decode()
+        assert self._image_size is not None
+        width, height = self._image_size
+        return Picture(self.root / name, name, (height, width))
+
+    def pixels_of(self, picture: Picture) -> NDArray[np.uint8]:
+        """Reads a picture, (H, W, 3) uint8 RGB of its size."""
+        return read_image(picture.path, self._image_size)
 
     def past(self, index: int) -> Sequence[PastSweep]:
         """Lists the `past_sweeps` sweeps before scan `index`, key frames among them, the newest first.

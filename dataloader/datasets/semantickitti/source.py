@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataloader.datasets.camera import project, read_image
+from dataloader.datasets.camera import image_size, project, read_image
 from dataloader.datasets.data_set import DataSet, Part
 from dataloader.datasets.past_sweeps import PastSweep, thinned
 from dataloader.datasets.past_thinning import Thinning
@@ -45,6 +45,7 @@ from dataloader.formats.scan_check import (
     note_small_scans,
 )
 from utils.errors import UserError
+from utils.feature_files import FeatureFiles, Picture
 from utils.labels import LabelMap
 from utils.scan.records import Frame, Scan, constant, no_pixels
 from utils.scan.sensor import SEMANTICKITTI
@@ -73,6 +74,7 @@ class SemanticKITTI:
         notes: lines for the user about what is doubtful.
         label_map: as given.
         num_cameras: images per scan to choose from: 1, or 0 without `load_image`.
+        features: kept features, which are read in place of the images; None: images are read.
 
     Raises:
         UserError: the folder or every sequence is missing, `label_map` lists none, a sequence has no scans, a scan is
@@ -97,6 +99,7 @@ class SemanticKITTI:
         self.has_labels = labels and split != "test"
         self._submitted = split == "test"
         self.num_cameras = 1 if load_image else 0
+        self.features: FeatureFiles | None = None
         wanted = sequences_of(split, label_map)
         if not self.root.is_dir():
             raise UserError(f"{data_path}: no such folder; {_WHERE}")
@@ -171,9 +174,26 @@ class SemanticKITTI:
         scan = Scan(frame, xyz, intensity, labels, instances, np.arange(count, dtype=np.int64), no_pixels(count))
         if camera is None or not self.num_cameras:
             return scan
-        image = read_image(self._file(frame, "image_2", ".png"))
-        height, width = image.shape[:2]
-        return replace(scan, image=image, pixels=project(scan.xyz, self._calibrations[frame.sequence], width, height))
+        features = image = size = None
+        if self.features is None:
+            image = read_image(self._file(frame, "image_2", ".png"))
+            height, width = image.shape[:2]
+        else:
+            picture = self.picture(index, camera)
+            features, size = self.features.read(picture), picture.size
+            height, width = size
+        pixels = project(scan.xyz, self._calibrations[frame.sequence], width, height)
+        return replace(scan, image=image, image_features=features, image_size=size, pixels=pixels)
+
+    def picture(self, index: int, camera: int) -> Picture:
+        """Tells which picture the image of a camera is (there is one, 0); only its header is read."""
+        path = self._file(self.frames[index], "image_2", ".png")
+        width, height = image_size(path)
+        return Picture(path, path.relative_to(self.root).as_posix(), (height, width))
+
+    def pixels_of(self, picture: Picture) -> NDArray[np.uint8]:
+        """Reads a picture, (H, W, 3) uint8 RGB."""
+        return read_image(picture.path)
 
     def past(self, index: int) -> Sequence[PastSweep]:
         """Lists the scans with the `past_scans` numbers before that of scan `index`, the newest first.
