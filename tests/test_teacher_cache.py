@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,20 @@ import torch
 from transformers import Dinov2Config, Dinov2Model
 
 import network.assemble
+from dataloader.catalogue import load_label_map
+from dataloader.datasets.source import SourceWithPictures
+from dataloader.opening import open_training
 from network.teachers.cache import announce, fill
-from network.teachers.foundation import FoundationEncoder
+from network.teachers.foundation import FoundationEncoder, FoundationTeacher
 from network.training.callbacks import read_history
+from tests.conftest import ROOT
 from tests.support.networks import refusal
 from tests.test_main import RUN
 from tests.test_resuming import differing, final_state
+from utils.config.loading import load_config
 from utils.feature_files import FeatureFiles, Picture
+from utils.scan.batch import pack
+from utils.scan.records import Sample
 
 SETTINGS = ("model_params.backbone_2d=dinov2-small", "model_params.scale_list=[2,4]", "dataset_params.training_size=2")
 LOGS = Path("logs/SemanticKITTI")
@@ -199,3 +207,45 @@ def test_a_disk_without_room(tmp_path: Path, monkeypatch) -> None:
         fill(files, pictures, encoder, content_of, torch.device("cpu"))
     assert caught.value.filename == str(files.path_of(pictures[0]))
     assert not [path for path in files.folder.rglob("*") if path.is_file()]  # neither a part nor a lock
+
+
+def test_a_batch_of_kept_features_is_one_of_images_that_were_encoded(make_scan) -> None:
+    """Also where the pictures differ in size: the smaller map lies in the upper left corner, its pixels in its size."""
+    encoder, teacher = tiny_encoder(), FoundationTeacher(tiny_encoder(), 4, (2,))
+    rng, live, kept = np.random.default_rng(1), [], []
+    for size in ((30, 61), (45, 40)):
+        image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+        scan = make_scan(50, width=size[1], height=size[0])
+        features = encoder.encode(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
+        live.append(Sample(replace(scan, image=image)))
+        kept.append(Sample(replace(scan, image=None, image_features=features, image_size=size)))
+    batches = [pack(samples, with_images=True).to("cpu") for samples in (live, kept)]
+    assert batches[1].images is None and batches[1].image_sizes == batches[0].image_sizes == ((30, 61), (45, 40))
+    assert batches[1].image_features is not None and batches[1].image_features.dtype == torch.float16
+    assert torch.equal(*(batch.pixels for batch in batches))
+    assert torch.equal(*(teacher.point_features(batch) for batch in batches))
+    moved = batches[1].map_tensors(torch.clone)
+    assert moved.image_features is not None and torch.equal(moved.image_features, batches[1].image_features)
+
+
+@pytest.mark.parametrize("name", ["SemanticKITTI", "nuScenes"])
+def test_sources_read_features_in_place_of_images(demo_trees, tmp_path: Path, monkeypatch, name: str) -> None:
+    config = load_config(
+        ROOT / "config" / {"SemanticKITTI": "2DPASS-demo.yaml", "nuScenes": "2DPASS-nuscenes-demo.yaml"}[name],
+        [f"dataset_params.{part}_data_loader.data_path={demo_trees[name]}" for part in ("train", "val")],
+    )
+    source, encoder = open_training(config, load_label_map(config)), tiny_encoder()
+    assert isinstance(source, SourceWithPictures)
+    camera = source.num_cameras - 1
+    live, picture, files = source.read(0, camera), source.picture(0, camera), files_of(tmp_path, encoder)
+    assert live.image is not None and live.image.shape[:2] == picture.size
+    assert np.array_equal(source.pixels_of(picture), live.image)
+    files.write(picture, encoder.encode(torch.from_numpy(live.image.copy()).permute(2, 0, 1)[None])[0].numpy())
+    source.features = files
+    for module in ("semantickitti", "nuscenes"):
+        monkeypatch.setattr(f"dataloader.datasets.{module}.source.read_image", None)  # no picture is decoded
+    kept = source.read(0, camera)
+    assert kept.image is None and kept.image_size == picture.size
+    assert np.array_equal(kept.pixels, live.pixels, equal_nan=True) and np.array_equal(kept.xyz, live.xyz)
+    assert np.array_equal(kept.image_features, files.read(picture))
+    assert source.read(0, None).image_features is None
