@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.studying.plan import FEW_SEEDS, SCANS, SEEDS, Arm, Experiment, Row
+from tools.studying.plan import FEW_SEEDS, SCANS, SEEDS, STEPS, Arm, Experiment, Row
 
 CORRUPTED = ("fog_heavy", "snowfall_heavy", "local_heavy", "global_heavy", "sparse_16beam")
 """The corrupted validation scans of (g), subsets of `--family yan`."""
@@ -42,6 +42,14 @@ METHOD = _2dpass("2dpass", "2DPASS")
 ALONE = _alone("alone", "3D network of 2DPASS alone")
 METHOD_RECIPE = _2dpass("2dpass_recipe", "2DPASS, LaserMix or PolarMix", _RECIPE)
 PLAIN = _minkowskinet("minkowskinet", "MinkowskiNet")
+_FEW = "dataset_params.label_fraction=0.1"
+FEW_PLAIN, FEW_RECIPE = (
+    Arm(name, title, "MinkowskiNet", "MinkowskiNet-demo", settings, scans=SCANS // 10, steps=2 * STEPS)
+    for name, title, settings in (
+        ("minkowskinet_few", "MinkowskiNet, 10 % of the labels (12 scans)", (_FEW,)),
+        ("minkowskinet_few_recipe", "MinkowskiNet, 10 % of the labels, LaserMix or PolarMix", (_FEW, _RECIPE)),
+    )
+)
 RECIPE = _minkowskinet("minkowskinet_recipe", "MinkowskiNet, LaserMix or PolarMix", _RECIPE)
 
 _TEACHER = _2dpass("teacher", "the teacher: 2DPASS on another world", world="teacher", seed=0)
@@ -105,7 +113,8 @@ EXPERIMENTS = (
     Experiment(
         "b",
         "Mixing of scans",
-        "Every kind on its own, the recipe (LaserMix or PolarMix, half and half), and the recipe with pasted objects.",
+        "Every kind on its own, the recipe (LaserMix or PolarMix, half and half), the recipe with pasted objects, and the "
+        "recipe where labels are few.",
         (
             Row(PLAIN),
             Row(RECIPE, against=PLAIN.name),
@@ -122,6 +131,8 @@ EXPERIMENTS = (
                 against=PLAIN.name,
                 first=False,
             ),
+            Row(FEW_PLAIN, first=False),
+            Row(FEW_RECIPE, against=FEW_PLAIN.name, first=False),
         ),
     ),
     Experiment(
@@ -178,7 +189,7 @@ EXPERIMENTS = (
         "e",
         "Views at test",
         "The same checkpoints over several views of each scan (test-time augmentation).",
-        (*_with_views(METHOD), *_with_views(ALONE), *_with_views(METHOD_RECIPE), *_with_views(RECIPE)),
+        (*_with_views(METHOD), *_with_views(RECIPE)),
     ),
     Experiment(
         "f",
