@@ -113,8 +113,8 @@ EXPERIMENTS = (
     Experiment(
         "b",
         "Mixing of scans",
-        "Every kind on its own, the recipe (LaserMix or PolarMix, half and half), the recipe with pasted objects, and the "
-        "recipe where labels are few.",
+        "Every kind on its own, the recipe (LaserMix or PolarMix, half and half), the recipe with pasted objects, and "
+        "the recipe where labels are few.",
         (
             Row(PLAIN),
             Row(RECIPE, against=PLAIN.name),
