@@ -83,7 +83,7 @@ class ObjectBase:
         for index in np.unique(np.linspace(0, number - 1, _LOOKED_AT).astype(int)).tolist():
             scan = source.read(index, None)
             for column in (scan.xyz, scan.intensity, scan.labels, scan.instances):
-                digest.update(np.ascontiguousarray(column))
+                digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()[:16]
 
     def _cut(self, source: Source, number: int) -> Objects:
@@ -91,7 +91,7 @@ class ObjectBase:
             _Cuts(source, number, self.cut),
             batch_size=None,
             num_workers=self.processes,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # of single items, not of lists
             multiprocessing_context="fork" if self.processes else None,
             generator=torch.Generator(),  # else the network's dice would be thrown for the processes
             worker_init_fn=start_worker,

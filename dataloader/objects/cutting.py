@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,8 @@ def _clusters(xy: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.
         chosen = near & (labels == label)
         taken = np.zeros((size, size), dtype=bool)
         taken[tuple(cells[chosen].T)] = True
-        numbers, count = ndimage.label(taken, structure=np.ones((3, 3)))
+        labelled: Any = ndimage.label(taken, structure=np.ones((3, 3)))
+        numbers, count = labelled
         clusters[chosen] = numbers[tuple(cells[chosen].T)] + number
         number += count
     return clusters

@@ -106,7 +106,7 @@ def test_a_scan_without_room_stays_as_it_is(paste) -> None:
 def test_past_points_stay_out_of_the_ground_and_in_the_way(paste) -> None:
     """The ground is that of the scan; past points of a class take room, and a pasted object is of the scan itself."""
     scan = street_scan(91)
-    higher = replace(scan, xyz=scan.xyz + np.float32([0, 0, 3]), age=np.ones(len(scan), np.float32))
+    higher = replace(scan, xyz=scan.xyz + np.array([0, 0, 3], np.float32), age=np.ones(len(scan), np.float32))
     both = Scan.concatenate([scan, higher])
     walls = replace(higher, xyz=scan.xyz, labels=np.full(len(scan), 13, np.uint8))
     taken = Scan.concatenate([scan, walls])
