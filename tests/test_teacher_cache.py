@@ -245,7 +245,7 @@ def test_sources_read_features_in_place_of_images(demo_trees, tmp_path: Path, mo
     for module in ("semantickitti", "nuscenes"):
         monkeypatch.setattr(f"dataloader.datasets.{module}.source.read_image", None)  # no picture is decoded
     kept = source.read(0, camera)
-    assert kept.image is None and kept.image_size == picture.size
+    assert kept.image is None and kept.image_features is not None and kept.image_size == picture.size
     assert np.array_equal(kept.pixels, live.pixels, equal_nan=True) and np.array_equal(kept.xyz, live.xyz)
     assert np.array_equal(kept.image_features, files.read(picture))
     assert source.read(0, None).image_features is None
