@@ -106,7 +106,7 @@ class FeatureFiles:
             UserError: they are missing, damaged, of another shape or type, or not finite.
         """
         path, shape = self.path_of(picture), self.shape_of(picture)
-        again = "start the command again, and it is made anew"
+        again = "start the command again, and it is made again"
         try:
             require_regular(path)
             whole = path.stat().st_size == self.bytes_of(picture)

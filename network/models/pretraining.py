@@ -35,7 +35,7 @@ class FrozenTeacher(Protocol):
 
     @property
     def frozen_weights(self) -> str | None:
-        """Which weights it has, where they are no part of its state."""
+        """The weights that it has, in one line, where they are no part of its state; else None."""
         ...
 
     def point_features(self, batch: Batch) -> Tensor:
