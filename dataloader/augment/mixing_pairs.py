@@ -13,8 +13,6 @@ from dataloader.augment.mixing import Partner, foreign
 from utils.scan.records import Rows, Scan
 from utils.scan.views import rotation_z
 
-_EDGE = 1e-5  # radians: points beyond the lowest and the highest elevation are moved this far inside
-
 
 @dataclass(frozen=True)
 class LaserMix:
@@ -46,11 +44,14 @@ def band_of(xyz: NDArray[np.float32], count: int, pitch: tuple[float, float]) ->
         count: number of equal bands.
         pitch: lowest and highest elevation, radians.
     """
-    low, high = pitch
-    elevation = np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))
-    np.clip(elevation, low + _EDGE, high - _EDGE, out=elevation)
-    edges = np.linspace(low, high, count + 1).astype(elevation.dtype)
-    return count - np.searchsorted(edges, elevation, side="left")
+    x, y, z = np.ascontiguousarray(xyz.T)
+    reach = np.sqrt(x * x + y * y)
+    bands = np.zeros(len(xyz), dtype=np.int64)
+    # An elevation atan2(z, reach) is below an edge if its tangent is; the outermost edges, to which the paper moves
+    # points beyond, then need no look.
+    for edge in np.linspace(*pitch, count + 1)[1:-1]:
+        bands += z <= np.float32(np.tan(edge)) * reach
+    return bands
 
 
 @dataclass(frozen=True)
