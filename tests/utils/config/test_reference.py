@@ -21,7 +21,7 @@ def test_every_key_is_there_with_a_meaning() -> None:
     augmented = {key for key in known_keys() if key.startswith("dataset_params.val_data_loader.") and not named(key)}
     or_null = {key for key in sections if key.startswith(("dataset_params.corruption_aug", "dataset_params.mixing"))}
     assert {key.name for key in KEYS} == set(known_keys()) - (sections - or_null) - augmented
-    assert len(augmented) == 6 and all(key.endswith(("_aug", ".shuffle")) for key in augmented)
+    assert len(augmented) == 7 and all(key.endswith(("_aug", ".shuffle")) for key in augmented)
     assert all(key.meaning.endswith(".") and key.type for key in KEYS)
     assert len(set(KEYS)) == len(KEYS)
 
