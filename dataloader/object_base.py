@@ -58,9 +58,9 @@ class ObjectBase:
         """
         folder = self.folder / f"{self.name}-{self._fingerprint(source, number)}"
         path = folder / _FILE
-        if path.exists():
-            return read_objects(path, self.cut)
         try:
+            if path.exists():
+                return read_objects(path, self.cut)
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(

@@ -14,6 +14,7 @@ from dataloader.objects.records import FACTS, Objects
 from utils.scan.records import Scan
 
 LEAST_POINTS, MOST_POINTS = 20, 20_000
+FARTHEST = 100.0  # metres from the sensor, along each axis; a point beyond belongs to no object
 _RANGE = (2.5, 60.0)  # metres: nearer is the own car, farther away too little ground is seen
 _HEIGHT = (-0.5, 1.0)  # metres of the lowest point above the ground; else it does not stand there, or is hidden
 _LONGEST = 20.0  # metres: a longer one is several
@@ -40,10 +41,11 @@ class Cut:
         """Cuts all objects out of a scan that stand on ground which is seen, at 2.5 to 60 m, of 20 points or more.
 
         Args:
-            scan: as on disk; of points with NaN nothing is cut.
+            scan: as on disk; points that are nowhere near the sensor, or have NaN anywhere, are left out of objects.
             number: of the scan.
         """
-        found = np.isfinite(scan.xyz).all(axis=1)
+        counts = np.bincount(scan.labels, minlength=self.classes)[: self.classes]
+        found = (np.abs(scan.xyz) <= FARTHEST).all(axis=1) & np.isfinite(scan.intensity)
         scan = scan if found.all() else scan.select(found)
         standing = np.flatnonzero(np.isin(scan.labels, self.surfaces))
         ground, surfaces = scan.xyz[standing], scan.labels[standing]
@@ -58,7 +60,6 @@ class Cut:
                 continue
             points.append(np.column_stack([xyz, scan.intensity[rows]]))
             facts.append((number, scan.labels[rows[0]], instance, below.surface, below.height, box, len(rows)))
-        counts = np.bincount(scan.labels, minlength=self.classes)[: self.classes]
         together = np.concatenate(points) if points else np.zeros((0, 4), dtype=np.float32)
         return Objects(together.astype(np.float32, copy=False), np.array(facts, dtype=FACTS), counts.astype(np.int64))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dataloader.formats.clouds import check_file, reading
 from dataloader.formats.npy import read_arrays
-from dataloader.objects.cutting import LEAST_POINTS, MOST_POINTS, Cut
+from dataloader.objects.cutting import FARTHEST, LEAST_POINTS, MOST_POINTS, Cut
 from dataloader.objects.records import FACTS, Objects
 from utils.errors import UserError
 from utils.files import whole_file
@@ -19,7 +19,6 @@ from utils.files import whole_file
 FORMAT = 1
 """Version of the file; it changes with whatever is cut out."""
 
-_FARTHEST = 100.0  # metres, of a point of an object
 _TYPES = {"points": np.dtype("<f4"), "facts": FACTS, "class_points": np.dtype("<i8")}
 
 
@@ -66,11 +65,11 @@ def _checked(arrays: dict[str, NDArray[Any]], cut: Cut) -> Objects:
     numbers = facts["count"]
     if ((numbers < LEAST_POINTS) | (numbers > MOST_POINTS)).any() or numbers.sum(dtype=np.int64) != len(points):
         raise ValueError("its objects have other numbers of points")
-    if not np.isfinite(points).all() or np.abs(points[:, :3]).max(initial=0) > _FARTHEST:
+    if not np.isfinite(points).all() or np.abs(points[:, :3]).max(initial=0) > FARTHEST:
         raise ValueError("a point lies nowhere near a sensor")
-    if not np.isfinite(facts["box"]).all() or np.abs(facts["box"]).max(initial=0) > _FARTHEST:
+    if not np.isfinite(facts["box"]).all() or np.abs(facts["box"]).max(initial=0) > FARTHEST:
         raise ValueError("the footprint of an object is no box")
-    if (facts["box"][:, 2:4] < 0).any() or not (np.abs(facts["ground"]) <= _FARTHEST).all():
+    if (facts["box"][:, 2:4] < 0).any() or not (np.abs(facts["ground"]) <= FARTHEST).all():
         raise ValueError("an object does not stand on the ground")
     if not (np.isin(facts["label"], cut.things).all() and np.isin(facts["surface"], cut.surfaces).all()):
         raise ValueError("an object has another class")

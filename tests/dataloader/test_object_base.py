@@ -169,6 +169,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file.*cannot be made.*instance_paste\.database"):
         base(tmp_path / "file").open(Street(), 4)
+    with pytest.raises(UserError, match=r"cannot be made \(File name too long\).*instance_paste\.database"):
+        base(tmp_path / ("a" * 300)).open(Street(), 4)
 
 
 def test_boxes() -> None:
@@ -221,3 +223,47 @@ def test_only_scans_that_are_trained_on_give_objects(tmp_path) -> None:
     for key, words in (("[tree]", "tree is no countable thing"), ("[truck]", "no truck could be cut out of the 4")):
         with pytest.raises(UserError, match=words):
             opened(streets, tmp_path / "base", f"dataset_params.mixing.instance_paste.classes={key}")
+
+
+def _column(scan: Scan, row: int, **values: float) -> Scan:
+    """Changes the coordinates or the intensity of a row."""
+    xyz, intensity = scan.xyz.copy(), scan.intensity.copy()
+    for name, value in values.items():
+        if name == "intensity":
+            intensity[row] = value
+        else:
+            xyz[row, "xyz".index(name)] = value
+    return Scan(**{**vars(scan), "xyz": xyz, "intensity": intensity})
+
+
+class _Odd(Street):
+    """Scans of which one has a point as no sensor measures it, on a car or on the ground."""
+
+    def __init__(self, label: int, values: dict[str, float]) -> None:
+        super().__init__(2)
+        self._label, self._values = label, values
+
+    def read(self, index: int, camera: int | None = 0) -> Scan:
+        scan = super().read(index)
+        return _column(scan, int(np.flatnonzero(scan.labels == self._label)[0]), **self._values) if index else scan
+
+
+ODD = {
+    "a return from the sky": {"z": 150.0},
+    "a huge number": {"x": 1e30, "y": -1e30},
+    "no place": {"x": np.nan},
+    "no intensity": {"intensity": np.nan},
+    "an endless intensity": {"intensity": np.inf},
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("instances", [True, False])
+@pytest.mark.parametrize("label", [CAR, ROAD])
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_point_is_left_out_and_the_file_can_be_read(tmp_path, name, label, instances) -> None:
+    cut = Cut(CUT.things, CUT.surfaces, 20, instances)
+    objects = ObjectBase(tmp_path, "made-up", cut, 100).open(_Odd(label, ODD[name]), 2)
+    assert sorted(objects.facts["count"].tolist()) == ([59] if label == CAR else [60]) + [60] * 13
+    counts = sum(np.bincount(street_scan(number).labels, minlength=20) for number in range(2))
+    assert np.array_equal(objects.class_points, counts)
