@@ -93,6 +93,7 @@ def network_work(network: Network3D, voxels: Voxels, size: int) -> dict[str, Wor
     for number, block in enumerate(network.encoder):
         assert isinstance(block, EncoderBlock)
         found += _block_work(block, voxels, number, pairs[voxels.finer(number)], size)
+    assert isinstance(network.classifier, torch.nn.Linear)
     hidden, classes = network.head.out_features, network.classifier.out_features
     for at, rows in zip(voxels.scales, voxels.signature_rows, strict=True):
         found += [

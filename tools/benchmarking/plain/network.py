@@ -109,10 +109,11 @@ def _point_losses(network: Network3D, logits: Tensor, batch: Batch) -> dict[str,
 def training_losses(network: Arch2DPASS, batch: Batch) -> dict[str, Tensor]:
     """Computes the losses of `Arch2DPASS.training_losses`."""
     network_3d, heads = network.network_3d, network.distillation
-    assert batch.images is not None
+    branch = network.image_branch
+    assert batch.images is not None and isinstance(branch, ImageBranch)
     geometry = geometry_of(network_3d, batch)
     logits, voxel_features = forward(network_3d, geometry)
-    maps = _image_features(network.image_branch, network.image_branch.normalize(batch.images))
+    maps = _image_features(branch, branch.normalize(batch.images))
     weights = heads.criterion.weights
     losses = _point_losses(network_3d, logits, batch)
     losses["loss_3d"] = losses["loss_ce"] + losses["loss_lovasz"]
