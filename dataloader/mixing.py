@@ -54,7 +54,7 @@ def mixing_of(config: Config, label_map: LabelMap, source: Source, number: int, 
 
 @dataclass(frozen=True)
 class _Maker:
-    """What the kinds of mixing are made of; see `mixing_of`."""
+    """The objects from which the kinds of mixing are made; see `mixing_of`."""
 
     config: Config
     label_map: LabelMap

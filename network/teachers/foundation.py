@@ -48,7 +48,7 @@ class FoundationEncoder:
 
     @property
     def identity(self) -> str:
-        """Which weights it has."""
+        """The name of its weights."""
         return self._identity
 
     def __deepcopy__(self, memo: dict[int, object]) -> FoundationEncoder:
@@ -115,7 +115,7 @@ class FoundationTeacher(Teacher):
 
     @property
     def frozen_weights(self) -> str | None:
-        """Which weights the encoder has."""
+        """The name of the encoder's weights."""
         return self.encoder.identity
 
     def at_points(self, batch: Batch) -> dict[int, Tensor]:

@@ -1,4 +1,4 @@
-"""What a teacher is: the camera images and pixels of a batch go in, one feature per point and scale comes out.
+"""A teacher: the camera images and pixels of a batch go in, one feature per point and scale comes out.
 
 There are two kinds. ResNet-34 is trained along, as published. A frozen teacher is an encoder whose weights never change
 and small heads on its features, which are trained; its encoder is no part of the network: not of its parameters, nor of
@@ -20,7 +20,7 @@ class Teacher(nn.Module, ABC):
 
     @property
     def frozen_weights(self) -> str | None:
-        """Which weights it has that are never trained, as a short text; None: all are trained."""
+        """The name of those of its weights that are never trained; None: all are trained."""
         return None
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Encoder(Protocol):
 
     @property
     def identity(self) -> str:
-        """Which weights it has: name of the model and digest of the file, in one line."""
+        """The name of its weights: that of the model and the digest of the file, in one line."""
         ...
 
     def feature_size(self, height: int, width: int) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def called_by(words: Sequence[str]) -> str:
         return program  # --help
     config = getattr(flags, "config", None)
     if config and not str(config).startswith("checkpoint/"):
-        load_config(ROOT / config, getattr(flags, "set", []))
+        load_config(ROOT / config, getattr(flags, "set", None) or [])
     return program
 
 

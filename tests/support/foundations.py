@@ -64,5 +64,5 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A hub's cache in a folder of the test, with no model in it."""
+    """Makes a hub's cache in a folder of the test, with no model in it."""
     return Hub(tmp_path / "hub", monkeypatch)

@@ -70,9 +70,11 @@ class Street:
         return self._count
 
     def frame(self, index: int) -> Frame:
+        """Returns the frame of a scan."""
         return street_scan(index).frame
 
     def read(self, index: int, camera: int | None = 0) -> Scan:
+        """Makes a scan."""
         return street_scan(index)
 
 

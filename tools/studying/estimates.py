@@ -1,4 +1,4 @@
-"""How long commands take: measured where a like one has run, else as measured once on one core."""
+"""The time that commands take: measured where a like one has run, else as measured once on one core."""
 
 from __future__ import annotations
 

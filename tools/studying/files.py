@@ -38,7 +38,7 @@ State = Literal["done", "running", "failed", "stopped", "waiting", "other"]
 
 @dataclass
 class Record:
-    """What is known about a command that was started.
+    """A record of what is known about a command that was started.
 
     Attributes:
         name: of the job.

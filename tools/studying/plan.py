@@ -90,7 +90,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        """What the row is, for tables."""
+        """The title of the row, for tables."""
         title = self.called or self.arm.title
         if self.corrupted:
             return f"{title}: corrupted scans"

@@ -1,4 +1,4 @@
-"""What people say about the tables, by letter of the experiment: the page is written anew by every report."""
+"""The remarks of people about the tables, by letter of the experiment; every report writes the whole page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study has found so far, gathered from the files of its runs: the content of study.json."""
+"""The results of a study so far, gathered from the files of its runs: the content of study.json."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class InstanceMixParams(MixingKind):
 
 
 class MixingParams(Section):
-    """Which kinds of mixing are applied to a training item."""
+    """The kinds of mixing that are applied to a training item."""
 
     choose: Literal["one_of", "each"] = Field(
         default="one_of",

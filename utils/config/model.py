@@ -61,7 +61,7 @@ class ModelParams(Section):
 
     @property
     def frozen_teacher(self) -> bool:
-        """Whether the backbone of the image branch stays as it is, and sees the whole image undisturbed."""
+        """True where the backbone of the image branch stays as it is, and sees the whole image undisturbed."""
         return self.backbone_2d != TRAINED_TEACHER
 
     @check("pretrained2d")

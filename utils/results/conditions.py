@@ -1,4 +1,4 @@
-"""What a score depends on beside the network: it stands wherever a score is printed or written.
+"""The conditions of a score, beside the network: they stand wherever a score is printed or written.
 
 Scores of several views, of a split that was trained on or of a part of the labels do not compare with others.
 """
@@ -14,7 +14,7 @@ from utils.config.schema import Config
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a network was trained on, as its checkpoint says.
+    """A frozen record of what a network was trained on, as its checkpoint says.
 
     Attributes:
         evaluated: whether scans of the split that is evaluated were among it.
