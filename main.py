@@ -13,6 +13,7 @@ if __name__ == "__main__":  # before what takes long to import
     begin()
 
 from dataloader.experiment import Experiment, open_experiment
+from network.teachers.published import find_weights
 from network.weights.configuration import open_for_test
 from network.weights.pretrained import check_use
 from network.weights.reading import read_outline
@@ -92,6 +93,9 @@ def main(argv: Sequence[str]) -> None:
         say_first(note)
     if tested is None:
         sources = experiment.open_sources(fit=True, images=not args.baseline_only, labels=not args.pretrain_distill)
+        model = experiment.config.model_params
+        if not args.baseline_only and isinstance(model, ModelParams) and model.frozen_teacher:
+            find_weights(model.backbone_2d)
         with importing():
             from commands.training import train
 

@@ -12,7 +12,7 @@ import torch
 
 from network.assemble import build_network
 from network.weights.description import describe
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TREE
 from utils.config.loading import load_config
 from utils.labels import LabelMap
 from utils.paths import resolve_path
@@ -105,6 +105,20 @@ def test_a_refusal_imports_nothing_heavy(case, checkpoint, tmp_path) -> None:
         words += ["--config", CONFIG]
     code, heavy, errors = outcome(program, *words, folder=tmp_path)
     assert (code, heavy) == (2, set()) and said in errors, errors
+
+
+def test_a_missing_teacher_is_said_at_once(tmp_path, monkeypatch) -> None:
+    """The hub's library asks again and again; what the first attempt meets is said, before torch is imported."""
+    for name, value in {"CACHE": str(tmp_path), "OFFLINE": "0"}.items():
+        monkeypatch.setenv(f"HF_HUB_{name}", value)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("NO_PROXY", "*")
+    words = ["--config", CONFIG, "--cpu", "--set", "model_params.backbone_2d=dinov2-small"]
+    paths = [f"dataset_params.{part}_data_loader.data_path={TREE}" for part in ("train", "val")]
+    code, heavy, errors = outcome("main.py", *words, *paths, folder=tmp_path)
+    (line,) = errors.splitlines()
+    assert (code, heavy) == (2, set()) and "facebook/dinov2-small is not in" in line
+    assert "could not be downloaded ([Errno" in line and "Connection refused" in line
 
 
 def test_a_test_and_labels_need_no_lightning() -> None:

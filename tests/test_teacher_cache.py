@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-import network.assemble
 from dataloader.catalogue import load_label_map
 from dataloader.datasets.source import SourceWithPictures
 from dataloader.opening import open_training
@@ -44,8 +43,9 @@ def tiny_encoder(name: str = "tiny") -> FoundationEncoder:
 
 
 @pytest.fixture
-def encoded(monkeypatch) -> list[tuple[int, ...]]:
-    """Makes the tiny encoder the teacher; lists the shapes that it was given."""
+def encoded(monkeypatch, hub) -> list[tuple[int, ...]]:
+    """Makes a tiny model the teacher; lists the shapes of the pictures that it was given."""
+    hub.add("dinov2-small")
     shapes: list[tuple[int, ...]] = []
     encode = FoundationEncoder.encode
 
@@ -54,11 +54,10 @@ def encoded(monkeypatch) -> list[tuple[int, ...]]:
         return encode(self, images)
 
     monkeypatch.setattr(FoundationEncoder, "encode", counted)
-    monkeypatch.setattr(network.assemble, "load_encoder", tiny_encoder)
     return shapes
 
 
-@pytest.mark.parametrize("flags", [(), ("--pretrain_distill",)])
+@pytest.mark.parametrize("flags", [(), ("--precision", "bf16"), ("--pretrain_distill",)])
 def test_training_from_the_cache_equals_training_live(run_main, encoded, capsys, flags) -> None:
     kept = (*SETTINGS, "dataset_params.teacher_cache=kept", "dataset_params.train_data_loader.batch_size=2")
     live = (*SETTINGS, "dataset_params.train_data_loader.batch_size=2")
@@ -67,7 +66,7 @@ def test_training_from_the_cache_equals_training_live(run_main, encoded, capsys,
     encoded.clear()
     assert run_main(*flags, settings=kept) == 0
     assert len(encoded) == 2
-    assert "patches x 8 numbers" in (printed := capsys.readouterr().out) and "for 2 pictures" in printed
+    assert "patches x 16 numbers" in (printed := capsys.readouterr().out) and "for 2 pictures" in printed
     assert read_history(RUN) == read_history(LOGS / "live" / "version_0")
     parts = ("state_dict", "optimizer_states")
     states = final_state(RUN), final_state(LOGS / "live" / "version_0")

@@ -11,6 +11,8 @@ from utils.command.devices import say_first
 from utils.errors import UserError
 from utils.text import shortened
 
+_PATIENCE = 5.0  # seconds for the hub to answer
+
 
 def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[Path]:
     """Finds files of a repository of the hub; what the cache has is not asked for again.
@@ -27,19 +29,11 @@ def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[P
     Raises:
         UserError: they are not there and cannot be downloaded; the line says where to put them.
     """
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import constants
 
     cache = constants.HF_HUB_CACHE
     try:
-        return [Path(hf_hub_download(repository, file, cache_dir=cache, local_files_only=True)) for file in files]
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        if not constants.HF_HUB_OFFLINE:
-            say_first(f"downloading {' and '.join(files)} of {repository} into {cache}")
-        with _quiet():
-            return [Path(hf_hub_download(repository, file, cache_dir=cache)) for file in files]
+        return _cached(repository, files) or _downloaded(repository, files)
     except Exception as error:  # of the network, the hub or the disk: which ones, depends on the library's version
         login = f"accept the licence on {constants.ENDPOINT}/{repository}, `hf auth login`, and " if gated else ""
         raise UserError(
@@ -50,17 +44,44 @@ def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[P
         ) from None
 
 
+def _cached(repository: str, files: Sequence[str]) -> list[Path]:
+    """Finds the files in the hub's cache; none if it has not all of them."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    where = {"cache_dir": constants.HF_HUB_CACHE, "local_files_only": True}
+    try:
+        return [Path(hf_hub_download(repository, file, **where)) for file in files]
+    except LocalEntryNotFoundError:
+        return []
+
+
+def _downloaded(repository: str, files: Sequence[str]) -> list[Path]:
+    """Downloads the files into the hub's cache."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    with _quiet():
+        if not constants.HF_HUB_OFFLINE:
+            # A download tries again and again for half a minute; whether the hub answers is seen at once.
+            get_hf_file_metadata(hf_hub_url(repository, files[0]), timeout=_PATIENCE)
+            say_first(f"downloading {' and '.join(files)} of {repository} into {constants.HF_HUB_CACHE}")
+        return [Path(hf_hub_download(repository, file, cache_dir=constants.HF_HUB_CACHE)) for file in files]
+
+
 def _reason(error: Exception) -> str:
     from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     if isinstance(error, GatedRepoError):
         return "the hub wants a login and an accepted licence"
+    if isinstance(error, HfHubHTTPError):
+        return f"the hub answers with {error.response.status_code}"
     if isinstance(error, LocalEntryNotFoundError):
         return "the hub cannot be reached"
-    return shortened(" ".join((getattr(error, "strerror", None) or str(error)).split()), 80)
+    said = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    return shortened(said or type(error).__name__, 80)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from network.teachers import foundation_weights
-from network.teachers.foundation_weights import CONFIG, FOUNDATIONS, WEIGHTS, Foundation
+from network.teachers.published import CONFIG, FOUNDATIONS, WEIGHTS, Foundation
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 TINY = {
@@ -49,7 +48,7 @@ class Hub:
         for name, sizes in TINY.items():
             known = FOUNDATIONS[name]
             tiny = Foundation(known.repository, known.family, sizes, known.gated)
-            monkeypatch.setitem(foundation_weights.FOUNDATIONS, name, tiny)
+            monkeypatch.setitem(FOUNDATIONS, name, tiny)
 
     def add(self, name: str, model: nn.Module | None = None) -> Path:
         """Writes a model as the hub's library keeps it; returns the folder of its files."""

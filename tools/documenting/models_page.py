@@ -10,7 +10,7 @@ from torch import Tensor
 
 from network.assemble import build_network, parameter_count
 from network.models.voxel_network import PUBLISHED_BLOCKS
-from network.teachers.foundation_weights import FOUNDATIONS
+from network.teachers.published import FOUNDATIONS
 from tools.documenting.markdown import code, page, table
 from utils.config.loading import load_config
 from utils.config.model import ModelParams

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from network.assemble import build_network
 from network.models.network_3d import Network3D
-from network.teachers.foundation_weights import CONFIG, WEIGHTS, load_encoder
+from network.teachers.foundation_weights import load_encoder
+from network.teachers.published import CONFIG, WEIGHTS
 from network.weights.widening import load_to_fine_tune
 from tests.support.foundations import TINY, Hub, make_model
 from tests.support.networks import golden_config, refusal
@@ -88,7 +89,7 @@ SPOILED = {
     "a terabyte": (_grow, "bytes for"),
     "a pickle": (lambda folder: torch.save({}, folder / WEIGHTS), "is damaged"),
     "no bias": (lambda folder: _change_weights(folder, lambda s: s.pop("layernorm.bias")), "has no tensor layernorm."),
-    "NaN": (lambda folder: _change_weights(folder, lambda s: s["layernorm.bias"].fill_(torch.nan)), "holds NaN"),
+    "NaN": (lambda folder: _change_weights(folder, lambda s: s["layernorm.bias"].fill_(torch.nan)), "or holds NaN"),
     "another shape": (
         lambda folder: _change_weights(folder, lambda s: s.update({"layernorm.bias": torch.zeros(8)})),
         "has tensors of other shapes",
@@ -97,7 +98,13 @@ SPOILED = {
         lambda folder: _change_weights(
             folder, lambda s: s.update({"layernorm.bias": torch.zeros(16, dtype=torch.int8)})
         ),
-        "whole numbers",
+        "is no fp32",
+    ),
+    "numbers of 8 bits": (
+        lambda folder: _change_weights(
+            folder, lambda s: s.update({"layernorm.bias": torch.zeros(16).to(torch.float8_e4m3fn)})
+        ),
+        "is no fp32",
     ),
 }
 
