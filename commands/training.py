@@ -234,6 +234,6 @@ def _announce(experiment: Experiment, network: SegmentationNetwork, data: DataMo
         say_first(
             f"note: dataset_params.training_size is {params.training_size}"
             f"{'' if params.label_fraction is None else f' ({expected} with label_fraction)'}, {found} training scans "
-            "were found; "
-            "the per-step learning-rate schedule is as long as training_size says (null: as long as the scans found)"
+            "were found; the per-step learning-rate schedule is as long as training_size says (null: as long as the "
+            "scans found)"
         )

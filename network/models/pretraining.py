@@ -122,7 +122,7 @@ class DistillationPretraining(SegmentationNetwork):
 
 
 def feature_distance(learned: Tensor, taught: Tensor) -> Tensor:
-    """Computes the mean L2 distance between (M, D) features of length 1 (ScaLR, equation 1), a scalar in 0..2.
+    """Computes the mean L2 distance between (M, D) features of length 1 (the loss of ScaLR), a scalar in 0..2.
 
     Without a point, the distance is 0.
     """
