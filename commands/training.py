@@ -58,7 +58,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     resumed = None if content is None else _take_weights(args, experiment, network, content, settings)
     first = is_first_process()
     folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
-    conditions = _conditions(experiment, data)
+    conditions = _conditions(args, experiment, data)
     task = SegmentationTask(
         network,
         config.train_params,
@@ -90,14 +90,21 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     score = f"best {args.monitor} {100 * best:.3f} %{unkept}" if math.isfinite(best) else "no validation yet"
     say_first(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
     if math.isfinite(best):
-        say_first(replace(conditions, checkpoint="the best of all validations").text)
+        say_first(replace(conditions, checkpoint=f"the best of all validations, {conditions.checkpoint}").text)
 
 
-def _conditions(experiment: Experiment, data: DataModule) -> Conditions:
+def _conditions(args: argparse.Namespace, experiment: Experiment, data: DataModule) -> Conditions:
     """Gathers the conditions of the scores of all validations."""
+    training = experiment.config.train_params
+    averaged = ""
+    if args.SWA:
+        first = averaging_start(training.swa_epoch_start, training.max_num_epochs)
+        averaged = f", averaged from epoch {first} on (--SWA)"
+    elif training.ema_decay is not None:
+        averaged = f", a moving average (ema_decay {training.ema_decay:g})"
     split = experiment.label_map.split
     trained_on = TrainedOn.of(experiment.config, split.get("train", ()), split.get("valid", ()))
-    return Conditions("validation", len(data.evaluation_set), 1, "weights after each epoch", trained_on)
+    return Conditions("validation", len(data.evaluation_set), 1, f"weights after each epoch{averaged}", trained_on)
 
 
 def _trainer(

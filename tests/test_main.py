@@ -24,6 +24,7 @@ from tests.conftest import ROOT, TREE, small_command
 from tests.support.processes import is_alive, until
 from utils.command.flags import DEFAULT_CONFIG
 from utils.labels import LabelMap
+from utils.results.history import read_lines
 from utils.results.run_folder import HISTORY
 
 RUN = Path("logs/SemanticKITTI/default/version_0")
@@ -319,10 +320,14 @@ def test_the_score_that_is_named_is_the_one_monitored(run_main, capsys) -> None:
     assert "no validation yet" in capsys.readouterr().out
 
 
-def test_weight_averaging(run_main) -> None:
+def test_weight_averaging(run_main, capsys) -> None:
     """--SWA: from the first averaged epoch on, checkpoints hold the mean of the weights after each epoch."""
     settings = ("train_params.max_num_epochs=4", "train_params.swa_epoch_start=0.5")
     assert run_main("--baseline_only", "--SWA", "--save_top_k", "-1", settings=settings) == 0
+    judged = [line["conditions"]["checkpoint"] for line in read_lines(RUN)]
+    mean = "mean of the weights after epochs 2 to {} (--SWA)"
+    assert judged == ["weights of epoch 0", "weights of epoch 1", mean.format(2), mean.format(3)]
+    assert f"one view; {judged[3]}, " in capsys.readouterr().out
     by_epoch = {load(path)["epoch"]: load(path) for path in RUN.glob("best-*.ckpt")}
     assert sorted(by_epoch) == [0, 1, 2, 3]
     assert "current_model_state" not in by_epoch[1]

@@ -81,7 +81,7 @@ class History(Checkpoint):
             return
         if pl_module.validated:  # otherwise Lightning still has the scores of an earlier epoch
             values |= {name: value for name, value in metrics.items() if name.startswith("val/")}
-            values |= {} if conditions is None else {"conditions": conditions.record()}
+            values |= {} if conditions is None else {"conditions": pl_module.judged.record()}
         epoch = trainer.current_epoch
         # A training that was resumed from an earlier checkpoint repeats epochs: their old lines go.
         before = [line for line in read_lines(self.folder) if line["epoch"] < epoch]
@@ -129,7 +129,9 @@ class LateWeightAveraging(WeightAveraging):
         return self._average_model is not None and int(self._average_model.n_averaged) > 0
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationTask)
         if self._has_average:
+            pl_module.average = f"mean of the weights after epochs {self.start_epoch} to {trainer.current_epoch} (--SWA)"
             super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -165,6 +167,14 @@ class MovingAverage(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         super().__init__(use_buffers=True, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.decay = decay
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        if self._average_model is not None:
+            name = f"moving average of the weights (ema_decay {self.decay:g})"
+            pl_module.average = f"{name} after epoch {trainer.current_epoch}"
+        super().on_validation_epoch_start(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         if "averaging_state" in checkpoint:  # otherwise the run had none so far, and the next step begins it

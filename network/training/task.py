@@ -79,6 +79,7 @@ class SegmentationTask(pl.LightningModule):
         self.conditions = conditions
         self.metrics = SegmentationMetrics(class_names, skip_unseen, moving)
         self.validated = False  # in the current epoch
+        self.average = ""  # a phrase: of which weights a validation judges the average; "": no average
         self.best_miou = 0.0
         self.guard = GradientGuard(network)
         self._schedule: Schedule | None = None
@@ -198,7 +199,19 @@ class SegmentationTask(pl.LightningModule):
         self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})
         self.print(format_table(scores, self.best_miou))
         if self.conditions is not None:
-            self.print(replace(self.conditions, checkpoint=f"weights of epoch {self.current_epoch}").text)
+            self.print(self.judged.text)
+
+    @property
+    def judged(self) -> Conditions:
+        """The conditions of the validation of this epoch, which must be known.
+
+        Raises:
+            ValueError: they are not known.
+        """
+        if self.conditions is None:
+            raise ValueError("the conditions of validations are not known")
+        weights = self.average or f"weights of epoch {self.current_epoch}"
+        return replace(self.conditions, checkpoint=weights)
 
     # ---- checkpoints
 

@@ -41,7 +41,9 @@ RECIPES = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_goes_on_as_if_nothing_had_happened(name, tmp_path: Path, monkeypatch) -> None:
     training, whole, killed = RECIPES[name], tmp_path / "whole" / "version_0", tmp_path / "killed" / "version_0"
-    train(whole, training, batches=3)
+    judged = train(whole, training, batches=3).lightning_module.average  # type: ignore[union-attr]
+    decay = training.ema_decay
+    assert judged == ("" if decay is None else f"moving average of the weights (ema_decay {decay:g}) after epoch 4")
     begin = SegmentationTask.on_train_epoch_start
 
     def die(task: SegmentationTask) -> None:
