@@ -114,7 +114,7 @@ def _training_state(
         **_loss_scale(content),
         "optimizer_states": [checked_optimizer(content, network, training, steps)],
         "state_dict": _weights(network, content, "state_dict", path),
-        **_averages(network, content, path),
+        **_averages(network, content, steps, path),
     }
     return TrainingState(Path(path), epoch + 1, restored)
 
@@ -201,12 +201,14 @@ def _progress(ours: Mapping[str, Any], training: TrainParams, epochs: int, steps
     return checked
 
 
-def _averages(network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+def _averages(network: SegmentationNetwork, content: Mapping[str, Any], steps: int, path: str | Path) -> dict[str, Any]:
     """Returns the state of an average of weights: the weights in training, and the number of weights in the average."""
     if "averaging_state" not in content:
         return {}
     number = section(content, "averaging_state").get("n_averaged")
-    if not isinstance(number, Tensor) or number.dtype != torch.int64 or number.shape != () or number < 1:
+    if not isinstance(number, Tensor) or number.dtype != torch.int64 or number.shape != ():
+        raise Wrong("averaging_state.n_averaged")
+    if not 1 <= number <= steps:  # a number that no training reaches would hold the average where it is
         raise Wrong("averaging_state.n_averaged")
     return {
         "averaging_state": {"n_averaged": number},

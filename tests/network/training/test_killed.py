@@ -77,6 +77,7 @@ def leaves(value: Any) -> Any:
 
 AVERAGE = {
     "no weight in the average": (["averaging_state", "n_averaged"], torch.tensor(0)),
+    "more weights than steps": (["averaging_state", "n_averaged"], torch.tensor(1 << 40)),
     "no weights beside it": (["current_model_state"], {}),
     "a step to come": (["callbacks", "MovingAverage", "latest_update_step"], 1 << 40),
     "negative squares": (["optimizer_states", 0, "state", 1, "exp_avg_sq"], torch.full((4,), -1.0)),
