@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tools.studying.jobs import Job, line
 from utils.errors import UserError
@@ -32,8 +33,10 @@ RECORDS = Path("logs") / "study"
 RUNS = Path("logs") / "SemanticKITTI"
 _PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "transformers")
 
-State = Literal["done", "running", "failed", "stopped", "waiting", "other"]
+Recorded = Literal["running", "done", "failed", "stopped"]
+State = Recorded | Literal["waiting", "other"]
 """other: its folder belongs to another command."""
+_RECORDED = get_args(Recorded)
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Record:
 
     name: str
     command: str
-    state: Literal["running", "done", "failed", "stopped"] = "running"
+    state: Recorded = "running"
     seconds: float = 0.0
     whole: bool = True
     started: str = ""
@@ -91,9 +94,11 @@ class Place:
             if any(type(getattr(record, name)) is not kind for name, kind in plain.items() if name != "seconds"):
                 raise TypeError("values of another type")
             record.seconds = float(record.seconds)
+            if record.state not in _RECORDED or not 0 <= record.seconds < math.inf:
+                raise ValueError("a state or a duration that there is not")
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{path}: not a record of tools/study.py; remove it, and the command runs again") from error
         return record
 

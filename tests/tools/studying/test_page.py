@@ -122,6 +122,12 @@ def test_damaged_files_are_named(place):
     scores.write_text("{}")
     with pytest.raises(UserError, match=r"scores\.json: has no val/mIoU"):
         gather(place, [QUESTION])
-    place.file(job, "json").write_text("[]")
-    with pytest.raises(UserError, match=r"one_seed1_views1\.json: not a record"):
-        gather(place, [QUESTION])
+    whole = place.file(job, "json").read_text()
+    seconds = f'"seconds": {record.seconds}'
+    changes = {seconds: ('"seconds": NaN', '"seconds": -1', f'"seconds": 1{"0" * 400}'), '"done"': ('"well"', "[]")}
+    spoilt = [whole.replace(old, new) for old, news in changes.items() for new in news]
+    for content in ("[]", *spoilt):
+        assert content != whole
+        place.file(job, "json").write_text(content)
+        with pytest.raises(UserError, match=r"one_seed1_views1\.json: not a record"):
+            gather(place, [QUESTION])
