@@ -44,6 +44,7 @@ def mixing_of(config: Config, label_map: LabelMap, source: Source, number: int, 
     """
     data = config.dataset_params
     if data.dataset_type == MIX_SEMKITTI:
+        _refuse_without_instances(f"dataset_params.dataset_type {MIX_SEMKITTI}", source, number)
         return INSTANCE_MIX
     if data.mixing is None:
         return None
@@ -83,13 +84,14 @@ class _Maker:
                 f"{_KEY}.{name}: the scans of {self.data_set.name} have no instance ids, so nothing would be mixed in; "
                 "take instance_paste, laser_mix or polar_mix"
             )
+        _refuse_without_instances(f"{_KEY}.{name}", self.source, self.number)
         return ChosenMixing(instances=True)
 
     def _paste(self, name: str, kind: InstancePasteParams) -> InstancePaste:
         things = self._classes(name, self.data_set.things, "a countable thing")
         ground = self._classes(name, self.data_set.surfaces, "ground that things stand on")
         wanted = None if kind.classes is None else self._named(f"{name}.classes", kind.classes, things)
-        cut = Cut(things, ground, len(self.label_map.names), self.data_set.has_instances)
+        cut = Cut(things, ground, len(self.label_map.names))
         folder = expand_home(kind.database, key=f"{_KEY}.{name}.database")
         base = ObjectBase(folder, self.data_set.name, cut, kind.objects_per_class, self.processes)
         objects = base.open(self.source, self.number)
@@ -124,6 +126,15 @@ class _Maker:
         if wrong := [name for name in names if name not in ids]:
             raise UserError(f"{_KEY}.{key}: {wrong[0]} is no countable thing; name some of {', '.join(ids)}")
         return tuple(dict.fromkeys(ids[name] for name in names))
+
+
+def _refuse_without_instances(key: str, source: Source, number: int) -> None:
+    """Reads scans until one has an instance id, which is usually the first; raises a UserError if none has."""
+    if not any(source.read(index, None).instances.any() for index in range(number)):
+        raise UserError(
+            f"{key}: none of the {number} training scans has an instance id in its label file, so nothing would be "
+            "mixed in; take instance_paste, laser_mix or polar_mix in dataset_params.mixing"
+        )
 
 
 def rare(objects: Objects, classes: tuple[int, ...]) -> tuple[int, ...]:

@@ -29,16 +29,17 @@ class Cut:
         things: learning ids of the classes to cut out.
         surfaces: learning ids of the ground on which they stand.
         classes: number of learning ids K.
-        instances: whether the scans have instance ids; otherwise points of a class that lie together are an object.
     """
 
     things: tuple[int, ...]
     surfaces: tuple[int, ...]
     classes: int
-    instances: bool
 
     def objects(self, scan: Scan, number: int) -> Objects:
         """Cuts all objects out of a scan that stand on ground which is seen, at 2.5 to 60 m, of 20 points or more.
+
+        Points of one class and instance are an object; in a scan whose things have no instance ids, points of a class
+        that lie together.
 
         Args:
             scan: as on disk; points that are nowhere near the sensor, or have NaN anywhere, are left out of objects.
@@ -66,7 +67,9 @@ class Cut:
     def _groups(self, scan: Scan) -> list[tuple[NDArray[np.int64], int]]:
         """Returns the rows of each object, and its instance id."""
         rows = np.flatnonzero(np.isin(scan.labels, self.things))
-        ids = scan.instances[rows] if self.instances else _clusters(scan.xyz[rows, :2], scan.labels[rows])
+        ids = scan.instances[rows]
+        if not ids.any():
+            ids = _clusters(scan.xyz[rows, :2], scan.labels[rows])
         rows, ids = rows[ids != 0], ids[ids != 0]
         keys = scan.labels[rows].astype(np.int64) << 32 | (ids.astype(np.int64) & 0xFFFFFFFF)
         order = np.argsort(keys, kind="stable")

@@ -16,7 +16,7 @@ from dataloader.objects.records import FACTS, Objects
 from utils.errors import UserError
 from utils.files import whole_file
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; it changes with whatever is cut out."""
 
 _TYPES = {"points": np.dtype("<f4"), "facts": FACTS, "class_points": np.dtype("<i8")}

@@ -17,9 +17,11 @@ from dataloader.augment.options import AugmentOptions
 from dataloader.catalogue import load_label_map
 from dataloader.datamodule import DataModule
 from dataloader.dataset import SegmentationDataset
+from dataloader.mixing import mixing_of
 from dataloader.objects.cutting import Cut
 from tests.support.drives import write_drives
 from tests.support.scenes import CAR, ROAD, SIDEWALK, street_scan, write_streets
+from utils.config.data import MIX_SEMKITTI
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.scan.records import Scan
@@ -60,7 +62,7 @@ def equal(one: Scan, other: Scan) -> bool:
 @cache
 def objects():
     """Objects of a made-up street as those of any data set with the same labels."""
-    return Cut((CAR,), (ROAD, SIDEWALK), 20, True).objects(street_scan(0), 0)
+    return Cut((CAR,), (ROAD, SIDEWALK), 20).objects(street_scan(0), 0)
 
 
 def with_paste(data: SegmentationDataset) -> SegmentationDataset:
@@ -180,6 +182,20 @@ def test_things_and_bands_are_those_of_the_data_set(roots) -> None:
         assert set(polar.things) == things  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"mixing\.instance_mix: the scans of nuScenes have no instance ids"):
         items(roots["nuScenes"], "MinkowskiNet-nuscenes", MINI, "dataset_params.mixing={instance_mix: {chance: 1}}")
+
+
+def test_scans_without_instance_ids(tmp_path) -> None:
+    """A data set in SemanticKITTI's layout need not have any: no instance would ever be mixed in, objects still are."""
+    root = write_streets(tmp_path / "sequences")
+    for path in root.rglob("*.label"):
+        (np.fromfile(path, "<u4") & 0xFFFF).astype("<u4").tofile(path)
+    source = items(root, "MinkowskiNet-demo").source
+    for key, value in (("mixing", "{instance_mix: {chance: 0.5}}"), ("dataset_type", MIX_SEMKITTI)):
+        config = load_config(CONFIGS / "2DPASS-demo.yaml", [f"dataset_params.{key}={value}"])
+        with pytest.raises(UserError, match=f"{key}.*none of the 4 training scans has an instance id"):
+            mixing_of(config, load_label_map(config), source, 4)
+    paste = f"dataset_params.mixing={{instance_paste: {{chance: 1, database: {tmp_path / 'base'}}}}}"
+    assert (items(root, "MinkowskiNet-demo", paste)[0].scan.index == -1).any()
 
 
 def test_an_item_stays_inside_the_volume(tmp_path) -> None:

@@ -23,7 +23,7 @@ from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.scan.records import Scan
 
-CUT = Cut((CAR, PERSON), (ROAD, SIDEWALK), 20, True)
+CUT = Cut((CAR, PERSON), (ROAD, SIDEWALK), 20)
 ROOT = Path(__file__).parents[2]
 
 
@@ -75,9 +75,8 @@ def test_objects_without_instance_ids_are_found_by_their_nearness() -> None:
     scan = street_scan(0)
     by_id = CUT.objects(scan, 0)
     nameless = Scan(**{**vars(scan), "instances": np.zeros_like(scan.instances)})
-    found = Cut(CUT.things, CUT.surfaces, 20, False).objects(nameless, 0)
+    found = CUT.objects(nameless, 0)
     assert len(found) == 7 and {frozenset(p) for p in _points(found)} == {frozenset(p) for p in _points(by_id)}
-    assert len(CUT.objects(nameless, 0)) == 0
 
 
 def _points(objects: Objects) -> list[list[float]]:
@@ -239,12 +238,14 @@ def _column(scan: Scan, row: int, **values: float) -> Scan:
 class _Odd(Street):
     """Scans of which one has a point as no sensor measures it, on a car or on the ground."""
 
-    def __init__(self, label: int, values: dict[str, float]) -> None:
+    def __init__(self, label: int, values: dict[str, float], instances: bool) -> None:
         super().__init__(2)
-        self._label, self._values = label, values
+        self._label, self._values, self._instances = label, values, instances
 
     def read(self, index: int, camera: int | None = 0) -> Scan:
         scan = super().read(index)
+        if not self._instances:
+            scan = Scan(**{**vars(scan), "instances": np.zeros_like(scan.instances)})
         return _column(scan, int(np.flatnonzero(scan.labels == self._label)[0]), **self._values) if index else scan
 
 
@@ -262,8 +263,7 @@ ODD = {
 @pytest.mark.parametrize("label", [CAR, ROAD])
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_point_is_left_out_and_the_file_can_be_read(tmp_path, name, label, instances) -> None:
-    cut = Cut(CUT.things, CUT.surfaces, 20, instances)
-    objects = ObjectBase(tmp_path, "made-up", cut, 100).open(_Odd(label, ODD[name]), 2)
+    objects = base(tmp_path).open(_Odd(label, ODD[name], instances), 2)
     assert sorted(objects.facts["count"].tolist()) == ([59] if label == CAR else [60]) + [60] * 13
     counts = sum(np.bincount(street_scan(number).labels, minlength=20) for number in range(2))
     assert np.array_equal(objects.class_points, counts)

@@ -15,7 +15,7 @@ from dataloader.objects.cutting import Cut
 from tests.support.scenes import CAR, LIFT, PERSON, ROAD, SIDEWALK, Street, ground_at, street_scan
 from utils.scan.records import Scan
 
-CUT = Cut((CAR, PERSON), (ROAD, SIDEWALK), 20, True)
+CUT = Cut((CAR, PERSON), (ROAD, SIDEWALK), 20)
 
 
 @pytest.fixture(scope="module")
