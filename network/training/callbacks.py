@@ -131,7 +131,9 @@ class LateWeightAveraging(WeightAveraging):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
         if self._has_average:
-            pl_module.average = f"mean of the weights after epochs {self.start_epoch} to {trainer.current_epoch} (--SWA)"
+            pl_module.average = (
+                f"mean of the weights after epochs {self.start_epoch} to {trainer.current_epoch} (--SWA)"
+            )
             super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -97,7 +97,8 @@ class DiskFrames(ABC):
         """
         scan = self._read(index)
         predictions, confidences = self._predicted(index, len(scan.xyz))
-        scan = replace(scan, predictions=predictions, confidences=confidences)
+        conditions = {each.name: each.conditions for each in self.predictions if each.name in predictions}
+        scan = replace(scan, predictions=predictions, confidences=confidences, conditions=conditions)
         if self._ages is None:
             return scan
         return with_past(scan, [self._past_points(sweep) for sweep in self._past(index)], self._ages)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from dataloader.formats.files import read_bytes
 from utils.errors import UserError
 from utils.files import require_regular
 from utils.labels import RAW_IDS, LabelMap
+from utils.results.conditions import conditions_of_prediction
 
 MOST = 2
 """Predictions that can be shown beside each other."""
@@ -65,12 +66,14 @@ class Predictions:
         folder: as it was given.
         files: the file of each scan, or where the usual one would be.
         lacking: the numbers of the scans that have none.
+        conditions: of their scores, a line (`utils.results.conditions`).
     """
 
     name: str
     folder: Path
     files: Sequence[str]
     lacking: frozenset[int]
+    conditions: str = ""
 
     def read(
         self, index: int, count: int, scan: str | Path, label_map: LabelMap
@@ -146,7 +149,8 @@ def _find(name: str, folder: Path, places: Places) -> Predictions:
     result = Predictions(name, folder, files, frozenset(lacking))
     if len(lacking) == len(files):
         raise no_prediction(result, 0, places)
-    return result
+    first = next(path for path in found if path is not None)
+    return replace(result, conditions=conditions_of_prediction(Path(first)))
 
 
 def _told_apart(folders: Sequence[Path]) -> list[str]:

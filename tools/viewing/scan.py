@@ -43,6 +43,7 @@ def draw(scan: ShownScan, frames: Frames, output: Path) -> None:
         title=own.title,
         num_classes=frames.num_classes,
         beside=_by_age(scan) if own.mixed is None else _by_origin(own, own.mixed),
+        notes=[] if own.labels is None else [f"{name}: {line}" for name, line in own.conditions.items()],
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib as mpl
 import numpy as np
@@ -34,11 +35,12 @@ from utils.pictures.raster import (
 from utils.scan.sensor import Sensor
 
 DPI = 100
-MARGIN, GAP, TITLE = 28, 16, 34  # pixels
+MARGIN, GAP, TITLE, NOTE = 28, 16, 34, 22  # pixels
 STRIP = 64  # pixels, height of a range image before it is enlarged
 TEXT = "#e8eaed"
 _MOST_ACROSS = 6  # camera images in a row, so that their captions have room
-_LONGEST_NAME, _LONGEST_CAPTION, _LONGEST_TITLE = 24, 36, 120  # characters
+_LONGEST_NAME, _LONGEST_CAPTION, _LONGEST_TITLE, _LONGEST_NOTE = 24, 36, 120, 400  # characters
+_WIDEST_LETTER = 11  # pixels, of a note
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def draw_scan(
     title: str = "",
     num_classes: int | None = None,
     beside: FromAbove | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Draws a scan from above, as the sensor sees it, and over the camera images if there are any.
 
@@ -109,6 +112,7 @@ def draw_scan(
         num_classes: labels below it are compared with the prediction; those from it on are drawn and named, but count
             as unlabelled. None for all K classes.
         beside: a further panel.
+        notes: smaller lines below the title.
 
     Raises:
         ValueError: neither labels nor a prediction is given.
@@ -130,7 +134,7 @@ def draw_scan(
     legend = _legend(present, colors, names)
     if beside is not None:
         legend += _patches(beside.legend)
-    _save_rows(rows, content, title, legend, path)
+    _save_rows(rows, content, title, legend, path, notes)
 
 
 def _from_above(
@@ -237,18 +241,27 @@ def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
 
 
 def _save_rows(
-    rows: list[list[tuple[str, Pixels]]], content: int, title: str, legend: list[Patch], path: str | Path
+    rows: list[list[tuple[str, Pixels]]],
+    content: int,
+    title: str,
+    legend: list[Patch],
+    path: str | Path,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Draws rows of captioned images pixel for pixel, with a title above and the legend below."""
+    """Draws rows of captioned images pixel for pixel, with title and notes above and the legend below."""
     lines = math.ceil(len(legend) / (content // 160))
     legend_height = 30 * lines + MARGIN
-    header = MARGIN + (36 if title else 0)
+    small = [line for note in notes for line in wrap(drawable(note, _LONGEST_NOTE), content // _WIDEST_LETTER)]
+    header = MARGIN + (36 if title else 0) + NOTE * len(small)
     width = content + 2 * MARGIN
     height = header + sum(TITLE + row[0][1].shape[0] + GAP for row in rows) + legend_height
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=_unit(BACKGROUND))
     if title:
         shown = drawable(title, _LONGEST_TITLE)
         figure.text(MARGIN / width, 1 - MARGIN / height, shown, color=TEXT, fontsize=17, weight="bold", va="center")
+    for number, line in enumerate(small, start=1):
+        below = 1 - (header - MARGIN / 2 - NOTE * (len(small) - number)) / height
+        figure.text(MARGIN / width, below, line, color=TEXT, fontsize=12, va="bottom")
     top = header
     for row in rows:
         left = MARGIN

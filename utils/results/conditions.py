@@ -5,11 +5,16 @@ Scores of several views, of a split that was trained on or of a part of the labe
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from utils.config.schema import Config
+from utils.files import read_text
+from utils.results.run_folder import SCORES
 
 
 @dataclass(frozen=True)
@@ -90,15 +95,18 @@ class Conditions:
 
         Raises:
             KeyError: the views or the checkpoint are missing.
+            TypeError: a value has another type, as anybody may have edited the file.
         """
-        known = record.get("trained_on_split")
+
+        known = _typed(record.get("trained_on_split"), bool, type(None))
+        fraction = _typed(record.get("label_fraction"), float, int, type(None))
         return Conditions(
-            record.get("split", "validation"),
-            record.get("scans", 0),
-            record.get("views", record["num_vote"]),
-            record["checkpoint"],
-            None if known is None else TrainedOn(known, record.get("label_fraction")),
-            record.get("subset", ""),
+            _typed(record.get("split", "validation"), str),
+            _typed(record.get("scans", 0), int),
+            _typed(record.get("views", record["num_vote"]), int),
+            _typed(record["checkpoint"], str),
+            None if known is None else TrainedOn(known, fraction),
+            _typed(record.get("subset", ""), str),
         )
 
     def record(self) -> dict[str, str | int | float | bool | None]:
@@ -113,3 +121,34 @@ class Conditions:
             "label_fraction": known.get("fraction"),
             **({"subset": self.subset} if self.subset else {}),
         }
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    """Returns a value that has one of the types."""
+    if type(value) not in kinds:
+        raise TypeError(f"{type(value).__name__} where {kinds[0].__name__} is expected")
+    return value
+
+
+_UNKNOWN = "the conditions of its test are not known"
+_KEPT_IN = ("predictions", "submission")
+"""Folders that a test makes beside its scores, for its predictions."""
+
+
+def conditions_of_prediction(path: Path) -> str:
+    """Returns a line about the conditions under which a test has made a file with a prediction.
+
+    Scores of it are comparable under the same conditions only. They are read from the scores that lie beside the folder
+    of the predictions; those of predict.py and of a test split have no scores.
+
+    Args:
+        path: the file.
+    """
+    for folder in path.absolute().parents:
+        scores = folder.parent / SCORES
+        if folder.name in _KEPT_IN and os.path.exists(scores):
+            try:
+                return Conditions.of_record(json.loads(read_text(scores))).text
+            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                return f"{_UNKNOWN}: {scores} is not readable"
+    return _UNKNOWN

@@ -18,11 +18,11 @@ from utils.pictures.charts import draw_confusion
 from utils.pictures.scans import draw_scan
 from utils.results.conditions import Conditions
 from utils.results.predictions import Expected, PredictionFormat, Sink
+from utils.results.run_folder import SCORES
 from utils.scan.records import Segmentation
 from utils.scan.sensor import Sensor
 
 PICTURES = 4
-SCORES = "scores.json"
 
 
 class EvaluationOutput:
@@ -115,8 +115,8 @@ class EvaluationOutput:
             self._label_map.colors,
             self._label_map.names,
             self.folder / "pictures" / f"{whole.frame.sequence}_{whole.frame.name}.png",
-            title=f"{whole.frame.sequence} / {whole.frame.name}: {self.conditions.views_text}, "
-            f"{self.conditions.checkpoint}",
+            title=f"{whole.frame.sequence} / {whole.frame.name}",
+            notes=[self.conditions.text],
         )
 
     def _record(self, scores: ScoreCard, one_view: ScoreCard | None) -> dict[str, object]:

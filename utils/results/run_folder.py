@@ -17,6 +17,8 @@ from utils.text import printable
 
 LAST = "last"
 HISTORY = "history.jsonl"
+SCORES = "scores.json"
+"""Scores of a test, and their conditions."""
 TRAINING_SCANS = "training_scans.txt"
 """The file that lists the scans of a training on a part of them (`dataset_params.label_fraction`)."""
 

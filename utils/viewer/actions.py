@@ -60,6 +60,9 @@ class Actions:
         lines = [f"{self._judge.done:,} of {number:,} frames judged"]
         if self._found:
             lines.append(self._found)
+        _, frame = self._page.drawn
+        if frame is not None and name in frame.scan.conditions:
+            lines.append(frame.scan.conditions[name])
         self._panel.worst_note.content = legend.note(lines)
 
     def _play(self, _: Any) -> None:

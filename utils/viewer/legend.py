@@ -24,7 +24,14 @@ def text(raw: str) -> str:
     return html.escape(shortened(printable(raw), _LONGEST))
 
 
-def heading(title: str, points: int | None = None, error: str = "", warning: str = "", past: int | None = None) -> str:
+def heading(
+    title: str,
+    points: int | None = None,
+    error: str = "",
+    warning: str = "",
+    past: int | None = None,
+    conditions: Sequence[str] = (),
+) -> str:
     """Returns the head of the page.
 
     Args:
@@ -33,6 +40,7 @@ def heading(title: str, points: int | None = None, error: str = "", warning: str
         error: why it cannot be shown.
         warning: what is to be known about it.
         past: number of points of past scans beside it; None: there are to be none.
+        conditions: those of the scores on the page, a line each.
     """
     if error:
         state = f'<b style="color: #e03131">{text(error)}</b>'
@@ -40,6 +48,8 @@ def heading(title: str, points: int | None = None, error: str = "", warning: str
         state = "Reading" if points is None else f"{points:,} points"
         if past is not None:
             state += f", and {past:,} of past scans"
+    for line in conditions:
+        state += f"<br>{text(line)}"
     if warning:
         state += f'<br><b style="color: #e8890c">{text(warning)}</b>'
     return f'<div style="{_ROW}"><b>{text(title)}</b><br>{state}</div>'

@@ -187,7 +187,8 @@ class Page:
         self._scene.show(shown.clouds, shown.setting)
         points = int(np.count_nonzero(scan.current))
         past = None if scan.age is None else len(scan.xyz) - points
-        panel.title.content = legend.heading(title, points, warning=scan.note, past=past)
+        judged = [f"{name}: {line}" for name, line in scan.conditions.items() if name in shown.names and frame.counts]
+        panel.title.content = legend.heading(title, points, warning=scan.note, past=past, conditions=judged)
         panel.past.visible = past is not None
         panel.coloring.offer(colorings(scan), shown.look.coloring)
         panel.offer_predictions(list(scan.predictions), shown.names)

@@ -105,6 +105,8 @@ class ShownScan:
         labels: (N,) learning ids of the truth, 0 where a point does not count; None: not known.
         predictions: name -> (N,) learning ids, 0 where there is none. None, one, or two to be shown side by side.
         confidences: name as in `predictions` -> (N,) float32, 0..1, where it is known; NaN for a point without one.
+        conditions: name as in `predictions` -> a line about the conditions of its scores, where they are known:
+            views, split and checkpoint.
         age: (N,) float32, how old the scan of a point is, in `age_unit`: 0 for this one, more for a past one; None: all
             points are of this scan.
         age_unit: "scans", or "s" for seconds.
@@ -125,6 +127,7 @@ class ShownScan:
     note: str = ""
     age_unit: AgeUnit = "s"
     mixed: NDArray[np.bool_] | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def current(self) -> NDArray[np.bool_]:

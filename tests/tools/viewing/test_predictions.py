@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 
@@ -12,6 +13,7 @@ from dataloader.catalogue import DATA_SETS
 from tools.viewing.predictions import Places, open_predictions
 from utils.errors import UserError
 from utils.labels import LabelMap
+from utils.results.conditions import Conditions, TrainedOn
 
 KITTI = LabelMap.load(DATA_SETS["SemanticKITTI"].label_mapping_path)
 COUNT = 50
@@ -46,6 +48,32 @@ def test_the_files_are_found(tmp_path, below, places):
     assert file.samefile(found.files[1])
     ids, confidence = found.read(1, COUNT, SCAN, KITTI)
     assert (ids == 1).all() and confidence is None
+
+
+@pytest.mark.parametrize(
+    ("below", "places", "scores"),
+    [
+        ("predictions/sequences/08/predictions", PLACES, "scores.json"),
+        ("subsets/fog/light/predictions/labels", SUBSET, "subsets/fog/light/scores.json"),
+    ],
+)
+def test_the_conditions_are_those_beside_the_predictions(tmp_path, below, places, scores):
+    write(tmp_path / below / "000001.label")
+
+    def conditions():
+        (found,) = open_predictions([tmp_path], places)
+        return found.conditions
+
+    assert conditions() == "the conditions of its test are not known"
+    known = Conditions("validation", 2, 12, "last.ckpt", TrainedOn(True, 0.1), places.subset)
+    record = {"num_vote": 12, **known.record()}
+    (tmp_path / scores).write_text(json.dumps(record))
+    assert conditions() == known.text
+    damaged = ["{", "[]", "[" * 9999, *(json.dumps(record | {key: [1]}) for key in record if key != "num_vote")]
+    for text in (*damaged, json.dumps({"checkpoint": "a"})):
+        (tmp_path / scores).write_text(text)
+        expected = f"the conditions of its test are not known: {tmp_path / scores} is not readable"
+        assert conditions() == expected, text
 
 
 def test_an_array_of_raw_ids_and_confidences_beside_it(tmp_path):

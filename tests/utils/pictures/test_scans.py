@@ -233,7 +233,7 @@ def test_a_further_panel_is_as_large_as_those_beside_it(labelled, predictions, r
     beside = drawing.FromAbove("more", xyz[:3], pink, np.zeros(3), {"pink": (250, 120, 180)})
     given = (xyz, SEMANTICKITTI, labels if labelled else None, ids, COLORS, NAMES, tmp_path / "scan.png")
     drawing.draw_scan(*given, beside=beside)
-    panels, content, _, legend, _ = drawn[0]
+    panels, content, _, legend, _, _ = drawn[0]
     above = panels[: len(rows)]
     assert [len(row) for row in above] == rows
     assert len({picture.shape for row in above for _, picture in row}) == 1
@@ -242,3 +242,20 @@ def test_a_further_panel_is_as_large_as_those_beside_it(labelled, predictions, r
     assert above[-1][-1][0] == "more" and (above[-1][-1][1] == pink[0]).all(axis=2).any()
     assert not any((picture == pink[0]).all(axis=2).any() for row in panels for _, picture in row[: rows[-1] - 1])
     assert legend[-1].get_label() == "pink"
+
+
+def test_notes_stand_below_the_title_and_long_ones_on_several_lines(tmp_path):
+    xyz, labels = street()
+    drawn = []
+    for number, notes in enumerate([(), ("a note",), ("word " * 60,)]):
+        path = tmp_path / f"{number}.png"
+        drawing.draw_scan(xyz, SEMANTICKITTI, labels, None, COLORS, NAMES, path, title="a street", notes=notes)
+        drawn.append(read_png(path))
+    without, short, long = drawn
+    assert len(short) == len(without) + drawing.NOTE < len(long)
+    for picture in (short, long):
+        lines = len(picture) - len(without)
+        at = next(row for row, found in enumerate(without) if len(colors_in(found[None])) > 60) - 40
+        assert (picture[-len(without) + at :] == without[at:]).all()
+        band = picture[40 : 40 + lines]
+        assert len(colors_in(band)) > 5 and len(colors_in(band[:, -drawing.MARGIN :])) == 1

@@ -41,6 +41,7 @@ class Parsed(HTMLParser):
     [
         legend.heading(EVIL, 5),
         legend.heading("title", error=EVIL),
+        legend.heading("title", 5, conditions=[EVIL]),
         legend.note([EVIL]),
         legend.classes([EVIL], np.zeros((1, 3), dtype=np.uint8)),
     ],
