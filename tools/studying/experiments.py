@@ -126,7 +126,7 @@ EXPERIMENTS = (
             _mixing("polar_mix", "PolarMix", "{polar_mix: {chance: 1.0}}"),
             _mixing("instance_mix", "the published instance mixing", "{instance_mix: {chance: 1.0}}"),
             Row(RECIPE, against=PLAIN.name),
-            Row(LASER_PASTE, against=PLAIN.name, first=False),
+            Row(LASER_PASTE, against=PLAIN.name),
             Row(METHOD_RECIPE, against=METHOD.name, seeds=FEW_SEEDS, first=False),
         ),
     ),
