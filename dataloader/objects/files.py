@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from dataloader.formats.npy import read_arrays
 from dataloader.objects.cutting import FARTHEST, LEAST_POINTS, MOST_POINTS, Cut
 from dataloader.objects.records import FACTS, Objects
 from utils.errors import UserError
-from utils.files import whole_file
+from utils.files import write_bytes
 
 FORMAT = 2
 """Version of the file; it changes with whatever is cut out."""
@@ -29,9 +30,10 @@ def write_objects(path: Path, objects: Objects) -> None:
         UserError: it cannot be written.
     """
     arrays = {name: getattr(objects, name).astype(kind, copy=False) for name, kind in _TYPES.items()}
+    content = io.BytesIO()  # on a full disk, zipfile would write to the file once more when it is already closed
+    np.savez(content, **arrays)
     try:
-        with whole_file(path) as file:
-            np.savez(file, **arrays)
+        write_bytes(path, content.getbuffer())
     except OSError as error:
         raise UserError(
             f"{path}: the data base of objects cannot be written ({error.strerror}); name another folder in "

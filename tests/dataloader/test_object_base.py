@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from dataloader.objects.boxes import box_around, inside, lattice, turned, turned
 from dataloader.objects.cutting import Cut
 from dataloader.objects.files import read_objects, write_objects
 from dataloader.objects.records import Objects
+from tests.support.full_disk import files_of_at_most
 from tests.support.scenes import CAR, PERSON, ROAD, SIDEWALK, Street, street_scan, write_streets
 from utils.config.loading import load_config
 from utils.errors import UserError
@@ -162,6 +164,14 @@ def test_a_spoilt_file_is_refused_in_one_line(tmp_path) -> None:
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     path.write_bytes(whole)
     assert same(read_objects(path, CUT), objects)
+
+
+@pytest.mark.filterwarnings("error")  # also about what is raised while objects are removed from memory
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path) -> None:
+    with files_of_at_most(3000), pytest.raises(UserError, match=r"objects\.npz: .*cannot be written \(File too large\)"):
+        base(tmp_path).open(Street(), 4)
+    gc.collect()
+    assert files(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path) -> None:
