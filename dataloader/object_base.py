@@ -24,7 +24,7 @@ from utils.files import remove_partials
 from utils.locks import locked
 
 _FILE, _LOCK = "objects.npz", ".lock"
-_CLASS_POINTS = 400_000  # of the objects of one class: 6.4 MB
+_CLASS_POINTS = 400_000  # of the objects of one class, 6.4 MB; when it has so many, no more are taken
 _LOOKED_AT = 8  # scans whose content tells the data base apart from that of other scans with the same names
 _TOGETHER = 64  # scans between two choices of objects
 _NEWS = 15.0  # seconds between two lines about a long build
@@ -134,7 +134,7 @@ def _as_it_is(objects: Objects) -> Objects:
 
 
 def chosen(objects: Objects, most: int) -> Objects:
-    """Chooses of each class at most `most` objects, with 400,000 points at most, each object with the same chance.
+    """Chooses of each class at most `most` objects, none more once they have 400,000 points, all with the same chance.
 
     Of a larger data base it chooses the same whether parts of that have been chosen from before or not: every object
     has a rank that depends on its scan and on its place among those of the scan.
@@ -144,8 +144,9 @@ def chosen(objects: Objects, most: int) -> Objects:
     for label in np.unique(objects.facts["label"]):
         of_class = np.flatnonzero(objects.facts["label"] == label)
         of_class = of_class[np.argsort(ranks[of_class], kind="stable")]
-        fits = np.cumsum(objects.facts["count"][of_class], dtype=np.int64) <= _CLASS_POINTS
-        rows.append(of_class[fits][:most])
+        counts = objects.facts["count"][of_class].astype(np.int64)
+        wanted = np.cumsum(counts) - counts < _CLASS_POINTS  # by the points of those before it alone
+        rows.append(of_class[wanted][:most])
     return objects.select(np.sort(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64))
 
 

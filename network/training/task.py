@@ -40,8 +40,8 @@ class SegmentationTask(pl.LightningModule):
         network: any network of `assemble`.
         training: settings of the optimiser and of its schedule.
         class_names: K names, the ignored class first.
-        steps_per_epoch: optimiser steps per epoch, for the schedule that counts steps.
-        num_devices: number of processes, for its warm-up.
+        steps_per_epoch: optimiser steps per epoch, for the schedules that count steps.
+        num_devices: number of processes, for the published warm-up.
         monitor: the score that a plateau schedule watches.
         seed: seed of what is random in the network.
         skip_unseen: how classes that never occur count; see `SegmentationMetrics`.

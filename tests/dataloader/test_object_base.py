@@ -18,7 +18,7 @@ from dataloader.object_base import ObjectBase, chosen
 from dataloader.objects.boxes import box_around, inside, lattice, turned, turned_box
 from dataloader.objects.cutting import Cut
 from dataloader.objects.files import read_objects, write_objects
-from dataloader.objects.records import Objects
+from dataloader.objects.records import FACTS, Objects
 from tests.support.full_disk import files_of_at_most
 from tests.support.scenes import CAR, PERSON, ROAD, SIDEWALK, Street, street_scan, write_streets
 from utils.config.loading import load_config
@@ -91,6 +91,24 @@ def test_the_choice_does_not_depend_on_earlier_choices() -> None:
     first = chosen(Objects.joined(parts[:3]), 5)
     assert same(chosen(Objects.joined([first, *parts[3:]]), 5), at_once)
     assert len(set(at_once.facts["scan"])) > 3  # not those of the first scans
+
+
+def _large(number: int, counts: list[int], first: int = 1) -> Objects:
+    """Objects of so many points, with the instance ids from `first` on."""
+    facts = np.zeros(len(counts), FACTS)
+    facts["scan"], facts["label"], facts["count"] = number, CAR, counts
+    facts["instance"] = np.arange(first, first + len(counts))
+    return Objects(np.zeros((sum(counts), 4), np.float32), facts, np.zeros(20, np.int64))
+
+
+def test_the_choice_does_not_depend_on_earlier_choices_where_points_are_many() -> None:
+    """One object too many for the points is left out, and what comes after it is, too, however small."""
+    large = _large(0, [19_990] * 21)
+    for instance in range(1, 60):
+        part = _large(1, [20], instance)
+        at_once = chosen(Objects.joined([large, part]), 500)
+        in_parts = chosen(Objects.joined([chosen(large, 500), part]), 500)
+        assert np.array_equal(in_parts.facts, at_once.facts)
 
 
 class _Slow(Street):

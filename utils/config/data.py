@@ -59,8 +59,9 @@ class DatasetParams(Section):
     training_size: PositiveInt | None = Field(
         default=None,
         description=(
-            "Number of training scans, for the length of CosineAnnealingWarmRestarts (the other schedules count "
-            "epochs), before label_fraction; null: the scans are counted, as with --debug."
+            "Number of training scans, for the length of the schedules that advance with every step "
+            "(CosineAnnealingWarmRestarts, CosineAnnealingWarmup, OneCycleLR), before label_fraction; null: the scans "
+            "are counted, as with --debug."
         ),
     )
     label_fraction: PositiveShare | None = Field(

@@ -88,7 +88,7 @@ class InstancePasteParams(MixingKind):
         "average. A class is drawn by the inverse of its number of points.",
     )
     objects_per_class: Annotated[int, Field(gt=0, le=100_000)] = Field(
-        default=500, description="Objects of each class that are kept, with 400,000 points at most."
+        default=500, description="Objects of each class that are kept; fewer where these have 400,000 points already."
     )
 
     @check("classes")
