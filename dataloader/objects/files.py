@@ -20,6 +20,7 @@ from utils.files import write_bytes
 FORMAT = 2
 """Version of the file; it changes with whatever is cut out."""
 
+_ROUNDING = 0.01  # metres
 _TYPES = {"points": np.dtype("<f4"), "facts": FACTS, "class_points": np.dtype("<i8")}
 
 
@@ -71,6 +72,9 @@ def _checked(arrays: dict[str, NDArray[Any]], cut: Cut) -> Objects:
         raise ValueError("a point lies nowhere near a sensor")
     if not np.isfinite(facts["box"]).all() or np.abs(facts["box"]).max(initial=0) > FARTHEST:
         raise ValueError("the footprint of an object is no box")
+    centre, half = (np.repeat(facts["box"][:, part], numbers, axis=0) for part in (slice(0, 2), slice(2, 4)))
+    if (np.hypot(*(points[:, :2] - centre).T) > np.hypot(*half.T) + _ROUNDING).any():
+        raise ValueError("an object does not lie in its footprint")
     if (facts["box"][:, 2:4] < 0).any() or not (np.abs(facts["ground"]) <= FARTHEST).all():
         raise ValueError("an object does not stand on the ground")
     if not (np.isin(facts["label"], cut.things).all() and np.isin(facts["surface"], cut.surfaces).all()):

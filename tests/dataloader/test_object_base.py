@@ -170,6 +170,7 @@ def test_a_spoilt_file_is_refused_in_one_line(tmp_path) -> None:
     middle = len(whole) // 2
     spoilt = [whole[:middle], b"", b"PK" + bytes(100), whole[:middle] + b"\xff" * 64 + whole[middle + 64 :]]
     bad = [{"label": 3}, {"surface": 1}, {"count": 59}, {"scan": -1}, {"ground": np.nan}, {"box": np.inf}]
+    bad += [{"box": (5, 5, 0, 0, 0)}, {"box": (40, 40, 2, 1, 0)}]
     for columns in bad:
         write_objects(tmp_path / "bad.npz", _with(objects, **columns))
         spoilt.append((tmp_path / "bad.npz").read_bytes())
