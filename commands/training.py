@@ -30,9 +30,8 @@ from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
 from network.weights.description import describe
 from network.weights.loading import load_image_branch, load_weights
-from network.weights.pretrained import is_pretraining
 from network.weights.reading import read_checkpoint
-from network.weights.widening import load_to_fine_tune, refuse_narrower
+from network.weights.widening import frozen_teacher, load_to_fine_tune, refuse_narrower
 from utils.command.devices import is_first_process, say_first
 from utils.config.loading import save_config
 from utils.config.schedules import PER_STEP, CosineWarmupParams, MultiStepLRParams
@@ -50,7 +49,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     pl.seed_everything(args.seed, workers=True, verbose=False)
     data = open_data(experiment, images=not args.baseline_only, sources=sources, labels=not args.pretrain_distill)
     content = None if experiment.checkpoint is None else read_checkpoint(experiment.checkpoint)
-    imagenet = content is None or (args.fine_tune and is_pretraining(content))  # of a teacher with no ResNet, perhaps
+    imagenet = content is None or (args.fine_tune and frozen_teacher(content) is not None)  # it holds no ResNet
     network = build_network(config, args.baseline_only, imagenet, pretraining=args.pretrain_distill)
     if not data.debug:
         _refuse_endless_warmup(config.train_params, data.steps_per_epoch)

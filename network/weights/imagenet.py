@@ -36,17 +36,18 @@ def read_imagenet_weights(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reads the weights, and downloads them first if torch.hub's folder has none.
 
     Args:
-        wanted: tensors of the network, by torchvision's names; the file must have all but the counters of BatchNorm.
+        wanted: tensors of the network, by torchvision's names, of all stages of ResNet-34 or the first of them; the
+            file must have all but the counters of BatchNorm.
 
     Returns:
-        The tensors of the file by name, without its classifier.
+        Those tensors of the file by name.
 
     Raises:
         UserError: they cannot be downloaded, or the file there is another one.
     """
     path = _find()
     state = canonical_state(read_checkpoint(path), path)
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    state = {name: tensor for name, tensor in state.items() if name in wanted}
     # The file was written when BatchNorm did not count its batches yet.
     counters = {name: tensor for name, tensor in wanted.items() if name.endswith("num_batches_tracked")}
     check_fit(wanted, counters | state, path)

@@ -129,18 +129,19 @@ def _with_new_teacher(network: SegmentationNetwork, content: Mapping[str, Any], 
     """Replaces the image branch of the checkpoint by that of the network, if one of them has another frozen teacher."""
     own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_IMAGE_BRANCH)}
     others = {name: tensor for name, tensor in found.weights.items() if not name.startswith(_IMAGE_BRANCH)}
-    now, before = network.teacher_weights(), _frozen_teacher(content)
+    now, before = network.teacher_weights(), frozen_teacher(content)
     if not own or now == before or len(others) == len(found.weights):
         return found
     line = (
         f"new teacher, {now or 'one that is trained along'}, in place of "
-        f"{'one that was trained along' if before is None else shown(before)}: the image branch starts at random"
+        f"{'one that was trained along' if before is None else shown(before)}: the image branch starts as in a new "
+        "network"
     )
     return _Widened({**others, **own}, found.old, (*found.new, line))
 
 
-def _frozen_teacher(content: Mapping[str, Any]) -> str | None:
-    """Returns what a checkpoint says of the weights of its frozen teacher; None if there was none."""
+def frozen_teacher(content: Mapping[str, Any]) -> str | None:
+    """Returns what a checkpoint says of the weights of its frozen teacher; None if it had none."""
     ours = content.get("2dpass")
     settings = ours.get("settings") if isinstance(ours, Mapping) else None
     teacher = settings.get(TEACHER) if isinstance(settings, Mapping) else None

@@ -45,12 +45,17 @@ def test_name_and_hash_are_torchvisions() -> None:
     assert imagenet.DIGEST == "b627a593" and imagenet.NAME == "resnet34-b627a593.pth"
 
 
-def test_weights_go_in_whole(branch, place, monkeypatch) -> None:
+@pytest.mark.parametrize("scales", [(2, 4, 8, 16), (2, 4)])
+def test_weights_go_in_whole(branch, place, monkeypatch, scales) -> None:
+    """The file has all stages, also where the network has fewer."""
     weights = published(branch)
     put(weights, place, monkeypatch)
-    imagenet.load_imagenet_weights(branch)
-    state = branch.state_dict()
-    assert all(torch.equal(state[name], weight) for name, weight in weights.items() if not name.startswith("fc."))
+    network = ImageBranch(4, scales)
+    imagenet.load_imagenet_weights(network)
+    state = network.state_dict()
+    own = {name for name in state if not name.startswith("decoders.") and not name.endswith("num_batches_tracked")}
+    assert own < weights.keys() and len(own) > 30
+    assert all(torch.equal(state[name], weights[name]) for name in own)
 
 
 def test_it_is_downloaded_once_and_its_hash_is_given(branch, place, monkeypatch) -> None:
