@@ -71,5 +71,5 @@ def test_labels_do_not_count_and_a_batch_without_a_pixel_teaches_nothing() -> No
     nothing = network.training_losses(blind)["loss"]
     nothing.backward()
     assert nothing.item() == 0
-    gradients = [parameter.grad for parameter in trained_parameters(network) if parameter.grad is not None]
-    assert all(float(gradient.norm()) == 0 for gradient in gradients)
+    gradients = [parameter.grad for parameter in trained_parameters(network)]  # of all: several processes wait for them
+    assert all(gradient is not None and float(gradient.norm()) == 0 for gradient in gradients)

@@ -24,6 +24,10 @@ from utils.results.run_settings import TEACHER
 NAME = "dinov2-small"
 
 
+def _pair(layer: str) -> tuple[str, str]:
+    return f"{layer}.weight", f"{layer}.bias"
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_what_the_cache_has_is_loaded_with_its_digest(name, hub: Hub) -> None:
     model = make_model(name)
@@ -41,6 +45,47 @@ def test_what_the_cache_has_is_loaded_with_its_digest(name, hub: Hub) -> None:
     assert encoder.identity == f"{name} sha256:{digest}"
     patch, registers = (14, 0) if name == NAME else (16, 4)
     assert (encoder.patch_size, encoder._first_patch) == (patch, 1 + registers)
+
+
+PUBLISHED = {
+    "dinov2-small": {
+        "embeddings": ("cls_token", "mask_token", "position_embeddings", *_pair("patch_embeddings.projection")),
+        "encoder.layer.{}": (
+            *(name for part in ("query", "key", "value") for name in _pair(f"attention.attention.{part}")),
+            *(
+                name
+                for part in ("attention.output.dense", "mlp.fc1", "mlp.fc2", "norm1", "norm2")
+                for name in _pair(part)
+            ),
+            "layer_scale1.lambda1",
+            "layer_scale2.lambda1",
+        ),
+        "layernorm": ("weight", "bias"),
+    },
+    "dinov3-vits16": {
+        "embeddings": ("cls_token", "mask_token", "register_tokens", *_pair("patch_embeddings")),
+        "layer.{}": (
+            *(name for part in ("q_proj", "v_proj", "o_proj") for name in _pair(f"attention.{part}")),
+            "attention.k_proj.weight",
+            *(name for part in ("mlp.up_proj", "mlp.down_proj", "norm1", "norm2") for name in _pair(part)),
+            "layer_scale1.lambda1",
+            "layer_scale2.lambda1",
+        ),
+        "norm": ("weight", "bias"),
+    },
+}
+"""Names of tensors of the published files, of which transformers has other ones by now: prefix -> rest."""
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_files_of_these_tests_name_tensors_as_published(name, hub: Hub) -> None:
+    wanted = {
+        f"{prefix.format(layer)}.{rest}"
+        for prefix, names in PUBLISHED[name].items()
+        for layer in range(2 if "{}" in prefix else 1)
+        for rest in names
+    }
+    assert load_file(hub.add(name) / WEIGHTS).keys() == wanted
 
 
 def test_what_is_missing_is_said_with_where_to_put_it(hub: Hub, monkeypatch) -> None:
