@@ -6,8 +6,10 @@ from dataloader.datamodule import DataModule
 from dataloader.datasets.source import SourceWithPictures
 from dataloader.experiment import Experiment
 from network.models.segmentation_network import SegmentationNetwork
+from network.teachers.cache import announce
 from network.teachers.foundation import FoundationTeacher
 from network.training.teacher_features import TeacherFeatures
+from utils.command.devices import say_first
 from utils.config.data import PointImageDataset
 from utils.feature_files import FeatureFiles
 from utils.paths import expand_home
@@ -20,7 +22,8 @@ def keep_features(experiment: Experiment, data: DataModule, network: Segmentatio
         The callback that computes what is missing, in a list; empty without such a cache.
 
     Raises:
-        UserError: the folder's name begins with a home that is not there.
+        UserError: the folder's name begins with a home that is not there, or its disk has not enough room.
+        OSError: it cannot be made; the error names it.
     """
     params, training_set = experiment.config.dataset_params, data.training_set
     assert training_set is not None
@@ -35,5 +38,9 @@ def keep_features(experiment: Experiment, data: DataModule, network: Segmentatio
     files = FeatureFiles(folder, model, encoder.dimensions, encoder.feature_size)
     cameras = range(training_set.source.num_cameras)
     pictures = [source.picture(index, camera) for index in range(len(training_set)) for camera in cameras]
+    if lines := announce(files, pictures, encoder):
+        files.folder.mkdir(parents=True, exist_ok=True)  # before there is a run folder
+    for line in lines:
+        say_first(line)
     source.features = files
     return [TeacherFeatures(files, pictures, encoder, source.pixels_of)]

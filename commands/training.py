@@ -55,6 +55,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         _refuse_endless_warmup(config.train_params, data.steps_per_epoch)
     settings = _run_settings(args, experiment, data, network)
     resumed = None if content is None else _take_weights(args, experiment, network, content, settings)
+    kept = keep_features(experiment, data, network)
     first = is_first_process()
     folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
     conditions = _conditions(args, experiment, data)
@@ -72,7 +73,6 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         description=describe(config, experiment.label_map, data.statistics),
         conditions=conditions,
     )
-    kept = keep_features(experiment, data, network)
     trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch, kept)
     with only_training_in(folder) if first else nullcontext():
         if first:

@@ -82,6 +82,15 @@ def test_where_a_cache_has_no_effect_it_is_refused(run_main, capsys) -> None:
         assert "dataset_params.teacher_cache" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_a_run_begins(run_main, hub, capsys) -> None:
+    hub.add("dinov2-small")
+    Path("file").touch()
+    capsys.readouterr()
+    assert run_main(settings=(*SETTINGS, "dataset_params.teacher_cache=file/kept")) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "file/kept" in line and "Not a directory" in line and not RUN.exists()
+
+
 def pictures_in(folder: Path, number: int = 6) -> list[Picture]:
     found = []
     for index in range(number):
@@ -157,8 +166,12 @@ def test_a_build_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         fill(files, pictures, encoder, reading, torch.device("cpu"))
     assert sum(map(files.has, pictures)) == 3
     assert "3 are to be computed" in announce(files, pictures, encoder)[0]
+    half = files.path_of(pictures[3])  # what a kill leaves of the file at work, and of its lock
+    half.with_name(f".{half.name}.7.0.partial").write_bytes(b"half")
+    half.with_suffix(".lock").touch()
     fill(files, pictures, encoder, reading, torch.device("cpu"))
     assert len(read) == 7 and all(map(files.has, pictures))
+    assert {path.suffix for path in files.folder.rglob("*") if path.is_file()} == {".npy"}
 
 
 def _fill_in_a_process(folder: Path, log: Path) -> None:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 _BUFFER = 1 << 20
 _PARTIAL = ".partial"
+_KEPT = 100  # characters of the name of a file in that of its incomplete form
 
 
 class _Watched(io.RawIOBase):
@@ -68,7 +69,7 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
         OSError: the file cannot be written; `filename` is `path`, even if a library has changed the error.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
+    partial = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
     raw = None
     try:
         if path.exists():
@@ -151,9 +152,14 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def remove_partials(folder: str | Path) -> None:
-    """Removes incomplete files that killed processes have left in a folder; no other process may write there."""
-    for path in Path(folder).glob(f".*{_PARTIAL}"):
+def remove_partials(folder: str | Path, name: str = "") -> None:
+    """Removes incomplete files that killed processes have left; no other process may write them now.
+
+    Args:
+        folder: where they lie.
+        name: of the file that they were to become, without characters of a pattern; "": of any.
+    """
+    for path in Path(folder).glob(f".{name[:_KEPT]}*{_PARTIAL}"):
         with suppress(OSError):
             path.unlink()
 

@@ -26,6 +26,11 @@ class Lock:
         self._path = path
         self._descriptor: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether this process alone has the lock; False where the file system has no locks, too."""
+        return self._descriptor is not None
+
     def acquire(self, wait: bool = True) -> bool:
         """Acquires the lock and returns True; without `wait`, returns False if another process holds it."""
         while True:

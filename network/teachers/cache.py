@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from network.teachers.teacher import Encoder
 from utils.errors import UserError
 from utils.feature_files import FeatureFiles, Picture
+from utils.files import remove_partials
 from utils.locks import Lock
 
 Read = Callable[[Picture], NDArray[np.uint8]]
@@ -38,13 +39,13 @@ def announce(files: FeatureFiles, pictures: Sequence[Picture], encoder: Encoder)
     lacking = [picture for picture in pictures if not files.has(picture)]
     if not lacking:
         return []
-    largest = max((files.shape_of(picture) for picture in pictures), key=np.prod)
+    largest = max(pictures, key=files.bytes_of)
     needed = sum(map(files.bytes_of, lacking))
     whole = sum(map(files.bytes_of, pictures))
-    rows, columns, dimensions = largest
+    rows, columns, dimensions = files.shape_of(largest)
     line = (
         f"dataset_params.teacher_cache: {encoder.identity}: {rows} x {columns} patches x {dimensions} numbers, "
-        f"{_amount(2 * int(np.prod(largest)))} per picture, {_amount(whole)} for {len(pictures):,} pictures; "
+        f"{_amount(files.bytes_of(largest))} per picture, {_amount(whole)} for {len(pictures):,} pictures; "
         f"{len(lacking):,} are to be computed"
     )
     free = shutil.disk_usage(_existing(files.folder)).free
@@ -101,6 +102,8 @@ def _make(
     try:
         if files.has(picture):  # another process has finished it meanwhile
             return
+        if lock.held:
+            remove_partials(path.parent, path.name)
         image = torch.from_numpy(np.ascontiguousarray(read(picture).transpose(2, 0, 1)))
         with arithmetic():
             features = encoder.encode(image[None].to(device))[0].cpu()

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from network.teachers.cache import Read, announce, fill
+from network.teachers.cache import Read, fill
 from network.teachers.teacher import Encoder
-from utils.command.devices import say_first
 from utils.feature_files import FeatureFiles, Picture
 
 
@@ -28,8 +27,6 @@ class TeacherFeatures(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Fills the cache; each process begins at another place of the list, so that they rarely meet."""
-        for line in announce(self._files, self._pictures, self._encoder):
-            say_first(line)
         first = trainer.global_rank * len(self._pictures) // trainer.world_size
         mine = [*self._pictures[first:], *self._pictures[:first]]
         device = trainer.strategy.root_device
