@@ -49,9 +49,9 @@ def _cached(repository: str, files: Sequence[str]) -> list[Path]:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    where = {"cache_dir": constants.HF_HUB_CACHE, "local_files_only": True}
+    cache = constants.HF_HUB_CACHE
     try:
-        return [Path(hf_hub_download(repository, file, **where)) for file in files]
+        return [Path(hf_hub_download(repository, file, cache_dir=cache, local_files_only=True)) for file in files]
     except LocalEntryNotFoundError:
         return []
 
