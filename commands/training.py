@@ -28,6 +28,7 @@ from network.training.resuming import TrainingState, check_resumable, is_resumab
 from network.training.schedules import warmup_length
 from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
+from network.weights.configuration import beginning
 from network.weights.description import describe
 from network.weights.loading import load_image_branch, load_weights
 from network.weights.reading import read_checkpoint
@@ -58,7 +59,10 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     kept = keep_features(experiment, data, network)
     first = is_first_process()
     folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
-    conditions = _conditions(args, experiment, data)
+    began = ""
+    if not args.pretrain2d:  # which gives weights to the image branch alone
+        began = beginning(content, experiment.checkpoint, experiment.label_map, goes_on=resumed is not None)
+    conditions = _conditions(args, experiment, data, began)
     task = SegmentationTask(
         network,
         config.train_params,
@@ -70,7 +74,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         skip_unseen=experiment.data_set.skips_unseen,
         moving=experiment.label_map.moving,
         settings=settings,
-        description=describe(config, experiment.label_map, data.statistics),
+        description=describe(config, experiment.label_map, data.statistics, began),
         conditions=conditions,
     )
     trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch, kept)
@@ -92,7 +96,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         say_first(replace(conditions, checkpoint=f"the best of all validations, {conditions.checkpoint}").text)
 
 
-def _conditions(args: argparse.Namespace, experiment: Experiment, data: DataModule) -> Conditions:
+def _conditions(args: argparse.Namespace, experiment: Experiment, data: DataModule, began: str) -> Conditions:
     """Gathers the conditions of the scores of all validations."""
     training = experiment.config.train_params
     averaged = ""
@@ -102,7 +106,7 @@ def _conditions(args: argparse.Namespace, experiment: Experiment, data: DataModu
     elif training.ema_decay is not None:
         averaged = f", a moving average (ema_decay {training.ema_decay:g})"
     split = experiment.label_map.split
-    trained_on = TrainedOn.of(experiment.config, split.get("train", ()), split.get("valid", ()))
+    trained_on = TrainedOn.of(experiment.config, split.get("train", ()), split.get("valid", ()), began)
     return Conditions("validation", len(data.evaluation_set), 1, f"weights after each epoch{averaged}", trained_on)
 
 

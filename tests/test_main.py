@@ -348,9 +348,12 @@ def test_fine_tuning_starts_anew_from_the_weights(run_main, capsys) -> None:
     before = load(RUN / "last.ckpt")
     arguments = ("--baseline_only", "--fine_tune", "--checkpoint", str(RUN / "last.ckpt"), "--log_dir", "tuned")
     assert run_main(*arguments, settings=("train_params.learning_rate=1.0e-30",)) == 0
-    assert "fine-tuning" in capsys.readouterr().out
+    printed, began = capsys.readouterr().out, "last.ckpt (not trained on this split)"
+    assert "fine-tuning" in printed and f"not trained on this split, fine-tuned from {began}" in printed
     after = load(Path("logs/SemanticKITTI/tuned/version_0/last.ckpt"))
     assert after["global_step"] == 4 and after["epoch"] == 1
+    assert after["2dpass"]["description"]["began_with"] == began
+    assert "began_with" not in before["2dpass"]["description"]
     for name, tensor in after["state_dict"].items():
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(tensor, before["state_dict"][name])

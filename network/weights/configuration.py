@@ -77,7 +77,31 @@ class Tested:
         """
         if (ours := self.description) is None:
             return None
-        return TrainedOn.of(ours.config, ours.label_map.split.get("train", ()), label_map.split.get("valid", ()))
+        return trained_on(ours, label_map)
+
+
+def trained_on(ours: Description, label_map: LabelMap) -> TrainedOn:
+    """Returns what a checkpoint was trained on; `label_map` has the validation split that is evaluated."""
+    split = ours.label_map.split
+    return TrainedOn.of(ours.config, split.get("train", ()), label_map.split.get("valid", ()), ours.began)
+
+
+def beginning(content: Mapping[str, Any] | None, path: Path | None, label_map: LabelMap, goes_on: bool) -> str:
+    """Returns the checkpoint from which a fine-tuning begins, and what it was trained on, a phrase; "": none.
+
+    Args:
+        content: of the checkpoint, from `read_checkpoint`; None: the training begins new.
+        path: its path.
+        label_map: of the training, whose validation split is evaluated.
+        goes_on: it is continued, so that its own beginning counts.
+    """
+    if content is None or path is None:
+        return ""
+    ours = read_description(content, path)
+    if goes_on:
+        return "" if ours is None else ours.began
+    seen = "what it was trained on is not known" if ours is None else trained_on(ours, label_map).text
+    return f"{path.name} ({seen})"
 
 
 def open_for_test(

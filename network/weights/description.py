@@ -17,6 +17,8 @@ The layout, under the key `2dpass` of the checkpoint, with plain values only:
         split           train, valid and test -> names of sequences; empty where the data set has its own splits
         statistics      of the training scans, or None; see `utils.scan.statistics.Statistics`; earlier versions have
                         written it without `traits`
+        began_with      the checkpoint from which a fine-tuning began, and what that was trained on, a phrase; not there
+                        where the training began new
 
 Paths in the config are those of the machine of the training. Only a command that tests on that data opens them. The
 label map is here as a whole, so that the file of `dataset_params.label_mapping` need not exist.
@@ -41,7 +43,7 @@ from utils.labels import UNKNOWN, LabelMap
 from utils.names import is_folder_name
 from utils.scan.statistics import Statistics
 from utils.scan.traits import PERCENTAGES, TRAITS
-from utils.text import shortened
+from utils.text import printable, shortened
 
 FORMAT = 1
 DESCRIPTION = "description"
@@ -50,6 +52,7 @@ _ROUNDING = 1e-6  # rounding error of a sum of shares
 _MAX_VALUES = 1 << 18  # more than the ids of a label mapping and the sequences of a split can be
 _MAX_OF_CONFIG = 600  # values
 _LONGEST = 500  # characters of a message about the config
+_LONGEST_BEGINNING = 300  # characters of what a fine-tuning began with
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Description:
         label_map: names, colours and raw ids of its K classes, and which raw ids they are made of.
         geometry: what decides which voxel a point falls into.
         statistics: statistics of the training scans; None: not known.
+        began: the checkpoint from which the fine-tuning began, and what that was trained on; "": none.
     """
 
     format: int
@@ -69,10 +73,11 @@ class Description:
     label_map: LabelMap
     geometry: dict[str, tuple[float, ...]]
     statistics: Statistics | None
+    began: str = ""
 
 
-def describe(config: Config, label_map: LabelMap, statistics: Statistics | None) -> dict[str, Any]:
-    """Builds the plain values that a checkpoint holds under `2dpass.description`."""
+def describe(config: Config, label_map: LabelMap, statistics: Statistics | None, began: str = "") -> dict[str, Any]:
+    """Builds the plain values that a checkpoint holds under `2dpass.description`; `began`: see `Description`."""
     known = np.setdiff1d(np.flatnonzero(label_map.to_learning != UNKNOWN), label_map.added)
     return {
         "format": FORMAT,
@@ -85,6 +90,7 @@ def describe(config: Config, label_map: LabelMap, statistics: Statistics | None)
         "moving": list(label_map.moving),
         "split": {part: list(names) for part, names in label_map.split.items()},
         "statistics": None if statistics is None else _listed(asdict(statistics)),
+        **({"began_with": shortened(printable(began), _LONGEST_BEGINNING)} if began else {}),
     }
 
 
@@ -135,7 +141,8 @@ def _checked(found: Mapping[str, Any], version: int, geometry: Mapping[Any, Any]
         statistics = _statistics(section(found, "statistics", where), classes, f"{where}statistics.")
     plain = plain_values(geometry, "2dpass.geometry")
     numbers = {key: entry(plain, key, lambda value: _all(value, _real), "2dpass.geometry.") for key in plain}
-    return Description(version, config, _label_map(found, classes, where), numbers, statistics)
+    began = entry(found, "began_with", _beginning, where) if "began_with" in found else ""
+    return Description(version, config, _label_map(found, classes, where), numbers, statistics, began)
 
 
 def _config(found: dict[str, Any], path: str | Path) -> Config:
@@ -244,6 +251,10 @@ def _positive(value: Any) -> int | None:
 
 def _name(value: Any) -> str | None:
     return value if type(value) is str and value.strip() and value.isprintable() else None
+
+
+def _beginning(value: Any) -> str | None:
+    return value if _name(value) and len(value) <= _LONGEST_BEGINNING else None
 
 
 def _folder(value: Any) -> str | None:

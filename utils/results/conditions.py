@@ -24,30 +24,36 @@ class TrainedOn:
     Attributes:
         evaluated: whether scans of the split that is evaluated were among it.
         fraction: the share of the training scans that were (`dataset_params.label_fraction`); None: all.
+        began: the checkpoint from which its fine-tuning began, and what that was trained on, a phrase; "": none.
     """
 
     evaluated: bool
     fraction: float | None = None
+    began: str = ""
 
     @staticmethod
-    def of(config: Config, trained: Collection[str], evaluated: Iterable[str]) -> TrainedOn:
+    def of(config: Config, trained: Collection[str], evaluated: Iterable[str], began: str = "") -> TrainedOn:
         """Gathers it from the config of the training.
 
         Args:
             config: of the training.
             trained: the sequences that its label mapping lists for training; empty where the split is elsewhere.
             evaluated: those that are evaluated.
+            began: see above.
         """
         return TrainedOn(
             config.train_params.trainval or not set(trained).isdisjoint(evaluated),
             config.dataset_params.label_fraction,
+            began,
         )
 
     @property
     def text(self) -> str:
         """A phrase."""
         part = "" if self.fraction is None else f", on {100 * self.fraction:g} % of the training scans"
-        return f"{'also trained on scans of this split' if self.evaluated else 'not trained on this split'}{part}"
+        began = f", fine-tuned from {self.began}" if self.began else ""
+        scans = "also trained on scans of this split" if self.evaluated else "not trained on this split"
+        return f"{scans}{part}{began}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Conditions:
             _typed(record.get("scans", 0), int),
             _typed(record.get("views", record["num_vote"]), int),
             _typed(record["checkpoint"], str),
-            None if known is None else TrainedOn(known, fraction),
+            None if known is None else TrainedOn(known, fraction, _typed(record.get("began_with", ""), str)),
             _typed(record.get("subset", ""), str),
         )
 
@@ -119,6 +125,7 @@ class Conditions:
             "checkpoint": self.checkpoint,
             "trained_on_split": known.get("evaluated"),
             "label_fraction": known.get("fraction"),
+            **({"began_with": known["began"]} if known.get("began") else {}),
             **({"subset": self.subset} if self.subset else {}),
         }
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from network.weights.configuration import configuration
-from network.weights.description import describe
+from network.weights.configuration import beginning, configuration
+from network.weights.description import describe, read_description
 from tests.conftest import ROOT
 from tests.support.networks import refusal
 from utils.config.loading import load_config
@@ -31,6 +31,22 @@ def checkpoint(config: Config, label_map: LabelMap) -> dict[str, Any]:
 def described(label_map) -> dict[str, dict[str, Any]]:
     """What checkpoints hold, by model."""
     return {name: checkpoint(load_config(path), label_map) for name, path in CONFIGS.items()}
+
+
+def test_what_a_fine_tuning_began_with(described, label_map) -> None:
+    """Trained on the training split, then on all; a continued training keeps its own beginning."""
+    first, second = described["2DPASS"], load_config(CONFIGS["2DPASS"], ["train_params.trainval=true"])
+    began = beginning(first, Path("runs/first.ckpt"), label_map, goes_on=False)
+    assert began == "first.ckpt (not trained on this split)"
+    tuned = {"2dpass": {"geometry": {}, "description": describe(second, label_map, None, began)}}
+    assert beginning(tuned, PATH, label_map, goes_on=True) == began
+    again = beginning(tuned, PATH, label_map, goes_on=False)
+    assert again == f"x.ckpt (also trained on scans of this split, fine-tuned from {began})"
+    assert beginning({}, PATH, label_map, goes_on=False) == "x.ckpt (what it was trained on is not known)"
+    assert beginning(None, None, label_map, goes_on=False) == beginning(first, PATH, label_map, goes_on=True) == ""
+    for wrong in (3, "", "a\nb", "a" * 301):
+        tuned["2dpass"]["description"]["began_with"] = wrong
+        assert "2dpass.description.began_with is missing or damaged" in refusal(read_description, tuned, PATH)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

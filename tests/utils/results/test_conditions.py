@@ -37,8 +37,10 @@ def test_the_line_names_everything() -> None:
     assert one.text == (
         "1 scan of the validation split (fog_light), one view; a.ckpt, what it was trained on is not known"
     )
+    tuned = Conditions("validation", 5, 1, "b.ckpt", TrainedOn(False, None, "a.ckpt (not known)"))
+    assert tuned.text.endswith("b.ckpt, not trained on this split, fine-tuned from a.ckpt (not known)")
     assert conditions.one_view.text == conditions.text.replace("12 views", "one view")
-    for found in (conditions, one):
+    for found in (conditions, one, tuned):
         record = json.loads(json.dumps({"num_vote": found.views, **found.record()}))
         assert Conditions.of_record(record) == found
     assert "the validation split, 4 views" in Conditions.of_record({"num_vote": 4, "checkpoint": "a"}).text
