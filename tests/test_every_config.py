@@ -12,7 +12,7 @@ import main as program
 from tests.conftest import ROOT
 from tests.support.recording import keys_of, recording
 from utils.command.process import run_program
-from utils.config.data import SemanticKITTIImages
+from utils.config.data import MIX_SEMKITTI, SemanticKITTIImages
 from utils.config.loading import load_config
 from utils.config.model import ModelParams, VoxelModelParams
 from utils.config.schedules import CosineWarmupParams
@@ -48,6 +48,8 @@ def without_effect(config: Config) -> set[str]:
     """The keys that nothing has to read: they have one possible value, or need a flag, or another architecture."""
     keys = {"format_version", "dataset_params.collate_type", "dataset_params.ignore_label"}
     keys |= {"train_params.swa_epoch_start", "dataset_params.past_steps"}  # for --SWA, and for past_predictions
+    if config.dataset_params.dataset_type == MIX_SEMKITTI:
+        keys.add("dataset_params.mixing")  # refused beside it
     if isinstance(config.model_params, ModelParams):
         keys |= {"model_params.pretrained2d"} if config.model_params.frozen_teacher else set()
     else:
