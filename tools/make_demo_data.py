@@ -81,7 +81,10 @@ def chosen(flags: argparse.Namespace) -> DemoOptions:
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     if given["reflectance"] is not None:
         given["reflectance"] = tuple(_share(text) for text in given["reflectance"])
-    return replace(DEFAULTS[flags.dataset], **{name: value for name, value in given.items() if value is not None})
+    usual = DEFAULTS[flags.dataset]
+    if flags.train_frames is not None:  # of one street, unless several are asked for
+        usual = replace(usual, train_frames=flags.train_frames, train_streets=1)
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
 def make(flags: argparse.Namespace) -> Summary:

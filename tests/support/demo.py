@@ -89,7 +89,7 @@ def thing(shape, half):
 
 def kitti_points(seed, frame=0, **options):
     """Makes the scan of a frame of sequence 00 without its picture, in 0.1 s: (N, 4) float32, in KITTI's order."""
-    chosen = replace(DEFAULTS["semantickitti"], seed=seed, **options)
+    chosen = DemoOptions(seed=seed, **options)
     time = frame * semantickitti.FRAME_TIME
     street = world.build(seed, semantickitti.TRAIN[0], chosen.train_frames * semantickitti.FRAME_TIME * world.EGO_SPEED)
     rng = np.random.default_rng([seed, frame])

@@ -37,7 +37,9 @@ class DemoOptions:
         40, "scans in sequence 00 (see --train_streets), or over the 8 scenes of mini_train", *_between(1, 10000)
     )
     train_streets: int = _choice(
-        1, "streets over which the training scans are spread: 00, 01 and so on (SemanticKITTI only)", *_between(1, 10)
+        1,
+        "streets of the training scans: 00, 01 and so on (not nuScenes); with --train_frames alone 1",
+        *_between(1, 10),
     )
     val_frames: int = _choice(10, "scans in sequence 08, or over the 2 scenes of mini_val", *_between(1, 10000))
     test_frames: int = _choice(4, "scans in sequence 11, or over 2 test scenes", *_between(1, 10000))
@@ -95,7 +97,7 @@ class DemoOptions:
 
 
 DEFAULTS = {
-    "semantickitti": DemoOptions(),
+    "semantickitti": DemoOptions(train_frames=80, train_streets=4),
     "nuscenes": DemoOptions(
         test_frames=2, azimuth_steps=1090, vertical_fov=(10.67, -30.67), image_size=(480, 270), sweeps=2
     ),

@@ -145,8 +145,6 @@ def write_tree(
 
     With `train_streets` the training frames are spread over 00, 01 and so on.
 
-    With `train_streets` the training frames are spread over 00, 01 and so on.
-
     Args:
         output: folder of the sequences. If it holds a complete set made with the same options, nothing is done.
         options: the choices for the data set.
