@@ -144,16 +144,17 @@ def test_a_resumed_run_leaves_the_folders_that_its_checkpoint_names(command, tra
 def test_no_best_checkpoint_wanted_is_not_no_validation(command, trained, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_program(lambda: program.main(["--save_top_k", "0", "--checkpoint", str(trained), *command])) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("best val/mIoU ") and "--save_top_k 0" in last
+    score, conditions = capsys.readouterr().out.splitlines()[-2:]
+    assert score.startswith("best val/mIoU ") and "--save_top_k 0" in score
+    assert "one view; the best of all validations" in conditions
     assert not list(tmp_path.rglob("best*.ckpt"))
 
 
 def scores_of(arguments: list[str], log_dir: str) -> dict[str, Any]:
-    """What a test gives, but for the name of the checkpoint."""
+    """What a test gives, but for the checkpoint and what it was trained on, which an earlier one does not say."""
     assert run_program(lambda: program.main(["--test", "--cpu", "--log_dir", log_dir, *arguments])) == 0
     (path,) = Path("logs").glob(f"*/{log_dir}/test_*/scores.json")
-    return {**json.loads(path.read_text()), "checkpoint": ""}
+    return {**json.loads(path.read_text()), "checkpoint": "", "trained_on_split": None}
 
 
 def test_a_checkpoint_needs_no_config_and_an_earlier_one_does(command, trained, tmp_path, monkeypatch, capsys) -> None:

@@ -28,7 +28,7 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """Whether this process alone has the lock; False where the file system has no locks, too."""
+        """Is true while this process alone has the lock; false where the file system has no locks, too."""
         return self._descriptor is not None
 
     def acquire(self, wait: bool = True) -> bool:

@@ -122,7 +122,7 @@ def plainly(drive):
 def test_a_picture_has_past_scans_in_a_panel_of_their_own_and_nowhere_else(drive, tmp_path, monkeypatch):
     pictures = []
     monkeypatch.setattr(
-        drawing, "_save_rows", lambda rows, content, title, legend, path: pictures.append((rows, legend))
+        drawing, "_save_rows", lambda rows, content, title, legend, path, *_: pictures.append((rows, legend))
     )
     flags = ["--frame", "000004", "--predictions", drive.predictions, "--output", tmp_path / "scan.png"]
     assert run(drive, *flags) == 0

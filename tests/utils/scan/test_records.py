@@ -40,7 +40,14 @@ def test_rows_are_selected_by_mask_as_by_number(rows, slanted) -> None:
 
 
 def test_no_column_is_forgotten() -> None:
-    assert [field.name for field in fields(Scan)] == ["frame", *COLUMNS[:-1], "image", "age"]
+    assert [field.name for field in fields(Scan)] == [
+        "frame",
+        *COLUMNS[:-1],
+        "image",
+        "age",
+        "image_features",
+        "image_size",
+    ]
 
 
 def rows_of(scan: Scan, rows) -> dict[str, np.ndarray]:
