@@ -63,6 +63,7 @@ _PRETRAINED = Arm(
     flags=("--pretrain_distill",),
     start=_TEACHER,
     taking=("--pretrain2d",),
+    seed=1,
     validated=False,
 )
 
@@ -192,7 +193,8 @@ EXPERIMENTS = (
         "The 3D network alone is trained with a part of the labels, from random weights or from weights that have "
         "learned a teacher's features on all training scans without any label. The teacher is the image branch of a "
         "2DPASS network that was trained on another made-up world (other streets), frozen: it plays the foundation "
-        "model. Pre-training takes as many steps again, which the other arms do not have.",
+        "model. Pre-training takes as many steps again, which the other arms do not have, and is done once: the seeds "
+        "are those of the fine-tuning.",
         _few_label_rows(),
     ),
     Experiment(
@@ -217,7 +219,7 @@ EXPERIMENTS = (
 LETTERS = tuple(experiment.letter for experiment in EXPERIMENTS)
 ORDER = (
     *(("a", True), ("b", True), ("e", True)),
-    *(("f", True), ("c", True), ("d", True), ("g", True), ("h", True)),
+    *(("f", True), ("c", True), ("g", True), ("h", True), ("d", True)),
     *(("b", False), ("f", False), ("c", False), ("d", False)),
 )
 """What is run one after another: the letter of an experiment, and which rows of it (`Row.first`)."""
