@@ -219,7 +219,7 @@ EXPERIMENTS = (
 LETTERS = tuple(experiment.letter for experiment in EXPERIMENTS)
 ORDER = (
     *(("a", True), ("b", True), ("e", True)),
-    *(("f", True), ("c", True), ("d", True), ("g", True), ("h", True)),
+    *(("f", True), ("c", True), ("g", True), ("d", True), ("h", True)),
     *(("b", False), ("f", False), ("c", False), ("d", False)),
 )
 """What is run one after another: the letter of an experiment, and which rows of it (`Row.first`)."""
