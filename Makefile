@@ -1,4 +1,4 @@
-# make demo   set up, make a street, train on it, test, draw pictures, label scans    (two minutes on 2 idle cores)
+# make demo   set up, make a street, train on it, test, draw pictures, label scans    (four minutes on 2 idle cores)
 # make test   set up, check style, types and import directions, run the tests (in two processes; JOBS=n for others)
 # make docs   write docs/reference/ from the code, and build the pages of docs/ into site/
 # make test NATIVE=off    the same without native code; NATIVE=required: an error where it cannot be used
