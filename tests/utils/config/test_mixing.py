@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
-import yaml
 
-from tests.support.configs import RAW, refusal
+from tests.support.configs import refusal
 from utils.config.loading import load_config, save_config
 
 KEY = "dataset_params.mixing"
-
-
-@pytest.fixture
-def path(tmp_path):
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(copy.deepcopy(RAW)))
-    return file
 
 
 def test_off_by_default(path):
