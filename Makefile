@@ -12,7 +12,7 @@ JOBS := 2
 NATIVE := $(or $(TWODPASS_NATIVE),auto)
 DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 
-.PHONY: demo test sanitize lint format benchmark docs clean setup
+.PHONY: demo test sanitize lint format benchmark docs clean setup setup-test
 .DEFAULT_GOAL := help
 
 help:
@@ -30,7 +30,10 @@ demo: setup
 	@$(PYTHON) predict.py --log_dir $(RUN) --checkpoint best dataset/demo/sequences/11/velodyne --overwrite \
 		--output logs/SemanticKITTI/$(RUN)/predicted --format label ply
 
-lint: setup
+setup-test: setup
+	@bash tools/setup.sh test
+
+lint: setup-test
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PYTHON) -m pyright --pythonpath $(PYTHON) --warnings
@@ -40,7 +43,7 @@ lint: setup
 test: lint
 	@OMP_NUM_THREADS=1 TWODPASS_NATIVE=$(NATIVE) $(PYTHON) -m pytest -rs -n $(JOBS) --dist worksteal
 
-sanitize: setup
+sanitize: setup-test
 	@bash tools/sanitize.sh
 
 format: setup

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv from requirements.txt with the first Python 3.10 to 3.14 that can. `make` calls it each time; it does
-# nothing while .venv is complete, no older than requirements.txt, and its Python works.
+# nothing while .venv is complete, no older than requirements.txt, and its Python works. `tools/setup.sh test` also
+# installs requirements-test.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +10,33 @@ works() { # .venv was completed, and its Python, which may have been upgraded or
     'import pip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
 }
 
-if works && [ .venv/installed -nt requirements.txt ] && [ .venv/installed -nt tools/setup.sh ]; then exit 0; fi
+complete() { # the stamp is newer than all that decides what is installed
+  local file
+  for file in tools/setup.sh requirements.txt "${@:2}"; do [ "$1" -nt "$file" ] || return 1; done
+}
+
+install() { # what a file of requirements names
+  if ! .venv/bin/python -m pip install --disable-pip-version-check -r "$1"; then
+    echo "error: pip could not install $1 into .venv and says why above; correct it and run make again" >&2
+    exit 2
+  fi
+}
+
+# All files at once, so that an optional package cannot change the version of another.
+test_files=(requirements-test.txt requirements-export.txt requirements-trackers.txt)
+install_for_tests() {
+  if complete .venv/installed_for_tests "${test_files[@]}"; then return; fi
+  rm -f .venv/installed_for_tests
+  install requirements-test.txt
+  touch .venv/installed_for_tests
+}
+
+finish() {
+  if [ "${1:-}" = test ]; then install_for_tests; fi
+  exit 0
+}
+
+if works && complete .venv/installed; then finish "$@"; fi
 
 # Prints why a Python cannot be used, and nothing if it can. Any Python can run it.
 check='
@@ -44,8 +71,6 @@ if ! works; then
   "$python" -m venv --clear .venv
 fi
 rm -f .venv/installed # until all is done: after an interruption, the set-up starts again
-if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt; then
-  echo "error: pip could not install requirements.txt into .venv and says why above; correct it and run make again" >&2
-  exit 2
-fi
+install requirements.txt
 touch .venv/installed
+finish "$@"
