@@ -34,8 +34,6 @@ from network.trained_past import TrainedPast
 from network.weights.configuration import Tested, open_for_test
 from network.weights.description import read_description
 from utils.errors import UserError
-from utils.labels import LabelMap
-from utils.paths import resolve_path
 from utils.scan.alignment import Alignment
 from utils.scan.batch import pack
 from utils.scan.fitting import Fit, Misfit, diagnose
@@ -91,7 +89,7 @@ class Segmenter:
     ) -> None:
         config = tested.config
         description = read_description(tested.content, tested.path)
-        self.label_map = _label_map(tested)
+        self.label_map = tested.classes
         self.names: tuple[str, ...] = self.label_map.names
         self.colors = self.label_map.colors
         self.statistics = None if description is None else description.statistics
@@ -307,21 +305,6 @@ class Segmenter:
             aligned=prepared.aligned,
             title=prepared.cloud.name,
         )
-
-
-def _label_map(tested: Tested) -> LabelMap:
-    """Returns the classes of a checkpoint, or of the file that its config names.
-
-    Raises:
-        UserError: the file is missing or damaged, or has another number of classes than the network.
-    """
-    if tested.label_map is not None:
-        return tested.label_map
-    key, classes = "dataset_params.label_mapping", tested.config.model_params.num_classes
-    label_map = LabelMap.load(resolve_path(tested.config.dataset_params.label_mapping, key=key))
-    if len(label_map.names) != classes:
-        raise UserError(f"{key} has {len(label_map.names)} classes, but model_params.num_classes is {classes}")
-    return label_map
 
 
 def _device(device: str | torch.device | None) -> torch.device:

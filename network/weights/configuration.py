@@ -69,6 +69,21 @@ class Tested:
         """
         return read_checkpoint(self.path)
 
+    @cached_property
+    def classes(self) -> LabelMap:
+        """The classes of the checkpoint, or of the file that its config names.
+
+        Raises:
+            UserError: the file is missing or damaged, or has another number of classes than the network.
+        """
+        if self.label_map is not None:
+            return self.label_map
+        key, classes = "dataset_params.label_mapping", self.config.model_params.num_classes
+        label_map = LabelMap.load(resolve_path(self.config.dataset_params.label_mapping, key=key))
+        if len(label_map.names) != classes:
+            raise UserError(f"{key} has {len(label_map.names)} classes, but model_params.num_classes is {classes}")
+        return label_map
+
     def trained_on(self, label_map: LabelMap) -> TrainedOn | None:
         """Returns what the checkpoint says that it was trained on; None: it does not say.
 
