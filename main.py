@@ -21,6 +21,7 @@ from utils.command.devices import say_first
 from utils.command.flags import Parser, add_shared_flags, count
 from utils.command.importing import importing
 from utils.command.process import CONTINUES, run_program
+from utils.command.trackers import DEFAULT_TRACKERS, NO_TRACKER, TRACKERS, chosen_trackers
 from utils.config.effects import idle_image_keys, refuse_idle
 from utils.config.model import ModelParams
 from utils.config.pretraining import label_free
@@ -29,7 +30,7 @@ from utils.metrics import SCORES
 
 _OF_VALIDATION = ("monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch")
 """Flags about the validations of a training; a pre-training has none."""
-_OF_TRAINING = (*_OF_VALIDATION, "SWA", "fine_tune", "new_head", "pretrain2d", "pretrain_distill")
+_OF_TRAINING = (*_OF_VALIDATION, "logger", "SWA", "fine_tune", "new_head", "pretrain2d", "pretrain_distill")
 """Flags that a test does not look at."""
 
 
@@ -49,6 +50,15 @@ def build_parser() -> Parser:
     add("--save_top_k", type=count(-1), default=1, metavar="K", help="best checkpoints to keep; -1: all")
     every = "epochs from one validation to the next"
     add("--check_val_every_n_epoch", type=count(1), default=1, metavar="N", help=every)
+    add(
+        "--logger",
+        choices=(*TRACKERS, NO_TRACKER),
+        nargs="+",
+        default=list(DEFAULT_TRACKERS),
+        metavar="TRACKER",
+        help=f"where losses, scores and pictures go: {', '.join(TRACKERS)}, several at once, or {NO_TRACKER}; "
+        f"default: {' '.join(DEFAULT_TRACKERS)}",
+    )
     add("--SWA", action="store_true", help="stochastic weight averaging over the last epochs")
     add("--fine_tune", action="store_true", help="start a new training from the weights of --checkpoint")
     new = "with --fine_tune: start the last layers new, for other classes than those of --checkpoint"
@@ -138,6 +148,8 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"{' '.join(idle)}: about validations, of which --pretrain_distill has none; leave it out")
     if args.test and (idle := [f"--{name}" for name in _OF_TRAINING if getattr(args, name) != default(name)]):
         raise UserError(f"{' '.join(idle)}: for a training, without an effect on --test; leave out one or the other")
+    if not args.test:
+        args.logger = chosen_trackers(args.logger)
     if args.submit_to_server and args.debug:
         raise UserError("--submit_to_server wants every frame: leave out --debug")
 

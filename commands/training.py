@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 
 from commands.caching import keep_features
 from commands.data import open_data, with_past
@@ -24,9 +25,12 @@ from network.models.pretraining import DistillationPretraining
 from network.models.segmentation_network import SegmentationNetwork
 from network.training.callbacks import averaging_start
 from network.training.loaders import Loaders
+from network.training.loggers import Shown, Tracking, build_trackers, shown_scans
 from network.training.resuming import TrainingState, check_resumable, is_resumable
 from network.training.schedules import warmup_length
 from network.training.task import SegmentationTask
+from network.training.trackers.run import Training
+from network.training.trackers.tracker import Tracker
 from network.training.trainer import build_trainer, training_callbacks
 from network.weights.configuration import beginning
 from network.weights.description import describe
@@ -41,7 +45,13 @@ from utils.errors import UserError
 from utils.files import remove_partials, write_text
 from utils.results.conditions import Conditions, TrainedOn
 from utils.results.run_folder import LAST, TRAINING_SCANS, only_training_in, training_folder
-from utils.results.run_settings import TEACHER, Settings, check_settings, config_settings
+from utils.results.run_settings import TEACHER, Settings, check_settings, config_settings, flattened
+
+_TOLD_FLAGS = (
+    "baseline_only", "pretrain_distill", "fine_tune", "new_head", "pretrain2d", "debug", "stop_patience",
+    "check_val_every_n_epoch", "save_top_k",
+)  # fmt: skip
+"""Flags that trackers are told beside those of `_run_settings`."""
 
 
 def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) -> None:
@@ -77,7 +87,8 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         description=describe(config, experiment.label_map, data.statistics, began),
         conditions=conditions,
     )
-    trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch, kept)
+    trackers, tracking = _trackers(args, experiment, data, settings, folder, resumed)
+    trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch, [*kept, *tracking], trackers)
     with only_training_in(folder) if first else nullcontext():
         if first:
             _announce(experiment, network, data, folder)
@@ -91,7 +102,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     best = -math.inf if (patience := trainer.early_stopping_callback) is None else float(patience.best_score)
     unkept = "" if args.save_top_k else " (--save_top_k 0: no new best checkpoint was kept)"
     score = f"best {args.monitor} {100 * best:.3f} %{unkept}" if math.isfinite(best) else "no validation yet"
-    say_first(f"{score}; checkpoints, curves and TensorBoard logs: {folder}")
+    say_first(f"{score}; checkpoints, curves and logs: {folder}")
     if math.isfinite(best):
         say_first(replace(conditions, checkpoint=f"the best of all validations, {conditions.checkpoint}").text)
 
@@ -117,8 +128,9 @@ def _trainer(
     resumed: TrainingState | None,
     steps: int,
     callbacks: Sequence[pl.Callback] = (),
+    trackers: Sequence[Tracker] = (),
 ) -> pl.Trainer:
-    """Builds the trainer of a run of so many steps an epoch; `callbacks` come before those of every training."""
+    """Builds the trainer of a run of so many steps an epoch; `callbacks` stand beside those of every training."""
     training, devices = experiment.config.train_params, experiment.devices
     if training.sync_batchnorm and devices.accelerator == "cpu":
         say_first(
@@ -130,10 +142,12 @@ def _trainer(
         devices,
         folder,
         [
-            *callbacks,
+            *(callback for callback in callbacks if not isinstance(callback, Checkpoint)),
             *training_callbacks(folder, monitor, args.stop_patience, args.save_top_k, swa_from, training.ema_decay),
+            *(callback for callback in callbacks if isinstance(callback, Checkpoint)),  # they see the others' files
         ],
         resumed,
+        loggers=trackers,
         max_epochs=training.max_num_epochs,
         check_val_every_n_epoch=args.check_val_every_n_epoch,
         limit_val_batches=0 if args.pretrain_distill else None,
@@ -141,6 +155,30 @@ def _trainer(
         log_every_n_steps=min(10, steps),
         sync_batchnorm=training.sync_batchnorm and devices.accelerator == "gpu",
     )
+
+
+def _trackers(
+    args: argparse.Namespace,
+    experiment: Experiment,
+    data: DataModule,
+    settings: Settings,
+    folder: Path,
+    resumed: TrainingState | None,
+) -> tuple[list[Tracker], list[pl.Callback]]:
+    """Builds the trackers of --logger, and the callback that gives them what they show; none without --logger."""
+    if not args.logger:
+        return [], []
+    config = experiment.config
+    steps = 0 if resumed is None else resumed.content["global_step"]
+    name = f"{args.log_dir}/{folder.name}"
+    training = Training(folder, config.dataset_params.pc_dataset_type, name, steps)
+    flags = {f"--{flag}": getattr(args, flag) for flag in _TOLD_FLAGS} | {"--checkpoint": str(experiment.checkpoint)}
+    told = flattened(config) | {key: value for key, value in settings.items() if key not in config_settings(config)}
+    validated = data.evaluation_set
+    frames = [validated.source.frame(index) for index in shown_scans(len(validated), experiment.devices.count)]
+    shown = Shown(frozenset(frames), experiment.label_map, experiment.data_set.sensor)
+    trackers = build_trackers(args.logger, training)
+    return trackers, [Tracking(trackers, training, told | flags, shown)]
 
 
 def _run_settings(

@@ -30,7 +30,7 @@ from utils.metrics import format_table
 from utils.point_counts import SegmentationMetrics
 from utils.results.conditions import Conditions
 from utils.results.run_settings import Settings
-from utils.scan.records import Batch
+from utils.scan.records import Batch, Segmentation
 
 
 class SegmentationTask(pl.LightningModule):
@@ -97,8 +97,6 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_start(self) -> None:
         fill_momentum(self.trainer.optimizers[0])
-        if self.conditions is not None and self.logger is not None:
-            self.logger.experiment.add_text("val/conditions", self.conditions.text)  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self) -> None:
         self.validated = False
@@ -178,14 +176,15 @@ class SegmentationTask(pl.LightningModule):
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Segments the scans of a batch and counts their scores.
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Segmentation]]:
+        """Segments the scans of a batch and counts their scores; returns the results as "segmented", for callbacks.
 
         Outputs that are NaN or infinite lower the score; `GradientGuard` handles their gradients.
         """
         found = segment(self.network, batch) if self._evaluation is None else self._evaluation.segment(batch)
         for segmentation in found:
             self.metrics.update(segmentation.prediction, segmentation.whole.labels, segmentation.whole.inside)
+        return {"segmented": found}
 
     def on_validation_epoch_end(self) -> None:
         scores = self.metrics.scores()
@@ -195,7 +194,7 @@ class SegmentationTask(pl.LightningModule):
         self.log_dict(named)
         if self._plateau is not None:  # before a checkpoint of this validation is written
             self._plateau.step(float(named[self.monitor]))
-        per_class = zip(scores.class_names, map(float, scores.iou), strict=True)  # TensorBoard has it over the epochs
+        per_class = zip(scores.class_names, map(float, scores.iou), strict=True)  # for trackers
         self.log_dict({f"val_iou/{name}": iou for name, iou in per_class if not math.isnan(iou)})
         self.print(format_table(scores, self.best_miou))
         if self.conditions is not None:

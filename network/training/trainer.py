@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import (
     Callback,
     ModelCheckpoint,
 )
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 
 from network.training.best_checkpoints import BestCheckpoints, Patience
 from network.training.callbacks import History, LateWeightAveraging, MovingAverage, ProgressBar
@@ -39,9 +39,10 @@ def build_trainer(
     callbacks: Sequence[Callback] = (),
     resumed: TrainingState | None = None,
     bar: bool = True,
+    loggers: Sequence[Logger] = (),
     **settings: Any,
 ) -> pl.Trainer:
-    """Builds a trainer that runs on `devices`; with `folder` it logs to TensorBoard there.
+    """Builds a trainer that runs on `devices`.
 
     Args:
         devices: the devices and the precision.
@@ -49,6 +50,7 @@ def build_trainer(
         callbacks: callbacks beside the progress bar, see `training_callbacks`.
         resumed: state of the training to resume; its path must also be given to `fit`.
         bar: show a progress bar.
+        loggers: loggers of Lightning.
         settings: further arguments of `pl.Trainer`.
     """
     for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
@@ -75,7 +77,7 @@ def build_trainer(
         use_distributed_sampler=False,  # the data module distributes scans itself, without padding in evaluation
         num_sanity_val_steps=0,
         default_root_dir=folder,  # under SLURM, Lightning resumes from any hpc_ckpt_<n>.ckpt that it finds there
-        logger=False if folder is None else TensorBoardLogger(folder.parent.parent, folder.parent.name, folder.name),
+        logger=list(loggers),
         callbacks=[*([ProgressBar(refresh_rate=1 if watched else 10)] if bar else []), *callbacks],
         enable_progress_bar=bar,
         enable_model_summary=False,

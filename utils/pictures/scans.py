@@ -38,6 +38,7 @@ DPI = 100
 MARGIN, GAP, TITLE, NOTE = 28, 16, 34, 22  # pixels
 STRIP = 64  # pixels, height of a range image before it is enlarged
 TEXT = "#e8eaed"
+_SMALL = 512  # pixels, edge of a view from above that is drawn often
 _MOST_ACROSS = 6  # camera images in a row, so that their captions have room
 _LONGEST_NAME, _LONGEST_CAPTION, _LONGEST_TITLE, _LONGEST_NOTE = 24, 36, 120, 400  # characters
 _WIDEST_LETTER = 11  # pixels, of a note
@@ -184,6 +185,41 @@ def _errors(
         caption = f"Errors (red){whose}: {share:.1f} % of the points are right"
         found.append((caption, paint_errors(truth, prediction)))
     return found
+
+
+@plain_text()
+def draw_errors(
+    xyz: NDArray[np.float32],
+    sensor: Sensor,
+    labels: NDArray[np.integer],
+    prediction: NDArray[np.integer],
+    colors: NDArray[np.uint8],
+    names: Sequence[str],
+    path: str | Path,
+    title: str = "",
+    notes: Sequence[str] = (),
+    size: int = _SMALL,
+) -> None:
+    """Draws ground truth, prediction and errors of a scan from above, small and quickly.
+
+    Args:
+        xyz: (N, 3) metres, in the frame of `sensor`.
+        sensor: the LiDAR that took the scan.
+        labels: (N,) learning ids.
+        prediction: (N,) learning ids.
+        colors: (K, 3) uint8 RGB.
+        names: K class names.
+        path: the PNG to write; its folder is made.
+        title: a line above the picture.
+        notes: smaller lines below the title.
+        size: edge of each of the three views, pixels.
+    """
+    predictions = [("Prediction", prediction)]
+    painted = [("Ground truth", paint(labels, colors)), ("Prediction", paint(prediction, colors))]
+    painted += _errors(labels, predictions, None)
+    row = [(caption, birds_eye_view(xyz, sensor, rgb, size)) for caption, rgb in painted]
+    present = np.union1d(labels, prediction)
+    _save_rows([row], 3 * size + 2 * GAP, title, _legend(present, colors, names), path, notes)
 
 
 @plain_text()

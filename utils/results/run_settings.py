@@ -136,6 +136,19 @@ def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Plai
             yield from _leaves(value, f"{key}.")
 
 
+def flattened(config: Config) -> dict[str, Plain]:
+    """Returns every key of a config with its value, by dotted key."""
+    return dict(_keys(config.model_dump(mode="json"), ""))
+
+
+def _keys(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Plain]]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
 def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) -> list[str]:
     """Compares the settings in a checkpoint with those of the run that resumes from it.
 

@@ -1,0 +1,1 @@
+"""Experiment trackers, each behind the same small interface."""
