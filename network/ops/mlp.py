@@ -33,6 +33,11 @@ class MLP(nn.Sequential):
             input = linear(input, weight, bias, slope)
         return input
 
+    def folded(self) -> list[tuple[Tensor, Tensor, float]]:
+        """Computes weight (C_out, C_in), bias and slope of each linear layer, with the norms beside it folded in."""
+        tensors = _fold(list(self))
+        return list(zip(tensors[::2], tensors[1::2], self._slopes, strict=True))
+
     def train(self, mode: bool = True) -> MLP:
         """Sets training or evaluation mode, as for any module, and drops the folded weights."""
         self._folded.clear()

@@ -182,14 +182,15 @@ class SparseConvNorm(SparseConv3d):
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         sources = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        weight, bias = self._folded.get_or_make(sources, compute_dtype(features), lambda: _fold(self.weight, norm))
+        weight, bias = self._folded.get_or_make(sources, compute_dtype(features), self.folded)
         return weight, bias
 
-
-def _fold(weight: Tensor, norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return weight * scale, norm.bias - norm.running_mean * scale
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Computes weight (kernel volume, C_in, C_out) and bias (C_out,) of convolution and norm together."""
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return self.weight * scale, norm.bias - norm.running_mean * scale
 
 
 class ResidualBlock(nn.Module):
