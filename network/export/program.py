@@ -1,27 +1,173 @@
-"""The model as a program of torch.export: `model.pt2`."""
+"""The model as a program of torch.export, from the points of a scan to the class of each, for Python and C++.
+
+`model.pt2` runs wherever torch is: `torch.export.load("model.pt2").module()`. `model_cpu.pt2` is the same program
+compiled by AOTInductor for CPUs like this one; C++ loads it without Python (examples/cpp).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from network.export import tiled_backend
+from network.export.model_file import DESCRIPTION, MODELS
+from network.export.nearest import nearest
 from network.models.segmentation_network import SegmentationNetwork
+from network.native.library import switched_off
 from utils.errors import UserError
 
+from utils.files import write_bytes
+from utils.scan.records import Batch
 
-def write_program(
-    network: SegmentationNetwork, description: Mapping[str, Any], folder: Path, weights: str
-) -> dict[str, dict[str, Any]]:
-    """Writes `model.pt2` into the folder.
+PROGRAM = MODELS["torch"]
+COMPILED = "model_cpu.pt2"
+_QUICK: dict[str, Any] = {}
+_EXAMPLE_POINTS = 300
+
+
+class LabelProgram(nn.Module):
+    """A module from points to labels: what `network.segmenter.Segmenter` does with a scan that needs no alignment.
+
+    Args:
+        network: in evaluation mode, without gradients, on the CPU; it is copied.
+        low, high: corners of the volume, metres; None: the network takes all points.
+    """
+
+    def __init__(
+        self, network: SegmentationNetwork, low: tuple[float, ...] | None = None, high: tuple[float, ...] | None = None
+    ) -> None:
+        super().__init__()
+        own = copy.deepcopy(network.evaluated()).eval().requires_grad_(False)
+        own.backend = tiled_backend.BACKEND
+        # In a list, its weights are constants of the program, and only those that are used: with the norms folded in.
+        self._network = [own]
+        self._low, self._high = low, high
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels points.
+
+        Args:
+            points: (N, 4) float32: x, y, z (metres, in the frame of the training data) and intensity. A row with a NaN
+                or an infinite coordinate, or at (0, 0, 0), is no return.
+
+        Returns:
+            (N,) uint8 labels, of which 0 are those of no returns: a point outside of the volume takes the label of the
+            nearest point inside, and all are 0 where no point is inside. (N,) float32 confidences, 0..1; 0 where the
+            network has not seen the point.
+        """
+        xyz, zero = points[:, :3], points.new_zeros(())
+        there = xyz.isfinite().all(dim=1) & (xyz != 0).any(dim=1)
+        inside = there
+        if self._low is not None and self._high is not None:
+            low, high = points.new_tensor(self._low), points.new_tensor(self._high)
+            inside = there & (xyz > low).all(dim=1) & (xyz < high).all(dim=1)
+        some = inside.any()
+        # One more point, at the end, which the network sees where it would see none.
+        stand_in = (low + high) / 2 if self._low is not None else points.new_zeros(3)
+        ends = torch.cat([points, torch.cat([stand_in, zero[None]])[None]])
+        seen = torch.cat([inside, ~some[None]]).nonzero()[:, 0]
+        torch._check(seen.shape[0] >= 1)
+        shown = ends.index_select(0, seen)
+        shown = torch.cat([shown[:, :3], shown[:, 3:].nan_to_num(0.0, 0.0, 0.0)], dim=1)
+
+        logits = self._predict(shown)[:, 1:].float()
+        best = logits.argmax(dim=1) + 1
+        sure = logits.softmax(dim=1).amax(dim=1)
+        labels = best.new_zeros(ends.shape[0]).scatter(0, seen, best)
+        confidence = sure.new_zeros(ends.shape[0]).scatter(0, seen, sure)
+        if self._low is not None:
+            outside = (there & ~inside).nonzero()[:, 0]
+            donor = nearest(shown[:, :3], xyz.index_select(0, outside))
+            labels = labels.scatter(0, outside, best.index_select(0, donor))
+        count = points.shape[0]
+        return (labels[:count] * some).to(torch.uint8), confidence[:count] * some
+
+    def _predict(self, points: Tensor) -> Tensor:
+        """Computes the (P, K) logits of a scan."""
+        none = torch.zeros(points.shape[0], dtype=torch.int64, device=points.device)
+        return self._network[0].predict(Batch(points, none, none, none, none, None, (points.shape[0],)))
+
+
+def make_program(network: SegmentationNetwork, volume: Mapping[str, Any] | None) -> torch.export.ExportedProgram:
+    """Exports a network as a program with the arguments and results of `LabelProgram`, for any number of points.
 
     Args:
         network: in evaluation mode, without gradients, on the CPU.
-        description: from `model_file.describe`.
-        folder: where the file goes.
+        volume: its `low` and `high` corners, metres; None: the network takes all points.
+    """
+    corners = () if volume is None else (tuple(volume["low"]), tuple(volume["high"]))
+    example = torch.rand(_EXAMPLE_POINTS, 4, generator=torch.Generator().manual_seed(0))
+    if volume is not None:
+        example[:, :3] *= torch.tensor(corners[1])
+    with torch.no_grad(), switched_off():
+        program = LabelProgram(network, *corners)
+        program(example)  # what layers keep is made by an evaluation
+        shapes = {"points": {0: torch.export.Dim("count", min=0)}}
+        return torch.export.export(program, (example,), dynamic_shapes=shapes, strict=False)
+
+
+def write_program(
+    network: SegmentationNetwork, description: Mapping[str, Any], folder: Path, weights: str, compiled: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Writes `model.pt2` into the folder, and `model_cpu.pt2` if a compiled program is asked for.
+
+    Args:
+        network: in evaluation mode, without gradients, on the CPU.
+        description: from `model_file.describe`; it lies in the file, too, as `model.json`.
+        folder: where the files go.
         weights: how the weights are stored, of `model_file.WEIGHTS`.
+        compiled: whether to compile the program for the CPU, with the C++ compiler of this machine.
 
     Returns:
         Name of each file that was written -> what `model.json` says of it besides its sha256.
+
+    Raises:
+        UserError: the weights cannot be stored that way, or there is no compiler that could be used.
     """
-    raise UserError("--format torch: not there yet; choose onnx")
+    if weights != "fp32":
+        raise UserError(f"--weights {weights}: programs of torch.export hold fp32; leave it out, or choose onnx")
+    program = make_program(network, description["volume"])
+    written = {PROGRAM: {"weights": weights}}
+    content = BytesIO()
+    torch.export.save(program, content, extra_files={DESCRIPTION: json.dumps(description)})
+    write_bytes(folder / PROGRAM, content.getbuffer())
+    if compiled:
+        write_bytes(folder / COMPILED, compile_program(program, description["names"], description["raw_ids"]))
+        written[COMPILED] = {"weights": weights}
+    return written
+
+
+def compile_program(
+    program: torch.export.ExportedProgram, names: Sequence[str], raw_ids: Sequence[int], optimize: bool = True
+) -> bytes:
+    """Compiles a program for CPUs like this one, and returns the content of the file that AOTInductor's loader reads.
+
+    Its metadata hold of each class the raw id ("raw_id 1") and the name ("name 1").
+
+    Args:
+        program: from `make_program`.
+        names, raw_ids: of the K classes.
+        optimize: whether the compiler takes the time to optimise.
+
+    Raises:
+        UserError: there is no compiler that could be used.
+    """
+    metadata = {f"name {number}": name for number, name in enumerate(names)}
+    metadata |= {f"raw_id {number}": str(raw) for number, raw in enumerate(raw_ids)}
+    metadata["classes"] = str(len(names))
+    settings = {"aot_inductor.metadata": metadata, **({} if optimize else _QUICK)}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / COMPILED
+        try:
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
+        except ZeroDivisionError as error:
+            raise UserError(f"--compile: the C++ compiler (CXX) failed: {error}") from error
+        return path.read_bytes()

@@ -104,8 +104,9 @@ def tuples(first: Grouped, others: Sequence[Tensor]) -> Tuples | None:
 
 
 def _fits(points: Grouped) -> bool:
-    on_cpu = points.order.device.type == "cpu" and len(points.order) < 1 << 31
-    return on_cpu and points.order.dtype == points.ends.dtype == torch.int64
+    if points.order.device.type != "cpu" or library() is None:
+        return False
+    return len(points.order) < 1 << 31 and points.order.dtype == points.ends.dtype == torch.int64
 
 
 class _Functions(NamedTuple):

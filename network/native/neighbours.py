@@ -66,7 +66,7 @@ def halving_pairs(keys: Tensor, parent: Tensor) -> PairLists | None:
 
 
 def _fits(keys: Tensor) -> bool:
-    return keys.device.type == "cpu" and len(keys) < 1 << 31
+    return keys.device.type == "cpu" and library() is not None and len(keys) < 1 << 31
 
 
 class _Functions(NamedTuple):

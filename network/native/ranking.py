@@ -31,9 +31,8 @@ class Ranks(NamedTuple):
 
 def rank(lists: Sequence[Tensor]) -> list[Ranks] | None:
     """Ranks lists of int64 numbers, one list per thread at a time; None where PyTorch has to do it."""
-    fit = all(numbers.device.type == "cpu" and len(numbers) < 1 << 31 for numbers in lists)
-    lib = library() if fit else None
-    if lib is None:
+    lib = library() if all(numbers.device.type == "cpu" for numbers in lists) else None
+    if lib is None or any(len(numbers) >= 1 << 31 for numbers in lists):
         return None
     lists = [numbers.contiguous() for numbers in lists]
     # Without knowing how many numbers are distinct: what is not used of a column is cut off, and never touched.

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 
-@cache
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """Returns the numbers as a tensor on the device.
 
@@ -16,5 +15,12 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
     a CUDA graph reads them whenever it is replayed. So there must be few of them: those of a
     network, not of a scan.
     """
+    if torch.compiler.is_exporting():  # tensors then are not real, and not to be kept
+        return torch.tensor(values, dtype=dtype, device=device)
+    return kept_constant(values, device, dtype)
+
+
+@cache
+def kept_constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)

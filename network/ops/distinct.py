@@ -49,7 +49,7 @@ class Ranking:
         if self._ranks is not None:
             return Distinct(self._ranks.values, self.inverse, self.order, self._ranks.ends)
         begins = torch.nonzero_static(self._first, size=size)[:, 0]
-        ends = torch.cat([begins, begins.new_full((1,), len(self.order))])
+        ends = torch.cat([begins, begins.new_full((1,), self.order.shape[0])])
         return Distinct(self._sorted.index_select(0, begins), self.inverse, self.order, ends)
 
 
@@ -86,4 +86,7 @@ def collect(rankings: Iterable[Ranking]) -> list[Distinct]:
     if not rankings:
         return []
     sizes = torch.stack([ranking.size for ranking in rankings]).tolist()
+    if torch.compiler.is_exporting():
+        for size in sizes:
+            torch._check(size >= 1)
     return [ranking.finish(size) for ranking, size in zip(rankings, sizes, strict=True)]

@@ -40,6 +40,8 @@ class Kept(dict[torch.dtype, Made]):
             dtype: the type that is computed in.
             make: makes the tensors, with gradients if there are any.
         """
+        if torch.compiler.is_exporting():  # an evaluation comes before it; the sources have no addresses then
+            return self[dtype].tensors
         # Inference tensors have no version.
         if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in sources):
             return tuple(make())

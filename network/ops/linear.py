@@ -45,8 +45,9 @@ def needs_gradient(*tensors: Tensor | None) -> bool:
 def is_native(features: Tensor, weight: Tensor) -> bool:
     """Returns whether a product of features (R, C_in) with a weight (C_out, C_in) is computed in C++."""
     dtype = compute_dtype(features)
-    pays = dtype == torch.bfloat16 or features.numel() * len(weight) >= LEAST_WORK
-    return features.dim() == 2 and pays and can_compute(features, dtype)
+    if features.dim() != 2 or not can_compute(features, dtype):
+        return False
+    return dtype == torch.bfloat16 or features.numel() * len(weight) >= LEAST_WORK
 
 
 def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None, slope: float = 1.0) -> Tensor:

@@ -73,9 +73,9 @@ class RowSum:
         """Returns the map by which each row takes the row of its group: (V, C) -> (N, C)."""
 
         def transpose() -> RowSum:
-            return RowSum(groups.order, groups.ends, None, len(groups.inverse))
+            return RowSum(groups.order, groups.ends, None, groups.inverse.shape[0])
 
-        return RowSum(groups.inverse, None, None, len(groups), transpose=transpose)
+        return RowSum(groups.inverse, None, None, groups.values.shape[0], transpose=transpose)
 
     @staticmethod
     def gathering(rows: Tensor, num_sources: int, ascending: bool = False) -> RowSum:
@@ -114,7 +114,7 @@ class RowSum:
         if not self.mean:
             return self.weight
         assert self.ends is not None
-        return _shares(self.ends).repeat_interleave(self.ends.diff(), output_size=len(self.source))
+        return _shares(self.ends).repeat_interleave(self.ends.diff(), output_size=self.source.shape[0])
 
     @cached_property
     def bags(self) -> tuple[Tensor, Tensor]:
@@ -151,7 +151,7 @@ def _mean(order: Tensor, ends: Tensor, group: Tensor) -> RowSum:
     def transpose() -> RowSum:
         return RowSum(group, None, None, len(ends) - 1, shares=_shares(ends))
 
-    return RowSum(order, ends, None, len(order), mean=True, transpose=transpose)
+    return RowSum(order, ends, None, order.shape[0], mean=True, transpose=transpose)
 
 
 def _shares(ends: Tensor) -> Tensor:
@@ -188,6 +188,8 @@ class _WeightedSum(torch.autograd.Function):
 
 def _weighted_sum(features: Tensor, row_sum: RowSum) -> Tensor:
     of = row_sum
+    if torch.compiler.is_exporting():  # numbers of rows have no values then
+        return _plain_sum(features, row_sum)
     assert len(features) == of.num_sources  # native code does not look where it reads
     found = native.sum_rows(features, of.source, of.ends, of.weight, of.shares, of.mean)
     return _plain_sum(features, row_sum) if found is None else found
@@ -198,7 +200,7 @@ def _plain_sum(features: Tensor, row_sum: RowSum) -> Tensor:
         if row_sum.shares is not None:
             features = torch.mul(features, row_sum.shares[:, None], out=features.new_empty(features.shape))
         return features.index_select(0, row_sum.source)
-    if len(row_sum.source) == 0:
+    if not torch.compiler.is_exporting() and len(row_sum.source) == 0:
         return features.new_zeros(len(row_sum), features.shape[1])
     # embedding_bag's own mean divides before it rounds on a GPU. On a CPU it rounds first and takes ten times as long,
     # so there a mean is computed as a weighted sum.

@@ -51,7 +51,7 @@ class Level:
     @cached_property
     def mean_of_points(self) -> RowSum:
         """The mean over the finest voxels in each voxel: (V0, C) -> (V, C)."""
-        return RowSum.grouping(self.inverse, len(self))
+        return RowSum.grouping(self.inverse, self.keys.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Pyramid:
         stride, keys = 1 << level, self.levels[level].keys
         finest, inverse = self.levels[0].keys, self.levels[level].inverse
         if (entries := interpolation.trilinear(finest, inverse, level, keys)) is not None:
-            return RowSum(*entries, len(keys))
+            return RowSum(*entries, keys.shape[0])
         batch, *position = unpack(finest)
         base = [torch.div(axis, stride, rounding_mode="floor") for axis in position]
         shares = [(axis - low * stride) / stride for axis, low in zip(position, base, strict=True)]
@@ -98,15 +98,15 @@ class Pyramid:
             wanted = origin + (dy * STEP_Y + dx * STEP_X)
             row = torch.searchsorted(keys, wanted)
             for dz in (0, 1):  # the next voxel in z has the next key, if it exists
-                corner = row.clamp(max=len(keys) - 1)
+                corner = row.clamp(max=keys.shape[0] - 1)
                 there = keys[corner] == wanted + dz
                 corners.append(corner)
                 weights.append(of_z[dz] * of_y[dy] * of_x[dx] * there)
                 row = row + there
         weight = torch.stack(weights, dim=1)
         weight = weight / (weight.sum(dim=1, keepdim=True) + _MISSING)
-        ends = 8 * torch.arange(len(origin) + 1, device=keys.device)
-        return RowSum(torch.stack(corners, dim=1).view(-1), ends, weight.view(-1), len(keys))
+        ends = 8 * torch.arange(origin.shape[0] + 1, device=keys.device)
+        return RowSum(torch.stack(corners, dim=1).view(-1), ends, weight.view(-1), keys.shape[0])
 
 
 def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: SparseBackend) -> Pyramid:
@@ -124,13 +124,13 @@ def build_pyramid(batch: Batch, voxel_size: float, num_levels: int, backend: Spa
         keys.append(halve(keys[-1]))
     finest, *coarser = collect(rank_each(keys))
     first = finest.order[finest.ends[:-1]]
-    rows = torch.arange(len(finest), device=first.device)
+    rows = torch.arange(finest.values.shape[0], device=first.device)
     levels, down = [Level(finest.values, rows, backend)], []
     for voxels in coarser:
         fine = levels[-1]
         of_finest = voxels.inverse[first]
-        parent = of_finest.new_empty(len(fine)).scatter_(0, fine.inverse, of_finest)
-        down.append(backend.halving_map(fine.keys, parent, len(voxels)))
+        parent = of_finest.new_empty(fine.keys.shape[0]).scatter_(0, fine.inverse, of_finest)
+        down.append(backend.halving_map(fine.keys, parent, voxels.values.shape[0]))
         levels.append(Level(voxels.values, of_finest, backend))
     return Pyramid(batch.points[first], first, finest.inverse, tuple(levels), tuple(down))
 
@@ -151,9 +151,21 @@ def _cells(batch: Batch, voxel_size: float) -> Tensor:
 
 def _middle_of_scans(cell: Tensor, lengths: Sequence[int]) -> Tensor:
     """Computes the (B, 3) int64 median cell of each scan, from a sample of points that is spread over the scan."""
+    if torch.compiler.is_exporting():  # one scan, of a number of points that has no value
+        return _middle(cell)[None]
     middle = cell.new_zeros(len(lengths), 3)
     for row, of_scan in zip(middle, cell.split(list(lengths)), strict=True):
         if len(of_scan):
-            ordered = of_scan[:: -(-len(of_scan) // _SAMPLE)].sort(dim=0).values
-            row.copy_(ordered[len(ordered) // 2])
+            row.copy_(_middle(of_scan))
     return middle
+
+
+def _middle(cell: Tensor) -> Tensor:
+    """Computes the (3,) median of the cells (n, 3) of a scan; n is 1 or more."""
+    count = cell.shape[0]
+    step = -(-count // _SAMPLE)
+    # Of fixed size, for exports: what is beyond the end of the scan comes last.
+    rows = torch.arange(_SAMPLE, device=cell.device) * step
+    some = cell.index_select(0, rows.clamp(max=count - 1))
+    some = some.masked_fill((rows >= count)[:, None], torch.iinfo(torch.int64).max).sort(dim=0).values
+    return some.index_select(0, (rows < count).sum()[None] // 2)[0]

@@ -46,6 +46,11 @@ class VoxelSet:
         return len(self.points)
 
     @property
+    def count(self) -> int:
+        """The number of voxels V; in an export a symbol, which `len` cannot return."""
+        return self.keys.shape[0]
+
+    @property
     def keys(self) -> Tensor:
         """The keys of the voxels, (V,) int64."""
         return self.points.values
@@ -130,7 +135,7 @@ class Voxels:
         """The maps, one per scale, by which every tuple takes the row of its voxel: (V_s, C) -> (U, C)."""
         columns = dict(zip(self.scales, self.signature.T.contiguous(), strict=True))  # equal scales share one entry
         first = list(columns)[:2][-1]  # the tuples are sorted by its rows, see `_rank_tuples`
-        picks = {at: RowSum.gathering(rows, len(at), ascending=at is first) for at, rows in columns.items()}
+        picks = {at: RowSum.gathering(rows, at.count, ascending=at is first) for at, rows in columns.items()}
         return tuple(picks[at] for at in self.scales)
 
 
@@ -237,8 +242,8 @@ def _mean_between(coarse: VoxelSet, fine: VoxelSet, pairs: Distinct) -> RowSum:
     """Returns the mean that leads from fine to coarse voxels, weighted by the points that they share."""
     target = pairs.values >> _ROW_BITS
     source = pairs.values & ((1 << _ROW_BITS) - 1)
-    ends = torch.searchsorted(target, torch.arange(len(coarse) + 1, device=target.device))
-    return RowSum(source, ends, pairs.ends.diff() / coarse.counts.index_select(0, target).float(), len(fine))
+    ends = torch.searchsorted(target, torch.arange(coarse.count + 1, device=target.device))
+    return RowSum(source, ends, pairs.ends.diff() / coarse.counts.index_select(0, target).float(), fine.count)
 
 
 def _pool(groups: Distinct) -> Pool:
@@ -254,11 +259,12 @@ def _rank_tuples(scales: Sequence[VoxelSet], pairs: dict[tuple[VoxelSet, VoxelSe
     if len(scales) == 1:
         return Ranking(scales[0].inverse)
     ranking = pairs[scales[1], scales[0]]
-    number, size = ranking.inverse, len(ranking.order)
+    number, size = ranking.inverse, ranking.order.shape[0]
     for voxels in scales[2:]:
-        if size * len(voxels) >= 1 << 63:  # does not fit into an int64: rank what there is first
-            number, size = Ranking(number).inverse, len(number)
-        number, size = number * len(voxels) + voxels.inverse, size * len(voxels)
+        # What does not fit into an int64 is ranked first; in an export, where sizes have no values, always.
+        if torch.compiler.is_exporting() or size * voxels.count >= 1 << 63:
+            number, size = Ranking(number).inverse, number.shape[0]
+        number, size = number * voxels.count + voxels.inverse, size * voxels.count
     return Ranking(number)
 
 

@@ -33,7 +33,7 @@ from network.models.distillation import MSFSKD
 from network.models.losses import SegmentationLoss
 from network.models.network_3d import Network3D
 from network.ops import together
-from network.ops.constant import constant
+from network.ops.constant import kept_constant
 from network.sparse import triton_backend, triton_geometry, triton_kernels
 from network.teachers.resnet34 import ImageBranch
 from network.voxels.joint import Plan, voxelize_jointly
@@ -98,7 +98,7 @@ def on_gpu(dtype: torch.dtype | None = None) -> Iterator[None]:
         _Autocast() if dtype is not None else nullcontext(),
     ):
         yield
-    constant.cache_clear()
+    kept_constant.cache_clear()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.ops import together
-from network.ops.constant import constant
+from network.ops.constant import kept_constant
 from network.ops.distinct import Distinct, Ranking
 from network.ops.together import Reading
 from network.sparse.layers import SparseBackend, finish
@@ -95,7 +95,7 @@ def asked(monkeypatch) -> Iterator[list[int]]:
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
     with torch.device("meta"):
         yield asked
-    constant.cache_clear()
+    kept_constant.cache_clear()
 
 
 def fake_batch(views: int = 0, columns: int = 4) -> Batch:
