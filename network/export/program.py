@@ -31,6 +31,7 @@ PROGRAM = MODELS["torch"]
 COMPILED = "model_cpu.pt2"
 _QUICK: dict[str, Any] = {}
 _EXAMPLE_POINTS = 300
+_MOST_POINTS = 1 << 27  # numbers of pairs then fit into an int64
 
 
 class LabelProgram(nn.Module):
@@ -110,7 +111,7 @@ def make_program(network: SegmentationNetwork, volume: Mapping[str, Any] | None)
     with torch.no_grad(), switched_off():
         program = LabelProgram(network, *corners)
         program(example)  # what layers keep is made by an evaluation
-        shapes = {"points": {0: torch.export.Dim("count", min=0)}}
+        shapes = {"points": {0: torch.export.Dim("count", min=0, max=_MOST_POINTS)}}
         return torch.export.export(program, (example,), dynamic_shapes=shapes, strict=False)
 
 

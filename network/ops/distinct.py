@@ -89,4 +89,5 @@ def collect(rankings: Iterable[Ranking]) -> list[Distinct]:
     if torch.compiler.is_exporting():
         for size in sizes:
             torch._check(size >= 1)
+            torch._check(size < 1 << 31)
     return [ranking.finish(size) for ranking, size in zip(rankings, sizes, strict=True)]
