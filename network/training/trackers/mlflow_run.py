@@ -21,6 +21,7 @@ from utils.results.run_settings import Plain
 from utils.text import shortened
 
 _STATES: Mapping[Ending, str] = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _LONGEST = 250  # characters of a value that every version takes
 
 
@@ -39,12 +40,16 @@ class MLflowRun:
             logging.getLogger(library).setLevel(logging.WARNING if library == "alembic" else logging.ERROR)
         address = mlflow_address()
         own = "MLFLOW_TRACKING_URI" not in os.environ
+        if hasty := _RETRIES not in os.environ:
+            os.environ[_RETRIES] = "2"  # later it may try longer, as nobody waits
         lock = Lock(LOGS / ".mlflow.lock")  # two trainings would both make the tables
         lock.acquire()
         try:
             self._open(training, address, (LOGS / "mlflow").resolve().as_uri() if own else None)
         finally:
             lock.release()
+            if hasty:
+                del os.environ[_RETRIES]
         keep_run(training.folder, "mlflow", self._id)
         self._there = self._numbers_from(training.steps)
         self.where = f"run {self._id} in {_shown(address)}"

@@ -100,7 +100,7 @@ class Tracker(Logger):
         self._open = False
         if self._in_thread:
             self._jobs.put(None)
-            if not self._ended.wait(CLOSING[ending]):
+            if not self._lost and not self._ended.wait(CLOSING[ending]):
                 self._lose(f"no answer for {CLOSING[ending]:g} s at the end")
 
     def _do(self, job: Job) -> None:
@@ -133,7 +133,7 @@ class Tracker(Logger):
             job(self._run)
         except (Exception, SystemExit) as error:
             if not quiet:
-                self._lose(_reason(error))
+                self._lose(one_line(error) if isinstance(error, UserError) else first_line(error))
 
     def _lose(self, reason: str) -> None:
         """Says once that the training goes on without this tracker."""
@@ -151,8 +151,7 @@ def _ending(status: str) -> Ending:
     return "killed" if killed else "failed"
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, UserError):
-        return one_line(error)
+def first_line(error: BaseException) -> str:
+    """Returns what kind of error it is, and the first line of its text."""
     lines = str(error).strip().splitlines() or [""]
     return shortened(f"{type(error).__name__} {lines[0]}".strip(), 200)

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from network.training.trackers.run import Ending, Training
 from network.training.trackers.run_ids import keep_run, known_run
-from network.training.trackers.tracker import CLOSING, OPENING
+from network.training.trackers.tracker import CLOSING, OPENING, first_line
 from utils.results.run_settings import Plain
 
 _EXIT_CODES: Mapping[Ending, int] = {"finished": 0, "failed": 1, "killed": 255}  # the last as W&B does after Ctrl-C
@@ -29,6 +29,7 @@ class WandbRun:
 
     def __init__(self, training: Training) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
         import wandb  # here: it is optional
 
         folder = training.folder
@@ -47,8 +48,16 @@ class WandbRun:
             settings=settings,
         )
         self._logger._wandb_init.pop("anonymous")  # W&B warns of it, whatever its value
-        self._run: Any = self._logger.experiment
-        self.where = f"offline; wandb sync {folder}/wandb/offline-run-*-{name}" if self._run.offline else self._run.url
+        unreachable = ""
+        try:
+            self._run: Any = self._logger.experiment
+        except (wandb.errors.CommError, TimeoutError) as error:
+            unreachable = f"{first_line(error)}; "
+            self._logger._wandb_init["mode"] = "offline"
+            wandb.teardown(exit_code=1)  # or the name of the run would still be in use
+            self._run = self._logger.experiment
+        offline = f"{unreachable}offline; to upload it: wandb sync {folder}/wandb/offline-run-*-{name}"
+        self.where = offline if self._run.offline else self._run.url
 
     def settings(self, values: Mapping[str, Plain], step: int) -> None:
         """Takes the settings as the run's config."""
