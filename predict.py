@@ -35,7 +35,6 @@ from utils.command.past_flags import add_past_flags, check_past_flags
 from utils.command.process import run_program
 from utils.command.terminal import say_error
 from utils.errors import UserError
-from utils.files import sha256_of
 from utils.results.point_files import FORMATS
 from utils.results.prediction_records import PredictionRecords, Results, suffixes
 
@@ -163,7 +162,7 @@ def _drives(args: argparse.Namespace, tested: Tested, scans: Sequence[InputScan]
 def _settings(args: argparse.Namespace, tested: Tested) -> dict[str, Any]:
     """Lists what decides the labels of a scan, for a run that goes on with an earlier one."""
     return {
-        "checkpoint": sha256_of(tested.path),
+        "checkpoint": tested.sha256,
         "config": f"{args.config or ''} {' '.join(args.set)}".strip(),
         "num_vote": args.num_vote,
         "seed": args.seed if args.num_vote > 1 else 0,

@@ -44,7 +44,12 @@ def build_parser() -> Parser:
     add("--convention", choices=CONVENTIONS, default="official", help="convention of the mIoU in the report")
     add("--baseline", metavar="NAME", help="reference: a published row, a summary.csv of this program, or `none`")
     add("--save_prediction", action="store_true", help="keep the predicted label files")
-    add("--output", metavar="FOLDER", help="parent folder of robust_test_<date>; default: beside the checkpoint")
+    add(
+        "--output",
+        metavar="FOLDER",
+        help="parent folder of robust_test_<date>; default: beside the checkpoint, "
+        "or logs/<dataset>/<log_dir> if that is published or fetched",
+    )
     add("--restart", action="store_true", help="start in a new folder, even if an earlier run could be continued")
     return parser
 

@@ -23,6 +23,7 @@ from utils.command.devices import is_first_process, say_first
 from utils.corruptions import Subset
 from utils.errors import UserError
 from utils.paths import expand_home
+from utils.results.published import is_shared
 from utils.robustness.conditions import Conditions
 from utils.robustness.output import SubsetOutput
 from utils.robustness.report import RobustReport
@@ -41,7 +42,8 @@ def test_subsets(
     """Tests the subsets that are not finished, in a new run or in one that can be continued."""
     torch.manual_seed(args.seed)
     scans = {subset: experiment.evaluated(source) for subset, source in sources.items()}
-    parent = expand_home(args.output) if args.output else tested.path.parent
+    beside = experiment.root if is_shared(args.checkpoint, tested.path) else tested.path.parent
+    parent = expand_home(args.output) if args.output else beside
     settings = conditions.settings(corrupted.family, experiment.config, args.save_prediction)
     run = None if args.restart else find_run(parent, settings, corrupted.family)
     if run is not None and not run.lacking(scans):

@@ -35,7 +35,8 @@ def test(args: argparse.Namespace, experiment: Experiment, tested: Tested, sourc
     scans = f"{len(data.evaluation_set)} scans of the {split} split{with_past(config)}"
     say_first(f"testing {checkpoint} on {scans}, {args.num_vote} vote(s) each")
     number = len(data.evaluation_set)
-    conditions = Conditions(split, number, args.num_vote, str(checkpoint), tested.trained_on(experiment.label_map))
+    trained_on, digest = tested.trained_on(experiment.label_map), tested.sha256
+    conditions = Conditions(split, number, args.num_vote, str(checkpoint), trained_on, checkpoint_sha256=digest)
     key = config.dataset_params.past_key
     past = {key: config.dataset_params.past} if config.model_params.input_dims > 4 else {}
     evaluated = experiment.request("test" if args.submit_to_server else "valid")

@@ -36,7 +36,7 @@ WALLS = {
     "fsspec": ["utils/locations.py"],
     "transformers": ["network/teachers/foundation_weights.py"],
     "huggingface_hub": ["network/teachers/hub.py"],
-    "safetensors": ["network/teachers/foundation_weights.py"],
+    "safetensors": ["network/teachers/foundation_weights.py", "network/weights/published_folder.py"],
     "torchvision": [],  # not among the dependencies
     "torch_scatter": [],
     "torchsparse": [],

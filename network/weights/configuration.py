@@ -15,6 +15,7 @@ from utils.config.loading import check_config, load_config
 from utils.config.model import VoxelModelParams
 from utils.config.schema import Config
 from utils.errors import UserError
+from utils.files import sha256_of
 from utils.labels import LabelMap
 from utils.paths import resolve_path
 from utils.results.conditions import TrainedOn
@@ -83,6 +84,11 @@ class Tested:
         if len(label_map.names) != classes:
             raise UserError(f"{key} has {len(label_map.names)} classes, but model_params.num_classes is {classes}")
         return label_map
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the file, in hexadecimal digits."""
+        return sha256_of(self.path)
 
     def trained_on(self, label_map: LabelMap) -> TrainedOn | None:
         """Returns what the checkpoint says that it was trained on; None: it does not say.

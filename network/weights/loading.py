@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from network.models.segmentation_network import SegmentationNetwork
 from network.weights.entries import is_number
 from network.weights.pickled import OddTensor, shown
+from network.weights.published_folder import IMAGES, OURS
 from network.weights.reading import config_beside
 from network.weights.released import is_released, translate
 from utils.errors import UserError
@@ -112,7 +113,13 @@ def _is_baseline(names: Iterable[str]) -> bool:
 
 
 def has_image_branch(content: Mapping[str, Any], path: str | Path) -> bool:
-    """Returns whether the network of a checkpoint was trained with camera images."""
+    """Returns whether the network of a checkpoint was trained with camera images.
+
+    A published one has the 3D network alone, and says so.
+    """
+    ours = content.get(OURS)
+    if isinstance(ours, Mapping) and ours.get(IMAGES) is True:
+        return True
     return any(name.startswith("image_branch.") for name in canonical_state(content, path))
 
 

@@ -1,5 +1,8 @@
 """Reading of checkpoint files, our own and published ones, as untrusted input.
 
+A checkpoint is a file of `torch.save`, a file of safetensors (`network/weights/published_folder.py`), or a published
+folder with such a file.
+
 `torch.save` has two formats: a zip archive with a pickle and one record per storage, and, before torch 1.6, several
 pickles followed by the storages. Sizes are compared with the size of the file before memory is allocated, records with
 their checksums, and pickles are read without running them (`network/weights/pickled.py`).
@@ -17,8 +20,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from network.weights.pickled import MAX_PICKLE, Damaged, Name, Refused, Tensors, read_pickle, shown
+from network.weights.published_copies import refuse_changed_copies
+from network.weights.published_folder import is_safetensors, read_safetensors
 from utils.errors import UserError
 from utils.files import require_regular
+from utils.results.published import model_file
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_FILE = 8 << 30  # bytes
@@ -78,22 +84,32 @@ def read_outline(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: as `read_checkpoint`, apart from what is wrong with the values of tensors.
     """
-    return _content(path, lambda _: _Outline())
+    return _checked(path, lambda _: _Outline())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads the content of a checkpoint file, on the CPU, without running any code in it.
+
+    Args:
+        path: the file, or a published folder.
 
     Returns:
         The content by key: plain values, tensors, and records of `network.weights.pickled` in place of other objects.
 
     Raises:
         UserError: the file does not exist, cannot be read, is no checkpoint, is damaged, or holds more than weights and
-            settings.
+            settings; or the folder has none, or copies of its description that were changed.
     """
     from network.weights.tensor_values import TensorValues  # here: an outline is read without torch
 
-    return _content(path, TensorValues)
+    return _checked(path, TensorValues)
+
+
+def _checked(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, Any]:
+    path = model_file(Path(path)) if Path(path).is_dir() else Path(path)
+    content = _content(path, values_of)
+    refuse_changed_copies(content, path)
+    return content
 
 
 def _content(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, Any]:
@@ -101,7 +117,7 @@ def _content(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, 
     try:
         require_regular(path)
         with Path(path).open("rb") as file:
-            content = _read(file, values_of)
+            content = _read(path, file, values_of)
     except Refused as name:
         raise UserError(
             f"{path}: refused, it holds more than weights and settings ({shown(name)}), which could run code; "
@@ -123,13 +139,15 @@ def _content(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, 
     return content
 
 
-def _read(file: BinaryIO, values_of: Callable[[int], Values]) -> Any:
+def _read(path: str | Path, file: BinaryIO, values_of: Callable[[int], Values]) -> Any:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     if size > _MAX_FILE:
         raise Damaged(f"it has {size >> 30} GiB")
-    is_zip = file.read(2) == b"PK"
-    return _read_zip(file, size, values_of(size)) if is_zip else _read_legacy(file, values_of(size))
+    head, values = file.read(9), values_of(size)
+    if is_safetensors(head):
+        return read_safetensors(path, file, None if values.wanted else Skipped)
+    return _read_zip(file, size, values) if head.startswith(b"PK") else _read_legacy(file, values)
 
 
 def _storage_id(persistent_id: Any) -> tuple[str, str, int]:

@@ -85,20 +85,24 @@ def check_config(
     return config
 
 
-def save_config(config: Config, path: str | Path) -> None:
-    """Writes the configuration, defaults included, as YAML that `load_config` reads back to an equal one.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+def config_text(config: Config) -> str:
+    """Makes YAML of a configuration, defaults included, that `load_config` reads back to an equal one."""
     content = config.model_dump(mode="json")
     training = content["train_params"].items()  # without the keys that its architecture does not look at
     content["train_params"] = {key: value for key, value in training if spellings(f"train_params.{key}", content)}
     data = content["dataset_params"].items()
     content["dataset_params"] = dict(sorted(data, key=lambda item: isinstance(item[1], dict)))  # the loaders last
-    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Writes the configuration as `config_text` makes it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     try:
-        write_text(path, text)
+        write_text(path, config_text(config))
     except OSError as error:
         raise _error(path, f"cannot write the configuration ({error.strerror}); choose another folder") from error
 

@@ -67,6 +67,7 @@ class Conditions:
         checkpoint: the file of the weights; or which weights these are, in a training.
         trained_on: what they were trained on; None: not known, as of published checkpoints.
         subset: of corrupted scans, its name; "": the scans are as measured.
+        checkpoint_sha256: of the file of the weights, in hexadecimal digits; "": not known.
     """
 
     split: str
@@ -75,6 +76,7 @@ class Conditions:
     checkpoint: str
     trained_on: TrainedOn | None
     subset: str = ""
+    checkpoint_sha256: str = ""
 
     @property
     def one_view(self) -> Conditions:
@@ -113,6 +115,7 @@ class Conditions:
             _typed(record["checkpoint"], str),
             None if known is None else TrainedOn(known, fraction, _typed(record.get("began_with", ""), str)),
             _typed(record.get("subset", ""), str),
+            _typed(record.get("checkpoint_sha256", ""), str),
         )
 
     def record(self) -> dict[str, str | int | float | bool | None]:
@@ -123,6 +126,7 @@ class Conditions:
             "scans": self.scans,
             "views": self.views,
             "checkpoint": self.checkpoint,
+            **({"checkpoint_sha256": self.checkpoint_sha256} if self.checkpoint_sha256 else {}),
             "trained_on_split": known.get("evaluated"),
             "label_fraction": known.get("fraction"),
             **({"began_with": known["began"]} if known.get("began") else {}),

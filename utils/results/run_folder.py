@@ -13,6 +13,7 @@ from utils.errors import UserError
 from utils.locks import Lock, stamp
 from utils.names import is_folder_name
 from utils.paths import expand_home
+from utils.results.published import model_file
 from utils.text import printable
 
 LAST = "last"
@@ -32,15 +33,21 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
     """Finds the checkpoint that --checkpoint names.
 
     Args:
-        name: a path, or `last` or `best` for the newest run below `root` that has such a checkpoint.
+        name: a path of a file or of a published folder, or `last` or `best` for the newest run below `root` that has
+            such a checkpoint.
         root: logs/<dataset>/<log_dir>.
         note: called with a line for the user about each checkpoint that is skipped.
+
+    Returns:
+        The file of the weights.
 
     Raises:
         UserError: there is none, or `last` is damaged; the message then names another checkpoint, if there is one.
     """
     if name not in (LAST, "best"):
         path = expand_home(name)
+        if path.is_dir():
+            return model_file(path)
         if not path.is_file():
             raise UserError(f"{name}: no such checkpoint; --checkpoint takes a path, or `last` or `best` of --log_dir")
         return path
