@@ -35,7 +35,7 @@ WALLS = {
     "rosbags": ["dataloader/formats/bag_reader.py"],
     "fsspec": ["utils/locations.py"],
     "transformers": ["network/teachers/foundation_weights.py"],
-    "huggingface_hub": ["network/teachers/hub.py"],
+    "huggingface_hub": ["network/teachers/hub.py", "utils/fetching/hub.py"],
     "safetensors": ["network/teachers/foundation_weights.py", "network/weights/published_folder.py"],
     "torchvision": [],  # not among the dependencies
     "torch_scatter": [],

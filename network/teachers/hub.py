@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from logging import CRITICAL
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.command.devices import say_first
 from utils.errors import UserError
-from utils.text import shortened
-
-_PATIENCE = 5.0  # seconds for the hub to answer
+from utils.fetching.hub import PATIENCE, quiet, reason_of
 
 
 def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[Path]:
@@ -37,7 +33,7 @@ def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[P
     except Exception as error:  # of the network, the hub or the disk: which ones, depends on the library's version
         login = f"accept the licence on {constants.ENDPOINT}/{repository}, `hf auth login`, and " if gated else ""
         raise UserError(
-            f"{key}: {repository} is not in {cache} and could not be downloaded ({_reason(error)}); where there is a "
+            f"{key}: {repository} is not in {cache} and could not be downloaded ({reason_of(error)}); where there is a "
             f"network, {login}run `hf download {repository} {' '.join(files)}` and copy the folder "
             f"models--{repository.replace('/', '--')} of its cache into {cache}, or let HF_HOME name a folder whose "
             "hub/ has it"
@@ -60,38 +56,9 @@ def _downloaded(repository: str, files: Sequence[str]) -> list[Path]:
     """Downloads the files into the hub's cache."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    with _quiet():
+    with quiet():
         if not constants.HF_HUB_OFFLINE:
             # A download tries again and again for half a minute; whether the hub answers is seen at once.
-            get_hf_file_metadata(hf_hub_url(repository, files[0]), timeout=_PATIENCE)
+            get_hf_file_metadata(hf_hub_url(repository, files[0]), timeout=PATIENCE)
             say_first(f"downloading {' and '.join(files)} of {repository} into {constants.HF_HUB_CACHE}")
         return [Path(hf_hub_download(repository, file, cache_dir=constants.HF_HUB_CACHE)) for file in files]
-
-
-def _reason(error: Exception) -> str:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    if isinstance(error, GatedRepoError):
-        return "the hub wants a login and an accepted licence"
-    if isinstance(error, HfHubHTTPError):
-        return f"the hub answers with {error.response.status_code}"
-    if isinstance(error, LocalEntryNotFoundError):
-        return "the hub cannot be reached"
-    said = " ".join((getattr(error, "strerror", None) or str(error)).split())
-    return shortened(said or type(error).__name__, 80)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the hub's library from writing of every attempt; what went wrong is said in one line afterwards."""
-    from huggingface_hub.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity(CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

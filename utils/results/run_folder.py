@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.fetching.references import TAKEN, is_reference
 from utils.locks import Lock, stamp
 from utils.names import is_folder_name
 from utils.paths import expand_home
+from utils.results.fetching import fetch
 from utils.results.published import model_file
 from utils.text import printable
 
@@ -33,24 +35,21 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
     """Finds the checkpoint that --checkpoint names.
 
     Args:
-        name: a path of a file or of a published folder, or `last` or `best` for the newest run below `root` that has
-            such a checkpoint.
+        name: a path of a file or of a published folder, a reference to the network (see
+            `utils.results.fetching.fetch`), or `last` or `best` for the newest run below `root` that has such a
+            checkpoint.
         root: logs/<dataset>/<log_dir>.
-        note: called with a line for the user about each checkpoint that is skipped.
+        note: called at once with each line for the user, about a checkpoint that is skipped or fetched.
 
     Returns:
         The file of the weights.
 
     Raises:
-        UserError: there is none, or `last` is damaged; the message then names another checkpoint, if there is one.
+        UserError: there is none, or it cannot be fetched, or `last` is damaged; the message then names another
+            checkpoint, if there is one.
     """
     if name not in (LAST, "best"):
-        path = expand_home(name)
-        if path.is_dir():
-            return model_file(path)
-        if not path.is_file():
-            raise UserError(f"{name}: no such checkpoint; --checkpoint takes a path, or `last` or `best` of --log_dir")
-        return path
+        return checkpoint_at(name, note)
     for folder in reversed(_versions(root)):
         found = _in_folder(folder, name)
         whole = [path for path in found if _is_whole(path)]
@@ -62,6 +61,28 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
         if whole:
             return whole[-1] if name == LAST else _best(whole)
     raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")
+
+
+def checkpoint_at(name: str, note: Callable[[str], object] = print) -> Path:
+    """Finds a checkpoint by its path, or on the network.
+
+    Args:
+        name: a path of a file or of a published folder, or a reference to the network (see
+            `utils.results.fetching.fetch`).
+        note: called at once with each line for the user about what is fetched.
+
+    Returns:
+        The file of the weights.
+
+    Raises:
+        UserError: there is none, or it cannot be fetched.
+    """
+    path = fetch(name, note) if is_reference(name) else expand_home(name)
+    if path.is_dir():
+        return model_file(path)
+    if not path.is_file():
+        raise UserError(f"{name}: no such checkpoint; {TAKEN}")
+    return path
 
 
 def root_with(name: str, log_dir: str) -> Path:

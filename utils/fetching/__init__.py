@@ -1,0 +1,1 @@
+"""Checkpoints that lie on the network: from a cache on this machine, else downloaded into it and checked."""
