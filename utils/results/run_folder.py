@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.fetching.references import TAKEN, is_reference
+from utils.fetching.references import TAKEN, Note, is_reference
 from utils.locks import Lock, stamp
 from utils.names import is_folder_name
 from utils.paths import expand_home
@@ -31,7 +31,7 @@ def _versions(root: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.removeprefix("version_")))
 
 
-def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print) -> Path:
+def find_checkpoint(name: str, root: Path, note: Note = print) -> Path:
     """Finds the checkpoint that --checkpoint names.
 
     Args:
@@ -63,7 +63,7 @@ def find_checkpoint(name: str, root: Path, note: Callable[[str], object] = print
     raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")
 
 
-def checkpoint_at(name: str, note: Callable[[str], object] = print) -> Path:
+def checkpoint_at(name: str, note: Note = print) -> Path:
     """Finds a checkpoint by its path, or on the network.
 
     Args:
