@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is imported, as `utils.command.start.begin` has it
 
 import main as program
+from tests.support import warm
 from tests.support.demo import TINY, TINY_NUSCENES
 from tools.demo_world import nuscenes, semantickitti
 from utils.command.process import run_program
@@ -49,6 +50,13 @@ def run_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
         return run_program(lambda: program.main(small_command(*arguments, settings=settings)))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[warm.Server]:
+    """Programs in processes of their own, started without their imports."""
+    with warm.serving() as server:
+        yield server
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

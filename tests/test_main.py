@@ -184,15 +184,12 @@ def environment() -> dict[str, str]:
     }
 
 
+MAIN = ROOT / "main.py"
+
+
 def two_processes(command: list[str]) -> list[str]:
     place = command.index("--cpu")
-    return [sys.executable, str(ROOT / "main.py"), *command[:place], "--cpu", "2", *command[place + 1 :]]
-
-
-def in_two_processes(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        two_processes(command), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
-    )
+    return [*command[:place], "--cpu", "2", *command[place + 1 :]]
 
 
 def own_tree(folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -202,19 +199,23 @@ def own_tree(folder: Path) -> tuple[Path, tuple[str, ...]]:
     return data, tuple(f"dataset_params.{loader}_data_loader.data_path={data}" for loader in ("train", "val"))
 
 
-def test_two_processes_train_and_test_as_one(run_main, tmp_path) -> None:
-    """Three scans for two processes, so one has less to do; the results are those of one process."""
+def test_two_processes_train_and_test_as_one(run_main, programs, tmp_path) -> None:
+    """Three scans for two processes, so one has less to do; the results are those of one process.
+
+    The program starts the second process of the training; those of the test are started as torchrun does.
+    """
     data, settings = own_tree(tmp_path)
     for file in [file for sequence in ("00", "08") for file in (data / sequence).glob("*/000000.*")]:
         shutil.copy(file, file.with_name("000002" + file.suffix))
-    done = in_two_processes(small_command(settings=settings))
+    done = programs.run(MAIN, *two_processes(small_command(settings=settings)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(read_history(RUN)) == 2
     assert load(RUN / "last.ckpt")["global_step"] == 4  # three scans are two steps of two processes
 
     arguments = ("--test", "--num_vote", "2", "--save_prediction", "--checkpoint", str(RUN / "last.ckpt"))
-    done = in_two_processes(small_command(*arguments, "--log_dir", "two", settings=settings))
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = two_processes(small_command(*arguments, "--log_dir", "two", settings=settings))
+    for done in programs.run_as_torchrun(MAIN, *command):
+        assert done.returncode == 0, done.stderr[-3000:]
     assert run_main(*arguments, "--log_dir", "one", settings=settings) == 0
     scores = []
     for name in ("one", "two"):
@@ -235,38 +236,32 @@ def test_a_bad_file_stops_all_processes_with_its_line(tmp_path) -> None:
     data, settings = own_tree(tmp_path)
     bad = data / "00/labels/000001.label"
     bad.write_bytes(bad.read_bytes()[:-4])
-    done = in_two_processes(small_command("--baseline_only", settings=settings), tmp_path)
+    command = [sys.executable, str(MAIN), *two_processes(small_command("--baseline_only", settings=settings))]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert any(line.startswith("error: ") and str(bad) in line for line in done.stderr.splitlines())
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
-def test_sigterm_ends_all_processes(tmp_path) -> None:
+def test_sigterm_ends_all_processes(programs, tmp_path, monkeypatch) -> None:
     """Also those that wait for each other inside of torch, and the loader process of each."""
+    monkeypatch.chdir(tmp_path)
     settings = ("train_params.max_num_epochs=1000", "dataset_params.train_data_loader.num_workers=1")
-    command = two_processes(small_command("--baseline_only", settings=settings))
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    process = programs.start(MAIN, *two_processes(small_command("--baseline_only", settings=settings)))
     try:
-        assert until(lambda: (tmp_path / RUN / HISTORY).exists() or process.poll() is not None, seconds=100)
+        assert until(lambda: (tmp_path / RUN / HISTORY).exists() or process.has_ended(), seconds=100)
         assert len(session(process.pid)) >= 4  # Python 3.14 has helpers of its own beside them
-        process.terminate()
-        errors = process.communicate(timeout=30)[1].decode()
+        os.kill(process.pid, signal.SIGTERM)
+        done = process.wait(seconds=30)
         assert until(lambda: not session(process.pid))
     finally:
         for pid in session(process.pid):
             os.kill(pid, signal.SIGKILL)
-    assert process.returncode == 143
+    assert done.returncode == 143
     # Not always the last line: the helpers of Python 3.14 warn of semaphores that they clean up.
-    assert "interrupted; --checkpoint last continues after the last finished epoch" in errors.splitlines()
-    assert "Traceback" not in errors
+    assert "interrupted; --checkpoint last continues after the last finished epoch" in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
 
 
 def session(leader: int) -> list[int]:
@@ -275,7 +270,8 @@ def session(leader: int) -> list[int]:
     return [pid for pid in pids if is_alive(pid) and Path(f"/proc/{pid}/stat").read_text().split()[5] == str(leader)]
 
 
-def test_interrupted_by_ctrl_c(tmp_path) -> None:
+def test_interrupted_by_ctrl_c(programs, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     script = KILLED_IN_THE_THIRD_EPOCH.replace("SIGKILL", "SIGINT").replace(
         "main.main(sys.argv[1:])",
         "from utils.command.process import run_program\n"
@@ -283,10 +279,9 @@ def test_interrupted_by_ctrl_c(tmp_path) -> None:
     )
     # A shell starts its background jobs with SIGINT ignored, and children inherit that.
     script = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"
+    Path("script.py").write_text(script)
     command = small_command("--baseline_only", settings=("train_params.max_num_epochs=4",))
-    done = subprocess.run(
-        [sys.executable, "-c", script, *command], cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
+    done = programs.run(Path("script.py"), *command)
     assert done.returncode == 130
     assert "--checkpoint last" in done.stderr and "Traceback" not in done.stderr
 

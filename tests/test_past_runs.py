@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from tests.conftest import ROOT
 from tests.support.drives import write_drives
 from tests.support.networks import refusal
 from tests.support.robustness import kept_rows, write_semantickitti
-from tests.test_main import environment, load, two_processes
+from tests.test_main import MAIN, load, two_processes
 from tests.test_resuming import Killed, assert_the_same_run
 from tests.test_robust_test import no_picture
 from utils.command.process import run_program
@@ -65,17 +64,14 @@ def predictions(name: str) -> dict[str, np.ndarray]:
     return {str(path.relative_to(folder)): np.fromfile(path, np.uint32) for path in sorted(folder.rglob("*.label"))}
 
 
-def test_two_processes_train_and_test_as_one(root) -> None:
+def test_two_processes_train_and_test_as_one(root, programs) -> None:
     """Five scans to train on, of which one is padded; four to test on, each with its past from whichever process."""
-    done = subprocess.run(
-        two_processes(command(root, "--baseline_only")), env=environment(), capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    for done in programs.run_as_torchrun(MAIN, *two_processes(command(root, "--baseline_only"))):
+        assert done.returncode == 0, done.stderr[-3000:]
     assert load(RUN / "last.ckpt")["global_step"] == 3
     tested = ("--test", "--num_vote", "2", "--save_prediction", "--checkpoint", str(RUN / "last.ckpt"))
-    both = two_processes(command(root, *tested, "--log_dir", "two"))
-    done = subprocess.run(both, env=environment(), capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for done in programs.run_as_torchrun(MAIN, *two_processes(command(root, *tested, "--log_dir", "two"))):
+        assert done.returncode == 0, done.stderr[-3000:]
     assert run(root, *tested, "--log_dir", "one") == 0
     one, two = scores("one"), scores("two")
     assert one["points"] == two["points"] and one["iou"] == pytest.approx(two["iou"], abs=1e-4)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import laspy
@@ -196,16 +193,16 @@ def test_flags_that_do_not_go_together(checkpoint, scans, capsys, arguments, sai
     assert error.startswith("error: ") and said in error and not Path("out").exists()
 
 
-def test_several_processes_make_what_one_makes(checkpoint, scans):
+def test_several_processes_make_what_one_makes(checkpoint, scans, programs):
     shutil.copy(scans / "000000.bin", scans / "000002.bin")
     Path("drive/bad.bin").write_bytes(b"123")
     assert run(checkpoint, scans, "--output", "one", "--format", "label", "ply") == 2
-    command = [sys.executable, str(ROOT / "predict.py"), "--checkpoint", str(checkpoint), "drive", "--output", "two"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    flags = ["--cpu", "2", "--format", "label", "ply", "--fit", "off"]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stdout.count("3 of 4 scans labelled") == 1 and done.stderr.count("error: drive/bad.bin") == 1
+    flags = ("--cpu", 2, "--format", "label", "ply", "--fit", "off")
+    command = ("--checkpoint", checkpoint, "drive", "--output", "two", *flags)
+    both = programs.run_as_torchrun(ROOT / "predict.py", *command)
+    said, errors = "".join(done.stdout for done in both), "".join(done.stderr for done in both)
+    assert both[0].returncode == 2 and "Traceback" not in errors
+    assert said.count("3 of 4 scans labelled") == 1 and errors.count("error: drive/bad.bin") == 1
     for path in Path("one").rglob("*.[lp][al][by]*"):
         assert path.read_bytes() == Path("two", *path.parts[1:]).read_bytes()
     one, two = (json.loads(Path(name, "summary.json").read_text()) for name in ("one", "two"))

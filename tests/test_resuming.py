@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from network.training.callbacks import read_history
 from network.training.task import SegmentationTask
 from network.weights.description import read_description
 from tests.conftest import small_command
-from tests.test_main import KILLED_IN_THE_THIRD_EPOCH, RUN, environment, load
+from tests.test_main import KILLED_IN_THE_THIRD_EPOCH, RUN, load
 
 LONG_ENOUGH = (
     "train_params.optimizer=SGD", "train_params.learning_rate=0.05", "dataset_params.training_size=2",
@@ -44,11 +42,12 @@ def differing(a: object, b: object, place: str = "") -> list[str]:
     return [] if same else [f"{place}: {a}, {b}"]
 
 
-def test_a_killed_run_resumes_exactly(run_main) -> None:
+def test_a_killed_run_resumes_exactly(run_main, programs) -> None:
     """kill -9 in the third epoch, --checkpoint last, with loader processes: as if nothing had happened."""
     settings = (*LONG_ENOUGH, *ONE_LOADER, "train_params.max_num_epochs=4")
     command = small_command("--baseline_only", settings=settings)
-    killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_THIRD_EPOCH, *command], env=environment())
+    Path("script.py").write_text(KILLED_IN_THE_THIRD_EPOCH)
+    killed = programs.run(Path("script.py"), *command)
     assert killed.returncode == -signal.SIGKILL
     assert [line["epoch"] for line in read_history(RUN)] == [0, 1]
     assert run_main("--baseline_only", "--checkpoint", "last", settings=settings) == 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from network.assemble import build_network
 from tests.conftest import ROOT, TREE
 from tests.support.robustness import ROBO3D, YAN, write_nuscenes, write_semantickitti
 from tests.test_every_config import reduced
-from tests.test_main import environment
+from tests.test_main import two_processes
 from tools import view
 from utils.command.process import run_program
 from utils.config.loading import load_config
@@ -449,18 +447,16 @@ def test_a_subset_without_labels_that_count(bench, sequences, capsys) -> None:
     assert f"{root / 'fog_light'}: no point has a label that counts" in capsys.readouterr().err
 
 
-def test_two_processes_test_as_one(bench, sequences) -> None:
+def test_two_processes_test_as_one(bench, sequences, programs) -> None:
     yan(sequences)
     arguments = ("--subsets", "clean", "16beam", "--num_vote", "2", "--allow_missing")
     assert bench.run("2DPASS-demo", sequences, *arguments) == 0
-    command = bench.command("2DPASS-demo", sequences, *arguments, "--output", "two")
-    place = command.index("--cpu")
-    command = [str(ROOT / "robust_test.py"), *command[:place], "--cpu", "2", *command[place + 1 :]]
-    done = subprocess.run([sys.executable, *command], env=environment(), capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = two_processes(bench.command("2DPASS-demo", sequences, *arguments, "--output", "two"))
+    both = programs.run_as_torchrun(ROOT / "robust_test.py", *command)
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr[-3000:]
     (one,), (two,) = Path("checkpoint").glob("robust_test_*"), Path("two").iterdir()
     assert rows_of(one).keys() == rows_of(two).keys()
     for name, row in rows_of(one).items():
         assert row["points"] == rows_of(two)[name]["points"]
         assert float(row["mIoU"]) == pytest.approx(float(rows_of(two)[name]["mIoU"]), abs=0.01)
-    assert done.stdout.count("[1 of 2] clean_data: mIoU") == 1
+    assert sum(done.stdout.count("[1 of 2] clean_data: mIoU") for done in both) == 1
