@@ -36,9 +36,10 @@ SMALL_EXPERIMENT = [
 
 
 def small_command(*arguments: str, settings: tuple[str, ...] = ()) -> list[str]:
-    """Arguments of main.py for the small experiment."""
+    """Arguments of main.py for the small experiment; without trackers, unless `arguments` name some."""
     config = str(ROOT / "config" / "2DPASS-demo.yaml")
-    return ["--config", config, "--cpu", *arguments, "--set", *SMALL_EXPERIMENT, *settings]
+    quiet = () if {"--logger", "--test"} & set(arguments) else ("--logger", "none")  # their pictures take time
+    return ["--config", config, "--cpu", *quiet, *arguments, "--set", *SMALL_EXPERIMENT, *settings]
 
 
 @pytest.fixture

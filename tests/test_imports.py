@@ -28,6 +28,8 @@ WALLS = {
         "commands/training.py",
         "network/training/*.py",
     ],
+    "wandb": ["network/training/trackers/wandb_run.py"],
+    "mlflow": ["network/training/trackers/mlflow_run.py"],
     "viser": ["utils/viewer/*.py"],
     "pypcd4": ["dataloader/formats/pcd.py"],
     "plyfile": ["dataloader/formats/ply.py"],

@@ -35,7 +35,7 @@ def load(path: Path) -> dict:
 
 
 def test_train_then_test(run_main, capsys) -> None:
-    assert run_main() == 0
+    assert run_main("--logger", *program.parse_arguments([]).logger) == 0
     printed = capsys.readouterr().out
     for line in ("Validation per class iou:", "other-vehicle : ", "Current val miou is "):
         assert line in printed

@@ -71,6 +71,7 @@ REFUSED = {
     "no YAML": ("main.py", ["--set", "train_params.learning_rate=[1"], "learning_rate"),
     "an unknown key": ("main.py", ["--set", "train_params.learning_rat=1"], "did you mean train_params.learning_rate?"),
     "a wrong value": ("main.py", ["--set", "train_params.learning_rate=fast"], "learning_rate"),
+    "a tracker beside none": ("main.py", ["--logger", "csv", "none"], "--logger csv none: none stands alone"),
     "a precision of GPUs": ("main.py", ["--cpu", "--precision", "16"], "--precision 16 needs a CUDA device"),
     "a device twice": ("main.py", ["--cpu", "--gpu", "1"], "--gpu 1 has no effect beside --cpu"),
     "no scans": ("main.py", ["--cpu", "--set", "dataset_params.val_data_loader.data_path=nowhere"], "nowhere: no such"),

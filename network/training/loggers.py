@@ -1,4 +1,4 @@
-"""What a training gives to its experiment trackers beside the numbers that Lightning passes to them."""
+"""The experiment trackers of a training, and what they are given beside the numbers that Lightning passes on."""
 
 from __future__ import annotations
 

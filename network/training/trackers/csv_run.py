@@ -104,4 +104,4 @@ class CSVRun:
         self.text(name, str(path), step)
 
     def close(self, ending: Ending) -> None:
-        """Does nothing: each row is on the disk."""
+        """Ends nothing: each row is on the disk."""

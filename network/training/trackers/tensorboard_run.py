@@ -33,7 +33,7 @@ class TensorBoardRun:
 
     def settings(self, values: Mapping[str, Plain], step: int) -> None:
         """Takes the settings, as a table."""
-        rows = [f"| {name} | {_cell(value)} |" for name, value in values.items()]
+        rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items()]
         self._writer.add_text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]), step)
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:

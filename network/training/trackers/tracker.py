@@ -74,7 +74,7 @@ class Tracker(Logger):
         self._do(lambda run: run.numbers(dict(metrics), step or 0))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Does nothing: `log_settings` has the settings, and Lightning would log the arguments of the task."""
+        """Ignores them: `log_settings` has the settings; Lightning would log the arguments of the task."""
 
     def log_settings(self, values: Mapping[str, Plain], step: int) -> None:
         """Passes the settings on."""
@@ -89,7 +89,7 @@ class Tracker(Logger):
         self._do(lambda run: run.picture(name, path, step))
 
     def save(self) -> None:
-        """Does nothing: Lightning calls this after each step."""
+        """Saves nothing: runs do so themselves; Lightning calls this again and again."""
 
     def finalize(self, status: str) -> None:
         """Ends the run as Lightning's status says, or as killed after a signal; a second call does nothing."""
@@ -114,7 +114,7 @@ class Tracker(Logger):
             self._jobs.put(job)
 
     def _work(self) -> None:
-        """Does one job after the other, in the thread."""
+        """Works off one job after the other, in the thread."""
         self._guard(self._start)
         self._opened.set()
         while (job := self._jobs.get()) is not None and not self._lost:
@@ -132,6 +132,7 @@ class Tracker(Logger):
         try:
             job(self._run)
         except (Exception, SystemExit) as error:
+            self._run = None
             if not quiet:
                 self._lose(one_line(error) if isinstance(error, UserError) else first_line(error))
 

@@ -31,6 +31,7 @@ class WandbRun:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb  # here: it is optional
+        from wandb.errors import CommError
 
         folder = training.folder
         name = os.environ.get("WANDB_RUN_ID") or known_run(folder, "wandb") or uuid.uuid4().hex[:12]
@@ -51,7 +52,7 @@ class WandbRun:
         unreachable = ""
         try:
             self._run: Any = self._logger.experiment
-        except (wandb.errors.CommError, TimeoutError) as error:
+        except (CommError, TimeoutError) as error:
             unreachable = f"{first_line(error)}; "
             self._logger._wandb_init["mode"] = "offline"
             wandb.teardown(exit_code=1)  # or the name of the run would still be in use
