@@ -57,7 +57,7 @@ def build_trackers(names: Sequence[str], training: Training) -> list[Tracker]:
         "wandb": _wandb,
         "mlflow": _mlflow,
     }
-    kept = {"wandb": f"what it has not sent: wandb sync {training.folder}/wandb"}
+    kept = {"wandb": f"what it has not sent: wandb sync {training.folder}/wandb/*run-*"}
     return [
         Tracker(name, partial(begin[name], training), name in ("wandb", "mlflow"), kept.get(name, "")) for name in names
     ]

@@ -39,7 +39,7 @@ class WandbRun:
         settings = wandb.Settings(
             silent=True, console="off", disable_code=True, save_code=False, disable_git=True, x_disable_meta=True,
             x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False, login_timeout=10,
-            init_timeout=0.8 * OPENING, finish_timeout=0.8 * CLOSING["finished"],
+            init_timeout=0.8 * OPENING, finish_timeout=0.8 * CLOSING["finished"], finish_timeout_raises=True,
         )  # fmt: skip
         self._logger = WandbLogger(
             name=None if "WANDB_NAME" in os.environ else training.name,
