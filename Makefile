@@ -3,6 +3,7 @@
 # make docs   write docs/reference/ from the code, and build the pages of docs/ into site/
 # make test NATIVE=off    the same without native code; NATIVE=required: an error where it cannot be used
 # make sanitize           the tests of the native code, compiled for the sanitizers of the compiler (some minutes)
+# make demo-model         train the demo again and publish it into checkpoint/demo, which is in the repository
 # make setup | lint | benchmark | format | clean
 
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ JOBS := 2
 NATIVE := $(or $(TWODPASS_NATIVE),auto)
 DEMO := $(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir $(RUN)
 
-.PHONY: demo test sanitize lint format benchmark docs clean setup setup-test
+.PHONY: demo demo-model test sanitize lint format benchmark docs clean setup setup-test
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +30,18 @@ demo: setup
 	@$(PYTHON) tools/demo_summary.py --log_dir $(RUN)
 	@$(PYTHON) predict.py --log_dir $(RUN) --checkpoint best dataset/demo/sequences/11/velodyne --overwrite \
 		--output logs/SemanticKITTI/$(RUN)/predicted --format label ply
+
+# What checkpoint/demo holds: trained as in `make demo`, published, tested as it is there, and how it was made.
+MODEL := checkpoint/demo
+demo-model: setup
+	@$(PYTHON) tools/make_demo_data.py
+	@$(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir demo-model
+	@$(PYTHON) tools/publish.py --log_dir demo-model --checkpoint best --output $(MODEL) --dtype bf16 --overwrite \
+		--name "2DPASS, demo" --license mit --data "a made-up street (tools/make_demo_data.py), in the layout of SemanticKITTI"
+	@$(PYTHON) main.py --test --checkpoint $(MODEL) --log_dir demo-model
+	@$(PYTHON) tools/publish.py --checkpoint $(MODEL) --output $(MODEL) --overwrite \
+		--scores "$$(ls -d logs/SemanticKITTI/demo-model/test_* | tail -n 1)"
+	@$(PYTHON) tools/demo_recipe.py --log_dir demo-model --output $(MODEL)
 
 setup-test: setup
 	@bash tools/setup.sh test

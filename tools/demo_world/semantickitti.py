@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -120,11 +120,7 @@ def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lid
 
     The sweep is in KITTI's order: beam after beam, each from straight ahead round to the left.
     """
-    street = _street(options.seed, sequence, _frames(options)[sequence])
-    scene, pose = street.scene(frame * FRAME_TIME), lidar_pose(street, frame * FRAME_TIME)
-    sweep = lidar.sweep(scene, pose, lidar_spec(options), np.random.default_rng([options.seed, sequence, frame, 0]))
-    azimuth = np.arctan2(sweep.xyz[:, 1], sweep.xyz[:, 0]) % (2 * np.pi)
-    sweep = sweep.ordered(np.lexsort((azimuth, sweep.beam)))
+    scene, sweep, pose = scan(options, sequence, frame)
     calib = calibration(options.image_size)
     intrinsics = calib.projections[0][:, :3]
     to_camera_2 = np.eye(4)
@@ -133,6 +129,38 @@ def observe(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lid
     shadows = camera.cast_shadows(scene, pose[:3, 3] + 28 * pose[:3, 0])
     rng = np.random.default_rng([options.seed, sequence, frame, 1])
     return scene, sweep, camera.render(scene, camera_pose, intrinsics, options.image_size, rng, shadows)
+
+
+def scan(options: DemoOptions, sequence: int, frame: int) -> tuple[Scene, lidar.Sweep, Array]:
+    """Measures a frame with the LiDAR alone, as `observe` does; returns its pose, (4, 4) float64, and no picture."""
+    street = _street(options.seed, sequence, _frames(options)[sequence])
+    scene, pose = street.scene(frame * FRAME_TIME), lidar_pose(street, frame * FRAME_TIME)
+    sweep = lidar.sweep(scene, pose, lidar_spec(options), np.random.default_rng([options.seed, sequence, frame, 0]))
+    azimuth = np.arctan2(sweep.xyz[:, 1], sweep.xyz[:, 0]) % (2 * np.pi)
+    return scene, sweep.ordered(np.lexsort((azimuth, sweep.beam))), pose
+
+
+def write_part(output: Path, options: DemoOptions, frames: Iterable[tuple[int, int]], pictures: bool = True) -> None:
+    """Writes some frames of the set that `write_tree` makes, byte by byte the same ones, and what their folders need.
+
+    Args:
+        output: folder of the sequences.
+        options: the choices for the whole data set.
+        frames: (sequence, frame) of each.
+        pictures: whether to write the pictures of the camera, which take the most time.
+    """
+    frames = list(frames)
+    for sequence in {sequence for sequence, _ in frames}:
+        _write_geometry(output, options, sequence, _frames(options)[sequence])
+    for frame in frames:
+        _write_frame(output, options, frame, pictures)
+
+
+def training_frames(options: DemoOptions) -> list[tuple[int, int]]:
+    """Lists the (sequence, frame) of the training scans, in their order."""
+    return [
+        (sequence, frame) for sequence, count in _frames(options).items() if sequence in TRAIN for frame in range(count)
+    ]
 
 
 def write_tree(
@@ -202,13 +230,18 @@ def _files(output: Path, options: DemoOptions) -> Iterator[Path]:
             yield from (path for path in _frame_files(output, sequence, frame) if path is not None)
 
 
-def _write_frame(output: Path, options: DemoOptions, which: tuple[int, int]) -> tuple[int, set[int]]:
+def _write_frame(
+    output: Path, options: DemoOptions, which: tuple[int, int], pictures: bool = True
+) -> tuple[int, set[int]]:
     """Writes one frame; returns its number of points and the raw semantic ids among them."""
-    scene, sweep, picture = observe(options, *which)
     scan_file, image_file, label_file = _frame_files(output, *which)
+    if pictures:
+        scene, sweep, picture = observe(options, *which)
+        with whole_file(image_file) as file:
+            Image.fromarray(picture.image).save(file, "PNG")
+    else:
+        scene, sweep, _ = scan(options, *which)
     write_bytes(scan_file, np.column_stack([sweep.xyz, sweep.reflectance]).astype("<f4").tobytes())
-    with whole_file(image_file) as file:
-        Image.fromarray(picture.image).save(file, "PNG")
     labels = raw_labels(scene, sweep.primitive)
     if label_file is not None:
         write_bytes(label_file, labels.astype("<u4").tobytes())
