@@ -34,7 +34,7 @@ from network.training.trackers.tracker import Tracker
 from network.training.trainer import build_trainer, training_callbacks
 from network.weights.configuration import beginning
 from network.weights.description import describe
-from network.weights.loading import load_image_branch, load_weights
+from network.weights.loading import holds_image_branch, load_image_branch, load_weights
 from network.weights.reading import read_checkpoint
 from network.weights.widening import frozen_teacher, load_to_fine_tune, refuse_narrower
 from utils.command.devices import is_first_process, say_first
@@ -60,7 +60,7 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
     pl.seed_everything(args.seed, workers=True, verbose=False)
     data = open_data(experiment, images=not args.baseline_only, sources=sources, labels=not args.pretrain_distill)
     content = None if experiment.checkpoint is None else read_checkpoint(experiment.checkpoint)
-    imagenet = content is None or (args.fine_tune and frozen_teacher(content) is not None)  # it holds no ResNet
+    imagenet = content is None or (args.fine_tune and not _holds_resnet(content, experiment.checkpoint))
     network = build_network(config, args.baseline_only, imagenet, pretraining=args.pretrain_distill)
     if not data.debug:
         _refuse_endless_warmup(config.train_params, data.steps_per_epoch)
@@ -179,6 +179,11 @@ def _trackers(
     shown = Shown(frozenset(frames), experiment.label_map, experiment.data_set.sensor)
     trackers = build_trackers(args.logger, training)
     return trackers, [Tracking(trackers, training, told | flags, shown)]
+
+
+def _holds_resnet(content: dict[str, Any], path: Path | None) -> bool:
+    assert path is not None
+    return frozen_teacher(content) is None and holds_image_branch(content, path)
 
 
 def _run_settings(

@@ -38,7 +38,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 from dataloader.catalogue import DATA_SETS
 from dataloader.formats.layout import FLOAT32, Layout, parse_columns, parse_dtype
 from network.weights.description import read_description
-from network.weights.reading import read_checkpoint
+from network.weights.reading import read_outline
 from tools.making.datasets import DATASETS, DEFAULT, add_dataset_flag
 from tools.viewing.frames import DiskFrames
 from tools.viewing.nuscenes import NuScenesFrames
@@ -51,6 +51,7 @@ from utils.command.terminal import say
 from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.labels import LabelMap
+from utils.results.run_folder import checkpoint_at
 from utils.robustness.family import default_folder, load_family
 from utils.scan.sensor import Sensor, sensor_called
 from utils.viewer.saving import save_html
@@ -107,7 +108,7 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add("--corruption_path", type=Path, metavar="FOLDER", help="folder of the subsets, if not the default")
     add("--label_mapping", type=Path, metavar="YAML", help="file of the classes, if not that of --dataset")
-    add("--checkpoint", type=Path, metavar="PATH", help="checkpoint whose classes count, in place of --label_mapping")
+    add("--checkpoint", metavar="PATH", help="checkpoint whose classes count, in place of --label_mapping")
     add("--columns", type=parse_columns, metavar="NAMES", help="of --scans, as in predict.py: x,y,z,i,_")
     add("--dtype", type=parse_dtype, metavar="TYPE", help="of --scans, as in predict.py: float64")
     add("--topic", metavar="NAME", help="of --scans, as in predict.py")
@@ -184,7 +185,8 @@ def load_classes(flags: argparse.Namespace) -> tuple[LabelMap, Sensor]:
     if flags.checkpoint is None:
         data_set = DATA_SETS[DATASETS[flags.dataset or DEFAULT]]
         return LabelMap.load(flags.label_mapping or data_set.label_mapping_path), data_set.sensor
-    description = read_description(read_checkpoint(flags.checkpoint), flags.checkpoint)
+    path = checkpoint_at(flags.checkpoint, say)
+    description = read_description(read_outline(path), path)
     if description is None:
         raise UserError(
             f"{flags.checkpoint}: does not hold its classes, as published checkpoints and those of earlier versions do "

@@ -118,8 +118,11 @@ def has_image_branch(content: Mapping[str, Any], path: str | Path) -> bool:
     A published one has the 3D network alone, and says so.
     """
     ours = content.get(OURS)
-    if isinstance(ours, Mapping) and ours.get(IMAGES) is True:
-        return True
+    return (isinstance(ours, Mapping) and ours.get(IMAGES) is True) or holds_image_branch(content, path)
+
+
+def holds_image_branch(content: Mapping[str, Any], path: str | Path) -> bool:
+    """Returns whether the weights of an image branch are in a checkpoint."""
     return any(name.startswith("image_branch.") for name in canonical_state(content, path))
 
 

@@ -1,8 +1,9 @@
 """Fine-tuning: a network begins its training with the weights of one that knew fewer columns or other classes.
 
-Two things can be new by themselves: the age of the points, and the classes of what moves. The widened network begins as
-the old one was: the age has no influence yet, and what moves looks like what stands. For other classes the last layers
-start as those of a new network (`new_head`). Everything else has to fit, as always.
+Three things can be new by themselves: the age of the points, the classes of what moves, and the branches that teach a
+3D network with images, where a checkpoint has none. The widened network begins as the old one was: the age has no
+influence yet, and what moves looks like what stands. For other classes the last layers start as those of a new network
+(`new_head`). Everything else has to fit, as always.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from utils.results.run_settings import TEACHER
 
 _MOVING = "moving-"
 """What the name of a class has before that of the same things standing still, as in the semantic-kitti-api."""
+_ALONE = "or published as a 3D network alone (--baseline_only)"
 _IMAGE_BRANCH, _DISTILLATION = "image_branch.", "distillation."
 
 
@@ -73,7 +75,8 @@ def load_to_fine_tune(
             raise UserError(f"{path}: is of a pre-training, whose last layers begin new anyway; leave out --new_head")
         return _load_pretrained(network, content, path)
     if new_head:
-        widened = _with_new_head(network, _with_age(network, _Widened(own_weights(network, content, path))))
+        found = _with_new_branches(network, _Widened(own_weights(network, content, path)))
+        widened = _with_new_head(network, _with_age(network, found))
     else:
         widened = _widened(network, content, path, names)
         _refuse_other_head(network, widened, path)
@@ -148,6 +151,16 @@ def frozen_teacher(content: Mapping[str, Any]) -> str | None:
     return teacher if type(teacher) is str else None
 
 
+def _with_new_branches(network: SegmentationNetwork, found: _Widened) -> _Widened:
+    """Adds the image branch and the distillation of a network to the weights of a 3D network, which has neither."""
+    teaching = (_IMAGE_BRANCH, _DISTILLATION)
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(teaching)}
+    if not own or not found.weights or any(name.startswith(teaching) for name in found.weights):
+        return found
+    line = "image branch and distillation start as in a new network, since the checkpoint has the 3D network alone"
+    return _Widened({**found.weights, **own}, (*found.old, _ALONE), (*found.new, line))
+
+
 def _with_new_head(network: SegmentationNetwork, found: _Widened) -> _Widened:
     """Replaces what the checkpoint has for each class by what the network has."""
     own, names = network.state_dict(), network.output_weights()
@@ -195,7 +208,7 @@ def _refuse_other_names(content: Mapping[str, Any], path: str | Path, names: Seq
 def _widened(
     network: SegmentationNetwork, content: Mapping[str, Any], path: str | Path, names: Sequence[str]
 ) -> _Widened:
-    columns = _with_age(network, _Widened(own_weights(network, content, path)))
+    columns = _with_age(network, _with_new_branches(network, _Widened(own_weights(network, content, path))))
     known = _known_classes(network, columns.weights)
     if not 0 < known < len(names) or (statics := _counterparts(names, known)) is None:
         return columns
@@ -221,7 +234,8 @@ def _with_age(network: SegmentationNetwork, found: _Widened) -> _Widened:
         if not network.takes_age or name not in weights or list(weights[name].shape) != narrow:
             return found
         weights[name] = torch.cat([weights[name], weights[name].new_zeros(column)], dim=axis)
-    return _Widened(weights, ("without the age of points",), ("new column of points, whose weights start at 0: age",))
+    new = "new column of points, whose weights start at 0: age"
+    return _Widened(weights, (*found.old, "without the age of points"), (*found.new, new))
 
 
 def _known_classes(network: SegmentationNetwork, weights: Mapping[str, Tensor]) -> int:
