@@ -11,7 +11,7 @@ from dataloader.catalogue import data_set_of, load_label_map, request
 from dataloader.datasets.data_set import DataSet, Part, Request
 from dataloader.datasets.source import Source
 from dataloader.opening import DEBUG_ITEMS, Sources, open_sources, refuse_too_few
-from utils.command.devices import Devices, choose_devices, device_notice, loader_notice
+from utils.command.devices import Devices, choose_devices, device_notice, loader_notice, say_first
 from utils.command.flags import DEFAULT_CONFIG
 from utils.config.loading import load_config
 from utils.config.schema import Config
@@ -104,5 +104,5 @@ def open_experiment(args: argparse.Namespace, tested: TestedCheckpoint | None = 
     if tested is not None:
         checkpoint = tested.path
     else:
-        checkpoint = find_checkpoint(args.checkpoint, root, notes.append) if args.checkpoint else None
+        checkpoint = find_checkpoint(args.checkpoint, root, say_first) if args.checkpoint else None
     return Experiment(config, data_set, label_map, devices, root, checkpoint, args.seed, args.debug, tuple(notes))

@@ -1,4 +1,4 @@
-"""Published models of the Hugging Face hub, by its library and in its cache, which other programs share.
+"""Models of the Hugging Face hub, by its library and in its cache, which other programs share.
 
 The library resumes a cut connection and honours HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE. What
 it has downloaded is compared with the digests that the hub gives: SHA-256 of large files, git's SHA-1 of small ones.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import CRITICAL
 from pathlib import Path
@@ -20,19 +20,21 @@ from utils.fetching.sizes import LARGEST, megabytes
 from utils.files import require_regular, sha256_of
 from utils.text import shortened
 
-MODEL = "model.safetensors"
-FILES = ("config.yaml", "label_mapping.yaml", "statistics.json", "scores.json", "README.md", MODEL)
-"""What is fetched of a repository. The weights come last: where they are, the others have come."""
-
 PATIENCE = 5.0  # seconds for the hub to answer
 _COMMIT = re.compile("[0-9a-f]{40}")
 _DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def fetch_model(model: HubModel, note: Note) -> Path:
-    """Returns the folder of a published model in the hub's cache; what is not there is downloaded.
+def fetch_model(model: HubModel, files: Sequence[str], note: Note) -> Path:
+    """Returns the folder of a model in the hub's cache; what is not there is downloaded.
 
     Where the hub cannot be asked, the commit counts that was fetched last.
+
+    Args:
+        model: the model.
+        files: what is fetched of it, as far as it is there. The last one are the weights, without which it is no model;
+            where the cache has them, the others have come before.
+        note: called with each line for the user.
 
     Raises:
         UserError: huggingface_hub is not installed; or the model cannot be had, is none, or is damaged.
@@ -46,19 +48,23 @@ def fetch_model(model: HubModel, note: Note) -> Path:
         ) from None
     with _explained(model), quiet():
         is_commit = model.revision is not None and _COMMIT.fullmatch(model.revision) is not None
-        if is_commit and (folder := _cached(model)) is not None and not _damaged(folder, _names_of_blobs(folder)):
+        if (
+            is_commit
+            and (folder := _cached(model, files[-1])) is not None
+            and not _damaged(folder, _names_of_blobs(folder, files))
+        ):
             return folder  # a commit does not change, so the hub is not asked
         try:
             facts = _ask(model)
         except Exception as error:
-            folder = _cached(model) if _is_unreachable(error) else None
+            folder = _cached(model, files[-1]) if _is_unreachable(error) else None
             if folder is None:
                 raise
-            _refuse_damaged(model, folder, _names_of_blobs(folder))
+            _refuse_damaged(model, folder, _names_of_blobs(folder, files))
             where = f"{shown(constants.ENDPOINT)} cannot be asked ({reason_of(error)})"
             note(f"note: {where}; {model} is the commit that was fetched last, {folder.name}")
             return folder
-        return _complete(model, facts, note)
+        return _complete(model, files, facts, note)
 
 
 def _ask(model: HubModel) -> Any:
@@ -71,26 +77,26 @@ def _ask(model: HubModel) -> Any:
     return HfApi().model_info(model.repository, revision=model.revision, timeout=PATIENCE, files_metadata=True)
 
 
-def _complete(model: HubModel, facts: Any, note: Note) -> Path:
+def _complete(model: HubModel, files: Sequence[str], facts: Any, note: Note) -> Path:
     """Downloads the files of a commit, as far as the cache has not got them, and checks all of them."""
     from huggingface_hub import constants
 
-    files = {file.rfilename: file for file in facts.siblings or () if file.rfilename in FILES}
-    if MODEL not in files:
+    weights, listed = files[-1], {file.rfilename: file for file in facts.siblings or ()}
+    if weights not in listed:
         raise UserError(
-            f"{model}: has no {MODEL}, so it is no model of this program; tools/publish.py makes its folder"
+            f"{model}: has no {weights}, so it is no model of this program; tools/publish.py makes a folder of one"
         )
-    size = sum(file.size or 0 for file in files.values())
+    names = [name for name in files if name in listed]
+    size = sum(listed[name].size or 0 for name in names)
     if size > LARGEST:
         raise UserError(f"{model}: has {megabytes(size)} MB; checkpoints of up to {LARGEST >> 30} GiB are read")
-    digests = {name: file.lfs.sha256 if file.lfs else file.blob_id for name, file in files.items()}
-    names = [name for name in FILES if name in files]
-    folder = _cached(model, facts.sha)
+    digests = {name: lfs.sha256 if (lfs := listed[name].lfs) else listed[name].blob_id for name in names}
+    folder = _cached(model, weights, facts.sha)
     if folder is None or not all((folder / name).exists() for name in names):
         note(f"fetching {model}, commit {facts.sha} ({megabytes(size)} MB), into {constants.HF_HUB_CACHE}")
     for name in names:
         # The last one by the name of its revision: the library then remembers which commit that is.
-        folder = _get(model, name, model.revision if name == MODEL else facts.sha).parent
+        folder = _get(model, name, model.revision if name == weights else facts.sha).parent
     assert folder is not None
     if folder.name != facts.sha:
         raise UserError(f"{model}: has changed at this moment; run the same command again")
@@ -102,12 +108,12 @@ def _complete(model: HubModel, facts: Any, note: Note) -> Path:
     return folder
 
 
-def _cached(model: HubModel, commit: str | None = None) -> Path | None:
+def _cached(model: HubModel, weights: str, commit: str | None = None) -> Path | None:
     """Returns the folder of a commit, or of the last one known of the revision, if the cache has its weights."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return _get(model, MODEL, commit or model.revision, local_files_only=True).parent
+        return _get(model, weights, commit or model.revision, local_files_only=True).parent
     except LocalEntryNotFoundError:
         return None
 
@@ -137,9 +143,9 @@ def _get(model: HubModel, name: str, revision: str | None, **how: Any) -> Path:
 # ---- digests
 
 
-def _names_of_blobs(folder: Path) -> dict[str, str]:
+def _names_of_blobs(folder: Path, files: Sequence[str]) -> dict[str, str]:
     """Returns the digests by which the library keeps files: those that their links point to."""
-    links = {name: folder / name for name in FILES if (folder / name).is_symlink()}
+    links = {name: folder / name for name in files if (folder / name).is_symlink()}
     return {name: link.resolve().name for name, link in links.items()}
 
 
@@ -150,7 +156,9 @@ def _damaged(folder: Path, digests: Mapping[str, str | None]) -> list[str]:
 
 
 def _digest_of(path: Path, digits: int) -> str:
-    """Computes the digest of so many digits: SHA-256, or git's SHA-1, which begins with the size."""
+    """Computes the digest of so many digits: SHA-256, or git's SHA-1, which begins with the size; "" without a file."""
+    if not path.exists():
+        return ""
     if digits == 64:
         return sha256_of(path)
     require_regular(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from utils.fetching.references import HubModel, Note, parse
+from utils.results.published import CARD, CONFIG, LABELS, MODEL, STATISTICS
 
 
 def fetch(reference: str, note: Note = print) -> Path:
@@ -21,7 +22,10 @@ def fetch(reference: str, note: Note = print) -> Path:
         UserError: the reference is no such text; or what it names cannot be had, or is something else.
     """
     named = parse(reference)
-    from utils.fetching.hub import fetch_model  # here: most commands fetch nothing
+    from utils.fetching.hub import fetch_model  # these here: most commands fetch nothing
     from utils.fetching.links import fetch_link
+    from utils.results.run_folder import SCORES
 
-    return fetch_model(named, note) if isinstance(named, HubModel) else fetch_link(named, note)
+    if isinstance(named, HubModel):
+        return fetch_model(named, (CONFIG, LABELS, STATISTICS, SCORES, CARD, MODEL), note)
+    return fetch_link(named, note)
