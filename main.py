@@ -26,6 +26,7 @@ from utils.config.effects import idle_image_keys, refuse_idle
 from utils.config.model import ModelParams
 from utils.config.pretraining import label_free
 from utils.errors import UserError
+from utils.fetching.references import FORMS
 from utils.metrics import SCORES
 
 _OF_VALIDATION = ("monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch")
@@ -130,7 +131,7 @@ def _for_pretraining(args: argparse.Namespace, experiment: Experiment) -> Experi
 
 def _check_flags(args: argparse.Namespace) -> None:
     if args.test and not args.checkpoint:
-        raise UserError("--test needs --checkpoint: a path, or `best` or `last` of --log_dir")
+        raise UserError(f"--test needs --checkpoint: {FORMS}")
     if (args.fine_tune or args.pretrain2d) and not args.checkpoint:
         raise UserError("--fine_tune and --pretrain2d need --checkpoint: the weights to start from")
     if args.fine_tune and args.pretrain2d:

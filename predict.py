@@ -35,6 +35,7 @@ from utils.command.past_flags import add_past_flags, check_past_flags
 from utils.command.process import run_program
 from utils.command.terminal import say_error
 from utils.errors import UserError
+from utils.fetching.references import FORMS
 from utils.results.point_files import FORMATS
 from utils.results.prediction_records import PredictionRecords, Results, suffixes
 
@@ -184,7 +185,7 @@ def _past_scans(args: argparse.Namespace, tested: Tested) -> int:
 
 def _check_flags(args: argparse.Namespace) -> None:
     if not args.checkpoint:
-        raise UserError("predict.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
+        raise UserError(f"predict.py needs --checkpoint: {FORMS}")
     if not args.output and not args.view:
         raise UserError("give --output FOLDER for the labels, or --view to look at them in the browser, or both")
     if args.overwrite and not args.output:

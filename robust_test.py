@@ -20,6 +20,7 @@ from utils.command.importing import importing
 from utils.command.process import run_program
 from utils.corruptions import FAMILIES
 from utils.errors import UserError
+from utils.fetching.references import FORMS
 from utils.robustness.conditions import Conditions
 from utils.robustness.family import CONVENTIONS, PROTOCOLS, load_family
 from utils.robustness.run import find_baseline
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _check_flags(args: argparse.Namespace) -> None:
     if not args.checkpoint:
-        raise UserError("robust_test.py needs --checkpoint: a path, or `best` or `last` of --log_dir")
+        raise UserError(f"robust_test.py needs --checkpoint: {FORMS}")
     protocol = PROTOCOLS[args.family]
     args.num_vote = args.num_vote or protocol.num_vote
     if args.num_vote > 1 and not protocol.votes_allowed:

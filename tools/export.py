@@ -28,6 +28,7 @@ from utils.command.importing import importing
 from utils.command.process import run_command
 from utils.command.terminal import say
 from utils.errors import UserError
+from utils.fetching.references import FORMS
 
 _NOT_EXPORTED = {
     "--num_vote": "a model sees each scan once; votes are for predict.py, main.py and robust_test.py",
@@ -41,7 +42,7 @@ def build_parser() -> Parser:
     """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH", help="a path, or `last` or `best` of --log_dir")
+    add("--checkpoint", required=True, metavar="NAME", help=FORMS)
     add("--format", required=True, choices=tuple(MODELS), help="of the model")
     add("--output", required=True, type=Path, metavar="FOLDER", help="where the files go: an empty folder or an export")
     add("--weights", choices=WEIGHTS, default="fp32", help="how the weights are stored; the arithmetic stays fp32")

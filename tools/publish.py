@@ -37,6 +37,7 @@ from utils.command.importing import importing
 from utils.command.process import run_command
 from utils.command.terminal import say
 from utils.errors import UserError
+from utils.fetching.references import FORMS
 from utils.paths import expand_home
 from utils.results.published import CARD, MODEL
 from utils.results.run_folder import SCORES
@@ -48,7 +49,7 @@ def build_parser() -> Parser:
     """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH", help="what to publish: a path, or `last` or `best` of --log_dir")
+    add("--checkpoint", required=True, metavar="NAME", help=f"what to publish: {FORMS}")
     add("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     config = "the experiment, of a checkpoint that does not hold its own"
     add("--config", metavar="YAML", help=config)

@@ -189,7 +189,7 @@ def load_classes(flags: argparse.Namespace) -> tuple[LabelMap, Sensor]:
     description = read_description(read_outline(path), path)
     if description is None:
         raise UserError(
-            f"{flags.checkpoint}: does not hold its classes, as published checkpoints and those of earlier versions do "
+            f"{path}: does not hold its classes, as published checkpoints and those of earlier versions do "
             "not; give --label_mapping in its place"
         )
     return description.label_map, sensor_called(description.config.dataset_params.pc_dataset_type)

@@ -19,6 +19,7 @@ from utils.files import sha256_of
 from utils.labels import LabelMap
 from utils.paths import resolve_path
 from utils.results.conditions import TrainedOn
+from utils.results.published import name_of
 from utils.results.run_folder import find_checkpoint, root_with, run_root
 from utils.text import shortened
 
@@ -122,7 +123,7 @@ def beginning(content: Mapping[str, Any] | None, path: Path | None, label_map: L
     if goes_on:
         return "" if ours is None else ours.began
     seen = "what it was trained on is not known" if ours is None else trained_on(ours, label_map).text
-    return f"{path.name} ({seen})"
+    return f"{name_of(path)} ({seen})"
 
 
 def open_for_test(
@@ -131,7 +132,7 @@ def open_for_test(
     """Finds the checkpoint that --checkpoint names, reads what it says of itself, and chooses the config.
 
     Args:
-        name: a path, or `last` or `best` of --log_dir.
+        name: see `utils.results.run_folder.find_checkpoint`.
         log_dir: the name of the run.
         config_path: the value of --config; None: the config in the checkpoint.
         overrides: the values of --set.

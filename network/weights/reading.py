@@ -23,11 +23,11 @@ from network.weights.pickled import MAX_PICKLE, Damaged, Name, Refused, Tensors,
 from network.weights.published_copies import refuse_changed_copies
 from network.weights.published_folder import is_safetensors, read_safetensors
 from utils.errors import UserError
+from utils.fetching.sizes import LARGEST
 from utils.files import require_regular
 from utils.results.published import model_file
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_MAX_FILE = 8 << 30  # bytes
 
 
 class Values(Protocol):
@@ -142,7 +142,7 @@ def _content(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, 
 def _read(path: str | Path, file: BinaryIO, values_of: Callable[[int], Values]) -> Any:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if size > _MAX_FILE:
+    if size > LARGEST:
         raise Damaged(f"it has {size >> 30} GiB")
     head, values = file.read(9), values_of(size)
     if is_safetensors(head):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from utils.fetching.references import FORMS
 from utils.text import printable, shortened
 
 DEFAULT_CONFIG = "config/2DPASS-semantickitti.yaml"
@@ -183,6 +184,6 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log_dir", default="default", metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     parser.add_argument(
         "--checkpoint",
-        metavar="PATH",
-        help="checkpoint to resume from or to test: a path, or `last` or `best` of --log_dir",
+        metavar="NAME",
+        help=f"checkpoint to resume from or to test: {FORMS}",
     )

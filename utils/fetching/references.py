@@ -15,11 +15,11 @@ from utils.errors import UserError
 from utils.names import is_path_below
 from utils.text import shortened
 
-TAKEN = (
-    "--checkpoint takes a file, a published folder, `last` or `best` of --log_dir, hf://owner/name[@revision] or "
-    "https://host/file#sha256=<64 digits>"
+FORMS = (
+    "a file, a published folder, hf://owner/name[@revision], https://host/file#sha256=<64 digits>, or `last` or `best` "
+    "of --log_dir"
 )
-"""The end of messages: what a checkpoint can be named by."""
+"""What a checkpoint can be named by, for messages and the help of flags."""
 
 Note = Callable[[str], object]
 """A function that is called with each line for the user, at once."""
@@ -88,9 +88,7 @@ def parse(reference: str) -> HubModel | Link:
     """
     scheme = reference.partition(":")[0].lower()
     if scheme not in ("hf", "https", "http"):
-        raise UserError(
-            f"{shown(reference)}: {scheme}:// is not fetched; copy the file here, or name it otherwise: {TAKEN}"
-        )
+        raise UserError(f"{shown(reference)}: {scheme}:// is not fetched; --checkpoint takes {FORMS}")
     if not reference[len(scheme) + 1 :].startswith("//"):
         raise UserError(
             f"{shown(reference)}: {scheme}: goes with two slashes, {scheme}://; in Python give a text, as pathlib.Path "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.fetching.references import is_reference
 
 MODEL = "model.safetensors"
 """Weights, and in its metadata all that a checkpoint says of itself: this file alone is a whole checkpoint."""
@@ -25,7 +26,22 @@ def is_shared(name: str, path: Path) -> bool:
         name: what --checkpoint says.
         path: the file that was found.
     """
-    return path.name == MODEL or "://" in name
+    return path.name == MODEL or is_reference(name)
+
+
+def name_of(path: Path) -> str:
+    """Returns what a checkpoint is called where its path is too long, or of this machine: owner/name@commit of the hub.
+
+    Args:
+        path: the file of the weights. One that is published is called as its folder.
+    """
+    if path.name != MODEL:
+        return path.name
+    folder = path.absolute().parent
+    repository = folder.parents[1].name if len(folder.parents) > 1 else ""
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):  # of the cache of the hub's library
+        return f"{repository.removeprefix('models--').replace('--', '/')}@{folder.name}"
+    return folder.name
 
 
 def model_file(folder: Path) -> Path:

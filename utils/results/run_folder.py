@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.fetching.references import TAKEN, Note, is_reference
+from utils.fetching.references import FORMS, Note, is_reference
 from utils.locks import Lock, stamp
 from utils.names import is_folder_name
 from utils.paths import expand_home
@@ -81,7 +81,7 @@ def checkpoint_at(name: str, note: Note = print) -> Path:
     if path.is_dir():
         return model_file(path)
     if not path.is_file():
-        raise UserError(f"{name}: no such checkpoint; {TAKEN}")
+        raise UserError(f"{name}: no such checkpoint; --checkpoint takes {FORMS}")
     return path
 
 
