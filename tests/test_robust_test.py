@@ -17,6 +17,7 @@ import robust_test
 from commands import robustness
 from network.assemble import build_network
 from tests.conftest import ROOT, TREE
+from tests.support.file_server import FileServer, serving
 from tests.support.robustness import ROBO3D, YAN, write_nuscenes, write_semantickitti
 from tests.test_every_config import reduced
 from tests.test_main import two_processes
@@ -445,6 +446,21 @@ def test_a_subset_without_labels_that_count(bench, sequences, capsys) -> None:
         np.full(path.stat().st_size // 4, 23, "<u4").tofile(path)
     assert bench.run("MinkowskiNet-demo", sequences, "--subsets", "fog_light", "--num_vote", "1") == 2
     assert f"{root / 'fog_light'}: no point has a label that counts" in capsys.readouterr().err
+
+
+def test_a_run_with_a_fetched_checkpoint_lies_in_logs_and_is_continued(bench, sequences, monkeypatch, capsys) -> None:
+    yan(sequences, ("clean_data",))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("utils.fetching.links.cache_folder", lambda: bench.folder / "cache")
+    with serving(FileServer()) as server:
+        path = Path(bench.command("MinkowskiNet-demo", sequences)[4])
+        server.files["/m.ckpt"] = path.read_bytes()
+        arguments = ("--subsets", "clean_data", "--num_vote", "1", "--checkpoint", server.link("/m.ckpt"))
+        for _ in range(2):
+            assert bench.run("MinkowskiNet-demo", sequences, *arguments) == 0
+    (folder,) = bench.results()
+    assert folder.parent == bench.folder / "logs" / "SemanticKITTI" / "default"
+    assert "all 1 subsets are finished" in capsys.readouterr().out and len(server.requests) == 1
 
 
 def test_two_processes_test_as_one(bench, sequences, programs) -> None:
