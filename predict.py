@@ -22,6 +22,7 @@ from dataloader.drives import Drives, find_drives, poses_nearby
 from dataloader.formats.open import Layout, parse_columns, parse_dtype
 from dataloader.inputs import InputScan, OpenFiles, find_inputs
 from dataloader.last_read import LastRead
+from dataloader.planned_bags import BagJob, PlannedBag, check_bags, plan_bags
 from network.labelling.ahead import READ_AHEAD
 from network.trained_past import TrainedPast
 from network.weights.configuration import Tested, open_for_test
@@ -36,8 +37,10 @@ from utils.command.process import run_program
 from utils.command.terminal import say_error
 from utils.errors import UserError
 from utils.fetching.references import FORMS
+from utils.results.bag_files import FORMATS as BAG_FORMATS
+from utils.results.bag_files import require_rosbags
 from utils.results.point_files import FORMATS
-from utils.results.prediction_records import PredictionRecords, Results, suffixes
+from utils.results.prediction_records import BAG_FOLDER, PredictionRecords, Results, suffixes
 
 RESUME = "the same command goes on with the scans that are not done"
 
@@ -60,10 +63,11 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add("--output", metavar="FOLDER", help="where the labels go, a path or a URL; folders are mirrored there")
     add(
-        "--format", nargs="+", action="extend", choices=tuple(FORMATS), metavar="FORMAT", help="of the labels, one or "
-        "several of label, npy, ply and las; default label: raw ids as uint32, in the order of the points"
+        "--format", nargs="+", action="extend", choices=(*FORMATS, *BAG_FORMATS), metavar="FORMAT", help="one or "
+        "several of label (default: raw ids as uint32, in the order of the points), npy, ply and las, and of mcap and "
+        "bag: ROS 2 bags of labelled clouds, one for each bag or folder"
     )  # fmt: skip
-    add("--confidence", action="store_true", help="also write the confidence of each point (and into .ply)")
+    add("--confidence", action="store_true", help="also write the confidence of each point (and into .ply and bags)")
     add("--overwrite", action="store_true", help="label scans again whose results are there already")
     add("--view", action="store_true", help="look at the result in the browser")
     add("--host", default="127.0.0.1", help="address of the viewer; others may look on with 0.0.0.0")
@@ -104,15 +108,33 @@ def main(argv: Sequence[str]) -> None:
     read = LastRead(files.read, drives.most + READ_AHEAD) if drives.most else files.read
     if records is not None:
         records.refuse_inputs((scan.target for scan in inputs.scans), (scan.location for scan in inputs.scans))
+    bags = _bags(args, tested, plan_bags(inputs.scans, drives)) if args.output and _bag_formats(args) else None
     with importing():
         from commands.labelling import Job, run
 
-    problems = [*inputs.problems, *run(Job(args, tested, devices, files, inputs, drives, read), records)]
+    problems = [*inputs.problems, *run(Job(args, tested, devices, files, inputs, drives, read, bags), records)]
     if problems and is_first_process():  # the others end in peace: a launcher ends all when one of them fails
         more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         names = ", ".join(problem.partition(": ")[0] for problem in problems[:_NAMED])
         total = len(inputs.scans) + len(inputs.problems)
         raise UserError(f"{len(problems)} of {total} inputs could not be used, as said above: {names}{more}")
+
+
+def _bag_formats(args: argparse.Namespace) -> list[str]:
+    return [BAG_FORMATS[name] for name in args.format if name in BAG_FORMATS]
+
+
+def _bags(args: argparse.Namespace, tested: Tested, planned: Sequence[PlannedBag]) -> BagJob:
+    """Returns the bags to be made, which may be written.
+
+    Raises:
+        UserError: what is there may not be replaced.
+    """
+    formats = _bag_formats(args)
+    require_rosbags()
+    records = PredictionRecords(args.output, _settings(args, tested), formats, args.overwrite, BAG_FOLDER)
+    check_bags(planned, records, args.overwrite)
+    return BagJob(planned, records, args.confidence)
 
 
 def _no_scans(args: argparse.Namespace) -> Callable[[str], bool]:
@@ -190,6 +212,8 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("give --output FOLDER for the labels, or --view to look at them in the browser, or both")
     if args.overwrite and not args.output:
         raise UserError("--overwrite goes with --output")
+    if "bag" in args.format and args.output and locations.path_of(args.output) is None:
+        raise UserError(f"--format bag makes a folder, which {args.output} cannot take whole; use --format mcap")
     if args.dtype and not args.columns:
         raise UserError("--dtype goes with --columns, which says what the numbers are")
     check_past_flags(args)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
+from commands.bagging import write_bags
 from dataloader.drives import Drives
 from dataloader.inputs import Inputs, InputScan, OpenFiles
+from dataloader.planned_bags import BagJob
 from network.labelling.fits import Fits
 from network.labelling.report import ProgressLines, counted, summarise
 from network.labelling.run import Keep, Labelling, Outcome
@@ -38,6 +40,7 @@ class Job:
         inputs: the scans.
         drives: their past.
         read: reads a scan, and keeps those that are the past of others.
+        bags: the bags to be made of the labelled scans; None: none.
     """
 
     args: argparse.Namespace
@@ -47,6 +50,7 @@ class Job:
     inputs: Inputs
     drives: Drives
     read: Callable[[InputScan], PointCloud]
+    bags: BagJob | None = None
 
     def open_network(self, device: torch.device, rank: int = 0, world_size: int = 1) -> tuple[Segmenter, Fits]:
         """Builds the network, and what compares scans with its training; a process speaks of its own scans."""
@@ -116,7 +120,7 @@ def _label(
         keep: takes each result, for the viewer.
 
     Returns:
-        A line for each scan that cannot be labelled.
+        A line for each scan that cannot be labelled, and for each bag that cannot be made.
     """
     args, scans = job.args, job.inputs.scans
     past = f", with up to {counted(job.drives.most, 'scan')} before it" if job.drives.most else ""
@@ -127,7 +131,7 @@ def _label(
         segmenter, fits = network or job.open_network(device, rank, world_size)
         own = [scans[number] for number in job.share(rank, world_size)]
         past = job.drives.past
-        work = Labelling(segmenter, job.read, fits, records, args.format, args.confidence, keep, past)
+        work = Labelling(segmenter, job.read, fits, records, args.confidence, keep, past)
         return work.run(own, ProgressLines(len(own), first=rank == 0))
 
     if job.devices.count == 1:
@@ -136,12 +140,16 @@ def _label(
         from network.training.sharing import share_out  # here: Lightning takes seconds to import
 
         outcomes = share_out(job.devices, share)
+    problems = [problem for outcome in outcomes for problem in outcome.problems]
     if is_first_process():
+        if job.bags is not None:
+            failed = {target for outcome in outcomes for target in outcome.failed}
+            problems += write_bags(job.bags, records, failed, job.files, job.tested.classes)
         summarise(scans, job.inputs.problems, outcomes, records, args.output, str(job.tested.path))
         if not args.view and any(outcome.labelled + outcome.skipped for outcome in outcomes):
             typed = [text for text in sys.argv[1:] if text != "--overwrite"]
             say_first(f"look at them in the browser: python predict.py {shlex.join(typed)} --view")
-    return [problem for outcome in outcomes for problem in outcome.problems]
+    return problems
 
 
 def _device_of(devices: Devices) -> torch.device:

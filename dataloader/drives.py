@@ -101,6 +101,14 @@ class Drives:
         place = self._places.get((scan.location, scan.index))
         return [] if place is None else self._drives[place[0]].before(place[1], self._most, self._ages)
 
+    def seconds(self, scan: InputScan) -> float | None:
+        """Returns the time of a scan, seconds; None: it is not known."""
+        if (place := self._places.get((scan.location, scan.index))) is None:
+            return None
+        drive = self._drives[place[0]]
+        times = drive.trajectory.times
+        return None if times is None else float(times[drive.rows[place[1]]])
+
     def ordered(self, scans: Sequence[InputScan]) -> tuple[InputScan, ...]:
         """Puts scans into the order in which they were taken, drive after drive; those without a number come first."""
         return tuple(sorted(scans, key=lambda scan: self._places.get((scan.location, scan.index), (-1, 0))))
@@ -241,7 +249,7 @@ def _times(file: str, poses: str, count: int) -> NDArray[np.float64]:
 
 def _drive(scans: Sequence[InputScan], trajectory: Trajectory, file: str) -> tuple[Drive, str]:
     """Puts scans and poses together, and says how."""
-    by_number, are_named = _numbered(scans)
+    by_number, are_named = numbered(scans)
     last, count = max(by_number), len(trajectory)
     if count == len(by_number):
         rows, said = {number: row for row, number in enumerate(by_number)}, "one for each scan"
@@ -256,7 +264,7 @@ def _drive(scans: Sequence[InputScan], trajectory: Trajectory, file: str) -> tup
     return Drive(by_number, rows, trajectory), said
 
 
-def _numbered(scans: Sequence[InputScan]) -> tuple[dict[int, InputScan], bool]:
+def numbered(scans: Sequence[InputScan]) -> tuple[dict[int, InputScan], bool]:
     """Numbers the scans of a drive by their names, or by their order where the names are no numbers.
 
     Returns:

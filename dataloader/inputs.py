@@ -15,6 +15,7 @@ from dataloader.formats.open import Clouds, Layout, open_clouds
 from dataloader.target_names import clashes, possible, told_apart
 from utils import locations
 from utils.errors import UserError, one_line
+from utils.scan.cloud_message import CloudMessage
 from utils.scan.point_cloud import PointCloud
 
 _OPEN_FILES = 4
@@ -139,6 +140,18 @@ class OpenFiles:
         with self._opened(scan.location) as file:
             try:
                 return replace(file.clouds.read(scan.index), name=scan.name)
+            except UserError as error:
+                raise at_location(scan.location, file.path, error) from error
+
+    def message(self, scan: InputScan) -> CloudMessage | None:
+        """Reads a scan of a bag with all fields of its message; None: it comes from another file.
+
+        Raises:
+            UserError: the bag is damaged.
+        """
+        with self._opened(scan.location) as file:
+            try:
+                return file.clouds.message(scan.index)
             except UserError as error:
                 raise at_location(scan.location, file.path, error) from error
 
@@ -272,6 +285,7 @@ def _in_folder(folder: str, is_result: Callable[[str], bool]) -> list[_File]:
     files = [name for name in files if not is_result(name)]
     clouds = [name for name in files if PurePosixPath(name).suffix.lower() not in _TEXT]
     start = len(folder.rstrip("/")) + 1
+    bags = [bag for bag in bags if not is_result(bag)]
     return [_File(name, (*own, *name[start:].split("/"))) for name in sorted([*(clouds or files), *bags])]
 
 

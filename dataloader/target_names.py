@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from utils.results.prediction_records import FOLDER, SUFFIXES
+from utils.results.point_files import PARTS
+from utils.results.prediction_records import BAG_FOLDER, FOLDER, SUFFIXES
 
-_MADE = (*SUFFIXES, "json")  # suffixes of what is made of a scan, with the note
-_RESERVED = ("summary.json/", f"{FOLDER}/")
+_MADE = (*SUFFIXES, *PARTS, "json")  # suffixes of what is made of a scan, with the note
+_RESERVED = ("summary.json/", f"{FOLDER}/", f"{BAG_FOLDER}/")
 _LONGEST_NAME = 200  # bytes; file systems allow 255, with the suffix and what stands before it while it is written
 
 
@@ -28,12 +29,13 @@ def _shortened(name: str) -> str:
     return f"{whole[: _LONGEST_NAME - 9].decode(errors='ignore')}-{hashlib.sha256(whole).hexdigest()[:8]}"
 
 
-def told_apart(targets: Sequence[str]) -> list[str]:
+def told_apart(targets: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
     """Numbers the targets that are the same, as of drive.mcap and of the folder drive.
 
-    Neither may a file have the name of a folder, as the labels of a.bin beside the folder a.label.
+    Neither may a file have the name of a folder, as the labels of a.bin beside the folder a.label; also not of a folder
+    of the targets `beside`.
     """
-    folders = {str(folder).lower() for target in targets for folder in PurePosixPath(target).parents}
+    folders = {str(folder).lower() for target in (*targets, *beside) for folder in PurePosixPath(target).parents}
     taken: set[str] = set()
     found = []
     for target in targets:

@@ -34,7 +34,7 @@ WALLS = {
     "pypcd4": ["dataloader/formats/pcd.py"],
     "plyfile": ["dataloader/formats/ply.py"],
     "laspy": ["dataloader/formats/las.py", "utils/results/*.py"],
-    "rosbags": ["dataloader/formats/bag_reader.py"],
+    "rosbags": ["dataloader/formats/bag_reader.py", "utils/results/bag_files.py"],
     "fsspec": ["utils/locations.py"],
     "transformers": ["network/teachers/foundation_weights.py"],
     "huggingface_hub": ["network/teachers/hub.py", "utils/fetching/hub.py"],

@@ -196,8 +196,8 @@ def test_flags_that_do_not_go_together(checkpoint, scans, capsys, arguments, sai
 def test_several_processes_make_what_one_makes(checkpoint, scans, programs):
     shutil.copy(scans / "000000.bin", scans / "000002.bin")
     Path("drive/bad.bin").write_bytes(b"123")
-    assert run(checkpoint, scans, "--output", "one", "--format", "label", "ply") == 2
-    flags = ("--cpu", 2, "--format", "label", "ply", "--fit", "off")
+    assert run(checkpoint, scans, "--output", "one", "--format", "label", "ply", "mcap") == 2
+    flags = ("--cpu", 2, "--format", "label", "ply", "mcap", "--fit", "off")
     command = ("--checkpoint", checkpoint, "drive", "--output", "two", *flags)
     both = programs.run_as_torchrun(ROOT / "predict.py", *command)
     said, errors = "".join(done.stdout for done in both), "".join(done.stderr for done in both)
@@ -205,6 +205,7 @@ def test_several_processes_make_what_one_makes(checkpoint, scans, programs):
     assert said.count("3 of 4 scans labelled") == 1 and errors.count("error: drive/bad.bin") == 1
     for path in Path("one").rglob("*.[lp][al][by]*"):
         assert path.read_bytes() == Path("two", *path.parts[1:]).read_bytes()
+    assert Path("one/drive.mcap").read_bytes() == Path("two/drive.mcap").read_bytes()
     one, two = (json.loads(Path(name, "summary.json").read_text()) for name in ("one", "two"))
     assert one["classes"] == two["classes"] and one["problems"] == two["problems"]
 

@@ -39,7 +39,7 @@ def exists(location: str) -> bool:
     Raises:
         UserError: the store of a URL cannot be asked.
     """
-    if (here := _path(location)) is not None:
+    if (here := path_of(location)) is not None:
         return here.is_file()
     with _explaining(location):
         store, path = _store(location)
@@ -53,13 +53,25 @@ def write(location: str, content: bytes) -> None:
         OSError: a path cannot be written.
         UserError: a URL cannot be written.
     """
-    if (here := _path(location)) is not None:
+    if (here := path_of(location)) is not None:
         write_bytes(here, content)
         return
     with _explaining(location):
         store, path = _store(location)
         store.makedirs(store._parent(path), exist_ok=True)
         store.pipe_file(path, content)
+
+
+def put(location: str, file: Path) -> None:
+    """Copies a file of this machine to a URL, where it appears whole.
+
+    Raises:
+        UserError: the URL cannot be written.
+    """
+    with _explaining(location):
+        store, path = _store(location)
+        store.makedirs(store._parent(path), exist_ok=True)
+        store.put_file(str(file), path)
 
 
 def read(location: str) -> bytes:
@@ -69,7 +81,7 @@ def read(location: str) -> bytes:
         OSError: a path cannot be read.
         UserError: a URL cannot be read.
     """
-    if (here := _path(location)) is not None:
+    if (here := path_of(location)) is not None:
         require_regular(here)
         return here.read_bytes()
     with _explaining(location):
@@ -79,13 +91,13 @@ def read(location: str) -> bytes:
 
 def absolute(location: str) -> str:
     """Returns a location by which two names of the same file can be told: an absolute path, or the URL."""
-    return location if (here := _path(location)) is None else os.path.realpath(here)
+    return location if (here := path_of(location)) is None else os.path.realpath(here)
 
 
 def version(location: str) -> str:
     """Returns what changes when a file or folder does: its size and its time; "" where that cannot be known."""
     try:
-        if (here := _path(location)) is not None:
+        if (here := path_of(location)) is not None:
             found = [path.stat() for path in (here.iterdir() if here.is_dir() else [here])]
             return f"{sum(each.st_size for each in found)} bytes, {max(each.st_mtime_ns for each in found)}"
         with _explaining(location):
@@ -104,7 +116,7 @@ def on_disk(location: str) -> Iterator[Path]:
     Raises:
         UserError: a URL cannot be read.
     """
-    if (here := _path(location)) is not None:
+    if (here := path_of(location)) is not None:
         yield here
         return
     with tempfile.TemporaryDirectory(prefix="2dpass-") as folder:
@@ -145,7 +157,7 @@ def is_folder(location: str) -> bool:
     Raises:
         UserError: the store of a URL cannot be asked.
     """
-    if (here := _path(location)) is not None:
+    if (here := path_of(location)) is not None:
         return here.is_dir()
     with _explaining(location):
         store, path = _store(location)
@@ -182,7 +194,7 @@ def _walk(folder: str) -> Iterator[str]:
         yield from (os.path.join(base, name) for name in names if not name.startswith("."))
 
 
-def _path(location: str) -> Path | None:
+def path_of(location: str) -> Path | None:
     """Returns the path of a location on this machine, also of a `file://` URL; None for any other URL."""
     if not is_url(location):
         return Path(location)

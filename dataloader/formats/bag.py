@@ -11,18 +11,21 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dataloader.formats.bag_reader import POINT_CLOUD, deserialize, open_reader, stored_topics
 from dataloader.formats.clouds import Clouds, check_file, reading
 from dataloader.formats.layout import Layout
-from dataloader.formats.point_cloud2 import decode
+from dataloader.formats.point_cloud2 import decode, decode_whole
 from utils.errors import UserError
+from utils.scan.cloud_message import CloudMessage
 from utils.scan.point_cloud import PointCloud
 from utils.text import shortened
+
+Decoded = TypeVar("Decoded")
 
 _INDEX = "metadata.yaml"
 _FAR = 8  # messages; rather than reading so many to leave them out, a new search begins
@@ -126,6 +129,13 @@ class Bag:
         Raises:
             UserError: the bag or the message is damaged, or the message has no points.
         """
+        return self._decoded(index, decode)
+
+    def message(self, index: int) -> CloudMessage:
+        """Reads a message with all its fields and its times; errors as for `read`."""
+        return self._decoded(index, lambda name, message: decode_whole(name, message, self._topic, self._times[index]))
+
+    def _decoded(self, index: int, decoder: Callable[[str, Any], Decoded]) -> Decoded:
         if not 0 <= index < self._count:
             raise IndexError(f"message {index} of {self._count}")
         name = f"{self._path} {shortened(self._topic, 80)} {self.label(index)}"
@@ -135,7 +145,7 @@ class Bag:
         with reading(name, "message of points"):
             with self._lock:
                 raw = self._raw(index)
-            return decode(name, deserialize(self._path, raw))
+            return decoder(name, deserialize(self._path, raw))
 
     def _raw(self, index: int) -> bytes:
         """Returns the bytes of a message."""

@@ -18,6 +18,7 @@ from dataloader.formats.layout import Layout
 from dataloader.formats.point_layout import FARTHEST
 from utils.errors import UserError
 from utils.files import require_regular
+from utils.scan.cloud_message import CloudMessage
 from utils.scan.point_cloud import PointCloud
 from utils.text import shortened
 
@@ -39,6 +40,10 @@ class Clouds(Protocol):
         """
         ...
 
+    def message(self, index: int) -> CloudMessage | None:
+        """Reads a message of a bag with all its fields; None: the file holds no messages. Errors as for `read`."""
+        ...
+
 
 @dataclass(frozen=True)
 class OneCloud:
@@ -58,6 +63,10 @@ class OneCloud:
     def read(self, index: int) -> PointCloud:
         """Reads the cloud; see `Clouds`."""
         return self.reader(self.path, self.layout)
+
+    def message(self, index: int) -> CloudMessage | None:
+        """Returns None."""
+        return None
 
 
 def check_file(path: Path) -> None:

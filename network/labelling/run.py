@@ -19,7 +19,7 @@ from network.result import Result
 from network.segmenter import Segmenter
 from utils import locations
 from utils.errors import UserError, one_line
-from utils.results.point_files import FORMATS, confidence_file
+from utils.results.point_files import ENCODERS
 from utils.results.prediction_records import PredictionRecords
 from utils.scan.past_cloud import PastCloud
 from utils.scan.point_cloud import PointCloud
@@ -35,12 +35,14 @@ class Outcome:
         labelled, skipped: number of scans that were labelled, and that were done already.
         seconds: time for those that were labelled, seconds.
         problems: a line for each scan that could not be labelled.
+        failed: the targets of those scans.
     """
 
     labelled: int = 0
     skipped: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 Progress = Callable[[ListedScan, "Result | str | None"], object]
@@ -58,8 +60,7 @@ class Labelling:
         read: reads a scan.
         fits: how scans are aligned.
         records: what is done already, and where files go.
-        formats: names of the formats to write, of `FORMATS`.
-        confidence: write the confidence of each point, too.
+        confidence: put the confidence of each point into files that can have it.
         keep: takes each result, for whoever shows it later; None: nobody does.
         past: lists the past of a scan.
     """
@@ -70,13 +71,12 @@ class Labelling:
         read: Callable[[Any], PointCloud],
         fits: Fits,
         records: PredictionRecords,
-        formats: Sequence[str],
         confidence: bool,
         keep: Keep | None = None,
         past: PastOf = no_past,
     ) -> None:
         self._segmenter, self._read, self._fits, self._past = segmenter, read, fits, past
-        self._records, self._formats, self._confidence, self._keep = records, formats, confidence, keep
+        self._records, self._confidence, self._keep = records, confidence, keep
         self._versions: dict[str, str] = {}
 
     def run(self, scans: Iterable[ListedScan], progress: Progress) -> Outcome:
@@ -97,6 +97,7 @@ class Labelling:
         for scan, ready in ahead(self._ready, self._todo(scans, outcome, progress), THREADS.get(kind, 1)):
             if isinstance(ready, UserError):
                 outcome.problems.append(one_line(ready))
+                outcome.failed.append(scan.target)
                 progress(scan, one_line(ready))
                 continue
             waiting.append((scan, ready))
@@ -146,11 +147,9 @@ class Labelling:
     def _write(self, scan: ListedScan, result: Result, seconds: float) -> None:
         began, records = time.perf_counter(), self._records
         records.begin(scan.target, scan.source, self._versions.pop(scan.target))
-        contents = [FORMATS[name](result, self._confidence) for name in self._formats]
-        if self._confidence:
-            contents.append(confidence_file(result))
-        for location, content in zip(records.files(scan.target), contents, strict=True):
-            locations.write(location, content)
+        contents = {suffix: ENCODERS[suffix](result, self._confidence) for suffix in records.suffixes}
+        for suffix, content in contents.items():
+            locations.write(records.file(scan.target, suffix), content)
         seconds += time.perf_counter() - began
         fit = self._fits.of(scan)
         records.finish(scan.target, scan.source, result, seconds, fit.alignment.flags(), fit.advice)

@@ -68,7 +68,7 @@ def array_file(points: LabelledPoints, confidence: bool) -> bytes:
     return _npy(points.raw_labels)
 
 
-def confidence_file(points: LabelledPoints) -> bytes:
+def confidence_file(points: LabelledPoints, confidence: bool = True) -> bytes:
     """Encodes the confidence of each point as a `.npy` file of an (N,) float32 array."""
     return _npy(points.confidence)
 
@@ -166,6 +166,11 @@ def _sixteen_bits(intensity: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.clip(np.round(intensity * full), 0, 65535).astype(np.uint16)
 
 
+def _classes_file(points: LabelledPoints, confidence: bool) -> bytes:
+    """Encodes learning ids as a `.npy` file of an (N,) uint8 array."""
+    return _npy(points.labels)
+
+
 def _npy(array: NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
@@ -177,3 +182,14 @@ Encode = Callable[[LabelledPoints, bool], bytes]
 
 FORMATS: dict[str, Encode] = {"label": label_file, "npy": array_file, "ply": ply_file, "las": las_file}
 """Name of the format, which is the suffix of its files -> its encoder."""
+
+CONFIDENCE = "confidence.npy"
+"""The suffix of the confidences of a scan."""
+
+PARTS = ("bag.classes.npy", "bag.confidence.npy")
+"""The suffixes of what a bag is put together from: the learning ids of each scan and, if asked for, confidences."""
+
+ENCODERS: dict[str, Encode] = {
+    **FORMATS, CONFIDENCE: confidence_file, PARTS[0]: _classes_file, PARTS[1]: confidence_file,
+}  # fmt: skip
+"""The suffix of a file of a scan -> its encoder."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from utils import locations
 from utils.errors import UserError
-from utils.results.point_files import FORMATS, LabelledPoints
+from utils.results import bag_files
+from utils.results.point_files import CONFIDENCE, FORMATS, PARTS, LabelledPoints
 
 FOLDER = ".predict"
-"""The folder of the notes, below that of the results."""
+"""The folder of the notes on scans, below that of the results, and of the parts of bags."""
+
+BAG_FOLDER = ".predict-bags"
+"""The folder of the notes on bags, which may be called as scans are."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class PredictionRecord:
         alignment: the flags that were applied, "" for none.
         advice: the flags that would put right what does not fit, "" for none; labels with an advice are probably wrong.
         complete: whether all files are there; a run that was ended while it wrote them has left this False.
+        scans: of a bag: the targets of the scans that it holds.
     """
 
     source: str
@@ -47,6 +52,7 @@ class PredictionRecord:
     alignment: str = ""
     advice: str = ""
     complete: bool = False
+    scans: tuple[str, ...] = ()
 
 
 class PredictionRecords:
@@ -57,6 +63,7 @@ class PredictionRecords:
         settings: settings of this run, see `PredictionRecord`; None of a run that only looks.
         suffixes: suffixes of the files that this run makes of each scan.
         overwrite: take nothing as done.
+        folder: the folder of the notes.
     """
 
     def __init__(
@@ -65,12 +72,24 @@ class PredictionRecords:
         settings: Mapping[str, Any] | None = None,
         suffixes: Sequence[str] = (),
         overwrite: bool = False,
+        folder: str = FOLDER,
     ) -> None:
-        self.output, self._settings, self._suffixes, self._overwrite = output, dict(settings or {}), suffixes, overwrite
+        self.output, self._settings, self.suffixes, self._overwrite = output, dict(settings or {}), suffixes, overwrite
+        self._folder = folder
+
+    def file(self, target: str, suffix: str) -> str:
+        """Returns the location of a file of a scan; parts of bags lie in the folder of the notes."""
+        below = f"{FOLDER}/{target}.{suffix}" if suffix in PARTS else f"{target}.{suffix}"
+        return locations.join(self.output, below)
 
     def files(self, target: str) -> list[str]:
         """Returns the locations of the files of a scan."""
-        return [locations.join(self.output, f"{target}.{suffix}") for suffix in self._suffixes]
+        return [self.file(target, suffix) for suffix in self.suffixes]
+
+    @staticmethod
+    def is_there(file: str) -> bool:
+        """Returns whether there is such a file, or folder of a bag."""
+        return locations.exists(file) or (file.endswith(".ros2") and locations.is_folder(file))
 
     def refuse_inputs(self, targets: Iterable[str], inputs: Iterable[str]) -> None:
         """Refuses to write results over the scans that they are made of, also with `overwrite`.
@@ -95,7 +114,7 @@ class PredictionRecords:
         """
         if self._overwrite:
             return False
-        there = [file for file in self.files(target) if locations.exists(file)]
+        there = [file for file in self.files(target) if self.is_there(file)]
         if not there:
             return False
         found = self.find(target)
@@ -111,15 +130,13 @@ class PredictionRecords:
         if changed:
             raise UserError(f"{there[0]}: is there already, made with another {changed[0]}; {_WAYS_OUT}")
         return (
-            len(there) == len(self._suffixes)
-            and set(found.files).issuperset(self._suffixes)
-            and found.version == version
+            len(there) == len(self.suffixes) and set(found.files).issuperset(self.suffixes) and found.version == version
         )
 
     def begin(self, target: str, source: str, version: str = "") -> None:
         """Notes that the files of a scan are being written."""
         found = self.find(target)
-        files, former = list(self._suffixes), []
+        files, former = list(self.suffixes), []
         if found is not None:
             alike = (found.source, found.version, found.settings) == (source, version, self._settings)
             other = _OF_CONFIDENCE if (CONFIDENCE in found.files) != (CONFIDENCE in files) else ()
@@ -134,10 +151,25 @@ class PredictionRecords:
     ) -> None:
         """Notes that all files of a scan are there; see `PredictionRecord`."""
         begun = self.find(target)
-        begun = begun or PredictionRecord(source, self._settings, tuple(self._suffixes))
+        begun = begun or PredictionRecord(source, self._settings, tuple(self.suffixes))
         found = len(points), points.unseen, seconds, points.counts(), alignment, advice
         where = source, self._settings, begun.files, begun.version, begun.former
         self._write(target, PredictionRecord(*where, *found, complete=True))
+
+    def begin_bag(self, target: str, source: str, version: str, scans: Sequence[str], advice: str) -> PredictionRecord:
+        """Notes that the files of a bag are being written; `scans` are the targets of those in it."""
+        files, former, found = tuple(self.suffixes), (), self.find(target)
+        if found is not None:
+            alike = (found.source, found.version, found.settings) == (source, version, self._settings)
+            files = tuple(dict.fromkeys([*files, *(found.files if alike and found.complete else ())]))
+            former = tuple(each for each in dict.fromkeys([*found.files, *found.former]) if each not in files)
+        record = PredictionRecord(source, self._settings, files, version, former, advice=advice, scans=tuple(scans))
+        self._write(target, record)
+        return record
+
+    def finish_bag(self, target: str, begun: PredictionRecord) -> None:
+        """Notes that all files of a bag are there."""
+        self._write(target, replace(begun, complete=True))
 
     def _write(self, target: str, record: PredictionRecord) -> None:
         locations.write(self._note(target), (json.dumps(asdict(record)) + "\n").encode())
@@ -153,13 +185,12 @@ class PredictionRecords:
             return None
 
     def _note(self, target: str) -> str:
-        return locations.join(self.output, f"{FOLDER}/{target}.json")
+        return locations.join(self.output, f"{self._folder}/{target}.json")
 
 
-CONFIDENCE = "confidence.npy"
 _OF_CONFIDENCE = (CONFIDENCE, "ply")  # what --confidence changes
-SUFFIXES = (CONFIDENCE, *FORMATS)
-"""The suffixes of all files that may be made of a scan, the longest first."""
+SUFFIXES = (CONFIDENCE, *FORMATS, *bag_files.FORMATS.values())
+"""The suffixes of all files that may be made of scans, the longest first."""
 
 
 class Results:
@@ -169,7 +200,7 @@ class Results:
     """
 
     def __init__(self) -> None:
-        self._records: dict[str, PredictionRecords | None] = {}
+        self._records: dict[str, list[PredictionRecords]] = {}
 
     def __contains__(self, location: str) -> bool:
         inner = locations.absolute(location)
@@ -179,17 +210,17 @@ class Results:
         stem = inner[: -len(suffix) - 1]
         folder = stem.rpartition("/")[0]
         while folder.rstrip("/") and not folder.endswith(":/"):
-            records = self._of(folder)
-            found = None if records is None else records.find(stem[len(folder) + 1 :])
-            if found is not None and suffix in (*found.files, *found.former):
-                return True
+            for records in self._of(folder):
+                found = records.find(stem[len(folder) + 1 :])
+                if found is not None and suffix in (*found.files, *found.former):
+                    return True
             folder = folder.rpartition("/")[0]
         return False
 
-    def _of(self, folder: str) -> PredictionRecords | None:
+    def _of(self, folder: str) -> list[PredictionRecords]:
         if folder not in self._records:
-            noted = locations.is_folder(locations.join(folder, FOLDER))
-            self._records[folder] = PredictionRecords(folder) if noted else None
+            notes = [each for each in (FOLDER, BAG_FOLDER) if locations.is_folder(locations.join(folder, each))]
+            self._records[folder] = [PredictionRecords(folder, folder=each) for each in notes]
         return self._records[folder]
 
 
@@ -215,9 +246,13 @@ def _checked(found: Any) -> PredictionRecord:
         alignment=str(found["alignment"]),
         advice=str(found["advice"]),
         complete=found["complete"] is True,
+        scans=tuple(map(str, found.get("scans", ()))),
     )
 
 
 def suffixes(formats: Sequence[str], confidence: bool) -> list[str]:
-    """Returns the suffixes of the files of each scan."""
-    return [*formats, CONFIDENCE] if confidence else list(formats)
+    """Returns the suffixes of the files of each scan: those of the formats, and the parts that bags are made of."""
+    files = [name for name in formats if name in FORMATS]
+    files += [CONFIDENCE] if files and confidence else []
+    parts = PARTS[: 1 + confidence] if len(files) < len(formats) else ()
+    return [*files, *parts]
