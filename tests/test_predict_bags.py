@@ -59,8 +59,9 @@ def table(found: Any) -> np.ndarray:
     kinds = [KINDS[field.datatype] for field in found.fields]
     assert all(field.count == 1 for field in found.fields)
     assert all(field.offset % np.dtype(kind).itemsize == 0 for field, kind in zip(found.fields, kinds, strict=True))
-    layout: Any = {"names": names, "formats": kinds, "offsets": [f.offset for f in found.fields]}
-    return np.frombuffer(bytes(found.data), np.dtype({**layout, "itemsize": found.point_step}))
+    offsets = [field.offset for field in found.fields]
+    layout: Any = {"names": names, "formats": kinds, "offsets": offsets, "itemsize": found.point_step}
+    return np.frombuffer(bytes(found.data), np.dtype(layout))
 
 
 def by_rosbags(path: str) -> Iterator[tuple[str, int, Any]]:
@@ -150,8 +151,8 @@ def test_a_folder_is_one_bag_with_times(checkpoint, capsys):
     made = write_drive("a %20?#", 3)
     Path("a %20?#/000006.bin").write_bytes(b"x")
     write_drive("other", 1)
-    np.save("utm.npy", cloud(9).astype(np.float64) + [0, 0, 0, 0])
-    arguments = ["a %20?#", "other", "utm.npy", "--output", "out 100%", "--format", "bag", "mcap"]
+    np.save("one.npy", cloud(9))
+    arguments = ["a %20?#", "other", "one.npy", "--output", "out 100%", "--format", "bag", "mcap"]
     assert run(checkpoint, *arguments) == 2
     shown = capsys.readouterr()
     assert "a %20?#.mcap: 3 of 4 scans of a %20?#/*.bin; 1 could not be labelled" in shown.out
@@ -166,7 +167,7 @@ def test_a_folder_is_one_bag_with_times(checkpoint, capsys):
     folder = Path("out 100%/a %20?#.ros2")
     about = yaml.safe_load((folder / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert (folder / about["relative_file_paths"][0]).is_file() and about["message_count"] == 4
-    assert [len(clouds(by_mcap(f"out 100%/{name}.mcap"))) for name in ("other", "utm")] == [1, 1]
+    assert [len(clouds(by_mcap(f"out 100%/{name}.mcap"))) for name in ("other", "one")] == [1, 1]
     assert not list(Path("out 100%").glob("**/*.label"))
     # Labels are looked for in scans, not in results; nothing is made again.
     before = {
