@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from tests.support.demo import SHORT, TINY, file_bytes, read_calibration, read_labels, read_scan
 from tools.demo_world.options import DemoOptions
-from tools.demo_world.semantickitti import write_tree
+from tools.demo_world.semantickitti import write_part, write_tree
 from utils.labels import UNKNOWN, LabelMap
 
 LABEL_MAPPING = Path(__file__).parents[3] / "config" / "label_mapping" / "semantic-kitti.yaml"
@@ -102,6 +102,13 @@ def test_instances_are_things_and_stay_themselves(short):
 def test_same_options_same_bytes_whatever_the_workers(tiny, tmp_path):
     write_tree(tmp_path, DemoOptions(**{**vars(TINY), "workers": 2}))
     assert file_bytes(tmp_path) == file_bytes(tiny)
+
+
+def test_a_part_has_the_same_bytes(tiny, tmp_path):
+    write_part(tmp_path, TINY, [(8, 0), (0, 1)])
+    part, whole = file_bytes(tmp_path), file_bytes(tiny)
+    assert {"08/velodyne/000000.bin", "00/image_2/000001.png", "00/poses.txt"} < set(part)
+    assert part == {name: whole[name] for name in part}
 
 
 def test_seed_and_sequence_make_other_streets(tiny, tmp_path):
