@@ -7,10 +7,11 @@ The layout of `model.json`, in plain values:
     names           K names of the classes, the ignored one first
     colors          K lists [red, green, blue], 0..255
     raw_ids         K ids: what label files hold for each class
-    volume          arch_2dpass: low and high, the corners of the box whose points the network labels, metres; else null
+    volume          arch_2dpass: the lower and the upper corner of the box whose points the network labels, metres;
+                    else null
     grid            arch_2dpass: the number of voxels along x, y and z at scale 1
     scales          arch_2dpass: the scale after each block of the encoder
-    voxel_size      minkowskinet, spvcnn: edge of a voxel, metres
+    voxel_size      arch_2dpass: the edges along x, y and z of a voxel at scale 1, metres; else the edge of a voxel
     sensor          the data set's name, the axis of its frame that points forward, and its largest intensity
     statistics      of the training scans, see `utils.scan.statistics.Statistics`; null: not known
     checkpoint      the sha256 of the file that was exported
@@ -31,6 +32,7 @@ from utils.config.model import ModelParams
 from utils.errors import UserError
 from utils.files import read_text, sha256_of, write_text
 from utils.scan.sensor import sensor_called
+from utils.scan.volume import Volume
 
 FORMAT_VERSION = 1
 DESCRIPTION = "model.json"
@@ -66,8 +68,13 @@ def describe(tested: Tested) -> dict[str, Any]:
     model, data, label_map = tested.config.model_params, tested.config.dataset_params, tested.classes
     sensor, statistics = sensor_called(data.pc_dataset_type), tested.description and tested.description.statistics
     if isinstance(model, ModelParams):
-        low, high = data.bounds
-        geometry = {"volume": {"low": low, "high": high}, "grid": model.spatial_shape, "scales": model.scale_list}
+        volume = Volume(*data.bounds, model.spatial_shape)
+        geometry = {
+            "volume": data.bounds,
+            "grid": model.spatial_shape,
+            "scales": model.scale_list,
+            "voxel_size": volume.voxel_size,
+        }
     else:
         geometry = {"volume": None, "voxel_size": model.voxel_size}
     return {

@@ -62,8 +62,9 @@ class Graph:
         if self._weights == "fp16":
             return self.op("Cast", self._store(values.astype(np.float16)), to=TensorProto.FLOAT)
         scale = np.maximum(np.abs(values).max(axis=0), np.float32(1e-30)) / np.float32(_STEPS)
-        steps = np.rint(values / scale).astype(np.int8)
-        return self.op("DequantizeLinear", self._store(steps), self.constant(scale), axis=1)
+        steps = self._store(np.rint(values / scale).astype(np.int8))
+        # Not DequantizeLinear: ONNX Runtime would compute that again and again, with each scan.
+        return self.op("Mul", self.op("Cast", steps, to=TensorProto.FLOAT), self.constant(scale))
 
     def model(self, outputs: dict[str, tuple[str, int, int]]) -> onnx.ModelProto:
         """Makes the model.

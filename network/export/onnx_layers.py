@@ -8,15 +8,18 @@ offset: ONNX Runtime adds in several threads, without locks.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 
 import numpy as np
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from network.export.onnx_graph import Graph
 from network.ops.mlp import MLP
 from network.sparse.layers import ResidualBlock, SparseConvNorm
 
+FLOAT = TensorProto.FLOAT
 _CENTRE = 13
 _FORWARD = [(1, 0, 0), *((dz, dy, dx) for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)) for dz in (-1, 0, 1))]
 """The kernel offsets (dz, dy, dx) after the centre in the order of the voxels; the others are their mirror images."""
@@ -60,8 +63,8 @@ class Layers(Graph):
                 out = self.linear(x, weight, out)
             else:  # multiplied before they are gathered: there are fewer rows
                 bias = out if isinstance(out, Tensor) else torch.zeros(len(weight))
-                product = self.op("Gather", self.linear(x, weight, bias), rows)
-                out = product if isinstance(out, Tensor) else self.op("Add", out, product)
+                picked = self.op("Gather", self.linear(x, weight, bias), rows)
+                out = picked if isinstance(out, Tensor) else self.op("Add", out, picked)
         assert isinstance(out, str)
         return self.finish(out, slope)
 
@@ -78,7 +81,7 @@ class Layers(Graph):
         for offset, here, there in zip(
             _FORWARD, *(self.ops("Split", side, counts, outputs=count, axis=0) for side in sides), strict=True
         ):
-            number = _CENTRE + offset[0] * 9 + offset[1] * 3 + offset[2]
+            number = _number(*offset)
             found += [(number, there, self._column(here)), (2 * _CENTRE - number, here, self._column(there))]
         return found
 
@@ -91,8 +94,8 @@ class Layers(Graph):
         if added is not None:
             out = self.op("Add", out, added)
         for number, read, written in neighbours:
-            product = self.op("MatMul", self.op("Gather", x, read), self.matrix(weight[number]))
-            out = self.op("ScatterND", out, written, product, reduction="add")
+            products = self.op("MatMul", self.op("Gather", x, read), self.matrix(weight[number]))
+            out = self.op("ScatterND", out, written, products, reduction="add")
         return self.finish(out, slope)
 
     def residual_block(self, x: str, block: ResidualBlock, neighbours: Neighbours) -> str:
@@ -104,63 +107,97 @@ class Layers(Graph):
         return self.convolve(inner, block.conv2, neighbours, shortcut, block.slope)
 
     def reduce(self, x: str, layer: SparseConvNorm, name: str) -> str:
-        """Adds a convolution of size and stride 2, and a ReLU: the children of a voxel, those that are not there as 0.
+        """Adds a convolution of size and stride 2, and a ReLU.
 
-        The input `children` (V_coarse, 8) has the rows of x, their number for a child that is not there.
+        `fine` and `parents` list the rows of the fine voxels and of the coarse ones that hold them, octant by octant;
+        `octants` says how many belong to each. `start` holds a 0 for each coarse voxel.
         """
         weight, bias = layer.folded()
-        children = self.input(f"{name}.children", f"{name}.coarse", _OCTANTS)
-        padded = self.op("Concat", x, self.constant(np.zeros((1, weight.shape[1]), np.float32)), axis=0)
-        rows = self.op("Reshape", self.op("Gather", padded, children), self._shape(-1, _OCTANTS * weight.shape[1]))
-        return self.linear(rows, weight.flatten(0, 1).T, bias, 0.0)
+        fine, parents = self._octants(name)
+        out = self.op(
+            "Gather", self.constant(bias.detach().numpy()[None]), self.input(f"{name}.start", f"{name}.coarse")
+        )
+        for read, written, matrix in zip(fine, parents, weight, strict=True):
+            products = self.op("MatMul", self.op("Gather", x, read), self.matrix(matrix))
+            out = self.op("ScatterND", out, self._column(written), products, reduction="add")
+        return self.finish(out, 0.0)
 
     def expand(self, x: str, layer: SparseConvNorm, name: str) -> str:
-        """Adds the transposed convolution of size and stride 2, and a ReLU: each voxel has one parent.
-
-        The input `parents` lists the rows of x, octant by octant of the children, `octants` says how many belong to
-        each, and `back` brings the children into their order.
-        """
+        """Adds the transposed convolution of size and stride 2, and a ReLU: each fine voxel has one parent."""
         weight, bias = layer.folded()
-        parents, fine = self.input(f"{name}.parents", f"{name}.fine"), self.input(f"{name}.back", f"{name}.fine")
-        counts = self.input(f"{name}.octants", _OCTANTS)
         products = [
-            self.linear(self.op("Gather", x, rows), matrix.T, bias, 0.0)
-            for rows, matrix in zip(self.ops("Split", parents, counts, outputs=_OCTANTS, axis=0), weight, strict=True)
+            self.linear(self.op("Gather", x, read), matrix.T, bias, 0.0)
+            for read, matrix in zip(self._octants(name)[1], weight, strict=True)
         ]
-        return self.op("Gather", self.op("Concat", *products, axis=0), fine)
+        return self._arranged(self.op("Concat", *products, axis=0), self.input(f"{name}.fine", f"{name}.fine"))
+
+    def _octants(self, name: str) -> tuple[list[str], list[str]]:
+        """Returns the rows of the fine voxels and of their parents, octant by octant of the former."""
+        counts = self.input(f"{name}.octants", _OCTANTS)
+        sides = [self.input(f"{name}.{side}", f"{name}.fine") for side in ("fine", "parents")]
+        fine, parents = (self.ops("Split", side, counts, outputs=_OCTANTS, axis=0) for side in sides)
+        return fine, parents
+
+    def _arranged(self, x: str, rows: str) -> str:
+        """Brings all rows of x into an order: row i becomes row rows[i]."""
+        return self.op("ScatterND", x, self._column(rows), x)
 
     def sum(self, x: str, name: str) -> str:
         """Adds weighted sums of rows of x.
 
         The groups of rows that are added have 1, 2, 4, 8, ... rows, padded with rows of weight 0. The inputs `rows` and
         `shares` list the rows and their weights, all groups of 1 row first; `sizes` says how many belong to each width,
-        and `order` brings the sums into their order.
+        and `order` lists which sum each group is.
         """
         sizes = self.input(f"{name}.sizes", _WIDTHS)
         rows = self.input(f"{name}.rows", f"{name}.all")
-        shares = self.input(f"{name}.shares", f"{name}.all", kind=1)
+        shares = self.input(f"{name}.shares", f"{name}.all", kind=FLOAT)
         split = [self.ops("Split", each, sizes, outputs=_WIDTHS, axis=0) for each in (rows, shares)]
         sums = []
         for number, (of_width, weights) in enumerate(zip(*split, strict=True)):
             gathered = self.op("Gather", x, self.op("Reshape", of_width, self._shape(-1, 1 << number)))
             weights = self.op("Reshape", weights, self._shape(-1, 1 << number, 1))
             sums.append(self.op("ReduceSum", self.op("Mul", gathered, weights), self._shape(1), keepdims=0))
-        return self.op("Gather", self.op("Concat", *sums, axis=0), self.input(f"{name}.order", f"{name}.groups"))
+        return self._arranged(self.op("Concat", *sums, axis=0), self.input(f"{name}.order", f"{name}.groups"))
 
-    def trilinear(self, x: str, name: str) -> str:
-        """Adds the interpolation between the 8 voxels around each point; `rows` and `shares` are (8, points)."""
-        rows, shares = (self.input(f"{name}.{of}", 8, "points", kind=k) for of, k in (("rows", 7), ("shares", 1)))
-        corners = (self.ops("Split", each, outputs=8, axis=0, num_outputs=8) for each in (rows, shares))
-        out = None
-        for row, share in zip(*corners, strict=True):
-            flat = self.op("Reshape", row, self._shape(-1))
-            part = self.op("Mul", self.op("Gather", x, flat), self.op("Reshape", share, self._shape(-1, 1)))
-            out = part if out is None else self.op("Add", out, part)
-        assert out is not None
-        return out
+    def trilinear(self, x: str, neighbours: Neighbours, name: str) -> str:
+        """Adds the interpolation of voxels at the points of a finer level, between the 8 around each that exist.
+
+        Args:
+            x: (V, C) features of the voxels.
+            neighbours: of these voxels.
+            name: of the inputs `row`, (points,) of the voxel that holds each point, and `part`, (3, points) float32:
+                how much of the way to the next voxel in z, y and x it has behind it, 0..1.
+        """
+        row, part = self.input(f"{name}.row", "points"), self.input(f"{name}.part", "points", 3, kind=FLOAT)
+        ahead = self.ops("Split", part, outputs=3, axis=1, num_outputs=3)
+        behind = [self.op("Sub", self.constant(np.ones((1, 1), np.float32)), share) for share in ahead]
+        # A column of ones is interpolated along: where voxels are missing, it is the sum of the other weights.
+        with_one = self.op("Pad", x, self._shape(0, 0, 0, 1), self.constant(np.array(1, np.float32)))
+        nothing = self.op("ConstantOfShape", self.op("Shape", with_one))
+        pairs = {number: (read, written) for number, read, written in neighbours}
+        total = None
+        for corner in product((0, 1), repeat=3):
+            voxels = with_one
+            if any(corner):
+                read, written = pairs[_number(*corner)]
+                voxels = self.op("ScatterND", nothing, written, self.op("Gather", with_one, read))
+            z, y, x = (forth if step else back for step, back, forth in zip(corner, behind, ahead, strict=True))
+            share = self.op("Mul", self.op("Mul", z, y), x)
+            weighted = self.op("Mul", self.op("Gather", voxels, row), share)
+            total = weighted if total is None else self.op("Add", total, weighted)
+        assert total is not None
+        first, last, axis = self._shape(0), self._shape(-1), self._shape(1)
+        weights = self.op("Slice", total, last, self._shape(np.iinfo(np.int64).max), axis)
+        return self.op("Div", self.op("Slice", total, first, last, axis), weights)
 
     def _column(self, rows: str) -> str:
         return self.op("Unsqueeze", rows, self._shape(1))
 
     def _shape(self, *sizes: int) -> str:
         return self.constant(np.array(sizes, np.int64))
+
+
+def _number(dz: int, dy: int, dx: int) -> int:
+    """Returns the number of a kernel offset in the weights of a 3x3x3 convolution."""
+    return _CENTRE + dz * 9 + dy * 3 + dx
