@@ -46,6 +46,7 @@ def build_parser() -> Parser:
     add("--format", required=True, choices=tuple(MODELS), help="of the model")
     add("--output", required=True, type=Path, metavar="FOLDER", help="where the files go: an empty folder or an export")
     add("--weights", choices=WEIGHTS, default="fp32", help="how the weights are stored; the arithmetic stays fp32")
+    add("--compile", action="store_true", help="torch: compile the program for this kind of CPU, too, as C++ needs it")
     add("--config", metavar="YAML", help="of checkpoints that do not hold theirs: published ones, and earlier versions")
     add(
         "--set", type=override, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of "
@@ -66,6 +67,8 @@ def export(flags: argparse.Namespace) -> None:
     for flag, reason in _NOT_EXPORTED.items():
         if getattr(flags, flag.removeprefix("--")) is not None:
             raise UserError(f"{flag}: {reason}; leave it out")
+    if flags.compile and flags.format != "torch":
+        raise UserError(f"--compile has no effect on --format {flags.format}; leave it out")
     tested = open_for_test(flags.checkpoint, flags.log_dir, flags.config, flags.set, say)
     refuse(tested)
     description = describe(tested)
@@ -78,7 +81,8 @@ def export(flags: argparse.Namespace) -> None:
         else:
             from network.export.program import write_program as write
     network, _ = load_for_test(tested.config, tested.path, tested.content)
-    written = write(network.eval().requires_grad_(False), description, flags.output, flags.weights)
+    network = network.eval().requires_grad_(False)
+    written = write(network, description, flags.output, flags.weights, **({"compiled": True} if flags.compile else {}))
     write_description(flags.output, description, {**kept, **written})
     for name in sorted([*written, "model.json"]):
         size = (flags.output / name).stat().st_size

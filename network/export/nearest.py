@@ -1,7 +1,7 @@
 """The search for the nearest point inside the volume, as a program can hold it: exact, and without a loop.
 
-Points are put into boxes of 8 that lie close together, those boxes into boxes of 8 and so on. The search goes down from
-the largest boxes: of all boxes that can hold the nearest point of a query, it looks into the 8 in each.
+Points are put into boxes of 16 that lie close together, those boxes into boxes of 16 and so on. The search goes down
+from the largest boxes: of all boxes that can hold the nearest point of a query, it looks into the 16 in each.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_FANOUT = 8
-_DEPTH = 5
+_FANOUT = 16
+_DEPTH = 4
 _BITS = 20  # of each axis in the order of the points
 _STEPS = (
     (32, 0x1F00000000FFFF),
@@ -60,6 +60,7 @@ def nearest(points: Tensor, queries: Tensor) -> Tensor:
 
 
 def _some_distance(targets: Tensor, boxes: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Computes the (Q,) squared distance to a near point, found by going down into the nearest box of each level."""
     inside = torch.arange(_FANOUT, device=targets.device)
     low, high = boxes[-1]
     box = _squared(targets[:, None], low[None], high[None]).argmin(1)
@@ -71,6 +72,7 @@ def _some_distance(targets: Tensor, boxes: list[tuple[Tensor, Tensor]]) -> Tenso
 
 
 def _squared(at: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Computes the squared distance of points (..., 3) to boxes; 0 in a box."""
     return torch.maximum(low - at, at - high).clamp(min=0).square().sum(-1)
 
 
@@ -82,8 +84,8 @@ def _prune(
     below, above = low.index_select(0, box) - at, at - high.index_select(0, box)
     least = torch.maximum(below, above).clamp(min=0).square().sum(1)
     # Some point of the box is no farther than its farthest corner.
-    most = torch.minimum(below, above).square().sum(1)
-    bound = bound.scatter_reduce(0, query, most, "amin")
+    farthest = torch.minimum(below, above).square().sum(1)
+    bound = bound.scatter_reduce(0, query, farthest, "amin")
     kept = (least <= bound.index_select(0, query)).nonzero()[:, 0]
     return query.index_select(0, kept), box.index_select(0, kept), bound
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor.exc import CppCompileError, InductorError
 
 from network.export import tiled_backend
 from network.export.model_file import DESCRIPTION, MODELS
@@ -29,7 +30,8 @@ from utils.scan.records import Batch
 
 PROGRAM = MODELS["torch"]
 COMPILED = "model_cpu.pt2"
-_QUICK: dict[str, Any] = {}
+_QUICK = {"cpp.simdlen": 1, "aot_inductor.debug_compile": True}
+"""Settings with which a program is compiled soon, and runs slowly."""
 _EXAMPLE_POINTS = 300
 _MOST_POINTS = 1 << 27  # numbers of pairs then fit into an int64
 
@@ -163,12 +165,12 @@ def compile_program(
     """
     metadata = {f"name {number}": name for number, name in enumerate(names)}
     metadata |= {f"raw_id {number}": str(raw) for number, raw in enumerate(raw_ids)}
-    metadata["classes"] = str(len(names))
     settings = {"aot_inductor.metadata": metadata, **({} if optimize else _QUICK)}
     with TemporaryDirectory() as folder:
         path = Path(folder) / COMPILED
         try:
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
-        except ZeroDivisionError as error:
-            raise UserError(f"--compile: the C++ compiler (CXX) failed: {error}") from error
+        except (CppCompileError, InductorError) as error:
+            text = str(error).strip().splitlines()
+            raise UserError(f"--compile: AOTInductor and the C++ compiler failed: {text[-1] if text else error}") from error
         return path.read_bytes()
