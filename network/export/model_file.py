@@ -39,10 +39,11 @@ DESCRIPTION = "model.json"
 MODELS = {"onnx": "model.onnx", "torch": "model.pt2"}
 """Name of a format -> the file of its model."""
 RUNNER = "run_onnx.py"
+COMPILED = "model_cpu.pt2"
 WEIGHTS = ("fp32", "fp16", "int8")
 """How the weights of a model may be stored: as trained, in half precision, or in 8 bits with a scale per row."""
 
-_OURS = {DESCRIPTION, RUNNER, *MODELS.values()}
+_OURS = {DESCRIPTION, RUNNER, COMPILED, *MODELS.values()}
 _MOST_BYTES = 1 << 20  # of a model.json
 
 

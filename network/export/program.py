@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch._inductor.exc import CppCompileError, InductorError
 
 from network.export import tiled_backend
-from network.export.model_file import DESCRIPTION, MODELS
+from network.export.model_file import COMPILED, DESCRIPTION, MODELS
 from network.export.nearest import nearest
 from network.models.segmentation_network import SegmentationNetwork
 from network.native.library import switched_off
@@ -29,7 +29,6 @@ from utils.files import write_bytes
 from utils.scan.records import Batch
 
 PROGRAM = MODELS["torch"]
-COMPILED = "model_cpu.pt2"
 _QUICK = {"cpp.simdlen": 1, "aot_inductor.debug_compile": True}
 """Settings with which a program is compiled soon, and runs slowly."""
 _EXAMPLE_POINTS = 300
@@ -138,6 +137,7 @@ def write_program(
     if weights != "fp32":
         raise UserError(f"--weights {weights}: programs of torch.export hold fp32; leave it out, or choose onnx")
     program = make_program(network, description["volume"])
+    (folder / COMPILED).unlink(missing_ok=True)  # of an earlier export
     written = {PROGRAM: {"weights": weights}}
     content = BytesIO()
     torch.export.save(program, content, extra_files={DESCRIPTION: json.dumps(description)})
