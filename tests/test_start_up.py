@@ -81,6 +81,16 @@ REFUSED = {
         ["--test", "--checkpoint", "OWN", "--set", "model_params.hiden_size=16"],
         "was trained with another config: model_params.hiden_size was 8, is 16",
     ),
+    "another network, published": (
+        "main.py",
+        ["--test", "--checkpoint", ROOT / "checkpoint" / "demo", "--set", "model_params.hiden_size=16"],
+        "was trained with another config: model_params.hiden_size was 32, is 16",
+    ),
+    "scores of another test": (
+        "tools/publish.py",
+        ["--checkpoint", "OWN", "--output", "new", "--scores", ROOT / "checkpoint" / "demo" / "statistics.json"],
+        "statistics.json: not readable as the scores of a test",
+    ),
     "an unknown subset": ("robust_test.py", ["--cpu", "--checkpoint", "OWN", "--family", "none"], "--family"),
     "votes that are not allowed": (
         "robust_test.py",
