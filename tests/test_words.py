@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PRODUCT = ("commands", "dataloader", "main.py", "network", "predict.py", "robust_test.py", "tools", "utils")
+PRODUCT = ("commands", "dataloader", "examples", "main.py", "network", "predict.py", "robust_test.py", "tools", "utils")
 
 ELLIPSES = re.compile(r"(That|Those|This|These|As|Of|What|Where|How|Whether|When|Which|Who|Whose|By|From|For|To|If) ")
 THIRD_PERSON = re.compile(r"(?!As |Is |Its |This |Does |Keys |Axes )[A-Z][a-z]+s\b")
