@@ -207,9 +207,14 @@ def test_two_processes_train_and_test_as_one(run_main, programs, tmp_path) -> No
     data, settings = own_tree(tmp_path)
     for file in [file for sequence in ("00", "08") for file in (data / sequence).glob("*/000000.*")]:
         shutil.copy(file, file.with_name("000002" + file.suffix))
-    done = programs.run(MAIN, *two_processes(small_command(settings=settings)))
+    done = programs.run(MAIN, *two_processes(small_command("--logger", "csv", settings=settings)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(read_history(RUN)) == 2
+    tracked = (RUN / "metrics.csv").read_text()
+    for epoch in range(2):  # the first process has the first and the last scan, and alone it tracks
+        pictures = sorted((RUN / f"pictures/epoch_{epoch:03d}").iterdir())
+        assert [path.name for path in pictures] == ["08_000000.png", "08_000002.png"]
+        assert [tracked.count(str(path)) for path in pictures] == [1, 1]
     assert load(RUN / "last.ckpt")["global_step"] == 4  # three scans are two steps of two processes
 
     arguments = ("--test", "--num_vote", "2", "--save_prediction", "--checkpoint", str(RUN / "last.ckpt"))

@@ -39,6 +39,7 @@ class TensorBoardRun:
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Takes scalars."""
         self._logger.log_metrics(values, step)
+        self._writer.flush()
 
     def text(self, name: str, text: str, step: int) -> None:
         """Takes a text."""

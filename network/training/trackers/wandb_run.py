@@ -16,6 +16,12 @@ from network.training.trackers.tracker import CLOSING, OPENING, first_line
 from utils.results.run_settings import Plain
 
 _EXIT_CODES: Mapping[Ending, int] = {"finished": 0, "failed": 1, "killed": 255}  # the last as W&B does after Ctrl-C
+_UNASKED = {
+    "SILENT": "true", "CONSOLE": "off", "DISABLE_CODE": "true", "DISABLE_GIT": "true", "ERROR_REPORTING": "false",
+    "X_DISABLE_META": "true", "X_DISABLE_STATS": "true", "X_DISABLE_MACHINE_INFO": "true",
+    "X_SAVE_REQUIREMENTS": "false",
+}  # fmt: skip
+"""Settings of W&B, by variables of the environment, which may say otherwise: what it would do unasked is off."""
 
 
 class WandbRun:
@@ -28,8 +34,8 @@ class WandbRun:
     """
 
     def __init__(self, training: Training) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        os.environ.setdefault("WANDB_SILENT", "true")
+        for variable, value in _UNASKED.items():
+            os.environ.setdefault(f"WANDB_{variable}", value)
         import wandb  # here: it is optional
         from wandb.errors import CommError
 
@@ -37,10 +43,11 @@ class WandbRun:
         name = os.environ.get("WANDB_RUN_ID") or known_run(folder, "wandb") or uuid.uuid4().hex[:12]
         keep_run(folder, "wandb", name)
         settings = wandb.Settings(
-            silent=True, console="off", disable_code=True, save_code=False, disable_git=True, x_disable_meta=True,
-            x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False, login_timeout=10,
-            init_timeout=0.8 * OPENING, finish_timeout=0.8 * CLOSING["finished"], finish_timeout_raises=True,
-        )  # fmt: skip
+            login_timeout=10.0,
+            init_timeout=0.8 * OPENING,
+            finish_timeout=0.8 * CLOSING["finished"],
+            finish_timeout_raises=True,
+        )
         self._logger = WandbLogger(
             name=None if "WANDB_NAME" in os.environ else training.name,
             project=os.environ.get("WANDB_PROJECT") or training.dataset,
@@ -58,7 +65,7 @@ class WandbRun:
             wandb.teardown(exit_code=1)  # or the name of the run would still be in use
             self._run = self._logger.experiment
         offline = f"{unreachable}offline; to upload it: wandb sync {folder}/wandb/offline-run-*-{name}"
-        self.where = offline if self._run.offline else self._run.url
+        self.where = offline if self._run.offline else self._run.url or ""
 
     def settings(self, values: Mapping[str, Plain], step: int) -> None:
         """Takes the settings as the run's config."""
