@@ -90,12 +90,17 @@ def record(log_dir: str, output: Path) -> str:
     return f"{output / RECIPE}: mean loss of the first epoch {mean:.6g}, of the run {logged:.6g}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code."""
+def build_parser() -> Parser:
+    """Builds the parser of this program."""
     parser = Parser(description=__doc__)
     parser.add_argument("--log_dir", required=True, metavar="NAME", help="name of the run: logs/<dataset>/<NAME>")
     parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the published folder")
-    flags = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    flags = build_parser().parse_args(arguments)
     return run_program(lambda: print(record(flags.log_dir, flags.output)))
 
 

@@ -108,7 +108,7 @@ def build_parser() -> Parser:
     )  # fmt: skip
     add("--corruption_path", type=Path, metavar="FOLDER", help="folder of the subsets, if not the default")
     add("--label_mapping", type=Path, metavar="YAML", help="file of the classes, if not that of --dataset")
-    add("--checkpoint", metavar="PATH", help="checkpoint whose classes count, in place of --label_mapping")
+    add("--checkpoint", metavar="NAME", help="checkpoint whose classes count, in place of --label_mapping")
     add("--columns", type=parse_columns, metavar="NAMES", help="of --scans, as in predict.py: x,y,z,i,_")
     add("--dtype", type=parse_dtype, metavar="TYPE", help="of --scans, as in predict.py: float64")
     add("--topic", metavar="NAME", help="of --scans, as in predict.py")
