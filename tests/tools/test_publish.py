@@ -151,10 +151,10 @@ def test_scores_are_of_this_checkpoint_alone(checkpoint, demo_trees, tmp_path, m
     assert all(torch.equal(after[name], before[name]) for name in before) and (folder / ".git").is_dir()
     tests = json.loads((folder / "scores.json").read_text())["tests"]
     assert [test["same_weights"] for test in tests] == [True, False] and PRIVATE not in str(tests)
-    card = ModelCard.load(folder / "README.md")
-    assert card.data.license == "mit" and card.data.model_name == "a | b" and card.data.library_name == "2dpass"
+    head: Any = ModelCard.load(folder / "README.md").data
+    assert head.license == "mit" and head.model_name == "a | b" and head.library_name == "2dpass"
     measured = json.loads(of_checkpoint.read_text())
-    results = [(r.metric_name, r.dataset_split, r.metric_value) for r in card.data.eval_results or ()]
+    results = [(r.metric_name, r.dataset_split, r.metric_value) for r in head.eval_results]
     assert ("mIoU, 2 views", "validation", round(measured["val/mIoU"], 4)) in results
     assert ("mIoU, one view", "validation", round(measured["one_view"]["val/mIoU"], 4)) in results
     again = published(checkpoint, tmp_path / "again", "--dtype", "bf16")
@@ -277,10 +277,13 @@ def test_places_that_are_taken_and_flags_without_an_effect(
 ) -> None:
     own = tmp_path_factory.mktemp("config") / "own.yaml"
     save_config(small_config(), own)
+    (foreign := tmp_path_factory.getbasetemp() / "foreign").mkdir()
+    save_file({"x": torch.zeros(2)}, foreign / MODEL)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("x")
     for output, flags, said in (
         (tmp_path / "thesis", ["--overwrite"], "holds something else"),
+        (tmp_path_factory.getbasetemp() / "foreign", ["--overwrite"], "no model.safetensors of this tool"),
         (folder, [], "add --overwrite"),
         (tmp_path / "new", ["--overwrite"], "--overwrite: there is no"),
         (tmp_path / "new", ["--config", own], "holds the config of its training; leave it out"),

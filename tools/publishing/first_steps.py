@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,13 +21,14 @@ from network.training.trainer import build_trainer
 from utils.command.devices import Devices
 from utils.config.schema import Config
 from utils.scan.batch import pack
+from utils.scan.packing import PackedBatch
 from utils.scan.records import Batch
 
 
 class _Batches:
     """The loaders of a training that has these batches, and no validation."""
 
-    def __init__(self, batches: list[Batch]) -> None:
+    def __init__(self, batches: Sequence[PackedBatch]) -> None:
         self._batches = batches
 
     def train_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> DataLoader[Any]:

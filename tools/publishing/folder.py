@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from network.weights.pickled import Damaged
+from network.weights.published_folder import OURS, is_safetensors, read_safetensors
 from utils.errors import UserError
 from utils.files import write_bytes
 from utils.results.published import CARD, MODEL
@@ -33,10 +35,19 @@ def refuse_place(folder: Path, overwrite: bool) -> None:
         if overwrite:
             raise UserError(f"--overwrite: {folder} is empty; leave it out")
         return
-    if not (folder / MODEL).exists():
-        raise UserError(f"{folder}: holds something else, and no {MODEL}; choose another --output")
+    if not _is_ours(folder / MODEL):
+        raise UserError(f"{folder}: holds something else, and no {MODEL} of this tool; choose another --output")
     if not overwrite:
         raise UserError(f"{folder}: holds a published model; add --overwrite to replace it, or choose another --output")
+
+
+def _is_ours(path: Path) -> bool:
+    """Returns whether a file is a published model, whatever lies beside it, so that --overwrite can be repeated."""
+    try:
+        with path.open("rb") as file:
+            return is_safetensors(file.read(9)) and OURS in read_safetensors(path, file, object)
+    except (OSError, Damaged):
+        return False
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

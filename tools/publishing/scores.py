@@ -16,6 +16,7 @@ from utils.files import read_text
 from utils.names import shown
 from utils.results.conditions import Conditions
 from utils.results.run_folder import SCORES
+from utils.text import printable
 
 _MAX_BYTES = 1 << 20
 
@@ -72,7 +73,7 @@ def read_scores(path: Path, tested: Tested, origin: Origin, exact: bool) -> Scor
     if not digest:
         raise UserError(f"{path}: does not say which file was tested, as earlier versions did not; test again")
     if digest not in (tested.sha256, origin.source):
-        name = shown(Path(str(record.get("checkpoint"))).name)
+        name = shown(Path(record["checkpoint"]).name)
         raise UserError(f"{path}: is of a test of another checkpoint ({name}), not of {tested.path}; test that one")
     before = digest != tested.sha256 and bool(origin.rounded)  # it was tested before an earlier rounding
     return _published(record, tested.path.name, exact and not before)
@@ -90,7 +91,7 @@ def kept_scores(folder: Path, exact: bool) -> list[Scores]:
     records = _read(path).get("tests")
     if not isinstance(records, list) or not all(map(_whole, records)):
         raise _damaged(path)
-    return [_published(r, shown(r["checkpoint"]), r.get("same_weights") is True) for r in records]
+    return [_published(r, printable(r["checkpoint"]), r.get("same_weights") is True) for r in records]
 
 
 def scores_text(scores: Iterable[Scores]) -> str:
