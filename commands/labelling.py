@@ -23,6 +23,7 @@ from network.weights.configuration import Tested
 from utils.command.alignment_flags import alignment_of
 from utils.command.devices import Devices, is_first_process, say_first
 from utils.command.terminal import say
+from utils.fetching.references import is_reference
 from utils.fp32 import set_fp32_arithmetic
 from utils.results.prediction_records import PredictionRecords
 from utils.scan.point_cloud import PointCloud
@@ -148,6 +149,8 @@ def _label(
         summarise(scans, job.inputs.problems, outcomes, records, args.output, str(job.tested.path))
         if not args.view and any(outcome.labelled + outcome.skipped for outcome in outcomes):
             typed = [text for text in sys.argv[1:] if text != "--overwrite"]
+            if is_reference(args.checkpoint):  # it is here now, and a link may hold a password
+                typed = [text.replace(args.checkpoint, str(job.tested.path)) for text in typed]
             say_first(f"look at them in the browser: python predict.py {shlex.join(typed)} --view")
     return problems
 

@@ -71,7 +71,9 @@ def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_test_of_a_link_leaves_its_results_in_logs(link, caches, capsys) -> None:
+def test_a_test_of_a_link_leaves_its_results_in_logs(link, caches, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("utils.results.evaluation.PICTURES", 0)
+    monkeypatch.setattr("utils.results.evaluation.draw_confusion", lambda *arguments: None)
     settings = [f"dataset_params.val_data_loader.{key}" for key in (f"data_path={TREE}", "num_workers=0")]
     command = ["--test", "--cpu", "--checkpoint", link, "--set", *settings]
     assert run_program(lambda: main.main(command)) == 0
@@ -96,6 +98,18 @@ def test_labels_of_a_model_of_the_hub_are_those_of_its_checkpoint(checkpoint, hu
     points = np.fromfile(scan, "<f4").reshape(-1, 4)
     assert np.array_equal(segmenter(points).labels, Segmenter.load(checkpoint, device="cpu")(points).labels)
     assert files_of(caches) == before and capsys.readouterr().out == ""
+
+
+def test_passwords_and_keys_of_a_link_are_printed_and_written_nowhere(link, caches, monkeypatch, capsys) -> None:
+    secret = link.replace("//", "//me:SECRET@").replace("#", "?key=SECRET#")
+    scan = shutil.copy(next((TREE / "08" / "velodyne").iterdir()), "scan.bin")
+    command = ["--cpu", "--columns", "x,y,z,i", str(scan), "--output", "out", "--checkpoint", secret]
+    monkeypatch.setattr("sys.argv", ["predict.py", *command])
+    assert run_program(lambda: predict.main(command)) == 0
+    said = "".join(capsys.readouterr())
+    assert "in the browser: python predict.py" in said and "SECRET" not in said
+    for folder in (caches, Path()):
+        assert not [name for name in files_of(folder) if b"SECRET" in (folder / name).read_bytes()]
 
 
 def test_a_fine_tuning_names_repository_and_commit_it_began_with(hub, caches) -> None:

@@ -22,7 +22,7 @@ from utils.fetching.references import Link, Note, is_permitted, shown
 from utils.fetching.sizes import LARGEST, megabytes
 from utils.text import shortened
 
-_SILENCE = 20.0  # seconds without a byte until a connection counts as lost
+_SILENCE = 10.0  # seconds without a byte until a connection counts as lost
 _PAUSES = (1.0, 2.0, 4.0)  # seconds before each further attempt
 _WORTH = 1 << 20  # bytes by which an attempt has to advance for the attempts to be counted from the first one again
 _BLOCK = 1 << 20
