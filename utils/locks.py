@@ -71,19 +71,22 @@ class Lock:
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[Lock]:
     """Lets only one process at a time run the block; the others wait.
 
     Args:
         path: the lock file.
         waiting: called once if another process holds the lock.
+
+    Yields:
+        The lock; it is not held where the file system has no locks.
     """
     lock = Lock(path)
     if not lock.acquire(wait=False):
         waiting()
         lock.acquire()
     try:
-        yield
+        yield lock
     finally:
         lock.release()
 

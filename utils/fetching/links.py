@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import uuid
 from pathlib import Path
 
 from utils.caches import cache_folder
@@ -11,6 +13,9 @@ from utils.fetching.references import Link, Note
 from utils.fetching.transfer import transfer
 from utils.files import sha256_of
 from utils.locks import locked
+
+_THREADS = threading.Lock()
+"""Threads of one process wait here: a lock of a file is for processes."""
 
 
 def fetch_link(link: Link, note: Note) -> Path:
@@ -31,13 +36,22 @@ def fetch_link(link: Link, note: Note) -> Path:
             f"{path.parent}: cannot be made ({error.strerror}); see to its permissions, or let XDG_CACHE_HOME name "
             "another folder"
         ) from error
-    with locked(path.parent / f".{path.name}.lock", lambda: note(f"waiting for another process that fetches {link}")):
+    waiting = f"waiting for another process that fetches {link}"
+    with _THREADS, locked(path.parent / f".{path.name}.lock", lambda: note(waiting)) as lock:
         if _is_good(path, link.sha256):
             return path
         if path.exists():
             note(f"note: {path} is damaged, and is fetched again")
         note(f"fetching {link} into {path}")
-        _download(link, path, note)
+        # Without locks, others may write at this moment: to a file of its own, which nobody goes on with.
+        own = "" if lock.held else f".{uuid.uuid4().hex[:8]}"
+        partial = path.with_name(f".{path.name}{own}.partial")
+        try:
+            _download(link, partial, note)
+            os.replace(partial, path)
+        finally:
+            if own:
+                partial.unlink(missing_ok=True)
     return path
 
 
@@ -57,9 +71,8 @@ def _is_good(path: Path, sha256: str) -> bool:
         raise UserError(f"{path}: cannot be read ({error.strerror}); remove it, and it is fetched again") from error
 
 
-def _download(link: Link, path: Path, note: Note) -> None:
-    """Downloads to a partial file beside `path`, and moves it there if it is the right one."""
-    partial = path.with_name(f".{path.name}.partial")
+def _download(link: Link, partial: Path, note: Note) -> None:
+    """Downloads to a partial file, and on from where it ends; in the end it is the right one, and on the disk."""
     if transfer(link, partial, note) and sha256_of(partial) != link.sha256:
         # The file on the server has changed meanwhile, or the part that an earlier run has left is damaged.
         note("note: the parts that came one after the other do not belong together; starting from the beginning")
@@ -73,4 +86,3 @@ def _download(link: Link, path: Path, note: Note) -> None:
         )
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -48,6 +48,15 @@ def transfer(link: Link, partial: Path, note: Note) -> bool:
     Raises:
         UserError: the server cannot be reached or has no such file, or the disk is full.
     """
+    try:
+        return _all_of(link, partial, note)
+    except BaseException:
+        if not _size(partial):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _all_of(link: Link, partial: Path, note: Note) -> bool:
     farthest, pauses = _size(partial), list(_PAUSES)
     received = False
     while True:
@@ -204,5 +213,5 @@ def _reason(error: Exception) -> str:
 def _size(path: Path) -> int:
     try:
         return os.stat(path).st_size
-    except FileNotFoundError:
+    except OSError:
         return 0

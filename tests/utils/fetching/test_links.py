@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -181,10 +183,10 @@ def test_where_nobody_listens_it_is_said_at_once(server, monkeypatch) -> None:
         (302, {"Location": "file:///etc/passwd"}, "answers with 302"),
     ],
 )
-def test_answers_that_are_no_file(server, status, headers, words) -> None:
+def test_answers_that_are_no_file(server, tmp_path, status, headers, words) -> None:
     server.answers["/best.ckpt"] = (status, headers)
     line = refusal(server.link("/best.ckpt"))
-    assert words in line and "SECRET" not in line
+    assert words in line and "SECRET" not in line and kept(tmp_path) == set()
 
 
 def test_a_redirection_is_followed_without_the_password(server, tmp_path) -> None:
@@ -213,3 +215,24 @@ def test_two_processes_download_once(server) -> None:
     for process in both:
         process.join()
     assert len(server.requests) == 1
+
+
+def test_two_threads_download_once(server) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: fetch(server.link("/best.ckpt"), lambda line: None), range(2)))
+    assert paths[0] == paths[1] and len(server.requests) == 1
+
+
+def test_without_locks_each_process_writes_a_file_of_its_own(server, tmp_path, monkeypatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("utils.locks.fcntl.lockf", refuse)
+    folder = tmp_path / "cache" / "2dpass" / "checkpoints"
+    folder.mkdir(parents=True)
+    of_another = folder / f".sha256-{sha256(CONTENT)}.partial"
+    of_another.write_bytes(b"x" * 100)
+    server.cuts = [5000, 0, 0]
+    assert "lost again and again" in refusal(server.link("/best.ckpt"))
+    assert fetch(server.link("/best.ckpt"), print).read_bytes() == CONTENT
+    assert of_another.read_bytes() == b"x" * 100 and len(kept(tmp_path) - {".sha256-" + sha256(CONTENT) + ".lock"}) == 2
