@@ -18,7 +18,7 @@ case "$1 $2" in
   "-c "*) exec {python} -c \
     "import sys; sys.version_info = ({version}); sys.modules.update({hidden}); exec(sys.argv[1])" "$2" ;;
   "-m venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-  "-m pip") echo pip >> calls; exit {pip} ;;
+  "-m pip") echo "$6" >> calls; exit {pip} ;;
   *) echo "Python {version}" ;;
 esac
 """
@@ -43,15 +43,20 @@ class Machine:
         (self.bin / name).chmod(0o755)
         return self.bin / name
 
-    def setup(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [shutil.which("bash") or "bash", "tools/setup.sh"]
+    def setup(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [shutil.which("bash") or "bash", "tools/setup.sh", *words]
         environment = {"PATH": str(self.bin), **environment}
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60)
 
     @property
-    def installations(self) -> int:
+    def installed(self) -> list[str]:
+        """The files of requirements that pip was called with."""
         calls = self.folder / "calls"
-        return len(calls.read_text().split()) if calls.exists() else 0
+        return calls.read_text().split() if calls.exists() else []
+
+    @property
+    def installations(self) -> int:
+        return len(self.installed)
 
 
 @pytest.fixture
@@ -130,3 +135,58 @@ def test_other_requirements_are_added_to_what_is_there(machine):
         os.utime(machine.folder / place, (1, 1))
     assert machine.setup().returncode == 0 and machine.installations == 2
     assert (machine.folder / ".venv" / "kept").exists()
+
+
+FOR_TESTS = "requirements-test.txt"
+
+
+@pytest.fixture
+def tested(machine) -> Machine:
+    """A machine that is set up for tests."""
+    for name in ("test", "export", "trackers"):
+        (machine.folder / f"requirements-{name}.txt").write_text("")
+    machine.python("python3", "3.11.7")
+    assert machine.setup("test").returncode == 0 and machine.installed == ["requirements.txt", FOR_TESTS]
+    return machine
+
+
+def test_what_tests_need_is_installed_once(tested):
+    for words in (("test",), (), ("test",)):
+        done = tested.setup(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert tested.installations == 2
+
+
+@pytest.mark.parametrize("name", ["requirements-test.txt", "requirements-export.txt", "requirements-trackers.txt"])
+def test_newer_requirements_of_tests_are_installed_by_tests_alone(tested, name):
+    os.utime(tested.folder / ".venv" / "installed_for_tests", (1, 1))
+    for file in tested.folder.glob("requirements*.txt"):
+        os.utime(file, (0, 0))
+    os.utime(tested.folder / "tools" / "setup.sh", (0, 0))
+    (tested.folder / name).touch()
+    assert tested.setup().returncode == 0 and tested.installations == 2
+    assert tested.setup("test").returncode == 0 and tested.installed[2:] == [FOR_TESTS]
+    assert tested.setup("test").returncode == 0 and tested.installations == 3
+
+
+def test_other_requirements_of_the_programs_are_installed_for_tests_as_well(tested):
+    """They may change the version of a package that the tests need."""
+    for stamp in ("installed", "installed_for_tests"):
+        os.utime(tested.folder / ".venv" / stamp, (1, 1))
+    assert tested.setup("test").returncode == 0 and tested.installed[2:] == ["requirements.txt", FOR_TESTS]
+
+
+def test_packages_of_tests_that_pip_cannot_install_are_one_line_each_time(tested):
+    (tested.folder / ".venv" / "installed_for_tests").unlink()
+    working = (tested.folder / ".venv" / "bin" / "python").read_text()
+    tested.python("python3", "3.11.7", pip=1)
+    shutil.copy(tested.bin / "python3", tested.folder / ".venv" / "bin" / "python")
+    for _ in range(2):
+        done = tested.setup("test")
+        assert done.returncode == 2 and done.stderr == (
+            "error: pip could not install requirements-test.txt into .venv and says why above; correct it and run "
+            "make again\n"
+        )
+    assert tested.setup().returncode == 0  # the programs go on
+    (tested.folder / ".venv" / "bin" / "python").write_text(working)
+    assert tested.setup("test").returncode == 0 and (tested.folder / ".venv" / "installed_for_tests").exists()
