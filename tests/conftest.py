@@ -15,6 +15,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is imported, as
 import main as program
 from tests.support import warm
 from tests.support.demo import TINY, TINY_NUSCENES
+from tests.support.pictures import leave_out_pictures
 from tools.demo_world import nuscenes, semantickitti
 from utils.command.process import run_program
 
@@ -43,7 +44,14 @@ def small_command(*arguments: str, settings: tuple[str, ...] = ()) -> list[str]:
 
 
 @pytest.fixture
-def run_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def run_main(run_main_and_draw: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """As `run_main_and_draw`, without pictures."""
+    leave_out_pictures(monkeypatch)
+    return run_main_and_draw
+
+
+@pytest.fixture
+def run_main_and_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run main.py's small experiment in an empty folder, in this process; returns the exit code."""
     monkeypatch.chdir(tmp_path)
 

@@ -34,8 +34,8 @@ def load(path: Path) -> dict:
     return torch.load(path, weights_only=True, map_location="cpu")
 
 
-def test_train_then_test(run_main, capsys) -> None:
-    assert run_main("--logger", *program.parse_arguments([]).logger) == 0
+def test_train_then_test(run_main_and_draw, capsys) -> None:
+    assert run_main_and_draw("--logger", *program.parse_arguments([]).logger) == 0
     printed = capsys.readouterr().out
     for line in ("Validation per class iou:", "other-vehicle : ", "Current val miou is "):
         assert line in printed
@@ -54,7 +54,7 @@ def test_train_then_test(run_main, capsys) -> None:
     for tag in (b"train/loss", b"train/learning_rate", b"val/mIoU", b"val_iou/road", b"train/skipped_batches"):
         assert tag in events
 
-    assert run_main("--test", "--checkpoint", "best", "--num_vote", "3", "--save_prediction") == 0
+    assert run_main_and_draw("--test", "--checkpoint", "best", "--num_vote", "3", "--save_prediction") == 0
     printed = capsys.readouterr().out
     assert "3 vote(s)" in printed and "'val/mIoU':" in printed
     (folder,) = Path("logs/SemanticKITTI/default").glob("test_*")
@@ -69,7 +69,7 @@ def test_train_then_test(run_main, capsys) -> None:
         "2 scans of the validation split, 3 views" in printed and "2 scans of the validation split, one view" in printed
     )
 
-    assert run_main("--test", "--checkpoint", "best", "--log_dir", "default") == 0
+    assert run_main_and_draw("--test", "--checkpoint", "best", "--log_dir", "default") == 0
     assert "With one view" not in capsys.readouterr().out
     newest = max(Path("logs/SemanticKITTI/default").glob("test_*"), key=lambda path: path.stat().st_mtime_ns)
     alone = json.loads((newest / "scores.json").read_text())

@@ -20,6 +20,7 @@ from tests.conftest import ROOT, made_once
 from tests.support.checkpoints import write_checkpoint
 from tests.support.demo import TINY
 from tests.support.networks import make_batch
+from tests.support.pictures import leave_out_pictures
 from tools.demo_world import semantickitti
 from utils.command.process import run_program
 from utils.config.loading import load_config
@@ -45,6 +46,7 @@ def run(sequences, tmp_path_factory):
     _level(write_checkpoint(folder / "x.ckpt", config), config, sequences / "08" / "velodyne" / "000000.bin")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        leave_out_pictures(patch)
 
         def run(*flags: str) -> Path:
             """Returns the newest test folder."""
@@ -113,6 +115,7 @@ def test_a_submission_has_one_id_for_each_point_and_says_what_moves(run, sequenc
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(precision, sequences, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    leave_out_pictures(monkeypatch)
     data = (f"{kind}_data_loader.{entry}" for kind in ("train", "val") for entry in _entries(sequences))
     settings = [*(f"dataset_params.{entry}" for entry in data), "model_params.cr=0.1", "train_params.max_num_epochs=2"]
     command = ["--config", str(CONFIG).replace("2DPASS", "MinkowskiNet"), "--cpu", "--precision", precision]

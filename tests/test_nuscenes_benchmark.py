@@ -12,6 +12,7 @@ import pytest
 import main as program
 from tests.conftest import ROOT
 from tests.support.nuscenes import POINTS, write_tree
+from tests.support.pictures import leave_out_pictures
 from utils.command.process import run_program
 from utils.scan.batch import pack
 
@@ -37,6 +38,7 @@ def run(demo_trees, tmp_path_factory):
     folder, tree = tmp_path_factory.mktemp("run"), demo_trees["nuScenes"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        leave_out_pictures(patch)
 
         def run(*flags: str) -> Path:
             """The newest test folder."""

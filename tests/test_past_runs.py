@@ -21,10 +21,10 @@ from network.training.task import SegmentationTask
 from tests.conftest import ROOT
 from tests.support.drives import write_drives
 from tests.support.networks import refusal
+from tests.support.pictures import leave_out_pictures
 from tests.support.robustness import kept_rows, write_semantickitti
 from tests.test_main import MAIN, load, two_processes
 from tests.test_resuming import Killed, assert_the_same_run
-from tests.test_robust_test import no_picture
 from utils.command.process import run_program
 from utils.config.loading import load_config
 
@@ -41,8 +41,7 @@ FEW = ("clean_data", "fog_light")
 def root(tmp_path, monkeypatch) -> Path:
     """The folder of the sequences, in an empty folder; no pictures are drawn."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("utils.results.evaluation.PICTURES", 0)
-    monkeypatch.setattr("utils.results.evaluation.draw_confusion", no_picture)
+    leave_out_pictures(monkeypatch)
     return write_drives(tmp_path / "data" / "sequences")
 
 

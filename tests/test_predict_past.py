@@ -19,6 +19,7 @@ from dataloader.last_read import LastRead
 from tests.support.bags import message, write_bag
 from tests.support.checkpoints import small_config, write_checkpoint
 from tests.support.demo import TINY
+from tests.support.pictures import leave_out_pictures
 from tools.demo_world import semantickitti
 from utils.command.process import run_program
 from utils.paths import REPOSITORY
@@ -44,6 +45,7 @@ def tree(tmp_path_factory) -> Path:
 def drive(tree, tmp_path, monkeypatch) -> Path:
     """The folder `drive` with sequence 08, which is the current one's child."""
     monkeypatch.chdir(tmp_path)
+    leave_out_pictures(monkeypatch)
     return Path(shutil.copytree(tree / "08", "drive"))
 
 

@@ -18,6 +18,7 @@ from commands import robustness
 from network.assemble import build_network
 from tests.conftest import ROOT, TREE
 from tests.support.file_server import FileServer, serving
+from tests.support.pictures import leave_out_pictures
 from tests.support.robustness import ROBO3D, YAN, write_nuscenes, write_semantickitti
 from tests.test_every_config import reduced
 from tests.test_main import two_processes
@@ -37,10 +38,6 @@ def killed() -> None:
     raise Killed
 
 
-def no_picture(scores: object, ignored: str, path: Path, conditions: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-
 class Bench:
     """A checkpoint and corrupted scans of the golden tree in an empty folder, and a way to test the one on the other.
 
@@ -53,8 +50,7 @@ class Bench:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.tested, self.kill_at = folder, [], None
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("utils.results.evaluation.PICTURES", 0)
-        monkeypatch.setattr("utils.results.evaluation.draw_confusion", no_picture)
+        leave_out_pictures(monkeypatch)
         test = robustness.test_network
 
         def counted(network, batches, metrics, output, place):

@@ -19,6 +19,7 @@ from network.weights.description import read_description
 from network.weights.reading import read_checkpoint
 from tests.conftest import ROOT
 from tests.support.networks import refusal
+from tests.support.pictures import leave_out_pictures
 from utils.command.process import run_program
 from utils.config.loading import load_config
 from utils.scan.traits import PERCENTAGES
@@ -39,6 +40,7 @@ def trained(command, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
+        leave_out_pictures(monkeypatch)
         assert run_program(lambda: program.main([*command, "train_params.max_num_epochs=1"])) == 0
     return folder / "logs" / "SemanticKITTI" / "default" / "version_0" / "last.ckpt"
 
@@ -78,6 +80,7 @@ SPOILED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 )
 def test_a_spoiled_checkpoint_ends_in_one_line(kind, flags, command, trained, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    leave_out_pictures(monkeypatch)
     content = torch.load(trained, weights_only=True)
     change, expected = SPOILED[kind]
     change(content)
@@ -91,6 +94,7 @@ def test_a_spoiled_checkpoint_ends_in_one_line(kind, flags, command, trained, tm
 def test_outputs_that_are_no_numbers_are_not_scored(command, trained, tmp_path, monkeypatch, capsys) -> None:
     """Finite weights can be as wrong."""
     monkeypatch.chdir(tmp_path)
+    leave_out_pictures(monkeypatch)
     content = torch.load(trained, weights_only=True)
     for name, tensor in content["state_dict"].items():
         if name.endswith("weight"):
@@ -128,6 +132,7 @@ def test_a_config_of_a_giant_asks_for_no_memory(trained, tmp_path, monkeypatch) 
 
 def test_a_resumed_run_leaves_the_folders_that_its_checkpoint_names(command, trained, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    leave_out_pictures(monkeypatch)
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("x")
@@ -143,6 +148,7 @@ def test_a_resumed_run_leaves_the_folders_that_its_checkpoint_names(command, tra
 
 def test_no_best_checkpoint_wanted_is_not_no_validation(command, trained, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    leave_out_pictures(monkeypatch)
     assert run_program(lambda: program.main(["--save_top_k", "0", "--checkpoint", str(trained), *command])) == 0
     score, conditions = capsys.readouterr().out.splitlines()[-2:]
     assert score.startswith("best val/mIoU ") and "--save_top_k 0" in score
@@ -160,6 +166,7 @@ def scores_of(arguments: list[str], log_dir: str) -> dict[str, Any]:
 def test_a_checkpoint_needs_no_config_and_an_earlier_one_does(command, trained, tmp_path, monkeypatch, capsys) -> None:
     """An earlier one is one without description: all else in it is as it was."""
     monkeypatch.chdir(tmp_path)
+    leave_out_pictures(monkeypatch)
     content = torch.load(trained, weights_only=True)
     del content["2dpass"]["description"]
     torch.save(content, "earlier.ckpt")
