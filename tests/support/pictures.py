@@ -8,12 +8,13 @@ import pytest
 
 
 def leave_out_pictures(patch: pytest.MonkeyPatch) -> None:
-    """Has the runs of a test draw no training curve, no confusion matrix and no scans.
+    """Has the runs of a test draw no curves, no confusion matrices and no scans, at validations and at tests.
 
     `tests/test_main.py` and `tests/test_every_config.py` look at these of whole runs, `tests/utils/pictures/` at each.
     """
     patch.setattr("network.training.callbacks.draw_training_curve", _no_picture)
     patch.setattr("utils.results.evaluation.draw_confusion", _no_picture)
+    patch.setattr("network.training.loggers.PICTURES", 0)
     patch.setattr("utils.results.evaluation.PICTURES", 0)
 
 
