@@ -40,18 +40,16 @@ class LabelProgram(nn.Module):
 
     Args:
         network: in evaluation mode, without gradients, on the CPU; it is copied.
-        low, high: corners of the volume, metres; None: the network takes all points.
+        volume: its low and high corners, metres; None: the network takes all points.
     """
 
-    def __init__(
-        self, network: SegmentationNetwork, low: tuple[float, ...] | None = None, high: tuple[float, ...] | None = None
-    ) -> None:
+    def __init__(self, network: SegmentationNetwork, volume: Sequence[Sequence[float]] | None = None) -> None:
         super().__init__()
         own = copy.deepcopy(network.evaluated()).eval().requires_grad_(False)
         own.backend = tiled_backend.BACKEND
         # In a list, its weights are constants of the program, and only those that are used: with the norms folded in.
         self._network = [own]
-        self._low, self._high = low, high
+        self._volume = volume
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Labels points.
@@ -65,27 +63,27 @@ class LabelProgram(nn.Module):
             nearest point inside, and all are 0 where no point is inside. (N,) float32 confidences, 0..1; 0 where the
             network has not seen the point.
         """
-        xyz, zero = points[:, :3], points.new_zeros(())
+        xyz = points[:, :3]
         there = xyz.isfinite().all(dim=1) & (xyz != 0).any(dim=1)
-        inside = there
-        if self._low is not None and self._high is not None:
-            low, high = points.new_tensor(self._low), points.new_tensor(self._high)
+        inside, middle = there, (0.0, 0.0, 0.0)
+        if self._volume is not None:
+            low, high = (points.new_tensor(corner) for corner in self._volume)
             inside = there & (xyz > low).all(dim=1) & (xyz < high).all(dim=1)
+            middle = tuple((lowest + highest) / 2 for lowest, highest in zip(*self._volume, strict=True))
         some = inside.any()
         # One more point, at the end, which the network sees where it would see none.
-        stand_in = (low + high) / 2 if self._low is not None else points.new_zeros(3)
-        ends = torch.cat([points, torch.cat([stand_in, zero[None]])[None]])
+        extended = torch.cat([points, points.new_tensor([[*middle, 0.0]])])
         seen = torch.cat([inside, ~some[None]]).nonzero()[:, 0]
         torch._check(seen.shape[0] >= 1)
-        shown = ends.index_select(0, seen)
+        shown = extended.index_select(0, seen)
         shown = torch.cat([shown[:, :3], shown[:, 3:].nan_to_num(0.0, 0.0, 0.0)], dim=1)
 
         logits = self._predict(shown)[:, 1:].float()
         best = logits.argmax(dim=1) + 1
         sure = logits.softmax(dim=1).amax(dim=1)
-        labels = best.new_zeros(ends.shape[0]).scatter(0, seen, best)
-        confidence = sure.new_zeros(ends.shape[0]).scatter(0, seen, sure)
-        if self._low is not None:
+        labels = best.new_zeros(extended.shape[0]).scatter(0, seen, best)
+        confidence = sure.new_zeros(extended.shape[0]).scatter(0, seen, sure)
+        if self._volume is not None:
             outside = (there & ~inside).nonzero()[:, 0]
             donor = nearest(shown[:, :3], xyz.index_select(0, outside))
             labels = labels.scatter(0, outside, best.index_select(0, donor))
@@ -98,19 +96,18 @@ class LabelProgram(nn.Module):
         return self._network[0].predict(Batch(points, none, none, none, none, None, (points.shape[0],)))
 
 
-def make_program(network: SegmentationNetwork, volume: Mapping[str, Any] | None) -> torch.export.ExportedProgram:
+def make_program(network: SegmentationNetwork, volume: Sequence[Sequence[float]] | None) -> torch.export.ExportedProgram:
     """Exports a network as a program with the arguments and results of `LabelProgram`, for any number of points.
 
     Args:
         network: in evaluation mode, without gradients, on the CPU.
-        volume: its `low` and `high` corners, metres; None: the network takes all points.
+        volume: its low and high corners, metres; None: the network takes all points.
     """
-    corners = () if volume is None else (tuple(volume["low"]), tuple(volume["high"]))
     example = torch.rand(_EXAMPLE_POINTS, 4, generator=torch.Generator().manual_seed(0))
     if volume is not None:
-        example[:, :3] *= torch.tensor(corners[1])
+        example[:, :3] = torch.lerp(*torch.tensor(volume), example[:, :3])
     with torch.no_grad(), switched_off():
-        program = LabelProgram(network, *corners)
+        program = LabelProgram(network, volume)
         program(example)  # what layers keep is made by an evaluation
         shapes = {"points": {0: torch.export.Dim("count", min=0, max=_MOST_POINTS)}}
         return torch.export.export(program, (example,), dynamic_shapes=shapes, strict=False)
