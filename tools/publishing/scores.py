@@ -66,17 +66,18 @@ def read_scores(path: Path, tested: Tested, origin: Origin, exact: bool) -> Scor
     """
     path = path / SCORES if path.is_dir() else path
     record = _read(path)
-    digest = record.get("checkpoint_sha256")
     names = () if tested.description is None else tested.description.label_map.names[1:]
     if not _whole(record, names):
         raise _damaged(path)
+    digest, name = record.get("checkpoint_sha256"), Path(record["checkpoint"]).name
     if not digest:
         raise UserError(f"{path}: does not say which file was tested, as earlier versions did not; test again")
     if digest not in (tested.sha256, origin.source):
-        name = shown(Path(record["checkpoint"]).name)
-        raise UserError(f"{path}: is of a test of another checkpoint ({name}), not of {tested.path}; test that one")
+        raise UserError(
+            f"{path}: is of a test of another checkpoint ({shown(name)}), not of {tested.path}; test that one"
+        )
     before = digest != tested.sha256 and bool(origin.rounded)  # it was tested before an earlier rounding
-    return _published(record, tested.path.name, exact and not before)
+    return _published(record, printable(name), exact and not before)
 
 
 def kept_scores(folder: Path, exact: bool) -> list[Scores]:
