@@ -13,12 +13,13 @@ import pytest
 from huggingface_hub import ModelCard
 
 import main as program
+import predict
 from dataloader.sampler import EpochSampler
 from network.weights.description import read_description
 from network.weights.reading import read_outline
 from tests.conftest import ROOT, made_once
 from tools import publish
-from tools.demo_recipe import CONFIG, RECIPE, SCAN, SEED
+from tools.demo_recipe import CONFIG, RECIPE, SCAN, SCAN_OF, SEED
 from tools.demo_world import manifest, semantickitti
 from tools.demo_world.options import DEFAULTS
 from tools.publishing.first_steps import first_losses
@@ -105,7 +106,9 @@ def test_to_publish_it_again_changes_nothing(tmp_path) -> None:
 
 
 def test_a_scan_of_the_street_lies_beside_it(tmp_path) -> None:
-    semantickitti.write_part(tmp_path, OPTIONS, [(semantickitti.TEST, 0)], pictures=False)
-    made = np.fromfile(tmp_path / "11" / "velodyne" / "000000.bin", "<f4")
-    assert np.fromfile(FOLDER / SCAN, "<f4") == pytest.approx(made, abs=1e-4), REMAKE
+    semantickitti.write_part(tmp_path, OPTIONS, [SCAN_OF], pictures=False)
+    (made,) = tmp_path.glob("*/velodyne/*.bin")
+    assert np.fromfile(FOLDER / SCAN, "<f4") == pytest.approx(np.fromfile(made, "<f4"), abs=1e-4), REMAKE
+    wanted = ["--cpu", "--checkpoint", str(FOLDER), str(FOLDER / SCAN), "--output", str(tmp_path / "out")]
+    assert run_program(lambda: predict.main(wanted)) == 0 and (tmp_path / "out" / "street.label").is_file()
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 3e6
