@@ -386,7 +386,7 @@ def test_fine_tuning_for_classes_that_move(run_main, capsys) -> None:
     assert "was trained with another config" in capsys.readouterr().err
 
     settings = (*multiscan, "train_params.max_num_epochs=1", "train_params.learning_rate=1.0e-30")
-    assert run_main(*arguments, "--fine_tune", settings=settings) == 0
+    assert run_main(*arguments, "--fine_tune", "--logger", "tensorboard", settings=settings) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("fine-tuning: new ") for line in lines) == 2
     assert any(line.startswith("Moving classes: ") for line in lines)
