@@ -77,11 +77,17 @@ def export(flags: argparse.Namespace) -> None:
         from network.assemble import load_for_test
 
         if flags.format == "onnx":
-            from network.export.onnx_model import write_model as write
+            try:
+                from network.export.onnx_model import write_model as write
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    f"--format onnx needs {error.name}, which is not installed; pip install -r requirements-export.txt"
+                ) from None
         else:
             from network.export.program import write_program as write
     network, _ = load_for_test(tested.config, tested.path, tested.content)
     network = network.eval().requires_grad_(False)
+    write_description(flags.output, description, kept)  # the folder is that of an export from now on
     written = write(network, description, flags.output, flags.weights, **({"compiled": True} if flags.compile else {}))
     write_description(flags.output, description, {**kept, **written})
     for name in sorted([*written, "model.json"]):

@@ -87,7 +87,7 @@ def describe(tested: Tested) -> dict[str, Any]:
         **geometry,
         "sensor": {"name": sensor.name, "forward": sensor.forward, "intensity_max": sensor.intensity_max},
         "statistics": None if statistics is None else asdict(statistics),
-        "checkpoint": {"sha256": sha256_of(tested.path)},
+        "checkpoint": {"sha256": tested.sha256},
         "files": {},
     }
 

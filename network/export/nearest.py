@@ -22,7 +22,6 @@ _STEPS = (
 """The steps that put two zeros between the bits of a number: shift, and the bits that stay."""
 
 
-
 def nearest(points: Tensor, queries: Tensor) -> Tensor:
     """Finds for each query (Q, 3) the row of the nearest of the points (n, 3), exactly; of several, the lowest row.
 

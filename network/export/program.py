@@ -169,5 +169,7 @@ def compile_program(
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
         except (CppCompileError, InductorError) as error:
             text = str(error).strip().splitlines()
-            raise UserError(f"--compile: AOTInductor and the C++ compiler failed: {text[-1] if text else error}") from error
+            raise UserError(
+                f"--compile: AOTInductor and the C++ compiler failed: {text[-1] if text else error}"
+            ) from error
         return path.read_bytes()

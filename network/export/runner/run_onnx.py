@@ -1,22 +1,20 @@
-"""Labels LiDAR scans with the model.onnx beside this file; it needs NumPy and ONNX Runtime, and nothing else.
+"""Labels LiDAR scans with the model.onnx beside this file, with NumPy and ONNX Runtime alone.
 
     python run_onnx.py scan.bin --output scan.label
     labels, confidence = run_onnx.Model("folder")(points)  # (N, 4) float32: x, y, z in metres, intensity
 
-Points have to be in the frame and the units of the training; model.json has its statistics. The arithmetic is in
-model.onnx. Here is the geometry: which points share a voxel, and which voxels are neighbours, as lists of rows. A voxel
-is an int64 key with 16 bits for each of y, x and z: sorted keys are voxels in order, and key + 1 is the next one in z.
+model.onnx has the arithmetic; here is the geometry, as lists of rows: which points share a voxel, which voxels are
+neighbours. A voxel is an int64 key with 16 bits for each of y, x and z: sorted keys are voxels in order, and key + 1 is
+the next in z. Points have to be in the frame and the units of the training; model.json has its statistics.
 """
 
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from numpy import ndarray as Array
 
 STEPS = np.array([1 << 16, 1 << 32, 1])  # what a step in x, y or z adds to a key
 HALVED = 0x7FFF_7FFF_7FFF  # the bits of key >> 1 without those that one coordinate shifts into the next
@@ -39,7 +37,7 @@ class Model:
         (options := onnxruntime.SessionOptions()).intra_op_num_threads = threads  # 0: one for each core
         self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, points: Array) -> tuple[Array, Array]:
+    def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the class of each point, (N,) uint8, and its confidence, (N,) float32.
 
         A row that is (0, 0, 0) or not finite is no return: class 0. A point outside the volume takes the class of the
@@ -62,7 +60,7 @@ class Model:
             labels[outside] = labels[inside][nearest(xyz[inside], xyz[outside])]
         return labels, confidence
 
-    def predict(self, points: Array) -> tuple[Array, list[Array]]:
+    def predict(self, points: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Returns, for points inside the volume, rows (N,) into label, confidence and logits, and these three."""
         feeds = Feeds()
         rows = (feeds.scales if "scales" in self.about else feeds.levels)(points, self.about)
@@ -73,10 +71,9 @@ class Model:
 
 
 class Distinct:
-    """The distinct `values` of keys, sorted; `inverse`, the row of each key among them; `order`, the rows of the keys
-    value by value; `begins` and `counts`: where in that order each value begins, and how often it occurs."""
+    """The distinct `values` of keys, and of the keys: `inverse` rows, and by value `order`, `begins`, `counts`."""
 
-    def __init__(self, keys: Array) -> None:
+    def __init__(self, keys: np.ndarray) -> None:
         self.order = np.argsort(keys, kind="stable")
         ordered = keys[self.order]
         self.begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
@@ -88,17 +85,16 @@ class Distinct:
 class Feeds(dict):
     """The inputs of the model."""
 
-    def scales(self, points: Array, about: dict) -> Array:
+    def scales(self, points: np.ndarray, about: dict) -> np.ndarray:
         """Adds those of 2DPASS; returns the row of the outputs for each point. Its scales do not nest."""
         (low, high), grid, xyz = np.array(about["volume"], np.float32), np.array(about["grid"]), points[:, :3]
-        grids = {scale: np.ceil(grid / scale).astype(np.float32) for scale in (1, *about["scales"])}
-        cells = {scale: np.floor(cells * (xyz - low) / (high - low)) for scale, cells in grids.items()}
+        scales, size = dict.fromkeys(about["scales"]), np.array(about["voxel_size"], np.float32)
+        cells = {s: np.floor(np.ceil(grid / s).astype(np.float32) * (xyz - low) / (high - low)) for s in (1, *scales)}
         sets = {scale: Distinct(cell.astype(np.int64) @ STEPS) for scale, cell in cells.items()}
-        base, scales, size = sets[1], list(sets)[1:], np.array(about["voxel_size"], np.float32)
-        mean = np.stack([np.bincount(base.inverse, axis) for axis in xyz.T], 1) / base.counts[:, None]
-        offsets = xyz - mean.astype(np.float32)[base.inverse], xyz - (cells[1] * size + low)
+        mean = np.stack([np.bincount(sets[1].inverse, axis) for axis in xyz.T], 1) / sets[1].counts[:, None]
+        offsets = xyz - mean.astype(np.float32)[sets[1].inverse], xyz - (cells[1] * size + low)
         self["points"] = np.concatenate([points, *offsets], 1)
-        self.sums("points.1", base.order, base.counts)
+        self.sums("points.1", sets[1].order, sets[1].counts)
         for scale in (1, *about["scales"][:-1]):
             groups = Distinct(sets[scale].values >> 1 & HALVED)
             self.neighbours(f"neighbours.{scale}", sets[scale].values)
@@ -115,7 +111,7 @@ class Feeds(dict):
         self.update({f"tuples.{scale}": sets[scale].inverse[tuples.order[tuples.begins]] for scale in scales})
         return tuples.inverse
 
-    def levels(self, points: Array, about: dict) -> Array:
+    def levels(self, points: np.ndarray, about: dict) -> np.ndarray:
         """Adds those of MinkowskiNet and SPVCNN; returns the row of the outputs for each point. Five levels nest."""
         cell = np.rint(points[:, :3] / np.float32(about["voxel_size"])).clip(-(2.0**40), 2.0**40).astype(np.int64)
         some = np.sort(cell[:: -(-len(cell) // 4096)], 0)
@@ -126,9 +122,9 @@ class Feeds(dict):
         keys, row = finest.values, np.arange(len(finest.values))  # row: of the voxel that holds each of the finest
         for level in range(1, 5):
             coarse, octants = Distinct(keys >> 1 & HALVED), (keys & 1) * 4 + (keys >> 32 & 1) * 2 + (keys >> 16 & 1)
-            fine, start = np.argsort(octants, kind="stable"), np.zeros(len(coarse.values), np.int64)
-            counts, parents = np.bincount(octants, minlength=8), coarse.inverse[fine]
-            self.add(f"halves.{level}", fine=fine, parents=parents, octants=counts, start=start)
+            fine, counts = np.argsort(octants, kind="stable"), np.bincount(octants, minlength=8)
+            lists = {"parents": coarse.inverse[fine], "octants": counts, "start": 0 * coarse.values}
+            self.add(f"halves.{level}", fine=fine, **lists)
             keys, row = coarse.values, coarse.inverse[row]
             self.neighbours(f"neighbours.{level}", keys)
             if about["architecture"] == "spvcnn" and level in (2, 4):
@@ -139,22 +135,21 @@ class Feeds(dict):
                 )  # of the way to the next voxel
         return finest.inverse
 
-    def add(self, name: str, **lists: Array) -> None:
+    def add(self, name: str, **lists: np.ndarray) -> None:
         self.update({f"{name}.{key}": values for key, values in lists.items()})
 
-    def neighbours(self, name: str, keys: Array) -> None:
+    def neighbours(self, name: str, keys: np.ndarray) -> None:
         """Adds the voxels with a neighbour at each of the 13 offsets after them, and its row; the others mirror it."""
         rows, padded = [np.searchsorted(keys, keys + step) for step in FORWARD], np.append(keys, -1)
         here = [np.flatnonzero(padded[row] == keys + step) for row, step in zip(rows, FORWARD, strict=True)]
         there = [row[of] for row, of in zip(rows, here, strict=True)]
         self.add(name, here=np.concatenate(here), there=np.concatenate(there), counts=np.array([*map(len, here)]))
 
-    def sums(self, name: str, rows: Array, counts: Array, shares: Array | None = None) -> None:
+    def sums(self, name: str, rows: np.ndarray, counts: np.ndarray, shares: np.ndarray | None = None) -> None:
         """Adds weighted sums, by default means, of `counts` rows each, which are padded to 1, 2, 4, ... rows."""
         shares = np.repeat(1 / counts, counts) if shares is None else shares
         bits = np.ceil(np.log2(counts)).astype(np.int64)
-        order = np.argsort(bits, kind="stable")
-        width = 1 << bits[order]
+        order, width = np.argsort(bits, kind="stable"), 1 << np.sort(bits)
         target, place = np.repeat(order, width), np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
         real = place < counts[target]
         at = (np.cumsum(counts) - counts)[target] + place * real
@@ -162,7 +157,7 @@ class Feeds(dict):
         self.add(name, rows=rows[at], shares=(shares[at] * real).astype(np.float32), sizes=sizes, order=order)
 
 
-def nearest(points: Array, queries: Array) -> Array:
+def nearest(points: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Returns the row of the nearest of points (M, 3) to each query (Q, 3), exactly, by a tree of boxes of 8 boxes."""
     cells = ((points - points.min(0)) * (63 / np.maximum(np.ptp(points, 0), 1e-6))).astype(np.int64)
     order = np.argsort(cells @ [1 << 6, 1 << 12, 1], kind="stable")
@@ -188,7 +183,7 @@ def nearest(points: Array, queries: Array) -> Array:
     return np.concatenate(found)
 
 
-def main() -> int:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Labels a LiDAR scan with the model.onnx beside this file.")
     parser.add_argument("scan", help=".bin: float32 x, y, z, intensity; .pcd.bin of nuScenes: and a fifth column")
     parser.add_argument("--output", required=True, help="file for the labels: the raw id of each point as uint32")
@@ -201,10 +196,4 @@ def main() -> int:
         labels, _ = model(content.view("<f4").reshape(-1, columns)[:, :4])
         np.array(model.about["raw_ids"], "<u4")[labels].tofile(flags.output)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        parser.exit(2, f"error: {error}\n")
