@@ -10,7 +10,7 @@ from torch import Tensor
 
 OPSET = 18
 _IR_VERSION = 9  # of ONNX 1.15, so that runtimes of 2023 read the file
-_SMALL = 1024  # numbers of a matrix that is stored as trained: the first layers see metres and need their digits
+_NARROW = 16  # input channels below which a matrix is stored as trained: metres need the digits of the first one
 _STEPS = 127  # of an int8, on each side of 0
 
 
@@ -57,7 +57,7 @@ class Graph:
         Runtimes compute this value once, when they load the model. In int8, each output channel has a scale of its own.
         """
         values = np.ascontiguousarray(weight.detach().float().numpy())
-        if self._weights == "fp32" or values.size <= _SMALL:
+        if self._weights == "fp32" or len(values) < _NARROW:
             return self.constant(values)
         if self._weights == "fp16":
             return self.op("Cast", self._store(values.astype(np.float16)), to=TensorProto.FLOAT)
