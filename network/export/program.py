@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._inductor.exc import CppCompileError, InductorError
+from torch.export import ExportedProgram
 
 from network.export import tiled_backend
 from network.export.model_file import COMPILED, DESCRIPTION, MODELS
@@ -24,7 +25,6 @@ from network.export.nearest import nearest
 from network.models.segmentation_network import SegmentationNetwork
 from network.native.library import switched_off
 from utils.errors import UserError
-
 from utils.files import write_bytes
 from utils.scan.records import Batch
 
@@ -96,7 +96,7 @@ class LabelProgram(nn.Module):
         return self._network[0].predict(Batch(points, none, none, none, none, None, (points.shape[0],)))
 
 
-def make_program(network: SegmentationNetwork, volume: Sequence[Sequence[float]] | None) -> torch.export.ExportedProgram:
+def make_program(network: SegmentationNetwork, volume: Sequence[Sequence[float]] | None) -> ExportedProgram:
     """Exports a network as a program with the arguments and results of `LabelProgram`, for any number of points.
 
     Args:
@@ -105,7 +105,8 @@ def make_program(network: SegmentationNetwork, volume: Sequence[Sequence[float]]
     """
     example = torch.rand(_EXAMPLE_POINTS, 4, generator=torch.Generator().manual_seed(0))
     if volume is not None:
-        example[:, :3] = torch.lerp(*torch.tensor(volume), example[:, :3])
+        low, high = torch.tensor(volume)
+        example[:, :3] = torch.lerp(low, high, example[:, :3])
     with torch.no_grad(), switched_off():
         program = LabelProgram(network, volume)
         program(example)  # what layers keep is made by an evaluation
@@ -146,7 +147,7 @@ def write_program(
 
 
 def compile_program(
-    program: torch.export.ExportedProgram, names: Sequence[str], raw_ids: Sequence[int], optimize: bool = True
+    program: ExportedProgram, names: Sequence[str], raw_ids: Sequence[int], optimize: bool = True
 ) -> bytes:
     """Compiles a program for CPUs like this one, and returns the content of the file that AOTInductor's loader reads.
 
@@ -168,8 +169,8 @@ def compile_program(
         try:
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
         except (CppCompileError, InductorError) as error:
-            text = str(error).strip().splitlines()
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"--compile: AOTInductor and the C++ compiler failed: {text[-1] if text else error}"
+                f"--compile: {line}; a C++ compiler is needed, g++ or what the variable CXX names"
             ) from error
         return path.read_bytes()

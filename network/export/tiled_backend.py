@@ -73,7 +73,7 @@ class TiledMap:
         residual: Tensor | None = None,
         slope: float = 1.0,
     ) -> Tensor:
-        """Computes LeakyReLU(convolution + bias + residual), without gradients; see `torch_backend.PairMap.convolve`."""
+        """Computes LeakyReLU(convolution + bias + residual) without gradients; see `torch_backend.PairMap.convolve`."""
         features, weight = (tensor.to(compute_dtype(features)) for tensor in (features, weight))
         rows, of_tile, products, bags = self._tiles
         tiles = features.index_select(0, rows).view(-1, TILE, weight.shape[1])
