@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -134,16 +136,24 @@ def write_program(
     """
     if weights != "fp32":
         raise UserError(f"--weights {weights}: programs of torch.export hold fp32; leave it out, or choose onnx")
-    program = make_program(network, description["volume"])
-    (folder / COMPILED).unlink(missing_ok=True)  # of an earlier export
-    written = {PROGRAM: {"weights": weights}}
-    content = BytesIO()
-    torch.export.save(program, content, extra_files={DESCRIPTION: json.dumps(description)})
-    write_bytes(folder / PROGRAM, content.getbuffer())
     if compiled:
-        write_bytes(folder / COMPILED, compile_program(program, description["names"], description["raw_ids"]))
-        written[COMPILED] = {"weights": weights}
-    return written
+        _check_compiler()
+    program, content = make_program(network, description["volume"]), BytesIO()
+    torch.export.save(program, content, extra_files={DESCRIPTION: json.dumps(description)})
+    files = {PROGRAM: content.getbuffer()}
+    if compiled:
+        files[COMPILED] = memoryview(compile_program(program, description["names"], description["raw_ids"]))
+    (folder / COMPILED).unlink(missing_ok=True)  # of an earlier export
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    return {name: {"weights": weights} for name in files}
+
+
+def _check_compiler() -> None:
+    """Raises UserError if there is no C++ compiler; an export takes a minute before it is needed."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise UserError(f"--compile: there is no {compiler}; install a C++ compiler, or name one with the variable CXX")
 
 
 def compile_program(
@@ -170,7 +180,5 @@ def compile_program(
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
         except (CppCompileError, InductorError) as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"--compile: {line}; a C++ compiler is needed, g++ or what the variable CXX names"
-            ) from error
+            raise UserError(f"--compile: {line}; choose another C++ compiler with the variable CXX") from error
         return path.read_bytes()

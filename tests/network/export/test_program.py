@@ -22,6 +22,7 @@ from network.native.library import switched_off
 from network.segmenter import Segmenter
 from network.weights.configuration import Tested, open_for_test
 from tests.support.checkpoints import write_checkpoint
+from tests.support.networks import refusal
 from utils.config.loading import load_config
 from utils.paths import REPOSITORY
 from utils.scan.records import Batch
@@ -173,3 +174,11 @@ def _build(headers: Path, program: Path) -> list[str]:
     libraries = Path(torch.__file__).parent / "lib"
     found = [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"]
     return [str(compiler()), "-std=c++20", "-O0", str(EXAMPLE), f"-I{headers}", *found, "-o", str(program)]
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(exported, tmp_path, monkeypatch):
+    tested, network, _ = exported("2DPASS-demo")
+    monkeypatch.setenv("CXX", "/nowhere")
+    assert "there is no /nowhere" in refusal(lambda: write_program(network, describe(tested), tmp_path, "fp32", True))
+    assert "--weights int8" in refusal(lambda: write_program(network, describe(tested), tmp_path, "int8"))
+    assert not [*tmp_path.iterdir()]
