@@ -22,5 +22,6 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
 
 @cache
 def kept_constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Returns the numbers as a tensor on the device, the same one at each call; see `constant`."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
