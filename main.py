@@ -17,10 +17,11 @@ from network.teachers.published import find_weights
 from network.weights.configuration import open_for_test
 from network.weights.pretrained import check_use
 from network.weights.reading import read_outline
-from utils.command.devices import say_first
+from utils.command.devices import is_first_process, say_first
 from utils.command.flags import Parser, add_shared_flags, count
 from utils.command.importing import importing
 from utils.command.process import CONTINUES, run_program
+from utils.command.requeue import requeue_when_asked
 from utils.command.trackers import DEFAULT_TRACKERS, NO_TRACKER, TRACKERS, chosen_trackers
 from utils.config.effects import idle_image_keys, refuse_idle
 from utils.config.model import ModelParams
@@ -28,10 +29,11 @@ from utils.config.pretraining import label_free
 from utils.errors import UserError
 from utils.fetching.references import FORMS
 from utils.metrics import SCORES
+from utils.results.run_folder import LAST, find_checkpoint, has_checkpoint
 
 _OF_VALIDATION = ("monitor", "stop_patience", "save_top_k", "check_val_every_n_epoch")
 """Flags about the validations of a training; a pre-training has none."""
-_OF_TRAINING = (*_OF_VALIDATION, "logger", "SWA", "fine_tune", "new_head", "pretrain2d", "pretrain_distill")
+_OF_TRAINING = (*_OF_VALIDATION, "logger", "SWA", "resume", "fine_tune", "new_head", "pretrain2d", "pretrain_distill")
 """Flags that a test does not look at."""
 
 
@@ -67,6 +69,11 @@ def build_parser() -> Parser:
     add("--pretrain2d", action="store_true", help="load the tensors of --checkpoint that fit the 2D branch")
     help_ = "pre-train the 3D network without labels: it learns the features of the frozen image network"
     add("--pretrain_distill", action="store_true", help=help_)
+    again = (
+        "go on where the newest run of --log_dir stopped, or begin one; under SLURM, SIGUSR1 also puts the job back "
+        "into the queue"
+    )
+    add("--resume", action="store_true", help=again)
     add("--test", action="store_true", help="evaluate a checkpoint on the validation split")
     add("--num_vote", type=count(1, 1000), default=1, metavar="N", help="views per scan at test")
     add("--submit_to_server", action="store_true", help="with --test: make a submission of the test split")
@@ -87,8 +94,12 @@ def main(argv: Sequence[str]) -> None:
     """
     args = parse_arguments(argv)
     _check_flags(args)
+    if args.resume and is_first_process():
+        requeue_when_asked()
     tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say_first) if args.test else None
     experiment = open_experiment(args, tested)
+    if args.resume:
+        experiment = _resumed(args, experiment)
     if (args.baseline_only or args.pretrain2d) and not isinstance(experiment.config.model_params, ModelParams):
         raise UserError(
             f"--baseline_only and --pretrain2d are for arch_2dpass; "
@@ -129,6 +140,17 @@ def _for_pretraining(args: argparse.Namespace, experiment: Experiment) -> Experi
     return replace(experiment, config=config, notes=(*experiment.notes, *notes))
 
 
+def _resumed(args: argparse.Namespace, experiment: Experiment) -> Experiment:
+    """Returns the experiment with the last checkpoint of its run, if there is one.
+
+    What the flags say about the beginning of a run is past then.
+    """
+    if not has_checkpoint(LAST, experiment.root):
+        return experiment
+    args.checkpoint, args.fine_tune, args.new_head, args.pretrain2d = LAST, False, False, False
+    return replace(experiment, checkpoint=find_checkpoint(LAST, experiment.root))
+
+
 def _check_flags(args: argparse.Namespace) -> None:
     if args.test and not args.checkpoint:
         raise UserError(f"--test needs --checkpoint: {FORMS}")
@@ -136,6 +158,10 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--fine_tune and --pretrain2d need --checkpoint: the weights to start from")
     if args.fine_tune and args.pretrain2d:
         raise UserError("--fine_tune takes all weights, --pretrain2d those of the 2D branch: give one of them")
+    if args.resume and args.checkpoint in (LAST, "best"):
+        raise UserError(
+            f"--resume finds the last checkpoint of --log_dir by itself: leave out --checkpoint {args.checkpoint}"
+        )
     if args.new_head and not args.fine_tune:
         raise UserError("--new_head goes with --fine_tune, which takes all other weights from --checkpoint")
     if (args.submit_to_server or args.save_prediction) and not args.test:

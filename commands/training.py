@@ -19,7 +19,7 @@ from dataloader.datamodule import DataModule, expected_scans
 from dataloader.datasets.chosen import frame_list
 from dataloader.experiment import Experiment
 from dataloader.opening import Sources
-from dataloader.sampler import steps_per_epoch
+from dataloader.sampler import batches_done, steps_per_epoch
 from network.assemble import build_network, parameter_count
 from network.models.pretraining import DistillationPretraining
 from network.models.segmentation_network import SegmentationNetwork
@@ -87,12 +87,16 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         description=describe(config, experiment.label_map, data.statistics, began),
         conditions=conditions,
     )
+    begun = (0, 0)
+    if resumed is not None:
+        begun = (resumed.epochs, resumed.scans)
+        task.batches_done = _batches_done(experiment, data, resumed)
     trackers, tracking = _trackers(args, experiment, data, settings, folder, resumed)
     trainer = _trainer(args, experiment, folder, resumed, data.steps_per_epoch, [*kept, *tracking], trackers)
     with only_training_in(folder) if first else nullcontext():
         if first:
             _announce(experiment, network, data, folder)
-        trainer.fit(task, datamodule=Loaders(data), ckpt_path=None if resumed is None else resumed.path)
+        trainer.fit(task, datamodule=Loaders(data, begun), ckpt_path=None if resumed is None else resumed.path)
     if task.guard.skipped:
         counted = "batches" if config.train_params.accumulate_grad_batches == 1 else "steps"
         say_first(f"{task.guard.skipped} {counted} had NaN or inf in their gradients and were skipped")
@@ -143,7 +147,15 @@ def _trainer(
         folder,
         [
             *(callback for callback in callbacks if not isinstance(callback, Checkpoint)),
-            *training_callbacks(folder, monitor, args.stop_patience, args.save_top_k, swa_from, training.ema_decay),
+            *training_callbacks(
+                folder,
+                monitor,
+                args.stop_patience,
+                args.save_top_k,
+                swa_from,
+                training.ema_decay,
+                devices.peer_timeout,
+            ),
             *(callback for callback in callbacks if isinstance(callback, Checkpoint)),  # they see the others' files
         ],
         resumed,
@@ -238,10 +250,23 @@ def _take_weights(
         return None
     state = check_resumable(network, content, training, checkpoint)
     notes = check_settings(state.content, settings, checkpoint)
-    say_first(f"resuming from {checkpoint}, {state.epochs} of {training.max_num_epochs} epochs done")
+    within = f", and {state.scans} scans of the next" if state.scans else ""
+    say_first(f"resuming from {checkpoint}, {state.epochs} of {training.max_num_epochs} epochs done{within}")
     for line in notes:
         say_first(line)
     return state
+
+
+def _batches_done(experiment: Experiment, data: DataModule, resumed: TrainingState) -> int:
+    """Returns how many batches of its first epoch a resumed training has behind it."""
+    assert data.training_set is not None
+    if resumed.scans >= len(data.training_set):
+        raise UserError(
+            f"{resumed.path}: is of the middle of an epoch, after {resumed.scans} scans, and there are "
+            f"{len(data.training_set)} training scans now; give the scans that it was trained on"
+        )
+    batch_size = experiment.config.dataset_params.train_data_loader.batch_size
+    return batches_done(len(data.training_set), resumed.scans, batch_size, experiment.devices.count)
 
 
 def _refuse_endless_warmup(training: TrainParams, steps: int) -> None:

@@ -125,16 +125,20 @@ class DataModule:
         fixed = {"seed": experiment.seed, "debug": experiment.debug, "num_devices": experiment.devices.count}
         return DataModule(experiment.config, experiment.label_map, **fixed, **how)
 
-    def train_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> DataLoader[Sample]:
+    def train_dataloader(
+        self, rank: int = 0, world_size: int = 1, pin_memory: bool = False, begun: tuple[int, int] = (0, 0)
+    ) -> DataLoader[Sample]:
         """Makes the loader of the training set, in an order that the seed and the epoch give.
 
         Args:
             rank, world_size: number of this process, and of all of them, which share the scans.
             pin_memory: whether batches lie in page-locked memory, from where they go to a GPU.
+            begun: an epoch, and its first scans that are left out, since they have been trained on.
         """
         assert self.training_set is not None
         params = self.config.dataset_params.train_data_loader
         sampler = EpochSampler(len(self.training_set), params.shuffle, self.seed, rank, world_size)
+        sampler.begin_within(*begun)
         return self._loader(self.training_set, params, sampler, self.images, pin_memory)
 
     def val_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> DataLoader[Sample]:

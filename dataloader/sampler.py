@@ -30,6 +30,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self._begun = (0, 0)
+
+    def begin_within(self, epoch: int, scans: int) -> None:
+        """Leaves out the first `scans` of an epoch, which all processes together have trained on already."""
+        self._begun = (epoch, scans)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, from 0; Lightning calls this at the start of every epoch."""
@@ -42,7 +47,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = np.arange(self.length)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        padded = np.resize(order, len(self) * self.world_size)
+        done = self._begun[1] if self._begun[0] == self.epoch else 0
+        left = -(-(self.length - done) // self.world_size)
+        padded = np.resize(order, done + left * self.world_size)[done:]
         return iter([(self.epoch, int(index)) for index in padded[self.rank :: self.world_size]])
 
 
@@ -66,6 +73,15 @@ class ShardSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
+
+
+def batches_done(training_size: int, scans: int, batch_size: int, num_gpu: int) -> int:
+    """Computes the batches of a process that lie before the rest of an epoch, which is what follows on `scans` scans.
+
+    With the batch size and the processes that trained on these scans, it is the number of batches they had.
+    """
+    whole, rest = (steps_per_epoch(size, batch_size, num_gpu) for size in (training_size, training_size - scans))
+    return whole - rest
 
 
 def steps_per_epoch(training_size: int, batch_size: int, num_gpu: int, accumulated: int = 1) -> int:

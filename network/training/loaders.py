@@ -10,7 +10,9 @@ import pytorch_lightning as pl
 class Loading(Protocol):
     """The maker of the loaders for the share of a process; `dataloader.datamodule.DataModule` does."""
 
-    def train_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> Any:
+    def train_dataloader(
+        self, rank: int = 0, world_size: int = 1, pin_memory: bool = False, begun: tuple[int, int] = (0, 0)
+    ) -> Any:
         """Makes the loader of the training set."""
         ...
 
@@ -24,15 +26,16 @@ class Loaders(pl.LightningDataModule):
 
     Args:
         data: makes them.
+        begun: an epoch, and its first scans that have been trained on before the run was resumed.
     """
 
-    def __init__(self, data: Loading) -> None:
+    def __init__(self, data: Loading, begun: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self._data = data
+        self._data, self._begun = data, begun
 
     def train_dataloader(self) -> Any:
         """Makes the loader of the training set."""
-        return self._data.train_dataloader(**self._share())
+        return self._data.train_dataloader(**self._share(), begun=self._begun)
 
     def val_dataloader(self) -> Any:
         """Makes the loader of the evaluation set."""

@@ -21,6 +21,7 @@ from network.training.moments import checked_optimizer
 from network.weights.entries import Wrong, count, entry, is_number, plain_values, section
 from network.weights.loading import check_fit, check_geometry
 from network.weights.pickled import shown
+from utils.command.flags import LARGEST
 from utils.config.schedules import PlateauParams
 from utils.config.train import TrainParams
 from utils.errors import UserError
@@ -32,6 +33,7 @@ FIXED_ON_RESUME = tuple(
     for key, rule in RULES.items()
     if rule is Rule.REFUSE and key.startswith("train_params.")
 )
+LOSS = re.compile(r"train/\w{1,40}")
 _PLAIN = (str, int, float, bool, type(None))
 # The file of a best checkpoint: a name in the run's folder, never a path.
 BEST_FILE = re.compile(r"best-epoch=\d{1,9}-\w{1,40}=-?\d{1,9}\.\d{1,9}(-v\d{1,9})?\.ckpt")
@@ -44,11 +46,13 @@ class TrainingState:
     Attributes:
         path: the checkpoint.
         epochs: number of finished epochs.
+        scans: number of scans of the next epoch that all processes together have trained on.
         content: what the trainer restores, in Lightning's layout; it consists of checked parts only.
     """
 
     path: Path
     epochs: int
+    scans: int
     content: dict[str, Any]
 
 
@@ -104,19 +108,38 @@ def _training_state(
     # First, since the moments of another optimiser are not damaged, and the message has to say so.
     refuse_changes(stored, {f"train_params.{key}": value for key, value in fixed_on_resume(training).items()}, path)
     epoch, steps = entry(content, "epoch", count), entry(content, "global_step", count)
+    # Earlier versions wrote a checkpoint at the end of an epoch only.
+    scans = entry(ours, "scans_of_epoch", count, "2dpass.") if "scans_of_epoch" in ours else 0
+    epochs = epoch if scans else epoch + 1
     restored = {
-        "epoch": epoch,
+        "epoch": epochs - 1,  # the last one that is complete
         "global_step": steps,
         "lr_schedulers": [],  # schedules and loops follow from the settings and the number of finished epochs
         "loops": None,
-        "callbacks": _callbacks(section(content, "callbacks"), epoch + 1, steps),
-        "2dpass": {**stored, **_progress(ours, training, epoch + 1, steps)},
+        "callbacks": _callbacks(section(content, "callbacks"), epochs, steps),
+        "2dpass": {
+            **stored,
+            **_progress(ours, training, epochs, steps),
+            "scans_of_epoch": scans,
+            "means_of_epoch": _means(ours) if scans else {},
+        },
         **_loss_scale(content),
         "optimizer_states": [checked_optimizer(content, network, training, steps)],
         "state_dict": _weights(network, content, "state_dict", path),
         **_averages(network, content, steps, path),
     }
-    return TrainingState(Path(path), epoch + 1, restored)
+    return TrainingState(Path(path), epochs, scans, restored)
+
+
+def _means(ours: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Returns sum and weight of the losses of an epoch that was begun; a sum may be infinite or NaN."""
+    found = section(ours, "means_of_epoch", "2dpass.")
+    for name, pair in found.items():
+        known = type(name) is str and LOSS.fullmatch(name) is not None
+        numbers = type(pair) is list and [type(part) for part in pair] == [float, float]
+        if not known or not numbers or not 1 <= pair[1] <= LARGEST:
+            raise Wrong("2dpass.means_of_epoch")
+    return dict(found)
 
 
 def _stored_settings(ours: Mapping[str, Any]) -> dict[str, Any]:

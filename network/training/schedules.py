@@ -46,16 +46,17 @@ class Schedule:
     interval: Literal["step", "epoch"]
     needs_monitor: bool = False
 
-    def place(self, epochs: int, steps_per_epoch: int) -> None:
+    def place(self, epochs: int, steps_per_epoch: int, steps: int = 0) -> None:
         """Moves the schedule to where it is after so many epochs, whatever it has counted; a plateau stays as it is.
 
         Args:
             epochs: number of finished epochs.
             steps_per_epoch: number of optimiser steps in an epoch.
+            steps: number of those that are done in the epoch after them.
         """
         if not isinstance(self.scheduler, LambdaLR):
             return
-        position = epochs * (steps_per_epoch if self.interval == "step" else 1)
+        position = epochs * steps_per_epoch + steps if self.interval == "step" else epochs
         self.scheduler.last_epoch, self.scheduler._step_count = position, position + 1
         if isinstance(self.scheduler, MomentumCycle):
             self.scheduler.set_momentum()

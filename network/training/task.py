@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from network.evaluation.graphed import GraphedEvaluation
 from network.evaluation.voting import segment
 from network.models.pretraining import DistillationPretraining
 from network.models.segmentation_network import SegmentationNetwork
+from network.training.epoch_means import EpochMeans
 from network.training.gradient_guard import GradientGuard
 from network.training.optimizers import build_optimizer, fill_momentum, trained_parameters
 from network.training.resuming import fixed_on_resume
@@ -82,6 +84,9 @@ class SegmentationTask(pl.LightningModule):
         self.average = ""  # a phrase: of which weights a validation judges the average; "": no average
         self.best_miou = 0.0
         self.guard = GradientGuard(network)
+        self.means = EpochMeans()
+        self.scans = 0  # of this epoch, that all processes have trained on; 0 once it is complete
+        self.batches_done = 0  # batches of the first epoch that were done before the run was resumed
         self._schedule: Schedule | None = None
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
@@ -102,12 +107,16 @@ class SegmentationTask(pl.LightningModule):
         self.validated = False
         assert self._schedule is not None
         batches = int(self.trainer.num_training_batches)
-        self._schedule.place(self.current_epoch, math.ceil(batches / self.trainer.accumulate_grad_batches))
-        # What is random in the network depends on epoch and process alone: a resumed run repeats it, and no two
-        # processes drop the same features.
-        torch.manual_seed(self.seed + self.current_epoch * self.trainer.world_size + self.trainer.global_rank)
+        accumulated = self.trainer.accumulate_grad_batches
+        self._schedule.place(self.current_epoch, math.ceil(batches / accumulated), self.batches_done // accumulated)
+        self.batches_done = 0
+        self.guard.remember()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # What is random in the network depends on epoch, batch and process alone: a resumed run repeats it, and no two
+        # processes drop the same features.
+        place = (self.seed, self.current_epoch, batch_idx, self.trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:  # the first batch of a step
             self.guard.remember()
 
@@ -119,7 +128,10 @@ class SegmentationTask(pl.LightningModule):
         """
         losses = self.network.training_losses(batch)
         named = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(named, batch_size=batch.num_scans, on_step=True, on_epoch=True)
+        self.log_dict({f"{name}_step": value for name, value in named.items()}, batch_size=batch.num_scans)
+        self.means.add(named, batch.num_scans)
+        # Only the last batch of an epoch may be a smaller one in some processes.
+        self.scans = 0 if self.trainer.is_last_batch else self.scans + batch.num_scans * self.trainer.world_size
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=batch.num_scans)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:  # sent to a GPU, a number makes the host wait
@@ -143,6 +155,7 @@ class SegmentationTask(pl.LightningModule):
         self.guard.judge(norm, self.trainer.optimizers[0])
 
     def on_train_epoch_end(self) -> None:
+        self.log_dict({f"{name}_epoch": mean for name, mean in self.means.take().items()})
         self.log("train/skipped_batches", float(self.guard.skipped))
 
     def configure_optimizers(self) -> Any:
@@ -218,6 +231,8 @@ class SegmentationTask(pl.LightningModule):
         checkpoint["2dpass"] = {
             "best_miou": self.best_miou,
             "skipped_batches": self.guard.skipped,
+            "scans_of_epoch": self.scans,
+            "means_of_epoch": self.means.state() if self.scans else {},
             "geometry": self.network.geometry(),
             "settings": self.settings,
             "train_params": fixed_on_resume(self.training_params),
@@ -229,8 +244,9 @@ class SegmentationTask(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the state of a training: only what does not follow from the settings comes from the file.
 
-        A checkpoint is written at the end of an epoch. Lightning would end that epoch a second time, with the number of
-        steps that it had then; here the next epoch begins as it does in an uninterrupted training.
+        A checkpoint is written at the end of an epoch, or after a step of one. Lightning would end an epoch a second
+        time, with the number of steps that it had then; here the next epoch begins as it does in an uninterrupted
+        training, and one in the middle of which the run was interrupted goes on behind the scans that are done.
         """
         (options,) = self._build_optimizer([nn.Parameter(torch.zeros(1))]).param_groups
         stored = ("params", "lr") if isinstance(self.training_params.lr_scheduler, PlateauParams) else ("params",)
@@ -238,6 +254,10 @@ class SegmentationTask(pl.LightningModule):
             state["param_groups"] = [options | {key: group[key] for key in stored} for group in state["param_groups"]]
         _begin_after(self.trainer, checkpoint["epoch"] + 1, checkpoint["global_step"])
         ours = checkpoint["2dpass"]
+        self.scans = ours.get("scans_of_epoch", 0)
+        if self.scans:
+            self.means.restore(ours["means_of_epoch"])
+            _begin_within(self.trainer, self.batches_done)
         self.best_miou = ours.get("best_miou", 0.0)
         self.guard.skipped = ours.get("skipped_batches", 0)
         if ours.get("settings", {}).get("--monitor", self.monitor) == self.monitor:  # other scores do not compare
@@ -253,3 +273,18 @@ def _begin_after(trainer: pl.Trainer, epochs: int, steps: int) -> None:
     done = loop.automatic_optimization.optim_progress.optimizer.step.total
     done.ready = done.completed = steps
     loop._batches_that_stepped = steps  # what loggers count
+
+
+def _begin_within(trainer: pl.Trainer, batches: int) -> None:
+    """Lets the first epoch begin with so many of its batches done; its loader yields the rest."""
+    loop = trainer.fit_loop.epoch_loop
+    start = loop.on_run_start
+
+    def on_run_start(fetcher: Any) -> None:
+        loop.on_run_start = start  # type: ignore[method-assign]
+        for counts in (loop.batch_progress.total, loop.batch_progress.current):
+            for name in ("ready", "started", "processed", "completed"):
+                setattr(counts, name, batches)
+        start(fetcher)
+
+    loop.on_run_start = on_run_start  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from network.training.checkpoint_io import WholeFileCheckpoints
 from network.training.last_checkpoint import LastCheckpoint
 from network.training.processes import Processes, leave_signals_alone
 from network.training.resuming import TrainingState
-from utils.command.devices import Devices
+from utils.command.devices import PEER_TIMEOUT, Devices
 from utils.fp32 import set_fp32_arithmetic
 from utils.results.run_folder import LAST
 
@@ -66,6 +67,7 @@ def build_trainer(
             process_group_backend="gloo" if devices.accelerator == "cpu" else None,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,
+            timeout=timedelta(seconds=devices.peer_timeout),
         )
     trainer = pl.Trainer(
         accelerator=devices.accelerator,
@@ -95,6 +97,7 @@ def training_callbacks(
     save_top_k: int,
     swa_from_epoch: int | None,
     ema_decay: float | None = None,
+    peer_timeout: int = PEER_TIMEOUT,
 ) -> list[Callback]:
     """Builds the callbacks of a training: checkpoints (best and last), early stopping, training curve, averaging.
 
@@ -105,6 +108,7 @@ def training_callbacks(
         save_top_k: number of best checkpoints to keep; -1 keeps all.
         swa_from_epoch: first epoch that --SWA averages; None for no averaging.
         ema_decay: decay of a moving average of the weights, instead of --SWA; None for none.
+        peer_timeout: seconds after which a process that does not answer counts as lost.
     """
     averaging: list[Callback] = [] if swa_from_epoch is None else [LateWeightAveraging(swa_from_epoch)]
     if ema_decay is not None:
@@ -114,6 +118,6 @@ def training_callbacks(
     return [
         *averaging,
         *scored,
-        LastCheckpoint(folder, LAST),
+        LastCheckpoint(folder, LAST, peer_timeout),
         History(folder),
     ]

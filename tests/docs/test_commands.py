@@ -23,8 +23,12 @@ FOREIGN = {"pytest", "nuscenes"}
 def commands(text: str) -> list[str]:
     """The shell lines of a page that start a program of ours, or a module."""
     shell = [line for block in blocks(text) if block.language != "python" for line in lines_of(block.text)]
-    inline = [span for span in spans(text) if re.match(r"(\S*python|torchrun|srun) ", span)]
-    return [line for line in (*shell, *inline) if re.search(r"\b(python|torchrun)\b", line) and "<!--" not in line]
+    inline = [span for span in spans(text) if re.match(r"(\S*python|torchrun|srun) |docker run .*\.py\b", span)]
+    return [
+        line
+        for line in (*shell, *inline)
+        if re.search(r"\b(python|torchrun)\b|docker run .*\.py\b", line) and "<!--" not in line
+    ]
 
 
 def commands_of(line: str) -> list[list[str]]:
@@ -50,7 +54,8 @@ def check(line: str) -> set[str]:
 
 def called_by(words: Sequence[str]) -> str:
     """The program or module that a command calls, "" for none; its flags and its config are looked at."""
-    if not any(re.search(r"python$|torchrun$", word) for word in words) or "-c" in words:
+    starts = words[:2] == ["docker", "run"] or any(re.search(r"python$|torchrun$", word) for word in words)
+    if not starts or "-c" in words:
         return ""
     program = next((word for word in words if word in PROGRAMS), None)
     if program is None:
@@ -99,6 +104,7 @@ def test_every_program_is_called_somewhere() -> None:
         "Run `python robust_test.py --family none`.",
         "```\ntorchrun --nnodes 2 main.py --gpus 0\n```",
         "```\nsrun python main.py --num_node 2\n```",
+        "```\ndocker run --rm 2dpass main.py --no_such_flag\n```",
         "```\nsource x && python tools/no_such_tool.py\n```",
         "```\npython -m tests.no_such_module\n```",
     ],

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from dataloader.sampler import EpochSampler, batches_done
 from network.training.resuming import TrainingState
 from network.training.task import SegmentationTask
 from network.training.trainer import build_trainer, training_callbacks
@@ -74,8 +75,13 @@ def train(
         accumulate_grad_batches=accumulated,
         **settings,
     )
-    made: Any = [make_batch((60,), seed) for seed in range(batches)]
+    made: Any = {(epoch, i): make_batch((60,), i) for epoch in range(training.max_num_epochs) for i in range(batches)}
+    sampler = EpochSampler(batches)
+    if resumed is not None:
+        sampler.begin_within(resumed.epochs, resumed.scans)
+        task.batches_done = batches_done(batches, resumed.scans, 1, 1)
     scans: Any = [evaluated_batch()]
     path = None if resumed is None else resumed.path
-    trainer.fit(task, DataLoader(made, batch_size=None), DataLoader(scans, batch_size=None), ckpt_path=path)
+    loader = DataLoader(made, batch_size=None, sampler=sampler, generator=torch.Generator())
+    trainer.fit(task, loader, DataLoader(scans, batch_size=None), ckpt_path=path)
     return trainer

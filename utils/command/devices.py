@@ -6,7 +6,7 @@ import importlib.util
 import os
 import runpy
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,9 @@ from utils.command.start import odd_variable
 from utils.command.terminal import say
 from utils.config.schema import Config
 from utils.errors import UserError
+
+PEER_TIMEOUT = 1800
+"""Seconds after which a process that does not answer counts as lost, unless --peer_timeout says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Devices:
         ids: CUDA device ids (one entry per process on the CPU).
         num_nodes: number of machines.
         precision: "32", "tf32", "bf16" or "16".
+        peer_timeout: seconds after which a process of the run that does not answer counts as lost.
     """
 
     accelerator: Literal["gpu", "cpu"]
     ids: list[int]
     num_nodes: int
     precision: str
+    peer_timeout: int = PEER_TIMEOUT
 
     @property
     def per_node(self) -> int:
@@ -51,7 +56,9 @@ class Devices:
         return f"{where}{nodes}, precision {self.precision}"
 
 
-def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precision: str = "32") -> Devices:
+def choose_devices(
+    gpu: list[int], cpu: int | None, num_nodes: int = 1, precision: str = "32", peer_timeout: int | None = None
+) -> Devices:
     """Chooses the devices that the flags ask for; without CUDA, the CPU.
 
     Raises:
@@ -63,12 +70,12 @@ def choose_devices(gpu: list[int], cpu: int | None, num_nodes: int = 1, precisio
             raise UserError(f"--gpu {' '.join(map(str, gpu))}: this machine has the CUDA devices 0 to {present - 1}")
         if len(set(gpu)) < len(gpu):
             raise UserError(f"--gpu {' '.join(map(str, gpu))}: a device is named twice")
-        return _checked(Devices("gpu", list(gpu), num_nodes, precision))
+        return _checked(Devices("gpu", list(gpu), num_nodes, precision), peer_timeout)
     if cpu is not None and any(gpu):  # 0 is the default, and what the commands of the guides have
         raise UserError(f"--gpu {' '.join(map(str, gpu))} has no effect beside --cpu; give one of them")
     if precision in ("16", "tf32"):
         raise UserError(f"--precision {precision} needs a CUDA device; use bf16 or 32 on the CPU")
-    return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision))
+    return _checked(Devices("cpu", list(range(cpu or 1)), num_nodes, precision), peer_timeout)
 
 
 def is_first_process() -> bool:
@@ -115,7 +122,7 @@ def _cuda_devices() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _checked(devices: Devices) -> Devices:
+def _checked(devices: Devices, peer_timeout: int | None) -> Devices:
     """Refuses flags that differ from how the processes were started: these would wait for each other for ever."""
     if (problem := odd_variable()) is not None:
         raise UserError(problem)
@@ -140,7 +147,11 @@ def _checked(devices: Devices) -> Devices:
             raise UserError(
                 f"the environment variable MASTER_ADDR is {host!r}, no host that this machine knows; correct it"
             ) from error
-    return devices
+    if peer_timeout is None:
+        return devices
+    if devices.count == 1:
+        raise UserError("--peer_timeout is about the other processes of a run, and this one has none; leave it out")
+    return replace(devices, peer_timeout=peer_timeout)
 
 
 def _started() -> tuple[int | None, int | None, int | None]:

@@ -11,6 +11,7 @@ _AMOUNT = re.compile(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w*)
 _LOST_PEER = re.compile(
     "Connection closed by peer|Connection reset|Broken pipe|Connection refused|ncclRemoteError|NCCL.*abort", re.I
 )
+_SILENT_PEER = re.compile(r"timed out|timeout|no route to host|network is unreachable|host is unreachable", re.I)
 _LOST_WORKER = re.compile(r"DataLoader worker .*(?:is killed by signal|exited unexpectedly)")
 _SIGNAL = re.compile(r"is killed by signal: ([\w ]+?)\.")
 _TOO_SMALL = re.compile(r"shared memory ?\(shm\)|shared memory object|torch_shm_manager")
@@ -53,6 +54,11 @@ def lost_peer(error: BaseException) -> str | None:
     text = str(error)
     if torch.distributed.is_initialized() and _LOST_PEER.search(text):
         return "another process of this run ended; its message says why"
+    if torch.distributed.is_initialized() and _SILENT_PEER.search(text):
+        return (
+            "another process of this run does not answer any more; see whether its machine and the network are up, and "
+            "start again on all machines (--peer_timeout says how long to wait)"
+        )
     if isinstance(error, torch.distributed.DistError):
         return (
             f"the processes of this run do not find each other ({text.partition(chr(10))[0]}); check MASTER_ADDR and "

@@ -20,8 +20,9 @@ MAX_SEED = 2**32 - 1
 
 
 EXIT_CODES = """\
-exit codes: 0 done; 2 something that can be corrected, said in one line; 130, 143 stopped by Ctrl-C, by SIGTERM (128 +
-the signal's number); 141 nobody reads the output any more; 1 a fault of the program, with its traceback"""
+exit codes: 0 done; 2 something that can be corrected, said in one line; 130, 143, 138 stopped by Ctrl-C, SIGTERM,
+SIGUSR1 (128 + the signal's number); 141 nobody reads the output any more; 1 a fault of the program, with its
+traceback"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -144,6 +145,8 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the first hundred items of each split, without loader processes; nuScenes: v1.0-mini",
     )
+    lost = "seconds after which a process of the run that does not answer counts as lost, and all end (default 1800)"
+    parser.add_argument("--peer_timeout", type=count(1), metavar="S", help=lost)
     parser.add_argument("--baseline_only", action="store_true", help="use the 3D network alone")
 
 

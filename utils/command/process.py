@@ -137,7 +137,7 @@ def _text(name: object) -> str:
     return os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
 
 
-CONTINUES = "--checkpoint last continues after the last finished epoch"
+CONTINUES = "--checkpoint last continues from the last checkpoint"
 
 
 def run_program(main: Callable[[], None], resume: str = "") -> int:

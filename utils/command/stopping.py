@@ -3,6 +3,9 @@
 Python runs a signal handler between two steps of the main thread, and that thread may wait inside a library for
 minutes: for a process that is gone, or for a disk. So a second thread watches. A command that has not ended `GRACE`
 seconds after it was told to is killed, and so are the processes that it has started.
+
+A training may ask to be let save first (`saving_first`): SIGTERM and SIGUSR1 are then requests, which it answers at the
+end of a step, and has `TIME_TO_SAVE` for. A second signal ends it as any other command.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -25,12 +28,18 @@ from utils.text import printable
 GRACE = 5.0
 """The time for cleaning up, in seconds."""
 
+TIME_TO_SAVE = 100.0
+"""The time for the end of a step and for a checkpoint after a request to save, in seconds."""
+
+REQUESTS = (signal.SIGTERM, signal.SIGUSR1)
+"""The signals that a training answers by saving first."""
+
 LAUNCHER = "TWODPASS_LAUNCHER"
 """The environment variable with the id of the process that started this one; the two end together."""
 
 _POLL = 0.5  # seconds between two checks of other processes
 _LAST = 1.0  # seconds for the interpreter, once all is said; torch may wait there for processes that are gone
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Stopped(KeyboardInterrupt):
@@ -81,6 +90,12 @@ class _Guard:
         self.ending: Ending | None = None
         self.done = threading.Event()
         self.failing = False
+        self.saves_first = False  # requests are answered at the end of a step
+        self.request = 0  # the signal that asked, if one has
+        self.last_act: tuple[int, Callable[[], None]] | None = None  # code of an ending -> what is done before it
+        self.acted = threading.Event()
+        self._deadline = 0.0  # of the request, by the monotonic clock
+        self._left = False  # the main thread has left a signal to the watching thread
         self._main = threading.get_ident()
         launcher = os.environ.pop(LAUNCHER, "")
         self._launched = launcher.isdecimal()  # that process may have ended since
@@ -124,6 +139,9 @@ class _Guard:
                 child.send_signal(number)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.saves_first and self.ending is None and number in REQUESTS:
+            self._left = True  # the watching thread counts them
+            return
         self.end(self._of_signal(number))
         if self.phase is _Phase.RUNNING:
             self.phase = _Phase.ENDING
@@ -133,19 +151,36 @@ class _Guard:
 
     def _watch(self) -> None:
         while self.ending is None:
-            wait = _POLL if self.children or self._launcher is not None else None
+            wait = _POLL if self.children or self._launcher is not None or self.request else None
             rung, _, _ = select.select([self._bell], [], [], wait)
             for number in os.read(self._bell, 64) if rung else b"":
                 if number in self._numbers:
-                    self.end(self._of_signal(number))
+                    self._take(number)
             if self.ending is None and (lost := self._lost_process()) is not None:
-                self.end(lost)
-                signal.pthread_kill(self._main, signal.SIGTERM)  # makes the main thread run the handler
+                self._end_from_outside(lost)
+            if self.ending is None and self.request and time.monotonic() > self._deadline:
+                self._end_from_outside(self._of_signal(self.request))
         self.tell_children(signal.SIGTERM)
+        if self.last_act is not None and self.ending.code == self.last_act[0]:
+            self.last_act[1]()
+        self.acted.set()
         # A process that was started for a run ends before the process that waits for it.
         if self.done.wait(GRACE / 2 if self._launched else GRACE):
             time.sleep(_LAST)
         self.leave()
+
+    def _take(self, number: int) -> None:
+        """Takes a signal as a request, if it is the first and the command saves first; else as the end."""
+        if self.saves_first and not self.request and number in REQUESTS:
+            self.request, self._deadline = number, time.monotonic() + TIME_TO_SAVE
+        elif self._left and self.ending is None:
+            self._end_from_outside(self._of_signal(number))
+        else:
+            self.end(self._of_signal(number))
+
+    def _end_from_outside(self, ending: Ending) -> None:
+        self.end(ending)
+        signal.pthread_kill(self._main, signal.SIGTERM)  # makes the main thread run the handler
 
     def _of_signal(self, number: int) -> Ending:
         return Ending(128 + number, "" if self._launched else f"interrupted{self.hint}")  # the first process prints it
@@ -188,8 +223,9 @@ _guard: _Guard | None = None
 def begin() -> None:
     """Handles the signals that end a process from now on; programs call it in their first lines.
 
-    SIGINT, SIGTERM and SIGHUP then end it with a line and the exit code 128 + number: at once as long as nothing runs,
-    by `Stopped` inside `running`. A process that another one started (`launching`, torchrun) ends with that one.
+    SIGINT, SIGTERM, SIGHUP and SIGUSR1 then end it with a line and the exit code 128 + number: at once as long as
+    nothing runs, by `Stopped` inside `running`. A process that another one started (`launching`, torchrun) ends with
+    that one.
     """
     global _guard
     if _guard is None and threading.current_thread() is threading.main_thread():
@@ -204,7 +240,7 @@ def _forget() -> None:
         _guard = None
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # SLURM sends SIGUSR1 to workers as well
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -231,6 +267,42 @@ def running(hint: str = "") -> Iterator[None]:
     finally:
         if guard is not None:
             guard.phase = _Phase.ENDING
+
+
+def saving_first(wanted: bool) -> None:
+    """Makes SIGTERM and SIGUSR1 requests from now on, see `requested`, or lets them end the command again."""
+    if _guard is not None:
+        _guard.saves_first = wanted
+
+
+def nothing_to_save() -> None:
+    """Drops a request that has not been answered, and lets signals end the command again."""
+    if _guard is not None:
+        _guard.saves_first, _guard.request = False, 0
+
+
+def requested() -> int:
+    """Returns the signal that asked the command to save and to end; 0: none has."""
+    return 0 if _guard is None else _guard.request
+
+
+def stop(number: int, line: str) -> NoReturn:
+    """Ends the command, which has saved, as the signal `number` would have.
+
+    Args:
+        number: the signal.
+        line: what is said to the user; "" if another process says it.
+    """
+    if _guard is not None:
+        _guard.end(Ending(128 + number, line))
+        _guard.phase = _Phase.ENDING
+    raise Stopped
+
+
+def before_the_end(number: int, act: Callable[[], None]) -> None:
+    """Has `act` called before this process ends after the signal `number`, whatever its main thread does then."""
+    if _guard is not None:
+        _guard.last_act = (128 + number, act)
 
 
 def ending(within: float = 0.0) -> Ending | None:
@@ -261,6 +333,8 @@ def finish(code: int) -> None:
         guard.ending = Ending(code, "")  # its line is printed already, also if the thread ends this process
         guard.wake()
         guard.tell_children(signal.SIGTERM)
+        if guard.last_act is not None:
+            guard.acted.wait()
     until = time.monotonic() + GRACE
     while any(child.poll() is None for child in guard.children) and time.monotonic() < until:
         time.sleep(0.02)

@@ -85,6 +85,11 @@ def checkpoint_at(name: str, note: Note = print) -> Path:
     return path
 
 
+def has_checkpoint(name: str, root: Path) -> bool:
+    """Returns whether a run below `root` has a checkpoint `last` or `best`, whole or not."""
+    return any(_in_folder(folder, name) for folder in _versions(root))
+
+
 def root_with(name: str, log_dir: str) -> Path:
     """Finds the folder of --log_dir, where the data set is not known, by the runs that have the checkpoint.
 
@@ -99,7 +104,7 @@ def root_with(name: str, log_dir: str) -> Path:
     if name not in (LAST, "best"):
         return anywhere
     roots = [_root(dataset.name, log_dir) for dataset in sorted(Path("logs").glob("*")) if dataset.is_dir()]
-    found = [root for root in roots if any(_in_folder(folder, name) for folder in _versions(root))]
+    found = [root for root in roots if has_checkpoint(name, root)]
     if len(found) > 1:
         raise UserError(
             f"--checkpoint {name}: {' and '.join(map(str, found))} both have one; give the config of one of them to "

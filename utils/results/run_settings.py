@@ -167,7 +167,7 @@ def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) 
     if isinstance(total, int) and epochs > total:
         raise UserError(f"{path}: {epochs} epochs are done already, train_params.max_num_epochs is {total}; raise it")
     _refuse_lost_average(content, now, path)
-    changed = refuse_changes(content["2dpass"], now, path, content["global_step"] // epochs)
+    changed = refuse_changes(content["2dpass"], now, path, content["global_step"] // epochs if epochs else None)
     lines = []
     if noted := [text for key, text in changed.items() if RULES[key] is Rule.NOTE]:
         lines.append(f"note: changed since this run was begun, and taken as it is now: {'; '.join(noted)}")

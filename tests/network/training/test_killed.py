@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from network.weights.reading import read_checkpoint
 from tests.support.networks import refusal
 from tests.support.spoiling import changed
 from tests.support.training import make_network, train
+from utils.command import stopping
 from utils.config.optimizers import AdamWParams, SGDParams
 from utils.config.schedules import CosineWarmupParams, MultiStepLRParams, OneCycleParams
 from utils.config.train import TrainParams
+
+KEPT = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "global_step", "2dpass")
 
 
 class Killed(BaseException):
@@ -58,8 +63,7 @@ def test_a_recipe_goes_on_as_if_nothing_had_happened(name, tmp_path: Path, monke
     state = check_resumable(make_network(), read_checkpoint(path), training, path)
     assert state.epochs <= 3
     train(killed, training, state, batches=3)
-    kept = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "global_step", "2dpass")
-    ends = [{key: read_checkpoint(run / "last.ckpt").get(key) for key in kept} for run in (whole, killed)]
+    ends = [{key: read_checkpoint(run / "last.ckpt").get(key) for key in KEPT} for run in (whole, killed)]
     assert ends[0]["global_step"] == 5 * (2 if training.accumulate_grad_batches == 2 else 3)
     assert (ends[0]["averaging_state"] is not None) == (training.ema_decay is not None)
     assert leaves(ends[0]) == leaves(ends[1])
@@ -73,6 +77,37 @@ def leaves(value: Any) -> Any:
     if isinstance(value, list):
         return [leaves(inner) for inner in value]
     return value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
+
+
+PLACES = (4, 9, 11)
+"""Optimiser steps, four an epoch, in which a run is asked to save: the last of an epoch, a first, a last but one."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_training_that_is_asked_to_saves_in_the_middle_of_an_epoch(name, tmp_path: Path, monkeypatch) -> None:
+    """Losses of every epoch, weights, averages, moments: as if nothing had happened."""
+    training, batches = RECIPES[name], 7 if RECIPES[name].accumulate_grad_batches == 2 else 4
+    whole, asked = tmp_path / "whole" / "version_0", tmp_path / "asked" / "version_0"
+    train(whole, training, batches=batches)
+    path, state, found = asked / "last.ckpt", None, []
+    steps: list[int] = [0]
+    step = SegmentationTask.training_step
+    monkeypatch.setattr(SegmentationTask, "training_step", lambda t, *a: (steps.append(t.global_step), step(t, *a))[1])
+    for place in PLACES:  # the step that runs is not counted yet
+        request = partial(lambda place: signal.SIGUSR1 if steps[-1] + 1 >= place else 0, place)
+        monkeypatch.setattr(stopping, "requested", request)
+        with pytest.raises(SystemExit):  # Lightning makes one of it
+            train(asked, training, state, batches=batches)
+        state = check_resumable(make_network(), read_checkpoint(path), training, path)
+        found.append((state.content["global_step"], state.epochs, state.scans))
+        steps.append(0)
+    monkeypatch.undo()
+    each = training.accumulate_grad_batches
+    assert found == [(3, 0, 3 * each), (9, 2, each), (11, 2, 3 * each)]  # asked in the last step, it goes back by one
+    train(asked, training, state, batches=batches)
+    ends = [{key: read_checkpoint(run / "last.ckpt").get(key) for key in KEPT} for run in (whole, asked)]
+    assert leaves(ends[0]) == leaves(ends[1])
+    assert (asked / "history.jsonl").read_text() == (whole / "history.jsonl").read_text()
 
 
 AVERAGE = {
