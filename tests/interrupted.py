@@ -69,7 +69,8 @@ def run_both(run: str, rank: str, name: str, place: str, arguments: list[str]) -
 
 def child(number: int, port: int, output: int, run: str, rank: str, name: str, place: str, arguments: list[str]) -> Any:
     """Is one of the two processes."""
-    os.dup2(output, 1), os.dup2(output, 2)
+    for stream in (1, 2):
+        os.dup2(output, stream)
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
     os.environ |= {"TORCHELASTIC_RUN_ID": "trial"}
@@ -85,4 +86,5 @@ def child(number: int, port: int, output: int, run: str, rank: str, name: str, p
 
 
 if __name__ == "__main__":
-    print(json.dumps([run_both(*case, sys.argv[2:]) for case in json.loads(sys.argv[1])]))
+    cases: list[tuple[str, str, str, str]] = json.loads(sys.argv[1])
+    print(json.dumps([run_both(run, rank, name, where, sys.argv[2:]) for run, rank, name, where in cases]))

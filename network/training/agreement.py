@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
-from torch.distributed import ProcessGroup, Work
+from torch.distributed import Work
 
 from utils.command import stopping
 
@@ -16,7 +17,7 @@ _RANKED = (0, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Agreement:
-    """What the processes have been asked to do, as all of them know it.
+    """The signal that asked processes of a run to end, as all of them know it.
 
     The processes tell each other after every step, and look at the answer after the next one, when it has long arrived:
     nobody waits, and all stop after the same step. They use a group of their own on the host, since what is done on a
@@ -28,7 +29,7 @@ class Agreement:
     """
 
     def __init__(self, processes: int, timeout: float) -> None:
-        self._group: ProcessGroup | None = None
+        self._group: Any = None  # a ProcessGroup; None: there is one process
         if processes > 1:
             self._group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self._told: tuple[Work, torch.Tensor] | None = None

@@ -24,7 +24,7 @@ class EpochMeans:
             self._weights[name] = self._weights.get(name, 0) + weight
 
     def take(self) -> dict[str, Tensor]:
-        """Returns the means by name, and begins anew."""
+        """Returns the means by name, and forgets the sums."""
         means = {name: total / self._weights[name] for name, total in self._sums.items()}
         self.restore({})
         return means
