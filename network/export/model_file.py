@@ -1,4 +1,4 @@
-"""What every exported model has, whatever its format: what can be exported, the folder, and `model.json` in it.
+"""The common part of all exported models: which networks can be exported, the folder, and `model.json` in it.
 
 The layout of `model.json`, in plain values:
 

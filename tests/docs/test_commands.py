@@ -18,6 +18,8 @@ from utils.errors import UserError
 PROGRAMS = set(programs())
 FOREIGN = {"pytest", "nuscenes"}
 """Modules of others that pages call with `python -m`."""
+RUNNER = "run_onnx.py"
+"""Lies beside an exported model, wherever that is; its flags are those of the file that is copied there."""
 
 
 def commands(text: str) -> list[str]:
@@ -58,6 +60,11 @@ def called_by(words: Sequence[str]) -> str:
     if not starts or "-c" in words:
         return ""
     program = next((word for word in words if word in PROGRAMS), None)
+    if runner := next((word for word in words if word.endswith("/" + RUNNER)), None):
+        source = (ROOT / "network" / "export" / "runner" / RUNNER).read_text(encoding="utf-8")
+        if unknown := [word for word in words if word.startswith("--") and f'"{word}"' not in source]:
+            raise ValueError(f"{runner} has no flag {unknown[0]}")
+        return RUNNER
     if program is None:
         if "-m" not in words:
             raise ValueError(f"no program: {words}")
@@ -104,6 +111,7 @@ def test_every_program_is_called_somewhere() -> None:
         "Run `python robust_test.py --family none`.",
         "```\ntorchrun --nnodes 2 main.py --gpus 0\n```",
         "```\nsrun python main.py --num_node 2\n```",
+        "```\npython model/run_onnx.py scan.bin --no_such_flag\n```",
         "```\ndocker run --rm 2dpass main.py --no_such_flag\n```",
         "```\nsource x && python tools/no_such_tool.py\n```",
         "```\npython -m tests.no_such_module\n```",

@@ -129,13 +129,13 @@ class Feeds(dict):
             self.neighbours(f"neighbours.{level}", keys)
             if about["architecture"] == "spvcnn" and level in (2, 4):
                 self.sums(f"points.{level}", np.argsort(row, kind="stable"), np.bincount(row))
+                # part: how far each of the finest voxels is on the way to the next voxel of this level
                 part = [(finest.values >> shift & (1 << level) - 1) / (1 << level) for shift in (0, 32, 16)]
-                self.add(
-                    f"trilinear.{level}", row=row, part=np.stack(part, 1).astype(np.float32)
-                )  # of the way to the next voxel
+                self.add(f"trilinear.{level}", row=row, part=np.stack(part, 1).astype(np.float32))
         return finest.inverse
 
     def add(self, name: str, **lists: np.ndarray) -> None:
+        """Adds lists whose names all begin with `name`."""
         self.update({f"{name}.{key}": values for key, values in lists.items()})
 
     def neighbours(self, name: str, keys: np.ndarray) -> None:

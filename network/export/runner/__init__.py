@@ -1,0 +1,1 @@
+"""The program that lies beside an exported ONNX model, and runs it without this repository."""
