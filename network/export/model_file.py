@@ -1,4 +1,4 @@
-"""The common part of all exported models: which networks can be exported, the folder, and `model.json` in it.
+"""The parts that exported models of every format share: what can be exported, the folder, and `model.json` in it.
 
 The layout of `model.json`, in plain values:
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -33,11 +35,11 @@ class Graph:
         self._inputs.setdefault(name, helper.make_tensor_value_info(name, kind, shape))
         return name
 
-    def op(self, kind: str, *inputs: str, **attributes: int | float | str) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Adds a node with one output, and returns its name."""
         return self.ops(kind, *inputs, outputs=1, **attributes)[0]
 
-    def ops(self, kind: str, *inputs: str, outputs: int, **attributes: int | float | str) -> list[str]:
+    def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Adds a node with several outputs, and returns their names."""
         number = len(self._nodes)
         names = [f"{kind}_{number}"] if outputs == 1 else [f"{kind}_{number}_{k}" for k in range(outputs)]
@@ -66,7 +68,7 @@ class Graph:
         # Not DequantizeLinear: ONNX Runtime would compute that again and again, with each scan.
         return self.op("Mul", self.op("Cast", steps, to=TensorProto.FLOAT), self.constant(scale))
 
-    def model(self, outputs: dict[str, tuple[str, int, int]]) -> onnx.ModelProto:
+    def model(self, outputs: dict[str, tuple[str, Any, int]]) -> onnx.ModelProto:
         """Makes the model.
 
         Args:

@@ -11,11 +11,11 @@ from onnx import TensorProto
 
 from network.export.model_file import MODELS, RUNNER
 from network.export.onnx_layers import Layers
-from network.models.network_3d import EncoderBlock, Network3D
+from network.models.network_3d import Network3D
 from network.models.segmentation_network import SegmentationNetwork
 from network.models.spvcnn import SPVCNN
 from network.models.voxel_network import LEVELS, DownStage, UpStage, VoxelNetwork
-from network.sparse.layers import LEAKY_SLOPE
+from network.sparse.layers import LEAKY_SLOPE, ResidualBlock
 from utils.files import read_text, write_bytes, write_text
 
 RELU = 0.0
@@ -65,7 +65,7 @@ def build_model(network: SegmentationNetwork, weights: str) -> bytes:
     return graph.model(outputs).SerializeToString()
 
 
-def _network_3d(graph: Layers, network: Network3D) -> str:
+def _network_3d(graph: Layers, network: Any) -> str:
     """Adds `Network3D.forward`; names of inputs end with the scale of their voxels."""
     points = graph.input("points", "points", network.embed_points.in_features, kind=TensorProto.FLOAT)
     embedded = graph.layer(points, network.embed_points, RELU)
@@ -74,7 +74,6 @@ def _network_3d(graph: Layers, network: Network3D) -> str:
     worked_on = dict.fromkeys((1, *network.scale_list[:-1]))
     neighbours = {scale: graph.neighbours(f"neighbours.{scale}") for scale in worked_on}
     for block, scale in zip(network.encoder, network.scale_list, strict=True):
-        assert isinstance(block, EncoderBlock)
         v = x
         for each in block.voxel_branch:
             v = graph.residual_block(v, each, neighbours[finer])
@@ -83,14 +82,13 @@ def _network_3d(graph: Layers, network: Network3D) -> str:
         back = graph.input(f"pool.{finer}.back", f"voxels.{finer}")
         identity = graph.layer(f, block.identity, LEAKY_SLOPE)
         merged = graph.concat_linear(block.merge, [(identity, None), (pooled, back)], LEAKY_SLOPE)
-
-        def to_coarse(rows: str, fine: int = finer, coarse: int = scale) -> str:
-            return rows if coarse == fine else graph.sum(rows, f"mean.{coarse}")
-
-        q = graph.layer(to_coarse(merged), block.output)
+        if scale != finer:
+            merged = graph.sum(merged, f"mean.{scale}")
+        q = graph.layer(merged, block.output)
         outputs.append((q, graph.input(f"tuples.{scale}", "tuples")))
         if len(outputs) < len(network.encoder):
-            x, finer = graph.op("Add", q, to_coarse(v)), scale
+            x = graph.op("Add", q, v if scale == finer else graph.sum(v, f"mean.{scale}"))
+            finer = scale
     hidden = graph.concat_linear(network.head, outputs, RELU)
     return graph.layer(hidden, network.classifier)
 
@@ -103,6 +101,7 @@ def _voxel_network(graph: Layers, network: VoxelNetwork) -> str:
 
     def blocks(x: str, stage: DownStage | UpStage, level: int) -> str:
         for block in stage.blocks:
+            assert isinstance(block, ResidualBlock)
             x = graph.residual_block(x, block, neighbours[level])
         return x
 

@@ -64,7 +64,7 @@ class Model:
         """Returns, for points inside the volume, rows (N,) into label, confidence and logits, and these three."""
         feeds = Feeds()
         rows = (feeds.scales if "scales" in self.about else feeds.levels)(points, self.about)
-        found = self.session.run(["label", "confidence", "logits"], feeds)
+        found = [np.asarray(each) for each in self.session.run(["label", "confidence", "logits"], feeds)]
         if not np.isfinite(found[2]).all():
             raise ValueError("the network's outputs are NaN or infinite; export another checkpoint")
         return rows, found
@@ -124,18 +124,17 @@ class Feeds(dict):
             coarse, octants = Distinct(keys >> 1 & HALVED), (keys & 1) * 4 + (keys >> 32 & 1) * 2 + (keys >> 16 & 1)
             fine, counts = np.argsort(octants, kind="stable"), np.bincount(octants, minlength=8)
             lists = {"parents": coarse.inverse[fine], "octants": counts, "start": 0 * coarse.values}
-            self.add(f"halves.{level}", fine=fine, **lists)
+            self._add(f"halves.{level}", fine=fine, **lists)
             keys, row = coarse.values, coarse.inverse[row]
             self.neighbours(f"neighbours.{level}", keys)
             if about["architecture"] == "spvcnn" and level in (2, 4):
                 self.sums(f"points.{level}", np.argsort(row, kind="stable"), np.bincount(row))
                 # part: how far each of the finest voxels is on the way to the next voxel of this level
                 part = [(finest.values >> shift & (1 << level) - 1) / (1 << level) for shift in (0, 32, 16)]
-                self.add(f"trilinear.{level}", row=row, part=np.stack(part, 1).astype(np.float32))
+                self._add(f"trilinear.{level}", row=row, part=np.stack(part, 1).astype(np.float32))
         return finest.inverse
 
-    def add(self, name: str, **lists: np.ndarray) -> None:
-        """Adds lists whose names all begin with `name`."""
+    def _add(self, name: str, **lists: np.ndarray) -> None:
         self.update({f"{name}.{key}": values for key, values in lists.items()})
 
     def neighbours(self, name: str, keys: np.ndarray) -> None:
@@ -143,7 +142,7 @@ class Feeds(dict):
         rows, padded = [np.searchsorted(keys, keys + step) for step in FORWARD], np.append(keys, -1)
         here = [np.flatnonzero(padded[row] == keys + step) for row, step in zip(rows, FORWARD, strict=True)]
         there = [row[of] for row, of in zip(rows, here, strict=True)]
-        self.add(name, here=np.concatenate(here), there=np.concatenate(there), counts=np.array([*map(len, here)]))
+        self._add(name, here=np.concatenate(here), there=np.concatenate(there), counts=np.array([*map(len, here)]))
 
     def sums(self, name: str, rows: np.ndarray, counts: np.ndarray, shares: np.ndarray | None = None) -> None:
         """Adds weighted sums, by default means, of `counts` rows each, which are padded to 1, 2, 4, ... rows."""
@@ -154,13 +153,13 @@ class Feeds(dict):
         real = place < counts[target]
         at = (np.cumsum(counts) - counts)[target] + place * real
         sizes = np.bincount(bits, 1 << bits, 31).astype(np.int64)
-        self.add(name, rows=rows[at], shares=(shares[at] * real).astype(np.float32), sizes=sizes, order=order)
+        self._add(name, rows=rows[at], shares=(shares[at] * real).astype(np.float32), sizes=sizes, order=order)
 
 
 def nearest(points: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Returns the row of the nearest of points (M, 3) to each query (Q, 3), exactly, by a tree of boxes of 8 boxes."""
-    cells = ((points - points.min(0)) * (63 / np.maximum(np.ptp(points, 0), 1e-6))).astype(np.int64)
-    order = np.argsort(cells @ [1 << 6, 1 << 12, 1], kind="stable")
+    cells = ((points - points.min(0)) * (255 / max(np.ptp(points, 0).max(), 1e-6))).astype(np.int64)
+    order = np.argsort(sum((cells >> k & 3) @ [1, 4, 16] << 3 * k for k in (0, 2, 4, 6)), kind="stable")
     boxes = [(points[order].astype(np.float64),) * 2]
     while len(boxes[-1][0]) > 1:
         ends = np.arange(0, len(boxes[-1][0]), 8)
