@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -160,7 +161,9 @@ def scores_of(arguments: list[str], log_dir: str) -> dict[str, Any]:
     """What a test gives, but for the checkpoint and what it was trained on, which an earlier one does not say."""
     assert run_program(lambda: program.main(["--test", "--cpu", "--log_dir", log_dir, *arguments])) == 0
     (path,) = Path("logs").glob(f"*/{log_dir}/test_*/scores.json")
-    return {**json.loads(path.read_text()), "checkpoint": "", "trained_on_split": None}
+    found = json.loads(path.read_text())
+    assert found.pop("checkpoint_sha256") == hashlib.sha256(Path(found.pop("checkpoint")).read_bytes()).hexdigest()
+    return {**found, "trained_on_split": None}
 
 
 def test_a_checkpoint_needs_no_config_and_an_earlier_one_does(command, trained, tmp_path, monkeypatch, capsys) -> None:
