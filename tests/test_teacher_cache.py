@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model
+from transformers.models.dinov2.configuration_dinov2 import Dinov2Config
+from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
 from dataloader.catalogue import load_label_map
 from dataloader.datasets.source import SourceWithPictures

@@ -51,13 +51,18 @@ def load_encoder(name: str) -> FoundationEncoder:
 
 
 def _classes(name: str, foundation: Foundation) -> tuple[type[Any], type[Any]]:
-    """Imports the classes of the config and of the network of a model."""
+    """Imports the classes of the config and of the network of a model.
+
+    From their own modules: `transformers` itself names every model, which a type checker reads for twenty seconds.
+    """
     try:
         if foundation.family == "dinov2":
-            from transformers import Dinov2Config, Dinov2Model
+            from transformers.models.dinov2.configuration_dinov2 import Dinov2Config
+            from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
             return Dinov2Config, Dinov2Model
-        from transformers import DINOv3ViTConfig, DINOv3ViTModel
+        from transformers.models.dinov3_vit.configuration_dinov3_vit import DINOv3ViTConfig
+        from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTModel
 
         return DINOv3ViTConfig, DINOv3ViTModel
     except ImportError as error:

@@ -22,7 +22,10 @@ TINY = {
 
 def make_model(name: str, seed: int = 0, **sizes: int) -> nn.Module:
     """Makes a random model of the real class whose features differ from patch to patch."""
-    from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
+    from transformers.models.dinov2.configuration_dinov2 import Dinov2Config
+    from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
+    from transformers.models.dinov3_vit.configuration_dinov3_vit import DINOv3ViTConfig
+    from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTModel
 
     torch.manual_seed(seed)
     values: dict[str, Any] = {**TINY[name], "initializer_range": 0.2, **sizes}

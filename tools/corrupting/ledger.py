@@ -20,7 +20,7 @@ from tools.corrupting.frame import FrameResult
 from tools.making.notes import Note, read_note, refuse_others, write_note
 from utils.corruptions import CLEAN_FOLDER
 from utils.errors import UserError
-from utils.locks import locked
+from utils.locks import Lock, locked
 
 
 class Ledger:
@@ -41,7 +41,7 @@ class Ledger:
         with self._locked():
             self.note = self._begin(output, options, subsets)
 
-    def _locked(self) -> AbstractContextManager[None]:
+    def _locked(self) -> AbstractContextManager[Lock]:
         """Locks the note, since other processes may make subsets at the same time."""
         return locked(self.path.with_name(f".{self.path.name}.lock"))
 

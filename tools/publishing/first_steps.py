@@ -31,7 +31,9 @@ class _Batches:
     def __init__(self, batches: Sequence[PackedBatch]) -> None:
         self._batches = batches
 
-    def train_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> DataLoader[Any]:
+    def train_dataloader(
+        self, rank: int = 0, world_size: int = 1, pin_memory: bool = False, begun: tuple[int, int] = (0, 0)
+    ) -> DataLoader[Any]:
         return DataLoader(self._batches, batch_size=None, collate_fn=None)  # type: ignore[arg-type]
 
     def val_dataloader(self, rank: int = 0, world_size: int = 1, pin_memory: bool = False) -> DataLoader[Any]:
