@@ -235,13 +235,11 @@ def _write_frame(
 ) -> tuple[int, set[int]]:
     """Writes one frame; returns its number of points and the raw semantic ids among them."""
     scan_file, image_file, label_file = _frame_files(output, *which)
-    if pictures:
-        scene, sweep, picture = observe(options, *which)
+    scene, sweep, picture = observe(options, *which) if pictures else (*scan(options, *which)[:2], None)
+    write_bytes(scan_file, np.column_stack([sweep.xyz, sweep.reflectance]).astype("<f4").tobytes())
+    if picture is not None:
         with whole_file(image_file) as file:
             Image.fromarray(picture.image).save(file, "PNG")
-    else:
-        scene, sweep, _ = scan(options, *which)
-    write_bytes(scan_file, np.column_stack([sweep.xyz, sweep.reflectance]).astype("<f4").tobytes())
     labels = raw_labels(scene, sweep.primitive)
     if label_file is not None:
         write_bytes(label_file, labels.astype("<u4").tobytes())
