@@ -13,6 +13,7 @@ import pytest
 
 import main as program
 from network.training.trackers.mlflow_run import name_for_mlflow
+from tests.support.pictures import leave_out_charts
 from tests.support.trackers import wandb_history, wandb_records
 from tests.test_main import RUN
 from tests.test_resuming import assert_the_same_run
@@ -40,16 +41,17 @@ def nothing_left(monkeypatch):
 
 
 @pytest.fixture
-def trained(run_main, monkeypatch, nothing_left):
+def trained(run_main_and_draw, monkeypatch, nothing_left):
     """Runs a training of two epochs with all trackers, and again from the end of the first one; then one without."""
+    leave_out_charts(monkeypatch)
     monkeypatch.setenv("WANDB_MODE", "offline")
     command = ("--baseline_only", "--save_top_k", "-1")
-    assert run_main(*command, *ALL) == 0
+    assert run_main_and_draw(*command, *ALL) == 0
     ids = {name: (RUN / f"{name}_run.txt").read_text().strip() for name in ("wandb", "mlflow")}
     (first,) = RUN.glob("best-epoch=00*.ckpt")
-    assert run_main(*command, *ALL, "--checkpoint", str(first)) == 0
+    assert run_main_and_draw(*command, *ALL, "--checkpoint", str(first)) == 0
     assert ids == {name: (RUN / f"{name}_run.txt").read_text().strip() for name in ids}
-    assert run_main(*command, "--log_dir", "alone", "--logger", "none") == 0
+    assert run_main_and_draw(*command, "--log_dir", "alone", "--logger", "none") == 0
     return ids
 
 
