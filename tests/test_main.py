@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -238,15 +236,25 @@ def test_two_processes_train_and_test_as_one(run_main, programs, tmp_path) -> No
         assert (one[name] == two[name]).mean() > 0.999
 
 
-def test_a_bad_file_stops_all_processes_with_its_line(tmp_path) -> None:
+def cut_picture(data: Path) -> Path:
+    """Cuts the end off a training picture, which nothing reads before the first epoch."""
+    path = data / "00/image_2/000001.png"
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def test_a_bad_file_stops_all_processes_with_its_line(programs, tmp_path, monkeypatch) -> None:
+    """One of the processes reads it; the other one waits for it in the step."""
+    monkeypatch.chdir(tmp_path)
     data, settings = own_tree(tmp_path)
-    bad = data / "00/labels/000001.label"
-    bad.write_bytes(bad.read_bytes()[:-4])
-    command = [sys.executable, str(MAIN), *two_processes(small_command("--baseline_only", settings=settings))]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
-    assert done.returncode != 0
+    bad = cut_picture(data)
+    done = programs.run(MAIN, *two_processes(small_command(settings=settings)))
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert any(line.startswith("error: ") and str(bad) in line for line in done.stderr.splitlines())
+    errors = {line for line in done.stderr.splitlines() if line.startswith("error: ")}
+    errors -= {"error: another process of this run ended; its message says why"}
+    assert len(errors) == 1 and str(bad) in errors.pop()
+    assert (RUN / "config.yaml").is_file()  # the training had begun
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
@@ -499,18 +507,18 @@ def test_wrong_commands_end_in_one_line(run_main, capsys, case) -> None:
     assert len(lines) == 1 and named in lines[0] and "Traceback" not in error
 
 
-def test_bad_scan_in_a_worker_process_ends_in_one_line(tmp_path) -> None:
+def test_a_bad_file_in_a_loader_process_ends_in_one_line(programs, tmp_path, monkeypatch) -> None:
     """The message of a loader process comes through as it is, and what training wrote stays."""
+    monkeypatch.chdir(tmp_path)
     data, settings = own_tree(tmp_path)
-    bad = data / "00/velodyne/000001.bin"
-    bad.write_bytes(bad.read_bytes()[:-3])
+    bad = cut_picture(data)
     settings = (*settings, "dataset_params.train_data_loader.num_workers=1")
-    command = [sys.executable, str(ROOT / "main.py"), *small_command("--baseline_only", settings=settings)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    done = programs.run(MAIN, *small_command(settings=settings))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert str(bad) in line
+    assert (RUN / "config.yaml").is_file()
 
 
 @pytest.mark.parametrize(
