@@ -1,8 +1,7 @@
 """A program that compiles the Triton kernels for GPUs, without one, and prints what they use of a multiprocessor.
 
-    python -m tests.support.triton_compile          # what the tests look at
+    python -m tests.support.triton_compile          # what the tests look at, and Triton's own way to launches with it
     python -m tests.support.triton_compile --all    # every block size that the tuner chooses from, some minutes
-    python -m tests.support.triton_compile --launch # through Triton's own way to a launch, tuner included
 
 A program of its own: the tests have Triton's interpreter in their process. One line of JSON per kernel.
 """
@@ -252,6 +251,5 @@ def launches() -> Iterator[dict]:
 
 
 if __name__ == "__main__":
-    wanted = {"--all": everything, "--launch": launches}.get(sys.argv[-1], some)
-    for result in wanted():
+    for result in everything() if sys.argv[-1] == "--all" else itertools.chain(some(), launches()):
         print(json.dumps(result), flush=True)

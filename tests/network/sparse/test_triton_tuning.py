@@ -217,21 +217,24 @@ def test_launches_of_a_strided_map(count) -> None:
     }  # fmt: skip
 
 
-def compiled(tmp_path, *arguments: str) -> list[dict]:
-    """Provides what `triton_compile` prints, in a process without the interpreter."""
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> tuple[list[dict], list[dict]]:
+    """What `triton_compile` prints of kernels and of launches, in a process without the interpreter."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    cache = str(tmp_path_factory.mktemp("cache"))
     run = subprocess.run(
-        [sys.executable, "-m", "tests.support.triton_compile", *arguments],
-        env={**environment, "TRITON_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "tests.support.triton_compile"],
+        env={**environment, "TRITON_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    return [json.loads(line) for line in run.stdout.splitlines()]
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    return [line for line in lines if "launched" not in line], [line for line in lines if "launched" in line]
 
 
-def test_kernels_compile_for_gpus(tmp_path) -> None:
+def test_kernels_compile_for_gpus(compiled) -> None:
     """Triton's own assembler compiles them without a GPU."""
-    results = compiled(tmp_path)
+    results, _ = compiled
     assert len({result["kernel"] for result in results}) == 10
     for result in results:
         assert result["spilled"] == 0, result
@@ -241,9 +244,9 @@ def test_kernels_compile_for_gpus(tmp_path) -> None:
             assert result[matrix_unit] > 0 and result["cp_async"] > 0, result
 
 
-def test_launches_are_ready_and_tuned_once_per_layer(tmp_path) -> None:
+def test_launches_are_ready_and_tuned_once_per_layer(compiled) -> None:
     """A layer is tuned once, with or without bias and residual, and each gradient once; there are two volumes."""
-    results = compiled(tmp_path, "--launch")
+    _, results = compiled
     assert len({result["kernel"] for result in results}) == 10
     tuned = {result["kernel"]: result["tuned"] for result in results if "tuned" in result}
     # A halving layer and its transpose, and the gradients of either, are of one shape here.
