@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-
 import pytest
 
 from tests.conftest import made_once
@@ -27,12 +24,11 @@ def short(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     """Makes the nuScenes tree of `EXACT_NUSCENES`."""
-    options = replace(EXACT_NUSCENES, workers=2)
-    return made_once(tmp_path_factory, "exact", partial(_write_nuscenes, options)) / "nuscenes"
+    return made_once(tmp_path_factory, "exact", _write_nuscenes) / "nuscenes"
 
 
-def _write_nuscenes(options, folder):
-    nuscenes.write_tree(folder / "nuscenes", options)
+def _write_nuscenes(folder):
+    nuscenes.write_tree(folder / "nuscenes", EXACT_NUSCENES)
 
 
 @pytest.fixture(scope="session")

@@ -168,18 +168,18 @@ def test_scenes_share_the_frames_of_their_split():
     assert [count for split, count in shared if split == "test"] == [1, 1]  # no scene without a sample
 
 
-def test_same_options_same_bytes_and_complete_sets_stay(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    summary = nuscenes.write_tree(one, TINY_NUSCENES)
-    nuscenes.write_tree(two, replace(TINY_NUSCENES, workers=2))
-    assert file_bytes(one) == file_bytes(two)
-    assert nuscenes.write_tree(one, TINY_NUSCENES) == replace(summary, fresh=False)
-    assert summary.frames == len(read_table(one, "v1.0-mini", "sample")) + len(read_table(one, "v1.0-test", "sample"))
+def test_same_options_same_bytes_and_complete_sets_stay(demo_trees, tmp_path):
+    one, two = demo_trees["nuScenes"], tmp_path / "two"
+    before = file_bytes(one)
+    summary = nuscenes.write_tree(two, replace(TINY_NUSCENES, workers=2))
+    assert file_bytes(two) == before
+    assert nuscenes.write_tree(two, TINY_NUSCENES) == replace(summary, fresh=False)
+    assert summary.frames == len(read_table(two, "v1.0-mini", "sample")) + len(read_table(two, "v1.0-test", "sample"))
 
     other = replace(TINY_NUSCENES, seed=1)
     with pytest.raises(UserError, match="--overwrite"):
-        nuscenes.write_tree(one, other)
-    assert file_bytes(one) == file_bytes(two)
+        nuscenes.write_tree(two, other)
+    assert file_bytes(two) == before
 
 
 def test_set_is_removed_with_the_index_that_our_reader_leaves_in_it(tree, tmp_path):
