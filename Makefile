@@ -36,7 +36,7 @@ MODEL := checkpoint/demo
 demo-model: setup
 	@$(PYTHON) tools/make_demo_data.py
 	@$(PYTHON) main.py --config config/2DPASS-demo.yaml --log_dir demo-model
-	@$(PYTHON) tools/publish.py --log_dir demo-model --checkpoint best --output $(MODEL) --dtype bf16 --overwrite \
+	@$(PYTHON) tools/publish.py --log_dir demo-model --checkpoint best --output $(MODEL) --dtype bf16 $(if $(wildcard $(MODEL)/*),--overwrite) \
 		--name "2DPASS, demo" --license mit --data "a made-up street (tools/make_demo_data.py), in the layout of SemanticKITTI"
 	@$(PYTHON) main.py --test --checkpoint $(MODEL) --log_dir demo-model
 	@$(PYTHON) tools/publish.py --checkpoint $(MODEL) --output $(MODEL) --overwrite \

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from network.weights.entries import Wrong, count, entry, is_number, plain_values, section
+from network.weights.entries import Wrong, entry, is_number, plain_values, positive, section
 from utils.config.loading import check_config
 from utils.config.schema import Config
 from utils.errors import UserError
@@ -121,7 +121,7 @@ def read_description(content: Mapping[str, Any], path: str | Path) -> Descriptio
         return None
     try:
         found = plain_values(section(ours, DESCRIPTION, "2dpass."), _WHERE, _MAX_VALUES)
-        version = entry(found, "format", _positive, f"{_WHERE}.")
+        version = entry(found, "format", positive, f"{_WHERE}.")
         if version > FORMAT:
             raise UserError(
                 f"{path}: {_WHERE}.format is {version}, but this version of the program knows up to {FORMAT}; use the "
@@ -206,7 +206,7 @@ def _statistics(found: Mapping[str, Any], classes: int, where: str) -> Statistic
         raise Wrong(f"{where}class_shares")
     ground = None if found.get("ground_height") is None else entry(found, "ground_height", _real, where)
     return Statistics(
-        scans=entry(found, "scans", _positive, where),
+        scans=entry(found, "scans", positive, where),
         intensity=quantiles("intensity"),
         height=quantiles("height"),
         range=quantiles("range", lowest=0.0),
@@ -243,10 +243,6 @@ def _pair(check: Check) -> Check:
 
 def _real(value: Any) -> float | None:
     return float(value) if is_number(value) else None
-
-
-def _positive(value: Any) -> int | None:
-    return count(value) or None
 
 
 def _name(value: Any) -> str | None:

@@ -49,6 +49,11 @@ def count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
 
 
+def positive(value: Any) -> int | None:
+    """Returns the value if it is a count of 1 or more; else None."""
+    return count(value) or None
+
+
 def is_number(value: Any) -> bool:
     """Returns whether a value is a finite int or float."""
     return type(value) in (int, float) and math.isfinite(value)

@@ -6,7 +6,7 @@ They are not read but compared: to change one would have no effect, so that is r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from utils.files import read_text
 from utils.labels import UNKNOWN, LabelMap
 from utils.results.published import CONFIG, LABELS, MODEL, STATISTICS
 from utils.yaml_file import YamlError, read_yaml
+
+_LARGEST = 1 << 20  # bytes of a copy
 
 
 def copies(content: Mapping[str, Any], path: str | Path) -> dict[str, str]:
@@ -60,15 +62,27 @@ def refuse_changed_copies(content: Mapping[str, Any], path: Path) -> None:
         (STATISTICS, lambda copy: json.loads(read_text(copy)) == statistics, "publish it again"),
     ):
         copy = path.with_name(name)
-        try:
-            unchanged = not copy.exists() or same(copy)
-        except (UserError, YamlError, OSError, ValueError, TypeError, RecursionError):
-            unchanged = False
-        if not unchanged:
+        if copy.exists() and not _says(copy, same):
             raise UserError(
                 f"{copy}: differs from what {path.name} beside it holds, of which it is only a copy: a change there "
                 f"has no effect; restore or remove the copy, and {remedy}"
             )
+
+
+def _says(copy: Path, same: Callable[[Path], bool]) -> bool:
+    """Returns whether a copy passes a comparison; one that is damaged does not."""
+    try:
+        if copy.stat().st_size > _LARGEST:
+            return False
+        read_text(copy)  # here, since the readers of the comparisons do not tell a lack of permission from damage
+        return same(copy)
+    except OSError as error:
+        raise UserError(
+            f"{copy}: cannot be read ({error.strerror or error}); see to its permissions, or remove it: it is only a "
+            f"copy of what {MODEL} holds"
+        ) from None
+    except (UserError, YamlError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _is_described(content: Mapping[str, Any]) -> bool:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from network.weights.entries import Wrong, entry, plain_values
+from network.weights.entries import Wrong, entry, plain_values, positive
 from network.weights.pickled import Damaged
+from utils.errors import UserError
 
 FORMAT = 1
 IMAGES = "images"
@@ -46,6 +47,7 @@ def read_safetensors(path: str | Path, file: BinaryIO, tensors: Callable[[], Any
 
     Raises:
         Damaged: the file is not whole, or holds what no network has.
+        UserError: it is of a newer version of this program.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -64,19 +66,22 @@ def read_safetensors(path: str | Path, file: BinaryIO, tensors: Callable[[], Any
             state = {name: tensors() if tensors else opened.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise Damaged(str(error)) from None
-    return {"state_dict": state, **_ours(metadata)}
+    return {"state_dict": state, **_ours(metadata, path)}
 
 
-def _ours(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _ours(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     """Returns what the metadata say under our key; nothing for a file of another program."""
     if OURS not in metadata:
         return {}
     try:
         found = json.loads(metadata[OURS])
-        if type(found) is not dict or entry(found, "format", lambda value: type(value) is int or None) is None:
+        if type(found) is not dict:
             raise Damaged("its metadata are damaged")
-        if found["format"] > FORMAT:
-            raise Damaged(f"its metadata have format {found['format']}, of a newer version of this program")
+        if (version := entry(found, "format", positive)) > FORMAT:
+            raise UserError(
+                f"{path}: its metadata have format {version}, but this version of the program knows up to {FORMAT}; "
+                "use the version that published it, or a newer one"
+            )
         return {OURS: plain_values({key: found[key] for key in found if key != "format"}, OURS, _MAX_VALUES)}
     except (ValueError, RecursionError, Wrong):
         raise Damaged("its metadata are damaged") from None

@@ -26,6 +26,7 @@ from utils.errors import UserError
 from utils.fetching.sizes import LARGEST
 from utils.files import require_regular
 from utils.results.published import model_file
+from utils.text import shortened
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -123,6 +124,8 @@ def _content(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, 
             f"{path}: refused, it holds more than weights and settings ({shown(name)}), which could run code; "
             "use a checkpoint from a source you trust, saved as a state dict"
         ) from None
+    except UserError:
+        raise
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{path}: no such checkpoint file; give the path of a .ckpt file to --checkpoint") from None
     except OSError as error:
@@ -130,10 +133,8 @@ def _content(path: str | Path, values_of: Callable[[int], Values]) -> dict[str, 
             f"{path}: cannot be read ({error.strerror or error}); see to the file and its permissions"
         ) from None
     except Exception as error:  # a damaged file can make its reader fail in any way
-        reason = f" ({error})" if isinstance(error, (Damaged, zipfile.BadZipFile)) else ""
-        raise UserError(
-            f"{path}: not a checkpoint file, or a damaged one{reason[:200]}; download or copy it again"
-        ) from None
+        reason = f" ({shortened(str(error), 200)})" if isinstance(error, (Damaged, zipfile.BadZipFile)) else ""
+        raise UserError(f"{path}: not a checkpoint file, or a damaged one{reason}; download or copy it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content

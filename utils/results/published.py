@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from utils.errors import UserError
@@ -53,6 +54,8 @@ def model_file(folder: Path) -> Path:
     path = folder / MODEL
     if path.is_file():
         return path
+    if os.path.lexists(path):
+        raise UserError(f"{path}: is no file, but a folder, a device or a link to nothing; download or copy it again")
     if (folder / _SHARDED).exists():
         raise UserError(f"{folder}: a model in several files ({_SHARDED}), of another program; this one reads {MODEL}")
     if checkpoints := sorted(folder.glob("*.ckpt")):

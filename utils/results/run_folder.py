@@ -60,7 +60,10 @@ def find_checkpoint(name: str, root: Path, note: Note = print) -> Path:
             note(f"note: {damaged} is damaged or incomplete and is skipped ({len(found) - len(whole)} in {folder})")
         if whole:
             return whole[-1] if name == LAST else _best(whole)
-    raise UserError(f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint")
+    here = f"; what is called {name} here is ./{name}" if Path(name).exists() else ""
+    raise UserError(
+        f"{root}: no run there has a {name} checkpoint yet; train first, or give a path to --checkpoint{here}"
+    )
 
 
 def checkpoint_at(name: str, note: Note = print) -> Path:
