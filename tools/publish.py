@@ -23,12 +23,13 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
-from network.weights.configuration import open_for_test
+from network.weights.configuration import Tested, open_for_test
 from network.weights.description import read_description
 from network.weights.published_copies import copies
 from network.weights.published_folder import OURS, serialized
 from network.weights.reading import read_outline
-from tools.publishing.card import CARD_KEY, About, Model, card_text
+from tools.publishing.about import CARD_KEY, About
+from tools.publishing.card import Model, card_text
 from tools.publishing.folder import refuse_place, write_folder
 from tools.publishing.origin import ORIGIN, Origin
 from tools.publishing.scores import Scores, kept_scores, read_scores, scores_text
@@ -87,17 +88,17 @@ def publish(flags: argparse.Namespace) -> None:
     given = {"name": flags.name, "data": flags.data, "license": flags.license}
     about = About(**{"name": output.resolve().name, **said, **{k: v for k, v in given.items() if v is not None}})
     origin = Origin.of(outline)
-    for path in flags.scores:  # before torch is imported
-        read_scores(path, tested, origin, exact=True)
+    _read_all(flags.scores, tested, origin, exact=True)  # before torch is imported
     with importing():
-        from tools.publishing.weights import is_exact, read_weights, rounded
+        from tools.publishing.weights import digest_of, is_exact, read_weights, rounded
 
     before, ours = read_weights(tested)
     weights = rounded(before, flags.dtype, tested.path)
     exact = is_exact(before, weights)
-    scores = [read_scores(path, tested, origin, exact) for path in flags.scores]
-    if not scores and tested.path.parent.resolve() == output.resolve():
-        scores = kept_scores(output, exact)
+    digest = digest_of(weights)
+    scores = _read_all(flags.scores, tested, origin, exact)
+    if not scores and exact and tested.path.parent.resolve() == output.resolve():
+        scores = kept_scores(output, tested.classes.names[1:], digest)
     origin = origin.of_published(tested.sha256, "" if exact else flags.dtype)
     ours = {**ours, ORIGIN: origin.record(), CARD_KEY: asdict(about)}
     content = serialized(weights, ours)
@@ -107,9 +108,24 @@ def publish(flags: argparse.Namespace) -> None:
     card = card_text(Model(about, ours, description, origin, scores, values, len(content)))
     files = {MODEL: content, **copies({OURS: ours}, tested.path), CARD: card}
     if scores:
-        files[SCORES] = scores_text(scores)
+        files[SCORES] = scores_text(scores, digest)
     write_folder(output, {name: text if isinstance(text, bytes) else text.encode() for name, text in files.items()})
     print(f"{output}: {len(content) / 1e6:.2f} MB of weights, {len(files)} files; {_about_scores(scores, output)}")
+
+
+def _read_all(paths: Sequence[Path], tested: Tested, origin: Origin, exact: bool) -> list[Scores]:
+    """Reads the scores of several tests; see `read_scores`.
+
+    Raises:
+        UserError: those of one test are given twice.
+    """
+    found: list[Scores] = []
+    for path in paths:
+        scores = read_scores(path, tested, origin, exact)
+        if scores in found:
+            raise UserError(f"--scores: {path} is of a test that was named before; name each once")
+        found.append(scores)
+    return found
 
 
 def _about_scores(scores: Sequence[Scores], output: Path) -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from network.weights.description import Description
 from network.weights.published_folder import IMAGES
+from tools.publishing.about import About
 from tools.publishing.origin import Origin
 from tools.publishing.scores import Scores
 from utils.config.model import ModelParams
-from utils.errors import UserError
 from utils.results.published import CONFIG, MODEL, STATISTICS
 from utils.scan.sensor import sensor_called
 
-CARD_KEY = "card"
-_LONGEST = 200  # characters of a text of the card
+_SPECIAL = "\\`*_[]<>|#&~$"
 _LICENCES = {
     "SemanticKITTI": "SemanticKITTI, and the KITTI odometry scans that it labels, are under CC BY-NC-SA: "
     "weights that were trained on them are for non-commercial use, with attribution, under the same conditions.",
@@ -26,37 +25,6 @@ _LICENCES = {
     "were trained on them are for non-commercial use.",
 }
 """What the licence of a data set means for weights that were trained on it."""
-
-
-@dataclass(frozen=True)
-class About:
-    """A frozen record of what a person says of a model.
-
-    Attributes:
-        name: of the model.
-        data: what it was trained on, a phrase; "": only the kind of the data set is known.
-        license: of the weights, an identifier of the hub.
-    """
-
-    name: str
-    data: str = ""
-    license: str = "other"
-
-    def __post_init__(self) -> None:
-        for flag, text in asdict(self).items():
-            if len(text) > _LONGEST or not text.isprintable() or (flag != "data" and not text.strip()):
-                raise UserError(f"--{flag}: wants a text on one line, at most {_LONGEST} characters; change it")
-
-    @staticmethod
-    def of(ours: Mapping[str, Any]) -> dict[str, str]:
-        """Reads what was said when the model was published before, from its metadata; nothing if it was not."""
-        found = ours.get(CARD_KEY)
-        found = found if isinstance(found, Mapping) else {}
-        return {
-            key: text
-            for key in ("name", "data", "license")
-            if isinstance(text := found.get(key), str) and len(text) <= _LONGEST and text.isprintable() and text.strip()
-        }
 
 
 @dataclass(frozen=True)
@@ -251,4 +219,4 @@ def _percent(share: float | None) -> str:
 
 def _plain(text: str) -> str:
     """Returns a text in which Markdown and HTML see nothing special."""
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in text)
+    return "".join(f"\\{char}" if char in _SPECIAL else char for char in text)

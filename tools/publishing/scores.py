@@ -15,10 +15,13 @@ from utils.errors import UserError
 from utils.files import read_text
 from utils.names import shown
 from utils.results.conditions import Conditions
+from utils.results.published import MODEL
 from utils.results.run_folder import SCORES
 from utils.text import printable
 
 _MAX_BYTES = 1 << 20
+SAME, WEIGHTS = "same_weights", "weights_sha256"
+"""What is written beside each test: whether it was one of the published weights as they are, and their digest."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def read_scores(path: Path, tested: Tested, origin: Origin, exact: bool) -> Scor
     """
     path = path / SCORES if path.is_dir() else path
     record = _read(path)
-    names = () if tested.description is None else tested.description.label_map.names[1:]
-    if not _whole(record, names):
+    if not _whole(record, tested.classes.names[1:]):
         raise _damaged(path)
     digest, name = record.get("checkpoint_sha256"), Path(record["checkpoint"]).name
     if not digest:
@@ -80,29 +82,38 @@ def read_scores(path: Path, tested: Tested, origin: Origin, exact: bool) -> Scor
     return _published(record, printable(name), exact and not before)
 
 
-def kept_scores(folder: Path, exact: bool) -> list[Scores]:
-    """Reads back the scores in a published folder, where the same weights are published again.
+def kept_scores(folder: Path, names: tuple[str, ...], weights: str) -> list[Scores]:
+    """Reads back the scores in a published folder, which is published again.
+
+    Args:
+        folder: the folder.
+        names: of the classes, without 0.
+        weights: digest of the weights, see `tools.publishing.weights.digest_of`.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or is not of these weights.
     """
     path = folder / SCORES
-    if not exact or not path.exists():
+    if not path.exists():
         return []
     records = _read(path).get("tests")
-    if not isinstance(records, list) or not all(map(_whole, records)):
+    if not isinstance(records, list) or not all(_whole(record, names) for record in records):
         raise _damaged(path)
-    return [_published(r, printable(r["checkpoint"]), r.get("same_weights") is True) for r in records]
+    if any(record.get(WEIGHTS) != weights for record in records):
+        raise UserError(
+            f"{path}: is of other weights than {folder / MODEL}; remove it, or restore the one that was there"
+        )
+    return [_published(record, printable(record["checkpoint"]), record.get(SAME) is True) for record in records]
 
 
-def scores_text(scores: Iterable[Scores]) -> str:
-    """Makes the text of scores.json of a published folder."""
-    return json.dumps({"tests": [s.record for s in scores]}, indent=2) + "\n"
+def scores_text(scores: Iterable[Scores], weights: str) -> str:
+    """Makes the text of scores.json of a published folder; `weights` is their digest."""
+    return json.dumps({"tests": [{**s.record, WEIGHTS: weights} for s in scores]}, indent=2) + "\n"
 
 
 def _published(record: Mapping[str, Any], name: str, same: bool) -> Scores:
     """Returns a record with the name of the tested file in place of its path."""
-    named = {**record, "checkpoint": name, "same_weights": same}
+    named = {**record, "checkpoint": name, SAME: same}
     return Scores(named, Conditions.of_record(named), same)
 
 
@@ -110,6 +121,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = read_text(path)
         record = json.loads(text) if len(text) <= _MAX_BYTES else None
+        json.dumps(record, allow_nan=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); --scores takes scores.json of a test") from None
     except (ValueError, RecursionError):
@@ -119,8 +131,8 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _whole(record: Any, names: tuple[str, ...] = ()) -> bool:
-    """Returns whether a record has conditions and scores; `names` are those of the classes, none if not known."""
+def _whole(record: Any, names: tuple[str, ...]) -> bool:
+    """Returns whether a record has conditions, and scores of classes with these names."""
     try:
         Conditions.of_record(record)
     except (KeyError, TypeError, AttributeError):
@@ -133,8 +145,7 @@ def _shares(scores: Any, names: tuple[str, ...]) -> bool:
         return False
     overall = [scores.get(name) for name in ("val/mIoU", "val/mIoU_published", "val/acc")]
     shares = [*overall, *(iou for iou in ious.values() if iou is not None)]
-    known = not names or tuple(ious) == names
-    return known and all(type(x) in (int, float) and math.isfinite(x) and 0 <= x <= 1 for x in shares)
+    return tuple(ious) == names and all(type(x) in (int, float) and math.isfinite(x) and 0 <= x <= 1 for x in shares)
 
 
 def _damaged(path: Path) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,15 @@ def rounded(weights: Mapping[str, Tensor], dtype: str | None, name: object) -> d
 def is_exact(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
     """Returns whether a conversion has changed no value."""
     return all(torch.equal(tensor.double(), after[name].double()) for name, tensor in before.items())
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """Computes the SHA-256 of names, shapes and values, which does not depend on the types that hold the values."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {list(weights[name].shape)}\n".encode())
+        digest.update(weights[name].double().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_weights(tested: Tested) -> tuple[dict[str, Tensor], dict[str, Any]]:
