@@ -38,8 +38,9 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
     that is killed has lost no more than those 21 seconds and the epochs that they touch. On the same condition it is
     written before the last step of an epoch that is validated, so that a kill in a long validation costs that alone.
 
-    A run that is asked to (`stopping.requested`) writes it after a step on which its processes agree, and ends. What is
-    asked in a validation, where processes cannot agree, ends the run at once.
+    A run that is asked to (`stopping.requested`) writes it after a step on which its processes agree, and ends before
+    the next one, when loggers have the numbers of the last. What is asked in a validation, where processes cannot
+    agree, ends the run at once.
 
     Args:
         folder: the run's folder.
@@ -55,6 +56,7 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
         self._next = -math.inf  # earliest time of the next writing, by the monotonic clock
         self._timeout = timeout
         self._agreement: Agreement | None = None
+        self._saved: tuple[int, str] | None = None  # the signal that asked for it, and where: the run ends
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lets the run save from now on, when a signal asks it to end."""
@@ -62,19 +64,30 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
         self._agreement = Agreement(trainer.world_size, self._timeout)
         stopping.saving_first(True)
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends a run that has saved after an epoch."""
+        self._stop_if_saved(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Ends a run that has saved in the middle of an epoch."""
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        self._stop_if_saved(trainer)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Writes after a step if the processes were asked to save, and ends; the last step leads to the epoch's end."""
+        """Writes after a step if the processes were asked to save; the last step leads to the epoch's end."""
         assert self._agreement is not None
         done, accumulated = batch_idx + 1, trainer.accumulate_grad_batches
         if trainer.is_last_batch or done % accumulated:
             return
+        before_validation = done + accumulated >= trainer.num_training_batches and _is_validated(trainer)
         if number := self._agreement.after_a_step():
             self._write(trainer)
-            self._stop(trainer, number, f"saved after {done} of {trainer.num_training_batches} steps of an epoch")
-        before_validation = done + accumulated >= trainer.num_training_batches and _is_validated(trainer)
-        if before_validation and self._is_due(trainer):
+            self._saved = number, f"saved after {done} of {trainer.num_training_batches} steps of an epoch"
+        elif before_validation and self._is_due(trainer):
             self._write(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -109,7 +122,7 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
             self._note_time(trainer)
         if asked:
-            self._stop(trainer, asked, f"saved after epoch {trainer.current_epoch}")
+            self._saved = asked, f"saved after epoch {trainer.current_epoch}"
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         """Returns whether it is time; the processes write together, and their clocks differ."""
@@ -122,6 +135,10 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
     def _note_time(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
             self._next = time.monotonic() + self._path.stat().st_size / BYTES_PER_SECOND
+
+    def _stop_if_saved(self, trainer: pl.Trainer) -> None:
+        if self._saved is not None:
+            self._stop(trainer, *self._saved)
 
     def _stop(self, trainer: pl.Trainer, number: int, where: str) -> None:
         line = f"interrupted, {where}; --checkpoint last continues from {self._path}"

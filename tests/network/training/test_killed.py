@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import signal
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,9 @@ import torch
 
 from network.training.resuming import check_resumable
 from network.training.task import SegmentationTask
+from network.training.trackers.csv_run import CSVRun
+from network.training.trackers.run import Training
+from network.training.trackers.tracker import Tracker
 from network.weights.reading import read_checkpoint
 from tests.support.networks import refusal
 from tests.support.spoiling import changed
@@ -85,10 +89,10 @@ PLACES = (4, 9, 11)
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_that_is_asked_to_saves_in_the_middle_of_an_epoch(name, tmp_path: Path, monkeypatch) -> None:
-    """Losses of every epoch, weights, averages, moments: as if nothing had happened."""
+    """Losses of every epoch, weights, averages, moments, what trackers got: as if nothing had happened."""
     training, batches = RECIPES[name], 7 if RECIPES[name].accumulate_grad_batches == 2 else 4
     whole, asked = tmp_path / "whole" / "version_0", tmp_path / "asked" / "version_0"
-    train(whole, training, batches=batches)
+    train(whole, training, batches=batches, loggers=[table(whole, 0)])
     path, state, found = asked / "last.ckpt", None, []
     steps: list[int] = [0]
     step = SegmentationTask.training_step
@@ -97,17 +101,32 @@ def test_a_training_that_is_asked_to_saves_in_the_middle_of_an_epoch(name, tmp_p
         request = partial(lambda place: signal.SIGUSR1 if steps[-1] + 1 >= place else 0, place)
         monkeypatch.setattr(stopping, "requested", request)
         with pytest.raises(SystemExit):  # Lightning makes one of it
-            train(asked, training, state, batches=batches)
+            train(asked, training, state, batches=batches, loggers=[table(asked, steps[0])])
         state = check_resumable(make_network(), read_checkpoint(path), training, path)
         found.append((state.content["global_step"], state.epochs, state.scans))
-        steps.append(0)
+        steps[:] = [state.content["global_step"]]
     monkeypatch.undo()
     each = training.accumulate_grad_batches
     assert found == [(3, 0, 3 * each), (9, 2, each), (11, 2, 3 * each)]  # asked in the last step, it goes back by one
-    train(asked, training, state, batches=batches)
+    train(asked, training, state, batches=batches, loggers=[table(asked, steps[0])])
     ends = [{key: read_checkpoint(run / "last.ckpt").get(key) for key in KEPT} for run in (whole, asked)]
     assert leaves(ends[0]) == leaves(ends[1])
     assert (asked / "history.jsonl").read_text() == (whole / "history.jsonl").read_text()
+    assert numbers(asked) == numbers(whole)
+
+
+def table(folder: Path, steps: int) -> Tracker:
+    """Opens a tracker, metrics.csv, of a training that goes on after so many steps."""
+    tracker = Tracker("csv", lambda: CSVRun(Training(folder, "data", "name", steps)))
+    tracker.open()
+    return tracker
+
+
+def numbers(folder: Path) -> list[tuple[str, str, str]]:
+    """All that is in metrics.csv: name, step and value, sorted; Lightning counts epochs in rows of their own."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return sorted((k, row["step"], v) for row in rows for k, v in row.items() if v and k not in ("step", "epoch"))
 
 
 AVERAGE = {
