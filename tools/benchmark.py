@@ -3,6 +3,7 @@
     python tools/benchmark.py stages    # each stage compared with a plain implementation, on the CPU
     python tools/benchmark.py growth    # how time and memory grow with points, batch, hidden size and votes
     python tools/benchmark.py loader    # scans a second from files to batches, with several loader processes
+    python tools/benchmark.py export    # exported models beside their network: latency, memory, size, labels
     python tools/benchmark.py gpu       # evaluation and training with each sparse backend on a CUDA device
 
 Each finished row is shown and written to --output; a run that is stopped still prints the tables of these rows.
@@ -21,6 +22,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
     begin()
 
+from tools.benchmarking.exports import options as exports
 from tools.benchmarking.gpu import options as gpu
 from tools.benchmarking.growth import options as growth
 from tools.benchmarking.loader import options as loader
@@ -28,7 +30,7 @@ from tools.benchmarking.stages import options as stages
 from utils.command.flags import Parser
 from utils.command.process import run_program
 
-COMMANDS = {"stages": stages, "growth": growth, "loader": loader, "gpu": gpu}
+COMMANDS = {"stages": stages, "growth": growth, "loader": loader, "export": exports, "gpu": gpu}
 
 
 def build_parser() -> Parser:

@@ -58,8 +58,8 @@ def build_parser() -> Parser:
     return parser
 
 
-def export(flags: argparse.Namespace) -> None:
-    """Writes the model that the flags ask for.
+def export(flags: argparse.Namespace) -> list[Path]:
+    """Writes the model that the flags ask for, and returns its files.
 
     Raises:
         UserError: the checkpoint cannot be exported, or the folder holds something else.
@@ -90,15 +90,18 @@ def export(flags: argparse.Namespace) -> None:
     write_description(flags.output, description, kept)  # the folder is that of an export from now on
     written = write(network, description, flags.output, flags.weights, **({"compiled": True} if flags.compile else {}))
     write_description(flags.output, description, {**kept, **written})
-    for name in sorted([*written, "model.json"]):
-        size = (flags.output / name).stat().st_size
-        say(f"{flags.output / name}: {size / 1e6:.1f} MB")
+    return [flags.output / name for name in sorted([*written, "model.json"])]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     flags = build_parser().parse_args(arguments)
-    return run_command(lambda: export(flags))
+
+    def command() -> None:
+        for path in export(flags):
+            say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from utils.command import stopping
 from utils.command.process import run_program
 from utils.errors import UserError, one_line
@@ -124,8 +122,16 @@ def perform(
             yield name, values, None
 
 
-def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]]) -> int:
-    """Performs the job on stdin, answers on stdout, as a child does, and returns the exit code."""
+def serve(
+    measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Values]]],
+    run: Callable[[Callable[[], None]], int] = run_program,
+) -> int:
+    """Performs the job on stdin, answers on stdout, as a child does, and returns the exit code.
+
+    Args:
+        measurements: see `perform`.
+        run: runs a program to its end.
+    """
     # What libraries print must not get among the answers.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -136,14 +142,12 @@ def serve(measurements: Callable[[dict[str, Any]], Mapping[str, Callable[[], Val
             for line in perform(measurements, json.load(sys.stdin)):
                 print(json.dumps(line), file=answers, flush=True)
 
-        return run_program(main)
+        return run(main)
 
 
 def describe(error: Exception) -> str:
     """Describes a failure in one line."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
-    ):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return OUT_OF_MEMORY
     if isinstance(error, UserError):
         return one_line(error)

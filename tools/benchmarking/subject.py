@@ -15,6 +15,7 @@ from dataloader.dataset import SegmentationDataset
 from network.assemble import build_network, sparse_backend
 from network.models.arch_2dpass import Arch2DPASS
 from network.models.network_3d import Network3D
+from network.models.segmentation_network import SegmentationNetwork
 from network.sparse.layers import BatchNorm
 from network.voxels.voxelize import Voxels, VoxelSet
 from tools.benchmarking.plain import network as plain_network
@@ -78,7 +79,7 @@ class Subject:
     @cached_property
     def network(self) -> Network3D:
         """The 3D network, in evaluation (see `settled_network`)."""
-        return settled_network(self.config, self.batch)
+        return settled_network_3d(self.config, self.batch)
 
     @cached_property
     def network_2dpass(self) -> Arch2DPASS:
@@ -123,15 +124,21 @@ class Subject:
         return torch.zeros(len(grid.coordinates), dtype=torch.long).scatter(0, grid.inverse, ours.inverse)
 
 
-def settled_network(config: Config, batch: Batch) -> Network3D:
-    """Makes the 3D network in evaluation, on the device of a batch.
+def settled_network_3d(config: Config, batch: Batch) -> Network3D:
+    """Makes the 3D network of 2DPASS as `settled_network` does."""
+    network = settled_network(config, batch)
+    assert isinstance(network, Network3D)
+    return network
+
+
+def settled_network(config: Config, batch: Batch) -> SegmentationNetwork:
+    """Makes a network in evaluation, without what only training needs, on the device of a batch.
 
     Its weights are random and always the same; its BatchNorms have the statistics of the batch, so that activations are
     as large as in a trained network.
     """
     torch.manual_seed(0)
     network = build_network(config, baseline_only=True)
-    assert isinstance(network, Network3D)
     for module in network.modules():
         if isinstance(module, BatchNorm):
             module.momentum = 1.0
@@ -139,5 +146,5 @@ def settled_network(config: Config, batch: Batch) -> Network3D:
             nn.init.normal_(module.bias, 0.0, 0.1)
     network.to(batch.points.device)
     with torch.no_grad():
-        network.train()(network.voxelize(batch))
+        network.train().predict(batch)
     return network.eval()

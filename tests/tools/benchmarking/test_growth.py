@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from tools import benchmark
-from tools.benchmarking import frame, machine
+from tools.benchmarking import frame, host
 from tools.benchmarking.child import OUT_OF_MEMORY, Answer
 from tools.benchmarking.flags import CONFIG
 from tools.benchmarking.growth import cases, table
 from tools.benchmarking.growth.cases import Case, Row, questions
 from tools.benchmarking.growth.row import EVALUATION, TRAINING, Job, corner, measure, save_batch
-from tools.benchmarking.machine import ProcessMemory, memory_meter
+from tools.benchmarking.host import ProcessMemory
+from tools.benchmarking.machine import memory_meter
 from tools.benchmarking.steps import labels
 
 ROOT = Path(__file__).parents[3]
@@ -224,13 +225,13 @@ def test_a_row_says_that_it_was_not_alone():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
 def test_own_work_is_not_that_of_others(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "_CORES", tmp_path / "stat")
+    monkeypatch.setattr(host, "_CORES", tmp_path / "stat")
     clocks = {"perf_counter": 10.0, "process_time": 1.0}
     for name in clocks:
-        monkeypatch.setattr(machine.time, name, lambda name=name: clocks[name])
+        monkeypatch.setattr(host.time, name, lambda name=name: clocks[name])
     tick = os.sysconf("SC_CLK_TCK")
     (tmp_path / "stat").write_text(f"cpu {100 * tick} 0 0 900 0 0 0 0 0 0\n")
-    company = machine.Company()
+    company = host.Company()
     clocks |= {"perf_counter": 14.0, "process_time": 7.0}  # 6 s of work in 4 s, on two cores
     (tmp_path / "stat").write_text(f"cpu {107 * tick} 0 0 950 0 0 0 {tick} 0 0\n")
     assert company.cores() == pytest.approx(0.5)

@@ -14,7 +14,7 @@ from network.models.network_3d import Network3D
 from tools.benchmarking.frame import configure
 from tools.benchmarking.machine import device_of
 from tools.benchmarking.steps import TrainingStep
-from tools.benchmarking.subject import Subject, settled_network
+from tools.benchmarking.subject import Subject, settled_network_3d
 from utils.config.schema import Config
 from utils.fp32 import set_fp32_arithmetic
 from utils.scan.batch import collate
@@ -92,7 +92,7 @@ class Inputs:
     @cached_property
     def reference(self) -> Network3D:
         """The 3D network on the torch backend."""
-        return settled_network(self._config("torch"), self.views[0])
+        return settled_network_3d(self._config("torch"), self.views[0])
 
     @cached_property
     def network(self) -> Network3D:

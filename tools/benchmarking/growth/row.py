@@ -20,7 +20,8 @@ from torch import Tensor
 from network.assemble import build_network
 from network.models.network_3d import Network3D
 from tools.benchmarking import child
-from tools.benchmarking.machine import Company, device_of, limit_memory, memory_meter
+from tools.benchmarking.host import Company
+from tools.benchmarking.machine import device_of, limit_memory, memory_meter
 from tools.benchmarking.steps import TrainingStep, labels
 from tools.benchmarking.timing import repeat
 from utils.config.loading import load_config

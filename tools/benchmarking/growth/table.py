@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from tools.benchmarking.child import OUT_OF_MEMORY
 from tools.benchmarking.growth.cases import Question, Row
 from tools.benchmarking.growth.row import EVALUATION
+from tools.benchmarking.host import CROWDED
 from tools.benchmarking.machine import GIB, device_of, total_memory
 from tools.benchmarking.report import NONE, Column, Table, milliseconds
 
 _MIB = 2**20
-_COMPANY = 0.2  # cores that others take before it is worth a remark
 
 
 def table(question: Question, rows: Sequence[Row], remark: Callable[[str], str]) -> Table:
@@ -55,7 +55,7 @@ def _remarks(row: Row, remark: Callable[[str], str]) -> str:
     """Says why a number is missing, and whether other programs ran at the same time."""
     said = {what: "; ".join(map(remark, dict.fromkeys(row.answers[what].failures.values()))) for what in row.answers}
     for what in row.answers:
-        if (others := _value(row, what, "others") or 0.0) > _COMPANY:
+        if (others := _value(row, what, "others") or 0.0) > CROWDED:
             said[what] = f"other processes took {others:.1f} cores"
     texts = set(said.values())
     return texts.pop() if len(texts) == 1 else "; ".join(f"{what}: {text}" for what, text in said.items() if text)

@@ -12,7 +12,8 @@ import torch
 from network.native.library import library
 from network.native.linear import linear
 from tools.benchmarking.frame import Origin, describe, prepare
-from tools.benchmarking.machine import machine, native_code, peak_memory
+from tools.benchmarking.host import peak_memory
+from tools.benchmarking.machine import machine, native_code
 from tools.benchmarking.report import Column, Report, Table, console, growing, milliseconds
 from tools.benchmarking.roofline import Rates, copy_rate, matrix_rate, network_work, roofline_lines
 from tools.benchmarking.stages.catalogue import all_stages

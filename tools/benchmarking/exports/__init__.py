@@ -1,0 +1,1 @@
+"""Exported models beside the network that they come from: `benchmark.py export`."""
