@@ -157,7 +157,7 @@ def test_results_beside_the_scans(checkpoint, scans, capsys):
     before = {path: path.read_bytes() for path in scans.iterdir()}
     assert run(checkpoint, scans, "--output", ".", "--format", "label", "las", "--confidence") == 0
     assert run(checkpoint, scans, "--output", ".", "--format", "label", "las", "--confidence") == 0
-    assert "0 of 2 scans labelled, 2 were done already" in capsys.readouterr().out
+    assert "0 of 2 scans labelled, 2 were done already (--overwrite: again); " in capsys.readouterr().out
     for overwrite in ([], ["--overwrite"]):
         assert run(checkpoint, scans, "--output", ".", "--format", "npy", *overwrite) == 2
         assert "its labels would be written over it" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 from dataloader.datasets.source import Source
 from utils.config.data import DatasetParams
 from utils.corruptions import families_of
+from utils.errors import UserError
 from utils.labels import LabelMap
 from utils.paths import REPOSITORY
 from utils.results.predictions import PredictionFiles, PredictionFormat
@@ -105,3 +106,16 @@ class DataSet:
     def label_mapping_path(self) -> Path:
         """The file of the usual label mapping."""
         return REPOSITORY / self.label_mapping
+
+
+def no_root(root: Path, where: str) -> UserError:
+    """Makes the error of a data set whose folder is not there.
+
+    Args:
+        root: the folder.
+        where: what to do, for a data set that is downloaded.
+    """
+    made = {"sequences": "", "nuscenes": " --dataset nuscenes"}
+    if root.parts[-3:-1] == ("dataset", "demo") and root.name in made:  # where tools/make_demo_data.py puts them
+        where = f"make the data of the demo: python tools/make_demo_data.py{made[root.name]}"
+    return UserError(f"{root}: no such folder; {where}")

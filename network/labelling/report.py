@@ -101,7 +101,7 @@ def summarise(
             f"note: {100 * unseen:.0f} % of the points lie outside the volume of the network; they have the label of "
             "the nearest point inside, and confidence 0"
         )
-    before = f", {skipped} {'was' if skipped == 1 else 'were'} done already" if skipped else ""
+    before = f", {skipped} {'was' if skipped == 1 else 'were'} done already (--overwrite: again)" if skipped else ""
     pace = f", {seconds / labelled:.2f} s per scan" if labelled else ""
     say(f"{labelled} of {counted(len(scans), 'scan')} labelled{pace}{before}; results: {output}")
 

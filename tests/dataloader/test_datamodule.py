@@ -23,7 +23,8 @@ CONFIG = Path(__file__).parents[2] / "config" / "2DPASS-demo.yaml"
     [
         ("~nouser/sequences", "data_path names ~nouser/sequences, but there is no such home folder"),
         (str(CONFIG), "data_path is not a folder"),
-        ("nowhere/sequences", "nowhere/sequences: no such folder"),
+        ("nowhere/sequences", "nowhere/sequences: no such folder; set data_path"),
+        ("nowhere/dataset/demo/sequences", "demo/sequences: no such folder; make the data .*make_demo_data.py$"),
     ],
 )
 def test_a_wrong_data_path_is_named_in_one_line(data_path, message, label_map):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from types import TracebackType
 
 from utils.command.stopping import running
 from utils.command.terminal import say
+from utils.text import printable
 from utils.viewer.address import HERE, free_port, quiet_server
 from utils.viewer.page import Page
 from utils.viewer.records import Frames
@@ -31,10 +33,19 @@ def view(frames: Frames, host: str = "127.0.0.1", port: int = 8080, start: int =
     with running("the viewer has ended"), Viewer(frames, host, port, start) as viewer:
         taken = "" if viewer.port == port or port == 0 else f" (port {port} is taken)"
         say(f"The scans are shown at {viewer.url}{taken}; Ctrl-C ends it")
+        if host in HERE and (server := _reached_by_ssh()):
+            there = viewer.url.removeprefix("http://")
+            say(f"from another machine: run ssh -L {viewer.port}:{there} {server} there, and open the same address")
         if host not in HERE:
             say(f"anyone who reaches {host}, port {viewer.port}, of this machine can look at them, and use the page")
         while True:  # a signal that comes just before a wait without end would be handled after it
             time.sleep(_CHECK)
+
+
+def _reached_by_ssh() -> str | None:
+    """Returns this machine's address in the SSH session that the program runs in; None: it runs in none."""
+    fields = os.environ.get("SSH_CONNECTION", "").split()  # the client's address and port, the server's
+    return printable(fields[2]) if len(fields) == 4 else None
 
 
 class Viewer:

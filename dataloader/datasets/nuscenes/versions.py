@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataloader.datasets.data_set import Request
+from dataloader.datasets.data_set import Request, no_root
 from dataloader.datasets.nuscenes import tables
 from utils.errors import UserError
 
@@ -50,7 +50,7 @@ def version_folder(root: Path, version: str, split: str) -> Path:
     if split not in _SPLITS[version]:
         raise UserError(f"{split}: no split of {version}, which has {', '.join(_SPLITS[version])}; choose one of them")
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; {WHERE}")
+        raise no_root(root, WHERE)
     folder = root / version
     if not folder.is_dir():
         there = ", ".join(name for name in _SPLITS if (root / name).is_dir()) or "none"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataloader.datasets.camera import image_size, project, read_image
-from dataloader.datasets.data_set import DataSet, Part
+from dataloader.datasets.data_set import DataSet, Part, no_root
 from dataloader.datasets.past_sweeps import PastSweep, thinned
 from dataloader.datasets.past_thinning import Thinning
 from dataloader.datasets.semantickitti.calibration import read_calibration
@@ -102,7 +102,7 @@ class SemanticKITTI:
         self.features: FeatureFiles | None = None
         wanted = sequences_of(split, label_map)
         if not self.root.is_dir():
-            raise UserError(f"{data_path}: no such folder; {_WHERE}")
+            raise no_root(self.root, _WHERE)
         present = [sequence for sequence in wanted if (self.root / sequence).is_dir()]
         if not present:
             raise none_there(self.root, split, wanted, _WHERE)

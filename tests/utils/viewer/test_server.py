@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -219,7 +220,11 @@ def test_without_viser_there_is_a_line_that_says_how_to_get_it(
         Viewer(frames)
 
 
-def test_view_prints_its_address_and_a_signal_ends_it_with_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("0.0.0.0", "anyone who reaches"), ("127.0.0.1", r"ssh -L (\d+):127\.0\.0\.1:\1 192\.0\.2\.7 ")],
+)
+def test_view_prints_its_address_and_a_signal_ends_it_with_one_line(tmp_path: Path, host: str, said: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent("""
@@ -229,12 +234,12 @@ def test_view_prints_its_address_and_a_signal_ends_it_with_one_line(tmp_path: Pa
             from utils.command.process import run_command
             from tests.support.shown import MadeFrames
             from utils.viewer.server import view
-            sys.exit(run_command(lambda: view(MadeFrames(), host="0.0.0.0", port=0)))
+            sys.exit(run_command(lambda: view(MadeFrames(), host=sys.argv[1], port=0)))
         """)
     )
     process = subprocess.Popen(
-        [sys.executable, program],
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        [sys.executable, program, host],
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "SSH_CONNECTION": "198.51.100.4 50000 192.0.2.7 22"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -245,7 +250,7 @@ def test_view_prints_its_address_and_a_signal_ends_it_with_one_line(tmp_path: Pa
     assert process.stdout is not None
     first, second = process.stdout.readline(), process.stdout.readline()
     assert first.startswith("The scans are shown at http://127.0.0.1:") and "Ctrl-C" in first
-    assert "anyone who reaches" in second
+    assert re.search(said, second)
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=20)
     assert (process.returncode, rest, errors) == (130, "", "interrupted; the viewer has ended\n")
