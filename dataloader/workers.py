@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import multiprocessing.queues
+import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from traceback import walk_tb
@@ -71,10 +73,27 @@ def start_worker(number: int) -> None:
     if sys.platform == "linux":  # elsewhere it checks for its parent only every five seconds
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _obey_only_the_parent()
     keep_freed_memory()  # for the next item
     for fault in (signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE):
         signal.signal(fault, signal.SIG_DFL)  # torch would print a line; the main process reports it
     multiprocessing.queues.Queue._on_queue_feeder_error = send_otherwise  # type: ignore[attr-defined]
+
+
+def _obey_only_the_parent() -> None:
+    """Makes SIGTERM end this process only if its parent sends it.
+
+    Schedulers send SIGTERM to all processes of a job, and the main process may still need batches, to save after a
+    step. Without loader processes it could not.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _ByValue:

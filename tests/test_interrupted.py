@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import small_command
-from tests.test_main import environment, own_tree
+from tests.conftest import ROOT, small_command
+from tests.test_main import own_tree
 from tests.test_resuming import assert_the_same_run
 
 SAVED = "interrupted, saved after 2 of 3 steps of an epoch; --checkpoint last continues from "
@@ -45,7 +42,7 @@ def more_scans(folder: Path) -> tuple[str, ...]:
     return (*settings, "train_params.max_num_epochs=2", "dataset_params.training_size=6")
 
 
-def test_a_run_that_is_asked_to_end_saves_and_goes_on(tmp_path, monkeypatch, queue) -> None:
+def test_a_run_that_is_asked_to_end_saves_and_goes_on(programs, tmp_path, monkeypatch, queue) -> None:
     """Two processes, with a loader process each; the same command goes on to the last bit, wherever it was ended."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -54,18 +51,13 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on(tmp_path, monkeypatch, que
     command = small_command("--baseline_only", "--resume", settings=settings)
     place = command.index("--cpu")
     command[place + 1 : place + 1] = ["2"]
-    runs = [("asked", *end[:3]) for end in ENDS] + [("whole", "0", "SIGTERM", "never")]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.interrupted", json.dumps(runs), *command],
-        env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    ends = json.loads(done.stdout)
-    said = "\n--------\n".join(end["said"] for end in ends)
-    assert "Traceback" not in said, said
-    assert [end["codes"] for end in ends] == [[code, code] for *_, code, _ in ENDS] + [[0, 0]], said
-    for end, (*_, line) in zip(ends, ENDS, strict=False):
-        assert line in end["said"], said
-    assert queue.read_text() == "requeue 7\n" * 4, said  # at SIGUSR1, by the first process
+    program = ROOT / "tests" / "interrupted.py"
+    for *end, code, line in ENDS:
+        done = programs.run_as_torchrun(program, *end, "--log_dir", "asked", *command)
+        said = "".join(f"{each.stdout}{each.stderr}" for each in done)
+        assert [each.returncode for each in done] == [code, code], said
+        assert line in said and "Traceback" not in said, said
+    assert queue.read_text() == "requeue 7\n" * 4  # at SIGUSR1, by the first process
+    programs.run_as_torchrun(program, "0", "SIGTERM", "never", "--log_dir", "whole", *command)
     (begun,) = Path("logs/SemanticKITTI/asked").glob("version_*")
     assert_the_same_run(begun, Path("logs/SemanticKITTI/whole/version_0"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc
+import multiprocessing
 import multiprocessing.context
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -112,3 +114,15 @@ def test_loader_processes_that_cannot_start_are_one_line(number, made, monkeypat
 @pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
 def test_a_worker_ends_with_its_parent_however_that_ends() -> None:
     assert loaded("signal of a parent's end") == [signal.SIGKILL] * 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_a_worker_obeys_its_parent_alone() -> None:
+    """A scheduler's SIGTERM to all processes of a job leaves the batches that a training needs to save after a step."""
+    assert loaded("SIGTERM") == [0, 1, 2, 3]
+    worker = multiprocessing.get_context("fork").Process(target=lambda: (workers.start_worker(0), time.sleep(60)))
+    worker.start()
+    time.sleep(0.2)
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode in (0, -signal.SIGTERM)

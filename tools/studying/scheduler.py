@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from tools.studying.files import Place, Record, RunLock, here, last_line, now
 from tools.studying.jobs import Job, line, with_needs
-from utils.command import stopping
+from utils.command import stopping, watching
 
 _POLL = 0.1  # seconds from one look at the processes to the next
-_PATIENCE = 3.5  # seconds that commands have to end; the guard of `utils.command.stopping` waits longer
+_PATIENCE = 3.5  # seconds that commands have to end; `utils.command.watching` waits longer
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Scheduler:
         with self._place.file(job, "txt").open("ab") as output, stopping.launching():
             output.write(f"$ {line(words)}\n".encode())
             output.flush()
-            environment[stopping.LAUNCHER] = os.environ[stopping.LAUNCHER]  # it ends with this process
+            environment[watching.LAUNCHER] = os.environ[watching.LAUNCHER]  # it ends with this process
             process = subprocess.Popen(
                 [sys.executable, *words],
                 cwd=self._place.root,

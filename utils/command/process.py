@@ -13,6 +13,7 @@ from concurrent.futures import BrokenExecutor
 from utils.command import stopping
 from utils.command.failures import explain
 from utils.command.terminal import output_failed, say_error
+from utils.command.watching import Ending
 from utils.errors import UserError, one_line
 from utils.memory import ALL, keep_freed_memory
 from utils.text import printable
@@ -34,7 +35,7 @@ def run_command(main: Callable[[], None], resume: str = "", explain: Explain = l
         (Ctrl-C: 130); 141 if nobody reads the output any more. Any other exception passes through: it is a fault of
         the program, and the traceback helps to find it.
     """
-    ending = stopping.Ending(0, "")
+    ending = Ending(0, "")
     try:
         with stopping.running(resume):
             main()
@@ -57,7 +58,7 @@ def run_command(main: Callable[[], None], resume: str = "", explain: Explain = l
 _PATIENCE = 1.5  # seconds
 
 
-def _ending(error: BaseException, resume: str, explain: Explain) -> stopping.Ending | None:
+def _ending(error: BaseException, resume: str, explain: Explain) -> Ending | None:
     """Returns the ending of a command after an exception; None: the exception is a fault of the program."""
     # Lightning turns Ctrl-C into exit(1).
     interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
@@ -66,13 +67,13 @@ def _ending(error: BaseException, resume: str, explain: Explain) -> stopping.End
     if (known := stopping.ending(_PATIENCE if told_soon else 0.0)) is not None:
         return known
     if interrupted:
-        return stopping.Ending(130, f"interrupted; {resume}" if resume else "interrupted")
+        return Ending(130, f"interrupted; {resume}" if resume else "interrupted")
     if isinstance(error, OSError) and (failure := output_failed()) is not None:
         if isinstance(failure, BrokenPipeError):
-            return stopping.Ending(141, "stopped: nobody reads the output any more")
-        return stopping.Ending(2, f"error: standard output: {_refusal(failure.errno, failure.strerror)}")
+            return Ending(141, "stopped: nobody reads the output any more")
+        return Ending(2, f"error: standard output: {_refusal(failure.errno, failure.strerror)}")
     line = explain(error) or _explained(error)
-    return None if line is None else stopping.Ending(2, f"error: {line}")
+    return None if line is None else Ending(2, f"error: {line}")
 
 
 def _explained(error: BaseException) -> str | None:

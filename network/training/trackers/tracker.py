@@ -13,7 +13,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from network.training.trackers.run import Ending, Run
-from utils.command import stopping
+from utils.command import stopping, watching
 from utils.command.terminal import say_error
 from utils.errors import UserError, one_line
 from utils.results.run_settings import Plain
@@ -21,7 +21,7 @@ from utils.text import shortened
 
 OPENING = 60.0  # seconds that the beginning of a training waits for a tracker
 SILENCE = 300.0  # seconds in which one answer must come
-CLOSING: Mapping[Ending, float] = {"finished": 60.0, "failed": 10.0, "killed": 0.5 * stopping.GRACE}  # seconds
+CLOSING: Mapping[Ending, float] = {"finished": 60.0, "failed": 10.0, "killed": 0.5 * watching.GRACE}  # seconds
 
 Job = Callable[[Run], object]
 

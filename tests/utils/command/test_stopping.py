@@ -12,10 +12,10 @@ from tests.support.processes import is_alive, start, until
 
 COMMAND = """
 import ctypes, os, signal, subprocess, sys, time
-from utils.command import stopping
+from utils.command import stopping, watching
 from utils.command.process import run_command
 from utils.command.start import begin
-stopping.GRACE = 0.3
+watching.GRACE = 0.3
 begin()
 def command():
     print("runs", flush=True)
@@ -161,3 +161,14 @@ def test_the_interpreter_has_no_say() -> None:
     process = running(body)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 2 and errors.startswith("error: the memory of this machine is used up")
+
+
+def test_an_echo_of_a_request_to_save_is_no_second_one() -> None:
+    """`timeout` and schedulers send a signal to a process and to its group."""
+    body = """
+    watching.ECHO = 1.0; stopping.saving_first(True)
+    for wait in (0.1, 0.1, 1.2, 60):
+        os.kill(os.getpid(), signal.SIGUSR1); time.sleep(wait)
+        print(stopping.requested() == signal.SIGUSR1, flush=True)"""
+    output, errors = (process := running(body)).communicate(timeout=20)
+    assert (process.returncode, output, errors.strip()) == (138, "True\n" * 3, "interrupted; go on so")
