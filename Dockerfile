@@ -17,11 +17,12 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
 
-# Requirements before sources: a change of the code does not install them again.
+# Requirements before sources: a change of the code does not install them again. What only tests need is left out.
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 ARG TORCH_INDEX=
 COPY requirements.txt /tmp/
 RUN python -m venv /opt/venv \
+    && sed -i '/^# Checks run by/,$d' /tmp/requirements.txt \
     && if [ -n "${TORCH_INDEX}" ]; then \
         sed -n '/^torch==/p' /tmp/requirements.txt > /tmp/torch.txt \
         && sed -i '/^triton==/d' /tmp/requirements.txt \

@@ -126,6 +126,9 @@ def test_dockerfiles_copy_what_is_there_and_end_as_an_ordinary_user(file: Path) 
     users = [line[1] for line in lines if line[0] == "USER"]
     assert users[-1:] == ["${UID}"] and "ARG UID=1000" in text
     assert "pip install --requirement /tmp/requirements.txt" in text
+    kept = (ROOT / "requirements.txt").read_text().partition("\n# Checks run by")[0]  # what follows is not installed
+    assert "sed -i '/^# Checks run by/,$d' /tmp/requirements.txt" in text
+    assert "\ntorch==" in kept and "\nfsspec==" in kept and "pytest" not in kept and "nuscenes-devkit==" not in kept
     assert copied[0] == "requirements.txt" and text.index("pip install --requirement") < text.index("COPY main.py")
     assert all(
         "latest" not in line[1] and ":" in line[1] for line in lines if line[:1] == ["ARG"] and "BASE=" in line[1]

@@ -48,7 +48,9 @@ class Origin:
                 _settings(found.get("training")),
             )
         epoch = _number(content.get("epoch"))
-        return Origin(epochs=None if epoch is None else epoch + 1, training=_settings(ours.get("settings")))
+        in_the_middle = bool(_number(ours.get("scans_of_epoch")))  # of the epoch, which does not count yet
+        epochs = None if epoch is None else epoch + (not in_the_middle)
+        return Origin(epochs=epochs, training=_settings(ours.get("settings")))
 
     def of_published(self, source: str, rounded: str) -> Origin:
         """Returns the origin of a file that is published from one of this origin.
