@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 
 import rclpy  # pyright: ignore[reportMissingImports]
+from rclpy.executors import ExternalShutdownException  # pyright: ignore[reportMissingImports]
 from rclpy.node import Node  # pyright: ignore[reportMissingImports]
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # pyright: ignore[reportMissingImports]
 from sensor_msgs.msg import PointCloud2, PointField  # pyright: ignore[reportMissingImports]
@@ -56,7 +57,7 @@ def main() -> None:
         rclpy.spin(LabellingNode())
     except UserError as error:
         raise SystemExit(f"error: {one_line(error)}") from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):  # SIGTERM, as `ros2 launch` sends it
         pass
     finally:
         rclpy.try_shutdown()

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 
 from network.training.trackers.run import Ending, Training
 from network.training.trackers.run_ids import keep_run, known_run
+from network.training.trackers.tracker import without_login
 from utils.command.trackers import LOGS, mlflow_address
 from utils.locks import Lock
 from utils.results.run_settings import Plain
@@ -52,7 +53,7 @@ class MLflowRun:
                 del os.environ[_RETRIES]
         keep_run(training.folder, "mlflow", self._id)
         self._there = self._numbers_from(training.steps)
-        self.where = f"run {self._id} in {_shown(address)}"
+        self.where = f"run {self._id} in {without_login(address)}"
 
     def _open(self, training: Training, address: str, artifacts: str | None) -> None:
         from mlflow.tracking import MlflowClient
@@ -134,8 +135,3 @@ def _is_there(client: Any, run: str) -> bool:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
         raise
-
-
-def _shown(address: str) -> str:
-    """Returns an address without name and password."""
-    return re.sub(r"//[^/@]*@", "//", address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -153,6 +154,11 @@ def _ending(status: str) -> Ending:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns what kind of error it is, and the first line of its text."""
+    """Returns what kind of error it is, and the first line of its text, without passwords."""
     lines = str(error).strip().splitlines() or [""]
-    return shortened(f"{type(error).__name__} {lines[0]}".strip(), 200)
+    return shortened(without_login(f"{type(error).__name__} {lines[0]}".strip()), 200)
+
+
+def without_login(text: str) -> str:
+    """Returns a text with addresses in it without their names and passwords."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

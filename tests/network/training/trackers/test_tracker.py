@@ -29,7 +29,7 @@ class Recorded:
     def _take(self, what: str) -> None:
         self.given.append(what)
         if what == self.failing:
-            raise ConnectionError(f"{what} \x1b failed\nwith more lines")
+            raise ConnectionError(f"{what} \x1b at http://me:secret@host/ failed\nwith more lines")
         if what == self.hanging:
             threading.Event().wait(20)
 
@@ -70,7 +70,8 @@ def test_a_training_goes_on_when_its_tracker_fails(failing, opened, tmp_path, ca
     assert other.given[-1] == "close" and other.given.count("numbers") > 4 and other.ended == "finished"
     said = [line for line in capsys.readouterr().err.splitlines() if "--logger" in line]
     assert said == [
-        f"note: --logger wandb: ConnectionError {failing} \\x1b failed; goes on without it (kept in a folder)"
+        f"note: --logger wandb: ConnectionError {failing} \\x1b at http://host/ failed; goes on without it "
+        "(kept in a folder)"
     ]
 
 
