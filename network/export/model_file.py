@@ -14,6 +14,8 @@ The layout of `model.json`, in plain values:
     voxel_size      arch_2dpass: the edges along x, y and z of a voxel at scale 1, metres; else the edge of a voxel
     sensor          the data set's name, the axis of its frame that points forward, and its largest intensity
     statistics      of the training scans, see `utils.scan.statistics.Statistics`; null: not known
+    usual           "intensity", "height" (metres) and "range" (metres) -> the lowest and the highest median of a scan
+                    that fits the training; empty: not known
     checkpoint      the sha256 of the file that was exported
     files           name of a file of the folder -> its sha256, and for a model how its weights are stored
 """
@@ -32,6 +34,7 @@ from utils.config.model import ModelParams
 from utils.errors import UserError
 from utils.files import read_text, sha256_of, write_text
 from utils.scan.sensor import sensor_called
+from utils.scan.statistics import PERCENTAGES, Statistics
 from utils.scan.volume import Volume
 
 FORMAT_VERSION = 1
@@ -43,6 +46,8 @@ COMPILED = "model_cpu.pt2"
 WEIGHTS = ("fp32", "fp16", "int8")
 """How the weights of a model may be stored: as trained, in half precision, or in 8 bits with a scale per row."""
 
+_FACTOR, _SHIFT = 4.0, 1.2
+"""Factor of the median intensity and range, and metres of the median height, that no other place explains."""
 _OURS = {DESCRIPTION, RUNNER, COMPILED, *MODELS.values()}
 _MOST_BYTES = 1 << 20  # of a model.json
 
@@ -87,9 +92,17 @@ def describe(tested: Tested) -> dict[str, Any]:
         **geometry,
         "sensor": {"name": sensor.name, "forward": sensor.forward, "intensity_max": sensor.intensity_max},
         "statistics": None if statistics is None else asdict(statistics),
+        "usual": {} if statistics is None else _usual(statistics),
         "checkpoint": {"sha256": tested.sha256},
         "files": {},
     }
+
+
+def _usual(statistics: Statistics) -> dict[str, tuple[float, float]]:
+    """Returns between which bounds medians of a scan lie, unless its unit or its frame is not that of the training."""
+    middle = {name: getattr(statistics, name)[PERCENTAGES.index(50)] for name in ("intensity", "height", "range")}
+    bounds = {name: (middle[name] / _FACTOR, middle[name] * _FACTOR) for name in ("intensity", "range") if middle[name]}
+    return bounds | {"height": (middle["height"] - _SHIFT, middle["height"] + _SHIFT)}
 
 
 def check_folder(folder: Path, description: Mapping[str, Any], model: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from utils.scan.nearest import FARTHEST
+
 _FANOUT = 16
 _DEPTH = 4
 _BITS = 20  # of each axis in the order of the points
@@ -27,7 +29,7 @@ def nearest(points: Tensor, queries: Tensor) -> Tensor:
 
     Args:
         points: float32, at least one; finite.
-        queries: float32, finite.
+        queries: float32, finite. Farther than `FARTHEST` they are brought nearer, in their direction.
 
     Returns:
         (Q,) int64.
@@ -38,13 +40,16 @@ def nearest(points: Tensor, queries: Tensor) -> Tensor:
     numbers = torch.arange((count + most - 1) // most * most, device=order.device)
     rows = order.index_select(0, numbers.clamp(max=count - 1))
     at, there = points.index_select(0, rows).double(), (numbers < count)[:, None]
+    # Of points in one place one is enough, or all of them would be candidates of each query.
+    there = there & torch.cat([there[:1], (at[1:] != at[:-1]).any(1, keepdim=True)])
     low, high = torch.where(there, at, torch.inf), torch.where(there, at, -torch.inf)
     boxes = [(low, high)]
     for _ in range(_DEPTH):
         low, high = low.view(-1, _FANOUT, 3).amin(1), high.view(-1, _FANOUT, 3).amax(1)
         boxes.append((low, high))
 
-    targets = queries.double()
+    away = queries.abs().amax(1, keepdim=True)
+    targets = (queries * (FARTHEST / away).clamp(max=1)).double()
     bound = _some_distance(targets, boxes)
     top, inside = boxes[-1][0].shape[0], torch.arange(_FANOUT, device=rows.device)
     query = torch.arange(targets.shape[0], device=rows.device)[:, None].expand(-1, top).reshape(-1)

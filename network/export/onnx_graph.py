@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 OPSET = 18
-_IR_VERSION = 9  # of ONNX 1.15, so that runtimes of 2023 read the file
+_IR_VERSION = 8  # the first one with this opset: ONNX Runtime reads it from 1.14 on
 _NARROW = 16  # input channels below which a matrix is stored as trained: metres need the digits of the first one
 _STEPS = 127  # of an int8, on each side of 0
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
+FARTHEST = 1e5
+"""Metres along an axis to which farther points are brought, in their direction, before the nearest point is searched:
+much farther away, rounding makes all points equally far."""
+
 _CELLS = 64  # cells of the grid along x and along y
 _SOME = 8192  # points from which a neighbour is taken
 _ROUNDING = 0.01  # cells; margin for the rounding of the points' cells
@@ -23,7 +27,7 @@ def nearest_inside(xyz: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArr
 
     Returns:
         (N,) int64 row among the inside points: that of the point itself if it is inside, else that of the nearest
-        inside point; 0 for a point with a coordinate that is not finite.
+        inside point (beyond `FARTHEST`, to its direction); 0 for a point with a coordinate that is not finite.
     """
     donor = np.cumsum(inside, dtype=np.int64)
     donor -= 1
@@ -45,6 +49,7 @@ def _nearest(
     distance to any inside point is an upper bound of the distance to the nearest one, so only points within the
     distance to some near inside point are put into the tree.
     """
+    queries = queries * np.minimum(np.float32(FARTHEST) / np.abs(queries).max(axis=1, keepdims=True), 1)
     grid = _Grid.of(xyz, outside, int(inside.argmax()))
     reach = np.linalg.norm(xyz[grid.neighbour(queries)] - queries.astype(np.float64), axis=1)
     candidates = np.flatnonzero(grid.near(queries, reach * 1.001 + 0.001) & inside)  # a margin for rounding

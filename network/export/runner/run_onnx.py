@@ -4,14 +4,15 @@
     labels, confidence = run_onnx.Model("folder")(points)  # (N, 4) float32: x, y, z in metres, intensity
 
 model.onnx has the arithmetic; here is the geometry, as lists of rows: which points share a voxel, which voxels are
-neighbours. A voxel is an int64 key with 16 bits for each of y, x and z: sorted keys are voxels in order, and key + 1 is
-the next in z. Points have to be in the frame and the units of the training; model.json has its statistics.
+neighbours. A voxel is an int64 key with 16 bits for each of y, x and z: key + 1 is the next in z.
 """
 
 import argparse
-import hashlib
 import json
+from collections import namedtuple
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
@@ -19,6 +20,7 @@ import onnxruntime
 STEPS = np.array([1 << 16, 1 << 32, 1])  # what a step in x, y or z adds to a key
 HALVED = 0x7FFF_7FFF_7FFF  # the bits of key >> 1 without those that one coordinate shifts into the next
 FORWARD = [1, *(STEPS @ (x, y, z) for y, x in ((0, 1), (1, -1), (1, 0), (1, 1)) for z in (-1, 0, 1))]  # half of 26
+Distinct = namedtuple("Distinct", "values first inverse counts")
 
 
 class Model:
@@ -26,23 +28,18 @@ class Model:
 
     def __init__(self, folder: str | Path = Path(__file__).parent, threads: int = 0) -> None:
         try:
-            self.about = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
-            content = (Path(folder) / "model.onnx").read_bytes()
-            known = self.about["files"]["model.onnx"]["sha256"] if self.about["format_version"] == 1 else ""
+            about = self.about = json.loads(Path(folder, "model.json").read_text(encoding="utf-8"))
+            content = Path(folder, "model.onnx").read_bytes()
+            if about["format_version"] != 1 or about["files"]["model.onnx"]["sha256"] != sha256(content).hexdigest():
+                raise ValueError("model.onnx, model.json and run_onnx.py do not belong together")
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{folder}: holds no exported model ({error}); export it again") from None
-        if hashlib.sha256(content).hexdigest() != known:
-            raise ValueError(f"{folder}: model.onnx, model.json and run_onnx.py do not belong together; export again")
         self.low, self.high = np.array(self.about["volume"] or [[-np.inf] * 3, [np.inf] * 3], np.float32)
         (options := onnxruntime.SessionOptions()).intra_op_num_threads = threads  # 0: one for each core
         self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the class of each point, (N,) uint8, and its confidence, (N,) float32.
-
-        A row that is (0, 0, 0) or not finite is no return: class 0. A point outside the volume takes the class of the
-        nearest point inside, with confidence 0.
-        """
+        """Returns (N,) uint8 classes, 0 for no return, and (N,) float32 confidences, 0 for those outside the volume."""
         points = np.array(points, np.float32)
         if points.ndim != 2 or points.shape[1] != 4:
             raise ValueError(f"points must have the shape (N, 4), not {points.shape}")
@@ -50,12 +47,11 @@ class Model:
         points[:, 3] = np.nan_to_num(points[:, 3], posinf=0, neginf=0)
         there = np.isfinite(xyz).all(1) & xyz.any(1)
         inside = there & ((xyz > self.low) & (xyz < self.high)).all(1)
-        if len(points) and not inside.any():
-            where = f"inside the volume of the network, {self.low} to {self.high} m" if there.any() else "a return"
-            raise ValueError(f"none of the {len(points)} points is {where}")
-        if len(points):
+        if inside.any():
             rows, (label, certain, _) = self.predict(points[inside])
             labels[inside], confidence[inside] = label[rows], certain[rows]
+        elif len(points):
+            raise ValueError(f"none of {len(points)} points is a return inside the volume {self.low} to {self.high} m")
         if (outside := there & ~inside).any():
             labels[outside] = labels[inside][nearest(xyz[inside], xyz[outside])]
         return labels, confidence
@@ -70,16 +66,9 @@ class Model:
         return rows, found
 
 
-class Distinct:
-    """The distinct `values` of keys, and of the keys: `inverse` rows, and by value `order`, `begins`, `counts`."""
-
-    def __init__(self, keys: np.ndarray) -> None:
-        self.order = np.argsort(keys, kind="stable")
-        ordered = keys[self.order]
-        self.begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-        self.counts = np.diff(self.begins, append=len(keys))
-        self.values, self.inverse = ordered[self.begins], np.empty(len(keys), np.int64)
-        self.inverse[self.order] = np.repeat(np.arange(len(self.begins)), self.counts)
+def distinct(keys: np.ndarray) -> Distinct:
+    """Returns the distinct keys in order, the first row and the number of each, and the row there of each key."""
+    return Distinct(*np.unique(keys, return_index=True, return_inverse=True, return_counts=True))
 
 
 class Feeds(dict):
@@ -90,25 +79,25 @@ class Feeds(dict):
         (low, high), grid, xyz = np.array(about["volume"], np.float32), np.array(about["grid"]), points[:, :3]
         scales, size = dict.fromkeys(about["scales"]), np.array(about["voxel_size"], np.float32)
         cells = {s: np.floor(np.ceil(grid / s).astype(np.float32) * (xyz - low) / (high - low)) for s in (1, *scales)}
-        sets = {scale: Distinct(cell.astype(np.int64) @ STEPS) for scale, cell in cells.items()}
+        sets = {scale: distinct(cell.astype(np.int64) @ STEPS) for scale, cell in cells.items()}
         mean = np.stack([np.bincount(sets[1].inverse, axis) for axis in xyz.T], 1) / sets[1].counts[:, None]
         offsets = xyz - mean.astype(np.float32)[sets[1].inverse], xyz - (cells[1] * size + low)
         self["points"] = np.concatenate([points, *offsets], 1)
-        self.sums("points.1", sets[1].order, sets[1].counts)
+        self.sums("points.1", np.argsort(sets[1].inverse, kind="stable"), sets[1].counts)
         for scale in (1, *about["scales"][:-1]):
-            groups = Distinct(sets[scale].values >> 1 & HALVED)
+            groups = distinct(sets[scale].values >> 1 & HALVED)
             self.neighbours(f"neighbours.{scale}", sets[scale].values)
-            self.sums(f"pool.{scale}", groups.order, groups.counts)
+            self.sums(f"pool.{scale}", np.argsort(groups.inverse, kind="stable"), groups.counts)
             self[f"pool.{scale}.back"] = groups.inverse
-        tuples = Distinct(np.zeros(len(points), np.int64))  # of the voxels of a point at all scales
+        tuples = distinct(np.zeros(len(points), np.int64))  # of the voxels of a point at all scales
         for fine, coarse in zip((1, *scales), scales, strict=False):
             width = len(sets[fine].values)
-            pairs = Distinct(sets[coarse].inverse * width + sets[fine].inverse)
+            pairs = distinct(sets[coarse].inverse * width + sets[fine].inverse)
             target = pairs.values // width  # each fine voxel counts once for each point that it shares with the coarse
             shares = pairs.counts / sets[coarse].counts[target]
             self.sums(f"mean.{coarse}", pairs.values % width, np.bincount(target), shares)
-            tuples = Distinct(tuples.inverse * len(sets[coarse].values) + sets[coarse].inverse)
-        self.update({f"tuples.{scale}": sets[scale].inverse[tuples.order[tuples.begins]] for scale in scales})
+            tuples = distinct(tuples.inverse * len(sets[coarse].values) + sets[coarse].inverse)
+        self.update({f"tuples.{scale}": sets[scale].inverse[tuples.first] for scale in scales})
         return tuples.inverse
 
     def levels(self, points: np.ndarray, about: dict) -> np.ndarray:
@@ -116,15 +105,15 @@ class Feeds(dict):
         cell = np.rint(points[:, :3] / np.float32(about["voxel_size"])).clip(-(2.0**40), 2.0**40).astype(np.int64)
         some = np.sort(cell[:: -(-len(cell) // 4096)], 0)
         cell = (cell - some[len(some) // 2]).clip(-16382, 16382)  # from the middle: one far away moves no other
-        finest = Distinct((cell - cell.min(0)) @ STEPS)
-        self["voxels"] = points[finest.order[finest.begins]]
+        finest = distinct((cell - cell.min(0)) @ STEPS)
+        self["voxels"] = points[finest.first]
         self.neighbours("neighbours.0", finest.values)
         keys, row = finest.values, np.arange(len(finest.values))  # row: of the voxel that holds each of the finest
         for level in range(1, 5):
-            coarse, octants = Distinct(keys >> 1 & HALVED), (keys & 1) * 4 + (keys >> 32 & 1) * 2 + (keys >> 16 & 1)
+            coarse, octants = distinct(keys >> 1 & HALVED), (keys & 1) * 4 + (keys >> 32 & 1) * 2 + (keys >> 16 & 1)
             fine, counts = np.argsort(octants, kind="stable"), np.bincount(octants, minlength=8)
-            lists = {"parents": coarse.inverse[fine], "octants": counts, "start": 0 * coarse.values}
-            self._add(f"halves.{level}", fine=fine, **lists)
+            parents, start = coarse.inverse[fine], np.zeros_like(coarse.values)
+            self._add(f"halves.{level}", fine=fine, parents=parents, octants=counts, start=start)
             keys, row = coarse.values, coarse.inverse[row]
             self.neighbours(f"neighbours.{level}", keys)
             if about["architecture"] == "spvcnn" and level in (2, 4):
@@ -164,7 +153,7 @@ def nearest(points: np.ndarray, queries: np.ndarray) -> np.ndarray:
     while len(boxes[-1][0]) > 1:
         ends = np.arange(0, len(boxes[-1][0]), 8)
         boxes.append((np.minimum.reduceat(boxes[-1][0], ends), np.maximum.reduceat(boxes[-1][1], ends)))
-    found = []
+    queries, found = queries * np.minimum(1e5 / np.abs(queries).max(1, keepdims=True), 1), []  # then rounding rules
     for part in np.split(queries.astype(np.float64), range(1 << 14, len(queries), 1 << 14)):
         best, bound = np.zeros(len(part), np.int64), np.full(len(part), np.inf)
         who, box = np.arange(len(part)), np.zeros(len(part), np.int64)  # the boxes that may hold the nearest of whom
@@ -191,8 +180,19 @@ if __name__ == "__main__":
         content, columns = np.fromfile(flags.scan, np.uint8), 5 if flags.scan.endswith(".pcd.bin") else 4
         if len(content) % (4 * columns):
             raise ValueError(f"{flags.scan}: its {len(content)} bytes are no points of {columns} float32 each")
-        model = Model()
-        labels, _ = model(content.view("<f4").reshape(-1, columns)[:, :4])
-        np.array(model.about["raw_ids"], "<u4")[labels].tofile(flags.output)
+        if (target := Path(flags.output)).exists() and (target.samefile(flags.scan) or not target.is_file()):
+            raise ValueError(f"{target}: is the scan, or no file; choose another --output")
+        model, points = Model(), content.view("<f4").reshape(-1, columns)[:, :4]
+        labels, _ = model(points)
+        with TemporaryDirectory(dir=target.parent) as beside:  # the file appears whole or not at all
+            (part := Path(beside, "part")).write_bytes(np.array(model.about["raw_ids"], "<u4")[labels].tobytes())
+            part.replace(target)
     except (ValueError, OSError) as error:
         parser.exit(2, f"error: {error}\n")
+    for label in np.argsort(-(counts := np.bincount(labels)))[: np.count_nonzero(counts)]:
+        print(f"  {model.about['names'][label]:24} {counts[label]:14,} {100 * counts[label] / len(labels):6.2f} %")
+    seen = points[labels > 0].astype(float)
+    found = {"intensity": seen[:, 3], "height": seen[:, 2], "range": np.sqrt((seen[:, :3] ** 2).sum(1))}
+    for name, (low, high) in model.about["usual"].items() if len(seen) > 500 else ():
+        if not low < (here := np.median(found[name])) < high:
+            print(f"note: the median {name} is {here:.3g}, {low:.3g} to {high:.3g} fit: another unit or frame?")

@@ -16,6 +16,7 @@ import pytest
 import torch
 from scipy.spatial import KDTree
 
+from network.export.nearest import nearest as nearest_of_program
 from network.points import as_cloud
 from network.segmenter import Segmenter
 from tests.support.checkpoints import small_config, write_checkpoint
@@ -24,6 +25,7 @@ from utils.config.loading import load_config
 from utils.errors import UserError
 from utils.paths import REPOSITORY
 from utils.scan.batch import pack
+from utils.scan.nearest import nearest_inside
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -112,7 +114,7 @@ def test_labels_are_those_of_the_network(exported) -> None:
         try:
             segmenter(some)
         except UserError:
-            with pytest.raises(ValueError, match="is inside the volume"):
+            with pytest.raises(ValueError, match="inside the volume"):
                 model(some)
         else:
             compare(segmenter, model, some.astype(np.float32))
@@ -207,6 +209,20 @@ def test_the_nearest_point_is_found_exactly() -> None:
     for points in (cloud, cloud[:1], np.concatenate([cloud, stray]), stray, plane.astype(np.float32), cloud[[0] * 9]):
         found = np.linalg.norm(points[nearest(points, queries)] - queries.astype(np.float64), axis=1)
         np.testing.assert_allclose(found, KDTree(points).query(queries)[0], rtol=1e-12)
+
+
+def test_all_searches_agree_on_points_that_are_far_away() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, [20, 10, 1], (2000, 3)).astype(np.float32)
+    points[500:] = points[499]  # many in one place
+    directions = rng.normal(size=(3000, 3))
+    queries = (directions * 10.0 ** rng.uniform(9, 37, (3000, 1))).astype(np.float32)
+    ahead = points.astype(np.float64) @ (directions / np.linalg.norm(directions, axis=1, keepdims=True)).T
+    found = nearest_inside(np.concatenate([points, queries]), np.arange(5000) < 2000)[2000:]
+    assert (ahead[found, np.arange(3000)] > ahead.max(axis=0) - 0.05).all()
+    assert (points[load_runner(RUNNER).nearest(points, queries)] == points[found]).all()
+    of_program = nearest_of_program(torch.from_numpy(points), torch.from_numpy(queries))
+    assert (points[of_program.numpy()] == points[found]).all()
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
