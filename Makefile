@@ -59,7 +59,7 @@ test: lint
 sanitize: setup-test
 	@bash tools/sanitize.sh
 
-format: setup-test
+format: setup
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
