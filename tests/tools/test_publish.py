@@ -157,6 +157,18 @@ def test_scores_are_of_this_checkpoint_alone(checkpoint, demo_trees, tmp_path, m
     results = [(r.metric_name, r.dataset_split, r.metric_value) for r in head.eval_results]
     assert ("mIoU, 2 views", "validation", round(measured["val/mIoU"], 4)) in results
     assert ("mIoU, one view", "validation", round(measured["one_view"]["val/mIoU"], 4)) in results
+    kept = (folder / "scores.json").read_text()
+    for old, new, said in (
+        (tests[0]["weights_sha256"], "0" * 64, "is of other weights than"),
+        ('"car"', '"c\\n\\n# Owned"', "not readable as the scores"),
+        (f'"points": {tests[0]["points"]}', '"points": NaN', "not readable as the scores"),
+    ):
+        assert old in kept
+        (folder / "scores.json").write_text(kept.replace(old, new))
+        assert said in refused(capsys, "--checkpoint", folder, "--output", folder, "--overwrite")
+    twice = ["--scores", of_checkpoint, of_checkpoint.parent]
+    line = refused(capsys, "--checkpoint", checkpoint, "--output", tmp_path / "x", *twice)
+    assert "is of a test that was named before" in line
     again = published(checkpoint, tmp_path / "again", "--dtype", "bf16")
     same = published(again, tmp_path / "same")
     assert (again / MODEL).read_bytes() == (same / MODEL).read_bytes(), "the same content, the same bytes"
@@ -194,6 +206,9 @@ def test_copies_are_compared_and_not_read(name, folder, tmp_path) -> None:
     copy.write_bytes(b"\xff\x00")
     assert "differs" in refusal(read_outline, tmp_path / "m")
     copy.unlink()
+    copy.mkdir()
+    assert refusal(read_outline, tmp_path / "m").startswith(f"{copy}: cannot be read (Is a directory)")
+    copy.rmdir()
     read_outline(tmp_path / "m")
 
 
@@ -214,6 +229,9 @@ def test_other_folders_are_refused_in_one_line(case, tmp_path) -> None:
         (tmp_path / name).write_bytes(content)
     for read in (read_outline, read_checkpoint):
         assert said in refusal(read, tmp_path)
+    if not files:
+        (tmp_path / MODEL).symlink_to("nowhere")
+        assert "is no file, but a folder, a device or a link to nothing" in refusal(read_outline, tmp_path)
 
 
 def spoil(metadata: dict[str, str], case: str) -> dict[str, str]:
@@ -224,6 +242,8 @@ def spoil(metadata: dict[str, str], case: str) -> dict[str, str]:
         return {"2dpass": '{"format": 1'}
     if case == "newer":
         ours["format"] = 2
+    if case == "no format":
+        ours["format"] = 0
     if case == "NaN":
         ours["description"]["statistics"]["height"][0] = float("nan")
     if case == "a colour":
@@ -233,13 +253,14 @@ def spoil(metadata: dict[str, str], case: str) -> dict[str, str]:
     return {"2dpass": json.dumps(ours)}
 
 
-@pytest.mark.parametrize("case", ["deep", "no JSON", "newer", "NaN", "a colour", "a path"])
+@pytest.mark.parametrize("case", ["deep", "no JSON", "newer", "no format", "NaN", "a colour", "a path"])
 def test_metadata_are_untrusted(case, folder, tmp_path) -> None:
     with safe_open(folder / MODEL, "np") as file:
         metadata = file.metadata()
     path = tmp_path / "x.safetensors"
     save_file(load_file(folder / MODEL), path, spoil(metadata, case))
-    assert str(path) in refusal(Segmenter.load, path)
+    line = refusal(Segmenter.load, path)
+    assert str(path) in line and ("or a newer one" in line) == (case == "newer")
 
 
 def test_tensors_are_untrusted(folder, tmp_path) -> None:
@@ -288,6 +309,7 @@ def test_places_that_are_taken_and_flags_without_an_effect(
         (tmp_path / "new", ["--overwrite"], "--overwrite: there is no"),
         (tmp_path / "new", ["--config", own], "holds the config of its training; leave it out"),
         (tmp_path / "new", ["--name", "two\nlines"], "--name: wants a text on one line"),
+        (tmp_path / "new", ["--license", "MIT | <b>"], "--license: wants an identifier of the hub"),
         (tmp_path / "new", ["--scores", tmp_path / "nothing.json"], "nothing.json: cannot be read"),
     ):
         assert said in refused(capsys, "--checkpoint", checkpoint, "--output", output, *flags)

@@ -16,6 +16,7 @@ from tools.publishing.scores import Scores
 from utils.config.model import ModelParams
 from utils.results.published import CONFIG, MODEL, STATISTICS
 from utils.scan.sensor import sensor_called
+from utils.text import printable
 
 _SPECIAL = "\\`*_[]<>|#&~$"
 _LICENCES = {
@@ -218,5 +219,5 @@ def _percent(share: float | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """Returns a text in which Markdown and HTML see nothing special."""
-    return "".join(f"\\{char}" if char in _SPECIAL else char for char in text)
+    """Returns a text on one line in which Markdown and HTML see nothing special."""
+    return "".join(f"\\{char}" if char in _SPECIAL else char for char in printable(text))
