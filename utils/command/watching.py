@@ -76,6 +76,8 @@ class Ending:
 
 
 class Phase(Enum):
+    """A part of a command's life, which decides what a signal does."""
+
     STARTING = "nothing is open yet"
     RUNNING = "the main thread can be interrupted, and cleans up"
     ENDING = "it cleans up"
