@@ -68,6 +68,9 @@ def decode_whole(name: Path | str, message: Any, topic: str = "", logged: int = 
             kept[called] = kind, field.offset
     if missing := [axis for axis in "xyz" if axis not in kept]:
         raise ValueError(f"its field {missing[0]} has an unknown type, or ends behind its point of {grid.step} bytes")
+    size = sum(kind.itemsize for kind, _ in kept.values())
+    if size > 2 * grid.step:  # a few bytes may have two names, such as rgb and rgba; each name is a copy of them
+        raise ValueError(f"its fields lie over each other: {size} bytes in points of {grid.step}")
     columns = {called: grid.column(kind.base, offset, kind.shape) for called, (kind, offset) in kept.items()}
     table = np.empty(grid.rows * grid.columns, [(called, kind) for called, (kind, _) in kept.items()])
     for called, values in columns.items():

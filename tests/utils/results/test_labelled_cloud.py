@@ -76,3 +76,12 @@ def test_coordinates_are_as_wide_as_they_have_to_be():
 )
 def test_topics_are_those_of_ros_2(topic, expected):
     assert labelled_topic(topic) == expected
+
+
+def test_fields_that_share_their_bytes_cost_no_memory():
+    axes = [("x", "f4", 0), ("y", "f4", 4), ("z", "f4", 8)]
+    two_names = decode_whole("here", sent([*axes, ("rgb", "f4", 12), ("rgba", "u4", 12)], 16))
+    assert two_names.table.dtype.names == ("x", "y", "z", "rgb", "rgba")
+    many = sent([*axes, *((f"copy{number}", "16u1", 0) for number in range(2))], 16)
+    with pytest.raises(ValueError, match="its fields lie over each other: 44 bytes in points of 16"):
+        decode_whole("here", many)
