@@ -1,4 +1,4 @@
-"""What a person says of a model that is published: its name, its data, its licence."""
+"""The statements of a person about a model that is published: its name, its data, its licence."""
 
 from __future__ import annotations
 
