@@ -1,4 +1,4 @@
-"""What this process and others take of the machine: memory, and the time of its cores. It needs no torch."""
+"""The memory and the time of cores that this process and others take of the machine; it needs no torch."""
 
 from __future__ import annotations
 
