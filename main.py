@@ -94,8 +94,8 @@ def main(argv: Sequence[str]) -> None:
     """
     args = parse_arguments(argv)
     _check_flags(args)
-    if args.resume and is_first_process():
-        requeue_when_asked()
+    if args.resume:
+        requeue_when_asked(speaks=is_first_process())
     tested = open_for_test(args.checkpoint, args.log_dir, args.config, args.set, say_first) if args.test else None
     experiment = open_experiment(args, tested)
     if args.resume:

@@ -57,7 +57,7 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on(programs, tmp_path, monkey
         said = "".join(f"{each.stdout}{each.stderr}" for each in done)
         assert [each.returncode for each in done] == [code, code], said
         assert line in said and "Traceback" not in said, said
-    assert queue.read_text() == "requeue 7\n" * 4  # at SIGUSR1, by the first process
+    assert queue.read_text() == "requeue 7\n" * 8  # at SIGUSR1, by each process before it ends
     programs.run_as_torchrun(program, "0", "SIGTERM", "never", "--log_dir", "whole", *command)
     (begun,) = Path("logs/SemanticKITTI/asked").glob("version_*")
     assert_the_same_run(begun, Path("logs/SemanticKITTI/whole/version_0"))
