@@ -87,6 +87,7 @@ class SegmentationTask(pl.LightningModule):
         self.means = EpochMeans()
         self.scans = 0  # of this epoch, that all processes have trained on; 0 once it is complete
         self.batches_done = 0  # batches of the first epoch that were done before the run was resumed
+        self._first_batch = 0  # of this epoch that this run trains on
         self._schedule: Schedule | None = None
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
@@ -109,7 +110,7 @@ class SegmentationTask(pl.LightningModule):
         batches = int(self.trainer.num_training_batches)
         accumulated = self.trainer.accumulate_grad_batches
         self._schedule.place(self.current_epoch, math.ceil(batches / accumulated), self.batches_done // accumulated)
-        self.batches_done = 0
+        self._first_batch, self.batches_done = self.batches_done, 0
         self.guard.remember()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -124,7 +125,8 @@ class SegmentationTask(pl.LightningModule):
         """Computes and logs the losses of a batch; returns their weighted sum, a scalar.
 
         A step over several batches takes the mean of their gradients. Lightning divides by `accumulate_grad_batches`,
-        also in the last step of an epoch, which may have fewer.
+        also in the last step of an epoch, which may have fewer, and in the first of a run that was resumed within an
+        epoch with other batches than before.
         """
         losses = self.network.training_losses(batch)
         named = {f"train/{name}": value.detach() for name, value in losses.items()}
@@ -138,7 +140,8 @@ class SegmentationTask(pl.LightningModule):
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log("train/learning_rate", rate, batch_size=batch.num_scans)
         most = self.trainer.accumulate_grad_batches
-        in_step = min(most, int(self.trainer.num_training_batches) - batch_idx + batch_idx % most)
+        start = batch_idx - batch_idx % most
+        in_step = min(start + most, int(self.trainer.num_training_batches)) - max(start, self._first_batch)
         return losses["loss"] if in_step == most else losses["loss"] * (most / in_step)
 
     def configure_gradient_clipping(

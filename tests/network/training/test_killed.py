@@ -19,7 +19,7 @@ from network.training.trackers.tracker import Tracker
 from network.weights.reading import read_checkpoint
 from tests.support.networks import refusal
 from tests.support.spoiling import changed
-from tests.support.training import make_network, train
+from tests.support.training import ADAM, make_network, train
 from utils.command import stopping
 from utils.config.optimizers import AdamWParams, SGDParams
 from utils.config.schedules import CosineWarmupParams, MultiStepLRParams, OneCycleParams
@@ -113,6 +113,26 @@ def test_a_training_that_is_asked_to_saves_in_the_middle_of_an_epoch(name, tmp_p
     assert leaves(ends[0]) == leaves(ends[1])
     assert (asked / "history.jsonl").read_text() == (whole / "history.jsonl").read_text()
     assert numbers(asked) == numbers(whole)
+
+
+def test_a_group_of_batches_that_was_begun_elsewhere_counts_those_of_this_run(tmp_path: Path, monkeypatch) -> None:
+    """The first of 4 batches was a step; with three in a step now, those of the first three that are left are two."""
+    folder, step, shares = tmp_path / "version_0", SegmentationTask.training_step, []
+    monkeypatch.setattr(stopping, "requested", lambda: signal.SIGUSR1)
+    with pytest.raises(SystemExit):
+        train(folder, ADAM, batches=4)
+    monkeypatch.undo()
+    state = check_resumable(make_network(), read_checkpoint(folder / "last.ckpt"), ADAM, folder / "last.ckpt")
+    assert state.scans == 1
+
+    def noted(task: SegmentationTask, *arguments: Any) -> torch.Tensor:
+        loss = step(task, *arguments)
+        shares.append(float(loss / task.trainer.callback_metrics["loss"]))
+        return loss
+
+    monkeypatch.setattr(SegmentationTask, "training_step", noted)
+    train(folder, ADAM.model_copy(update={"accumulate_grad_batches": 3}), state, batches=4)
+    assert shares == pytest.approx([3 / 2, 3 / 2, 3, 1, 1, 1, 3])
 
 
 def table(folder: Path, steps: int) -> Tracker:
