@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor.exc import CppCompileError, InductorError
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from network.export import tiled_backend
 from network.export.model_file import COMPILED, DESCRIPTION, MODELS
@@ -113,7 +114,12 @@ def make_program(network: SegmentationNetwork, volume: Sequence[Sequence[float]]
         program = LabelProgram(network, volume)
         program(example)  # what layers keep is made by an evaluation
         shapes = {"points": {0: torch.export.Dim("count", min=0, max=_MOST_POINTS)}}
-        return torch.export.export(program, (example,), dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(program, (example,), dynamic_shapes=shapes, strict=False)
+    for module in exported.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)  # the names of folders of this machine
+    return exported
 
 
 def write_program(

@@ -82,6 +82,7 @@ def exported(tmp_path_factory):
             assert write_program(network, describe(tested), folder / "model", "fp32") == {
                 "model.pt2": {"weights": "fp32"}
             }
+            assert str(REPOSITORY).encode() not in (folder / "model" / "model.pt2").read_bytes()  # it is not compressed
             extra = {"model.json": ""}
             kept[name] = tested, network, torch.export.load(folder / "model" / "model.pt2", extra_files=extra)
             assert json.loads(extra["model.json"])["names"] == list(tested.classes.names)
