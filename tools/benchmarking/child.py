@@ -147,7 +147,10 @@ def serve(
 
 def describe(error: Exception) -> str:
     """Describes a failure in one line."""
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+    # An extension that gets no memory and forgets to say so leaves Python with a SystemError.
+    if isinstance(error, MemoryError | SystemError):
+        return OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
         return OUT_OF_MEMORY
     if isinstance(error, UserError):
         return one_line(error)

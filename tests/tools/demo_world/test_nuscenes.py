@@ -170,7 +170,8 @@ def test_scenes_share_the_frames_of_their_split():
 
 def test_same_options_same_bytes_and_complete_sets_stay(demo_trees, tmp_path):
     one, two = demo_trees["nuScenes"], tmp_path / "two"
-    before = file_bytes(one)
+    indices = {path.relative_to(one).as_posix() for path in one.glob("*/2dpass_*")}  # of readers, in other tests
+    before = {name: content for name, content in file_bytes(one).items() if name not in indices}
     summary = nuscenes.write_tree(two, replace(TINY_NUSCENES, workers=2))
     assert file_bytes(two) == before
     assert nuscenes.write_tree(two, TINY_NUSCENES) == replace(summary, fresh=False)
