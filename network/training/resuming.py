@@ -137,7 +137,7 @@ def _means(ours: Mapping[str, Any]) -> dict[str, list[float]]:
     for name, pair in found.items():
         known = type(name) is str and LOSS.fullmatch(name) is not None
         numbers = type(pair) is list and [type(part) for part in pair] == [float, float]
-        if not known or not numbers or not 1 <= pair[1] <= LARGEST:
+        if not known or not numbers or not 1 <= pair[1] <= LARGEST or not pair[1].is_integer():
             raise Wrong("2dpass.means_of_epoch")
     return dict(found)
 

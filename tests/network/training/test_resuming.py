@@ -116,13 +116,29 @@ PARTS = {
     "more than all": (["2dpass", "best_miou"], 1.5),
     "averages of none": (["averaging_state", "n_averaged"], torch.tensor(0)),
     "no plain settings": (["2dpass", "settings", "--seed"], {}),
-}
+    **{
+        f"{value} scans": (["2dpass", "scans_of_epoch"], value)
+        for value in (-1, 1 << 70, math.nan, math.inf, 1.0, True, "3", [1], None)
+    },
+    **{
+        f"means {value}": (["2dpass", "means_of_epoch"], value)
+        for value in (
+            None, [], "x", {1: [1.0, 1.0]}, {"loss": [1.0, 1.0]}, {"train/../x": [1.0, 1.0]}, {"train/a": 1.0},
+            {"train/a": [1.0]}, {"train/a": [1.0, -1.0]}, {"train/a": [1.0, 0.0]}, {"train/a": [1.0, math.nan]},
+            {"train/a": [1.0, 1e300]}, {"train/a": [1.0, math.inf]}, {"train/a": [1.0, 1.5]}, {"train/a": [1.0, "1"]},
+            {"train/a": ["1", 1.0]}, {"train/a": [[1.0], 1.0]}, {"train/a": (1.0, 1.0)}, {"train/a": [True, 1.0]},
+        )
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_what_cannot_be_is_named(contents, name) -> None:
     place, value = PARTS[name]
-    message = refusal(check_resumable, make_network(), changed(contents["adam"], place, value), ADAM, PATH)
+    content = changed(contents["adam"], ["2dpass", "scans_of_epoch"], 1)  # in the middle of the second epoch
+    content = changed(content, ["2dpass", "means_of_epoch"], {"train/loss": [math.nan, 1.0]})
+    assert check_resumable(make_network(), content, ADAM, PATH).epochs == 1
+    message = refusal(check_resumable, make_network(), changed(content, place, value), ADAM, PATH)
     last = [key for key in place if isinstance(key, str)][-1]
     assert last.split("{")[0] in message and "--fine_tune" in message
 
