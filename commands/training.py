@@ -23,6 +23,7 @@ from dataloader.sampler import batches_done, steps_per_epoch
 from network.assemble import build_network, parameter_count
 from network.models.pretraining import DistillationPretraining
 from network.models.segmentation_network import SegmentationNetwork
+from network.training.best_checkpoints import Patience
 from network.training.callbacks import averaging_start
 from network.training.loaders import Loaders
 from network.training.loggers import Shown, Tracking, build_trackers, shown_scans
@@ -66,6 +67,9 @@ def train(args: argparse.Namespace, experiment: Experiment, sources: Sources) ->
         _refuse_endless_warmup(config.train_params, data.steps_per_epoch)
     settings = _run_settings(args, experiment, data, network)
     resumed = None if content is None else _take_weights(args, experiment, network, content, settings)
+    if resumed is not None and (reason := _completed(args, resumed, config.train_params)):
+        say_first(f"{resumed.path}: the training is complete: {reason} to go on")
+        return
     kept = keep_features(experiment, data, network)
     first = is_first_process()
     folder = training_folder(experiment.root, None if resumed is None else resumed.path, make=first)
@@ -255,6 +259,17 @@ def _take_weights(
     for line in notes:
         say_first(line)
     return state
+
+
+def _completed(args: argparse.Namespace, resumed: TrainingState, training: TrainParams) -> str:
+    """Returns why a training ended by itself, and what would let it go on; "" if it has not ended."""
+    if resumed.epochs == training.max_num_epochs:
+        return f"{resumed.epochs} of {training.max_num_epochs} epochs are done; raise train_params.max_num_epochs"
+    if args.pretrain_distill:
+        return ""
+    if waited := Patience(args.monitor, args.stop_patience).ended(resumed.content["callbacks"]):
+        return f"no better {args.monitor} in {waited} validation(s); raise --stop_patience"
+    return ""
 
 
 def _batches_done(experiment: Experiment, data: DataModule, resumed: TrainingState) -> int:

@@ -439,10 +439,22 @@ def test_released_checkpoint_trains_on_and_tests(run_main, capsys, tmp_path) -> 
     assert "optimiser and epochs start from the beginning" in capsys.readouterr().out
 
 
-def test_early_stopping_and_validation_interval(run_main) -> None:
+def test_early_stopping_and_validation_interval(run_main, capsys) -> None:
     frozen = ("train_params.learning_rate=1.0e-30", "train_params.max_num_epochs=6", "train_params.optimizer=Adam")
-    assert run_main("--baseline_only", "--stop_patience", "1", "--monitor", "val/best_miou", settings=frozen) == 0
-    assert len(read_history(RUN)) < 6
+    impatient = ("--baseline_only", "--stop_patience", "1", "--monitor", "val/best_miou", "--resume")
+    assert run_main(*impatient, settings=frozen) == 0
+    epochs = len(read_history(RUN))
+    assert epochs < 6
+    capsys.readouterr()
+    few = frozen[1].replace("6", str(epochs))
+    for settings, reason in (
+        (frozen, "no better val/best_miou in 1 validation(s)"),
+        ((*frozen, few), f"{epochs} of {epochs} epochs"),
+    ):
+        before = (RUN / "last.ckpt").read_bytes()
+        assert run_main(*impatient, settings=settings) == 0  # of a job that was put back into the queue
+        assert f"the training is complete: {reason}" in capsys.readouterr().out
+        assert (RUN / "last.ckpt").read_bytes() == before and len(read_history(RUN)) == epochs
     rarely = ("--baseline_only", "--check_val_every_n_epoch", "2", "--log_dir", "rarely")
     assert run_main(*rarely, settings=("train_params.max_num_epochs=4",)) == 0
     folder = Path("logs/SemanticKITTI/rarely/version_0")

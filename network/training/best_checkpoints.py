@@ -91,6 +91,15 @@ class Patience(LightningsKey, EarlyStopping):
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__(monitor, mode="max", patience=patience)
 
+    def ended(self, states: Mapping[str, Any]) -> int:
+        """Returns how many validations without a better score have ended a training; 0: it has not ended so.
+
+        Args:
+            states: checked states of the callbacks in a checkpoint, by key.
+        """
+        waited = states.get(self.state_key, {"wait_count": 0})["wait_count"]
+        return waited if waited >= self.patience else 0
+
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint stores: the validations without a better score, and the best score."""
         return {"wait_count": self.wait_count, "best_score": float(self.best_score)}

@@ -141,7 +141,10 @@ class LastCheckpoint(LightningsKey, ModelCheckpoint):
             self._stop(trainer, *self._saved)
 
     def _stop(self, trainer: pl.Trainer, number: int, where: str) -> None:
-        line = f"interrupted, {where}; --checkpoint last continues from {self._path}"
+        go_on = f"--checkpoint last continues from {self._path}"
+        if not self._path.exists():  # a first epoch of one step
+            go_on = "nothing is saved yet, the training begins again"
+        line = f"interrupted, {where}; {go_on}"
         stopping.stop(number, line if trainer.is_global_zero else "")
 
 
