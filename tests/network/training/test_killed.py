@@ -135,6 +135,22 @@ def test_a_group_of_batches_that_was_begun_elsewhere_counts_those_of_this_run(tm
     assert shares == pytest.approx([3 / 2, 3 / 2, 3, 1, 1, 1, 3])
 
 
+def test_a_run_that_ends_before_anything_is_saved_says_so(tmp_path: Path, monkeypatch) -> None:
+    """Asked in the only step of the first epoch: what follows is a validation, and nothing is written before one."""
+    said = []
+
+    def stop(number: int, line: str) -> None:
+        said.append(line)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stopping, "requested", lambda: signal.SIGTERM)
+    monkeypatch.setattr(stopping, "stop", stop)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "version_0", ADAM, batches=1)
+    assert said == ["interrupted, before a validation; nothing is saved yet, the training begins again"]
+    assert not (tmp_path / "version_0" / "last.ckpt").exists()
+
+
 def table(folder: Path, steps: int) -> Tracker:
     """Opens a tracker, metrics.csv, of a training that goes on after so many steps."""
     tracker = Tracker("csv", lambda: CSVRun(Training(folder, "data", "name", steps)))
