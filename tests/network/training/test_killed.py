@@ -127,7 +127,7 @@ def test_a_group_of_batches_that_was_begun_elsewhere_counts_those_of_this_run(tm
 
     def noted(task: SegmentationTask, *arguments: Any) -> torch.Tensor:
         loss = step(task, *arguments)
-        shares.append(float(loss / task.trainer.callback_metrics["loss"]))
+        shares.append(float(loss.detach() / task.trainer.callback_metrics["loss"]))
         return loss
 
     monkeypatch.setattr(SegmentationTask, "training_step", noted)
