@@ -10,7 +10,7 @@ from pathlib import Path
 from utils.caches import cache_folder
 from utils.errors import UserError
 from utils.fetching.references import Link, Note
-from utils.fetching.transfer import transfer
+from utils.fetching.transfer import discard, transfer, unwritable
 from utils.files import sha256_of
 from utils.locks import locked
 
@@ -48,10 +48,10 @@ def fetch_link(link: Link, note: Note) -> Path:
         partial = path.with_name(f".{path.name}{own}.partial")
         try:
             _download(link, partial, note)
-            os.replace(partial, path)
+            _finish(partial, path)
         finally:
             if own:
-                partial.unlink(missing_ok=True)
+                discard(partial)
     return path
 
 
@@ -72,7 +72,7 @@ def _is_good(path: Path, sha256: str) -> bool:
 
 
 def _download(link: Link, partial: Path, note: Note) -> None:
-    """Downloads to a partial file, and on from where it ends; in the end it is the right one, and on the disk."""
+    """Downloads to a partial file, and on from where it ends; in the end it is the right one."""
     if transfer(link, partial, note) and sha256_of(partial) != link.sha256:
         # The file on the server has changed meanwhile, or the part that an earlier run has left is damaged.
         note("note: the parts that came one after the other do not belong together; starting from the beginning")
@@ -84,5 +84,13 @@ def _download(link: Link, partial: Path, note: Note) -> None:
             f"{link}: refused, its SHA-256 is {found}, not {link.sha256} as --checkpoint says; it is another file, or "
             "the digits are of another one: ask where you have them from"
         )
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
+
+
+def _finish(partial: Path, path: Path) -> None:
+    """Gives a file that is on the disk its name."""
+    try:
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise unwritable(partial, error) from error

@@ -10,10 +10,11 @@ import http.client
 import os
 import shutil
 import ssl
+import stat
 import time
 import urllib.error
 import urllib.request
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,14 @@ def transfer(link: Link, partial: Path, note: Note) -> bool:
         return _all_of(link, partial, note)
     except BaseException:
         if not _size(partial):
-            partial.unlink(missing_ok=True)
+            discard(partial)
         raise
+
+
+def discard(partial: Path) -> None:
+    """Removes a partial file, if it is there and can be removed; what went wrong before is what the user must know."""
+    with suppress(OSError):
+        partial.unlink()
 
 
 def _all_of(link: Link, partial: Path, note: Note) -> bool:
@@ -100,9 +107,11 @@ def _attempt(link: Link, partial: Path, note: Note) -> bool:
 
 def _appending(partial: Path) -> Any:
     try:
+        if os.path.lexists(partial) and not stat.S_ISREG(os.lstat(partial).st_mode):  # a pipe would hold for ever
+            raise UserError(f"{partial}: not an ordinary file; remove it, and run the same command again")
         return partial.open("ab", buffering=0)
     except OSError as error:
-        raise _unwritable(partial, error) from error
+        raise unwritable(partial, error) from error
 
 
 def _append(file: Any, chunk: bytes, partial: Path) -> None:
@@ -111,7 +120,7 @@ def _append(file: Any, chunk: bytes, partial: Path) -> None:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as error:
-        raise _unwritable(partial, error) from error
+        raise unwritable(partial, error) from error
 
 
 class _Encrypted(urllib.request.HTTPRedirectHandler):
@@ -162,7 +171,7 @@ def _refuse_too_large(link: Link, partial: Path, have: int, total: int | None) -
     if total is None:
         return
     if total > LARGEST:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise UserError(f"{link}: larger than {LARGEST >> 30} GiB, which no checkpoint is; check the address")
     free = shutil.disk_usage(partial.parent).free
     if total - have > free:
@@ -172,7 +181,8 @@ def _refuse_too_large(link: Link, partial: Path, have: int, total: int | None) -
         )
 
 
-def _unwritable(partial: Path, error: OSError) -> UserError:
+def unwritable(partial: Path, error: OSError) -> UserError:
+    """Returns the line for the user about a folder of the cache that cannot be written."""
     return UserError(
         f"{partial.parent}: cannot be written ({error.strerror}); make room there or see to its permissions, or let "
         "XDG_CACHE_HOME name another folder"

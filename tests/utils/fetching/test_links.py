@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -236,3 +237,29 @@ def test_without_locks_each_process_writes_a_file_of_its_own(server, tmp_path, m
     assert "lost again and again" in refusal(server.link("/best.ckpt"))
     assert fetch(server.link("/best.ckpt"), print).read_bytes() == CONTENT
     assert of_another.read_bytes() == b"x" * 100 and len(kept(tmp_path) - {".sha256-" + sha256(CONTENT) + ".lock"}) == 2
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_part_that_is_no_ordinary_file_is_named(server, tmp_path, kind) -> None:
+    partial = tmp_path / "cache" / "2dpass" / "checkpoints" / f".sha256-{sha256(CONTENT)}.partial"
+    partial.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(partial)
+    else:
+        partial.symlink_to("/dev/null")
+    assert f"{partial}: not an ordinary file; remove it" in refusal(server.link("/best.ckpt"))
+    assert not server.requests
+
+
+def test_a_read_only_disk_is_named(server, monkeypatch) -> None:
+    """There, also removing a file that does not exist fails."""
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    fetch(server.link("/best.ckpt"), print)  # makes the folder
+    for name in ("open", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr("utils.locks.os.open", refuse)
+    line = refusal(server.link("/other", "0" * 64))
+    assert "cannot be written (Read-only file system)" in line and "XDG_CACHE_HOME" in line
