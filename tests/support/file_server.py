@@ -22,6 +22,7 @@ class FileServer:
         requests: method, path and headers of each request.
         cuts: after how many bytes the next responses break off; None: not.
         takes_ranges: whether it heeds the Range of a request.
+        longest_part: how many bytes of a part it sends at most, however many are asked for; None: all.
         says_length: whether it says how long a body is.
         answers: path -> status and headers of an answer without a body.
         between: called before each answer with the number of requests so far.
@@ -32,6 +33,7 @@ class FileServer:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.cuts: list[int | None] = []
         self.takes_ranges = True
+        self.longest_part: int | None = None
         self.says_length = True
         self.answers: dict[str, tuple[int, dict[str, str]]] = {}
         self.between: Any = lambda number: None
@@ -68,7 +70,9 @@ class FileServer:
             if start >= len(content):
                 self.send(request, 416, {"Content-Range": f"bytes */{len(content)}"})
                 return
-            headers = {**headers, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+            end = len(content) if self.longest_part is None else min(start + self.longest_part, len(content))
+            headers = {**headers, "Content-Range": f"bytes {start}-{end - 1}/{len(content)}"}
+            content = content[:end]
         self.send(request, status, headers, content[start:])
 
     def send(self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], content: bytes = b"") -> None:

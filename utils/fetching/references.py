@@ -86,6 +86,8 @@ def parse(reference: str) -> HubModel | Link:
     Raises:
         UserError: it names nothing that can be fetched; the message has no passwords.
     """
+    if any("\ud800" <= char <= "\udfff" for char in reference):  # so Python has bytes of a command that are no text
+        raise UserError(f"{shown(reference)}: holds bytes that are no text; write such characters as %XX")
     scheme = reference.partition(":")[0].lower()
     if scheme not in ("hf", "https", "http"):
         raise UserError(f"{shown(reference)}: {scheme}:// is not fetched; --checkpoint takes {FORMS}")

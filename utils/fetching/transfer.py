@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import ssl
 import stat
@@ -28,7 +29,7 @@ _PAUSES = (1.0, 2.0, 4.0)  # seconds before each further attempt
 _WORTH = 1 << 20  # bytes by which an attempt has to advance for the attempts to be counted from the first one again
 _BLOCK = 1 << 20
 _SAID = 64 << 20  # bytes of a file from which on its progress is said
-_NO_RANGE = 416
+_PART, _NO_RANGE = 206, 416  # status of an answer
 
 
 class Lost(Exception):
@@ -87,10 +88,13 @@ def _attempt(link: Link, partial: Path, note: Note) -> bool:
         with _opened(link, have) as response:
             if response is None:
                 return True
-            if have and not _goes_on(response, have):
+            whole = _size_of_whole(response, have)
+            if whole is None and have:
                 file.truncate(0)
                 have = 0
-            total = None if response.length is None else have + response.length
+            if whole is None and response.status == _PART:
+                raise Lost("the server sends another part than was asked for")
+            total = response.length if whole is None else whole
             _refuse_too_large(link, partial, have, total)
             done = have
             while chunk := _received(response):
@@ -140,8 +144,11 @@ def _opened(link: Link, have: int) -> AbstractContextManager[http.client.HTTPRes
     request = urllib.request.Request(link.url, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
     if link.authorization:
         request.add_unredirected_header("Authorization", link.authorization)
+    # http is for this machine alone: by a proxy it would leave it, unencrypted and with its password.
+    proxies = {scheme: proxy for scheme, proxy in urllib.request.getproxies().items() if scheme == "https"}
+    opener = urllib.request.build_opener(_Encrypted, urllib.request.ProxyHandler(proxies))
     try:
-        response = urllib.request.build_opener(_Encrypted).open(request, timeout=_SILENCE)
+        response = opener.open(request, timeout=_SILENCE)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == _NO_RANGE and have:
@@ -162,9 +169,14 @@ def _received(response: http.client.HTTPResponse) -> bytes:
         raise Lost(_reason(error)) from None
 
 
-def _goes_on(response: http.client.HTTPResponse, have: int) -> bool:
-    """Returns whether the body is what was asked for, from byte `have` on; some servers always send all."""
-    return response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+def _size_of_whole(response: http.client.HTTPResponse, have: int) -> int | None:
+    """Returns the size of the file, if the body is a part of it from byte `have` on; some servers always send all."""
+    said = re.fullmatch(
+        r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", response.headers.get("Content-Range", ""), re.ASCII
+    )
+    if response.status != _PART or said is None or int(said[1]) != have:
+        return None
+    return int(said[2]) + 1 if said[3] == "*" else int(said[3])
 
 
 def _refuse_too_large(link: Link, partial: Path, have: int, total: int | None) -> None:
@@ -192,7 +204,9 @@ def unwritable(partial: Path, error: OSError) -> UserError:
 def _lost(link: Link, reason: str, have: int, received: bool) -> str:
     if not received:
         more = f"; {megabytes(have)} MB are here already, and the same command goes on there" if have else ""
-        return f"{link}: cannot be reached ({reason}); check the address and the network{more}"
+        return (
+            f"{link}: cannot be reached ({reason}); check the address, the network and its proxy, if it has one{more}"
+        )
     return (
         f"{link}: the connection was lost again and again, at last at {megabytes(have)} MB ({reason}); run the same "
         "command again: it goes on there"
@@ -216,7 +230,7 @@ def _reason(error: Exception) -> str:
         return f"its certificate is not valid: {shortened(cause.verify_message, 80)}"
     if isinstance(cause, http.client.HTTPException | ValueError) and not isinstance(cause, OSError):
         return f"no proper answer, {type(cause).__name__}"
-    said = cause if isinstance(cause, str) else getattr(cause, "strerror", None) or type(cause).__name__
+    said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return shortened(said, 80)
 
 

@@ -263,3 +263,37 @@ def test_a_read_only_disk_is_named(server, monkeypatch) -> None:
     monkeypatch.setattr("utils.locks.os.open", refuse)
     line = refusal(server.link("/other", "0" * 64))
     assert "cannot be written (Read-only file system)" in line and "XDG_CACHE_HOME" in line
+
+
+def test_a_server_that_sends_less_than_the_part_is_asked_again(server) -> None:
+    server.cuts, server.longest_part = [5000], 3000
+    assert fetch(server.link("/best.ckpt"), print).read_bytes() == CONTENT
+    assert server.ranges() == ["", "bytes=5000-", "bytes=8000-"]
+
+
+@pytest.mark.parametrize("said", ["bytes 7-9/10240", "bytes */10240", "bytes 5000", ""])
+def test_another_part_than_was_asked_for_is_not_taken(server, said) -> None:
+    """Such an answer is no file either, and the next attempt asks for all of it."""
+    server.cuts = [5000]
+
+    def answer(number: int) -> None:
+        server.answers = {"/best.ckpt": (206, {"Content-Range": said})} if number == 1 else {}
+
+    server.between = answer
+    assert fetch(server.link("/best.ckpt"), print).read_bytes() == CONTENT
+    assert server.ranges() == ["", "bytes=5000-", ""]
+
+
+def test_a_link_of_this_machine_does_not_leave_it_by_a_proxy(server, monkeypatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert fetch(server.link("/best.ckpt"), print).read_bytes() == CONTENT
+
+
+def test_a_proxy_that_refuses_is_told_from_a_server(server, monkeypatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", server.url)  # which knows no CONNECT
+    line = refusal(f"https://host.invalid/x#sha256={'0' * 64}")
+    assert "Tunnel connection failed: 501" in line and "proxy" in line

@@ -64,6 +64,8 @@ def test_links(text, url) -> None:
         (f"https://host:port/b#sha256={D}", "not an address"),
         (f"https://[host/b#sha256={D}", "not an address"),
         (f"http://host/b#sha256={D}", "not encrypted"),
+        (f"https://host/\udcff#sha256={D}", "no text"),
+        (f"https://m\udce9:x@host/b#sha256={D}", "no text"),
         ("s3://bucket/b.ckpt", "s3:// is not fetched"),
         ("file:///b.ckpt", "--checkpoint takes a file, a published folder"),
     ],
