@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.command.devices import say_first
 from utils.errors import UserError
-from utils.fetching.hub import PATIENCE, quiet, reason_of
+from utils.fetching.hub import PATIENCE, quiet, reason_of, settings
 
 
 def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[Path]:
@@ -25,8 +25,7 @@ def find(key: str, repository: str, files: Sequence[str], gated: bool) -> list[P
     Raises:
         UserError: they are not there and cannot be downloaded; the line says where to put them.
     """
-    from huggingface_hub import constants
-
+    constants = settings(f"{key}: {repository}")
     cache = constants.HF_HUB_CACHE
     try:
         return _cached(repository, files) or _downloaded(repository, files)

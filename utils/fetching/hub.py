@@ -39,13 +39,7 @@ def fetch_model(model: HubModel, files: Sequence[str], note: Note) -> Path:
     Raises:
         UserError: huggingface_hub is not installed; or the model cannot be had, is none, or is damaged.
     """
-    try:
-        from huggingface_hub import constants
-    except ImportError:
-        raise UserError(
-            f"{model}: needs the package huggingface_hub; run `pip install -r requirements.txt`, or download the "
-            "folder and give its path"
-        ) from None
+    constants = settings(str(model))
     with _explained(model), quiet():
         is_commit = model.revision is not None and _COMMIT.fullmatch(model.revision) is not None
         if (
@@ -65,6 +59,30 @@ def fetch_model(model: HubModel, files: Sequence[str], note: Note) -> Path:
             note(f"note: {where}; {model} is the commit that was fetched last, {folder.name}")
             return folder
         return _complete(model, files, facts, note)
+
+
+def settings(wanted: str) -> Any:
+    """Returns the settings of the hub's library, which it takes from the environment.
+
+    Args:
+        wanted: what is to come from the hub, for messages.
+
+    Raises:
+        UserError: huggingface_hub is not installed, or a variable has a value that it cannot read.
+    """
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        raise UserError(
+            f"{wanted}: needs the package huggingface_hub; run `pip install -r requirements.txt`, or download the "
+            "folder and give its path"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"{wanted}: huggingface_hub does not start ({shortened(str(error), 80)}); correct the variable HF_... of "
+            "the environment that says so"
+        ) from None
+    return constants
 
 
 def _ask(model: HubModel) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
@@ -159,3 +161,12 @@ def test_a_cache_that_cannot_be_written_is_named(hub, tmp_path, monkeypatch) -> 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
     line = refusal("hf://owner/name")
     assert line.startswith(f"{tmp_path / 'file'}: cannot be used") and "HF_HOME" in line
+
+
+def test_a_setting_that_its_library_cannot_read_is_one_line(monkeypatch) -> None:
+    """The library reads its variables when it is imported."""
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "soon")
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants")
+    monkeypatch.delattr(huggingface_hub, "constants")
+    line = refusal("hf://owner/name")
+    assert "'soon'" in line and "HF_..." in line
