@@ -25,7 +25,12 @@ Note = Callable[[str], object]
 """A function that is called with each line for the user, at once."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # one letter: a drive of Windows, or a short name of a folder
-_PARTS = re.compile(r"([^/]*/+)(?:[^/?#]*@)?([^?#]*)(\?[^#]*)?")
+_PARTS = re.compile(
+    r"([^/]*/+)"
+    r"(?:[^/?#]*@|[^/?#@\[]*:(?!\d*(?:[/?#]|$)).*@)?"  # a login; no port is behind the colon: a password with / ? or #
+    r"([^?#]*)(\?[^#]*)?",
+    re.DOTALL,
+)
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?")
 _REVISION = re.compile(r"[A-Za-z0-9._+@/-]+")
 _DIGITS = 64

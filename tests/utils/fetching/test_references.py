@@ -80,10 +80,19 @@ def test_secrets_are_neither_shown_nor_kept_in_sight() -> None:
     text = f"https://me:SECRET@host/b?key=SECRET#sha256={D}"
     link = parse(text)
     assert "SECRET" not in f"{link} {link!r} {shown(text)}" and str(link) == "https://host/b?..."
-    for wrong in (text[:-1], "https://me:SECRET@host:x/b?SECRET", "s3://me:SECRET@b/c", "hf://SECRET@owner/name"):
+    unescaped = [f"https://me:SEC{char}RET:SECRET@host/b#sha256={D}" for char in "/?#"]
+    for wrong in (
+        text[:-1],
+        "https://me:SECRET@host:x/b?SECRET",
+        "s3://me:SECRET@b/c",
+        "hf://SECRET@owner/name",
+        *unescaped,
+    ):
         with pytest.raises(UserError) as caught:
             parse(wrong)
-        assert "SECRET" not in str(caught.value)
+        assert "SEC" not in str(caught.value)
+    assert shown(f"https://[::1]:8/a@1?x#sha256={D}") == "https://[::1]:8/a@1?..."
+    assert shown("https://host:8443/a@1") == "https://host:8443/a@1"
 
 
 @pytest.mark.parametrize("path", ["best", "a/b.ckpt", "/a/b.ckpt", "C:/a", "a:b", "run=1:2.ckpt", "~/x"])

@@ -18,6 +18,7 @@ from tools.benchmarking.frame import full_size
 from tools.benchmarking.subject import settled_network
 from tools.demo_world.semantickitti import write_tree
 from utils.config.schema import Config
+from utils.fetching.references import is_reference, shown
 from utils.files import whole_file
 from utils.labels import LabelMap
 from utils.paths import resolve_path
@@ -70,7 +71,10 @@ def describe_inputs(
     named = [f"{path.name}: " for path in args.scans or ()] or ["made up: "]
     points = ", ".join(f"{name}{len(scan):,} points" for name, scan in zip(named, scans, strict=True))
     weights = sum(parameter.numel() for parameter in network.parameters())
-    origin = f"random weights, {args.config.name}" if args.checkpoint is None else f"checkpoint {args.checkpoint}"
+    if args.checkpoint is None:
+        origin = f"random weights, {args.config.name}"
+    else:  # a link may hold a password
+        origin = f"checkpoint {shown(args.checkpoint) if is_reference(args.checkpoint) else args.checkpoint}"
     architecture = tested.config.model_params.model_architecture
     return [
         f"Input: {points}.",
