@@ -6,8 +6,10 @@ it has downloaded is compared with the digests that the hub gives: SHA-256 of la
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import CRITICAL
@@ -21,6 +23,7 @@ from utils.files import require_regular, sha256_of
 from utils.text import shortened
 
 PATIENCE = 5.0  # seconds for the hub to answer
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write, which have no name of a file
 _COMMIT = re.compile("[0-9a-f]{40}")
 _DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -227,14 +230,25 @@ def _explained(model: HubModel) -> Iterator[None]:
             f"{model}: has no revision {model.revision}; {page}/tree/main lists those that there are"
         ) from None
     except Exception as error:
-        if isinstance(error, OSError) and error.errno and error.filename and not isinstance(error, HfHubHTTPError):
-            raise UserError(
-                f"{constants.HF_HUB_CACHE}: cannot be used ({error.strerror}: {error.filename}); make room "
-                "there or see to its permissions, or let HF_HOME name another folder"
-            ) from None
+        if isinstance(error, OSError) and not isinstance(error, HfHubHTTPError):
+            _refuse_cache(error)
         raise UserError(
             f"{model}: is not in {constants.HF_HUB_CACHE} and could not be downloaded from {hub} ({reason_of(error)}); "
             "run the same command again where the hub can be reached, or give the path of a downloaded folder"
+        ) from None
+
+
+def _refuse_cache(error: OSError) -> None:
+    """Explains an error of the cache; one of the network passes."""
+    from huggingface_hub import constants
+
+    if error.errno in (errno.EINVAL, errno.EISDIR) and error.filename:
+        raise UserError(f"{error.filename}: {error.strerror}; remove it, and run the same command again") from None
+    if error.errno in _FULL or (error.errno and error.filename):
+        at = f": {error.filename}" if error.filename else ""
+        raise UserError(
+            f"{constants.HF_HUB_CACHE}: cannot be used ({error.strerror}{at}); make room there or see to its "
+            "permissions, or let HF_HOME name another folder"
         ) from None
 
 
@@ -263,6 +277,7 @@ def quiet() -> Iterator[None]:
     level = logging.get_verbosity()
     logging.set_verbosity(CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):
+            yield
     finally:
         logging.set_verbosity(level)

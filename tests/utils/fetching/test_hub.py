@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.support.file_server import FakeHub, serving
+from tests.support.full_disk import files_of_at_most
 from utils.errors import UserError
 from utils.results.fetching import fetch
 
@@ -170,3 +172,20 @@ def test_a_setting_that_its_library_cannot_read_is_one_line(monkeypatch) -> None
     monkeypatch.delattr(huggingface_hub, "constants")
     line = refusal("hf://owner/name")
     assert "'soon'" in line and "HF_..." in line
+
+
+def test_a_full_disk_is_one_line(hub, tmp_path, recwarn) -> None:
+    with files_of_at_most(4000):
+        line = refusal("hf://owner/name")
+    assert line.startswith(f"{tmp_path / 'hub'}: cannot be used (File too large)") and "HF_HOME" in line
+    assert fetch("hf://owner/name", print).joinpath("model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_in_the_cache_is_named(hub, make) -> None:
+    weights = fetch("hf://owner/name", print) / "model.safetensors"
+    weights.unlink()
+    make(weights)
+    line = refusal("hf://owner/name")
+    assert line.startswith(f"{weights}: ") and "remove it" in line
