@@ -277,7 +277,8 @@ def quiet() -> Iterator[None]:
     level = logging.get_verbosity()
     logging.set_verbosity(CRITICAL)
     try:
-        with warnings.catch_warnings(category=UserWarning, action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
             yield
     finally:
         logging.set_verbosity(level)
