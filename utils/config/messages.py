@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from utils.config.fields import Section
 from utils.config.kinds import FlatKind, IdleKeysAllowed, asks_nothing, is_flat, kinds_of
-from utils.config.schema import Config, known_keys, spellings
+from utils.config.schema import Config, known_keys, leaves, spellings
 from utils.text import shortened
 
 
@@ -91,15 +91,7 @@ def idle_keys(raw: dict[str, Any]) -> list[str]:
     Args:
         raw: a configuration without mistakes, with the overrides.
     """
-    return [key for key, value in _values(raw, "") if not asks_nothing(value) and not spellings(key, raw)]
-
-
-def _values(section: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _values(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    return [key for key, value in leaves(raw) if not asks_nothing(value) and not spellings(key, raw)]
 
 
 def unknown_key(key: str, raw: Any, overridden: Sequence[str]) -> str:

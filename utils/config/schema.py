@@ -10,7 +10,7 @@ in `model.py` and `data.py`: a new architecture or data set is a new section cla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field
@@ -215,3 +215,19 @@ def _fields(raw: Any, section: type[Section] = Config, prefix: str = "") -> Iter
             yield from _fields(raw, kind, prefix) if flat else _fields(below, kind, f"{prefix}{name}.")
     if issubclass(section, IdleKeysAllowed) and not isinstance(raw, dict):
         yield from _fields(None, section.other, prefix)
+
+
+def leaves(section: Mapping[str, Any], whole: Collection[str] = (), prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each dotted key of a section in plain values, with its value.
+
+    Args:
+        section: plain values by name; those that are mappings are sections themselves.
+        whole: dotted keys whose sections are yielded as they are.
+        prefix: what the keys begin with: of a section in another, its key and a dot.
+    """
+    for name, value in section.items():
+        key = prefix + name
+        if isinstance(value, dict) and key not in whole:
+            yield from leaves(value, whole, f"{key}.")
+        else:
+            yield key, value

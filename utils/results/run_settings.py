@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from utils.config.schema import Config
+from utils.config.schema import Config, leaves
 from utils.errors import UserError
 from utils.text import shortened
 
@@ -124,29 +124,13 @@ _LENGTH = {
 
 def config_settings(config: Config) -> dict[str, Plain]:
     """Returns the settings of a config by dotted key, down to the keys that have a rule."""
-    return dict(_leaves(config.model_dump(mode="json"), ""))
-
-
-def _leaves(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Plain]]:
-    for name, value in section.items():
-        key = prefix + name
-        if key in RULES or not isinstance(value, dict):
-            yield key, str(value) if isinstance(value, dict) else value
-        else:
-            yield from _leaves(value, f"{key}.")
+    found = leaves(config.model_dump(mode="json"), RULES)
+    return {key: str(value) if isinstance(value, dict) else value for key, value in found}
 
 
 def flattened(config: Config) -> dict[str, Plain]:
     """Returns every key of a config with its value, by dotted key."""
-    return dict(_keys(config.model_dump(mode="json"), ""))
-
-
-def _keys(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Plain]]:
-    for name, value in section.items():
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return dict(leaves(config.model_dump(mode="json")))
 
 
 def check_settings(content: Mapping[str, Any], now: Settings, path: str | Path) -> list[str]:
